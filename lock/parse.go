@@ -1,0 +1,239 @@
+package lock
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// SyntaxError is one thing in a lockfile that is not as docs/lockfile.md says.
+type SyntaxError struct {
+	File string
+	Line int // from 1
+	Msg  string
+}
+
+func (e *SyntaxError) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Msg) }
+
+// Errors is every SyntaxError of a file, in the order of their lines.
+type Errors []*SyntaxError
+
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, err := range e {
+		lines[i] = err.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Parse reads a lockfile; name is for the errors, which are Errors. Unknown keys, duplicates, other
+// types, pins that are no digests, and versions other than Version are refused.
+func Parse(name string, data []byte) (*File, error) {
+	p := &parser{name: name, data: data, seen: map[string]int{}}
+	p.parse()
+	if len(p.errs) > 0 {
+		slices.SortStableFunc(p.errs, func(a, b *SyntaxError) int { return a.Line - b.Line })
+		return nil, p.errs
+	}
+	return &p.file, nil
+}
+
+type parser struct {
+	name string
+	data []byte
+	toml unstable.Parser
+	file File
+	seen map[string]int // line of each key and table
+	errs Errors
+}
+
+func (p *parser) fail(line int, format string, args ...any) {
+	p.errs = append(p.errs, &SyntaxError{File: p.name, Line: line, Msg: fmt.Sprintf(format, args...)})
+}
+
+func (p *parser) parse() {
+	if !utf8.Valid(p.data) {
+		p.fail(1, "not UTF-8 text")
+		return
+	}
+	p.toml.Reset(p.data)
+	table := ""
+	for p.toml.NextExpression() {
+		e := p.toml.Expression()
+		key, line := p.key(e)
+		switch e.Kind {
+		case unstable.Table:
+			table = key
+			if !slices.Contains(kinds, Kind(table)) {
+				p.fail(line, "unknown table [%s]: this kedge knows [image], [url] and [git]", table)
+			} else {
+				p.once(line, "["+table+"]")
+			}
+		case unstable.KeyValue:
+			p.keyValue(table, key, line, e.Value())
+		default:
+			p.fail(line, "only tables of key = value lines are allowed here")
+		}
+	}
+	var syntax *unstable.ParserError
+	if err := p.toml.Error(); errors.As(err, &syntax) {
+		line := bytes.Count(p.data, []byte("\n")) + 1
+		if len(syntax.Highlight) > 0 {
+			line = p.toml.Shape(p.toml.Range(syntax.Highlight)).Start.Line
+		}
+		p.fail(line, "not TOML: %s", syntax.Message)
+		return
+	} else if err != nil {
+		p.fail(1, "not TOML: %v", err)
+		return
+	}
+	if _, ok := p.seen["version"]; !ok {
+		p.fail(1, "no version: this is not a lockfile of kedge")
+	}
+}
+
+// key returns the dotted key of an expression and its line.
+func (p *parser) key(e *unstable.Node) (string, int) {
+	var parts []string
+	line := 1
+	for it := e.Key(); it.Next(); {
+		n := it.Node()
+		if len(parts) == 0 {
+			line = p.toml.Shape(n.Raw).Start.Line
+		}
+		parts = append(parts, string(n.Data))
+	}
+	return strings.Join(parts, "."), line
+}
+
+// once reports the second use of a name.
+func (p *parser) once(line int, name string) bool {
+	if first, dup := p.seen[name]; dup {
+		p.fail(line, "%s stands twice, first on line %d", name, first)
+		return false
+	}
+	p.seen[name] = line
+	return true
+}
+
+func (p *parser) keyValue(table, key string, line int, value *unstable.Node) {
+	if table != "" {
+		p.pin(Kind(table), key, line, value)
+		return
+	}
+	if !p.once(line, key) {
+		return
+	}
+	switch key {
+	case "version":
+		v, err := strconv.Atoi(string(value.Data))
+		switch {
+		case value.Kind != unstable.Integer || err != nil || v < 1:
+			p.fail(line, "version is not a positive number")
+		case v > Version:
+			p.fail(line, "version %d is newer than this kedge, which reads version %d: use a newer kedge", v, Version)
+		}
+	case "target":
+		if value.Kind != unstable.String || len(value.Data) == 0 {
+			p.fail(line, `target is not the name of a stage in quotes`)
+			return
+		}
+		p.file.Target = string(value.Data)
+	case "epoch":
+		t, err := time.Parse(time.RFC3339, string(value.Data))
+		if value.Kind != unstable.DateTime || err != nil || t.Nanosecond() != 0 || t.Unix() < 0 || t.Year() > 9999 {
+			p.fail(line, "epoch is not a time in whole seconds such as 2006-01-02T15:04:05Z")
+			return
+		}
+		p.file.Epoch = t.UTC()
+	default:
+		p.fail(line, "unknown key %q: this kedge knows version, target and epoch", key)
+	}
+}
+
+func (p *parser) pin(kind Kind, ref string, line int, value *unstable.Node) {
+	if !slices.Contains(kinds, kind) {
+		return // the table has been reported
+	}
+	if !p.once(line, fmt.Sprintf("%s %q", kind, ref)) {
+		return
+	}
+	if value.Kind != unstable.String {
+		p.fail(line, "the pin of %q is not a string in quotes", ref)
+		return
+	}
+	if err := p.file.Add(Source{Kind: kind, Ref: ref}, string(value.Data)); err != nil {
+		p.fail(line, "%v", err)
+	}
+}
+
+var commit = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+
+// check reports a source or a pin that the format has no room for.
+func check(s Source, pin string) error {
+	if s.Ref == "" || !utf8.ValidString(s.Ref) || strings.ContainsFunc(s.Ref, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return fmt.Errorf("%q is not a reference", s.Ref)
+	}
+	if s.Kind == Git {
+		if !commit.MatchString(pin) {
+			return fmt.Errorf("the pin of %q is not a git commit in hex: %q", s.Ref, pin)
+		}
+		return nil
+	}
+	if d, err := digest.Parse(pin); err != nil || d.Algorithm() != digest.SHA256 {
+		return fmt.Errorf("the pin of %q is not a digest sha256:…: %q", s.Ref, pin)
+	}
+	return nil
+}
+
+const header = "# What this Dockerfile builds from. Written by `kedge lock`; commit it, do not edit it.\n"
+
+// Format returns the canonical text of f: the same for the same content, and Parse's inverse.
+func (f *File) Format() []byte {
+	var b bytes.Buffer
+	b.WriteString(header)
+	fmt.Fprintf(&b, "version = %d\n", Version)
+	if f.Target != "" {
+		fmt.Fprintf(&b, "target = %s\n", quote(f.Target))
+	}
+	if !f.Epoch.IsZero() {
+		fmt.Fprintf(&b, "epoch = %s\n", f.Epoch.UTC().Format(time.RFC3339))
+	}
+	var table Kind
+	for _, s := range f.Sources() {
+		if s.Kind != table {
+			table = s.Kind
+			fmt.Fprintf(&b, "\n[%s]\n", table)
+		}
+		fmt.Fprintf(&b, "%s = %s\n", quote(s.Ref), quote(f.pins[s]))
+	}
+	return b.Bytes()
+}
+
+// quote returns s as a TOML basic string.
+func quote(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < ' ' || r == 0x7f:
+			fmt.Fprintf(&b, `\u%04X`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
