@@ -1,0 +1,101 @@
+# Everything is built and tested from this repository and its Go modules, on a
+# Debian machine that has Go, gcc, git and make. `make` alone lists the targets.
+
+GO          ?= go
+FUZZTIME    ?= 30s
+TESTTIMEOUT ?= 20m
+
+# Where build puts the programs; relative to here.
+BIN ?= bin
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+# The same sources give the same bytes, wherever they are: no paths, no C
+# compiler, and no state of git but the version that is asked for below.
+GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
+BUILDKIT := github.com/moby/buildkit
+
+# The version of a module in the go.mod of a folder.
+VERSION_OF = $(shell $(GO) -C $(1) list -m -f '{{.Version}}' $(2))
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: kedge buildkit ## bin/kedge, and a stock buildkitd and buildctl
+
+.PHONY: kedge
+kedge:
+	$(GOBUILD) -ldflags '-X main.version=$(VERSION)' -o $(BIN)/ ./cmd/kedge
+
+.PHONY: buildkit
+buildkit:
+	$(GOBUILD) -ldflags '-X $(BUILDKIT)/version.Version=$(call VERSION_OF,.,$(BUILDKIT)) -X $(BUILDKIT)/version.Package=$(BUILDKIT)' \
+		-o $(BIN)/ $(BUILDKIT)/cmd/buildkitd $(BUILDKIT)/cmd/buildctl
+
+.PHONY: demo
+demo: deps build ## lock, build and verify examples/hello on kedge's own builder
+	$(GO) run ./internal/demo
+
+.PHONY: test
+test: deps build engines ## all tests, with real daemons; installs what they need
+	KEDGE_TEST_REQUIRE=1 $(GO) test -count=1 -timeout=$(TESTTIMEOUT) ./...
+
+.PHONY: test-short
+test-short: ## the tests that need nothing but Go
+	$(GO) test -short ./...
+
+.PHONY: bench
+bench: deps build ## how long builds take, with kedge and without
+	$(GO) run ./internal/bench
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (30s) each
+	@set -e; for dir in $$(git grep -lE '^func Fuzz' -- '*_test.go' | xargs -r -n1 dirname | sort -u); do \
+		for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' "$$dir"/*_test.go | cut -d' ' -f2); do \
+			echo "fuzz: ./$$dir $$target"; \
+			$(GO) test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "./$$dir"; \
+		done; \
+	done
+
+.PHONY: lint
+lint: vet $(BIN)/golangci-lint ## gofmt, go vet and golangci-lint
+	$(BIN)/golangci-lint run ./...
+
+$(BIN)/golangci-lint: hack/lint/go.mod hack/lint/go.sum
+	CGO_ENABLED=0 $(GO) -C hack/lint build -trimpath -buildvcs=false -o $(abspath $(BIN))/golangci-lint \
+		github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: vet
+vet:
+	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); \
+	if [ -n "$$unformatted" ]; then echo "not formatted (gofmt -w):"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+
+.PHONY: docs
+docs: ## the parts of docs/ that follow from the code
+	$(GO) run ./internal/docs
+
+# Two Docker Engines for the tests: Debian's, which is old and has the
+# graphdriver store, and a current one with the containerd store. That one wants a
+# newer runc than Debian 12's, which is made without libseccomp: the tests turn
+# seccomp off for it. (BuildKit cannot be told to, so it has to have Debian's.)
+.PHONY: engines
+engines:
+	@sh hack/deps docker.io $(BIN)/docker.io
+	CGO_ENABLED=0 $(GO) -C hack/engine build -trimpath -buildvcs=false -o $(abspath $(BIN))/engine/ \
+		-ldflags '-X github.com/moby/moby/v2/dockerversion.Version=$(call VERSION_OF,hack/engine,github.com/moby/moby/v2)' \
+		github.com/moby/moby/v2/cmd/dockerd \
+		github.com/containerd/containerd/v2/cmd/containerd \
+		github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
+	CGO_ENABLED=1 $(GO) -C hack/runc build -trimpath -buildvcs=false -o $(abspath $(BIN))/engine/ \
+		github.com/opencontainers/runc
+
+.PHONY: deps
+deps:
+	@sh hack/deps
+
+.PHONY: clean
+clean: ## remove bin and build; images made for tests stay in the user's cache
+	rm -rf bin build

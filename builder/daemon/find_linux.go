@@ -1,0 +1,248 @@
+package daemon
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// systemConfig is where buildkitd itself looks when it runs as root.
+const systemConfig = "/etc/buildkit/buildkitd.toml"
+
+// spec says which daemon to run. The supervisor reads it from spec.json, and it stays in state.json.
+type spec struct {
+	Buildkitd string   `json:"buildkitd"` // absolute, symlinks resolved
+	Stamp     string   `json:"stamp"`     // changes when the file is replaced
+	Runtime   string   `json:"runtime,omitempty"`
+	Config    string   `json:"config,omitempty"`
+	Digest    string   `json:"digest,omitempty"` // sha256 of the configuration
+	Flags     []string `json:"flags"`            // that follow from the configuration and from what is installed
+}
+
+// changed names what makes the daemon s another one than t. Flags are no part of that: a runtime found in another
+// place does the same.
+func (s spec) changed(t spec) []string {
+	var names []string
+	if s.Buildkitd != t.Buildkitd || s.Stamp != t.Stamp {
+		names = append(names, "buildkitd")
+	}
+	if s.Runtime != t.Runtime {
+		names = append(names, "runtime")
+	}
+	if s.Config != t.Config || s.Digest != t.Digest {
+		names = append(names, "config")
+	}
+	return names
+}
+
+// find looks for everything that the daemon needs.
+func (o Options) find() (spec, error) {
+	var s spec
+	var err error
+	if s.Buildkitd, err = o.buildkitd(); err != nil {
+		return s, err
+	}
+	fi, err := os.Stat(s.Buildkitd)
+	if err != nil {
+		return s, fmt.Errorf("looking at buildkitd: %w", err)
+	}
+	s.Stamp = fmt.Sprintf("%d:%d", fi.Size(), fi.ModTime().UnixNano())
+
+	path, data, err := o.config()
+	if err != nil {
+		return s, fmt.Errorf("reading the buildkitd configuration: %w", err)
+	}
+	var c workers
+	if path != "" {
+		sum := sha256.Sum256(data)
+		s.Config, s.Digest = path, hex.EncodeToString(sum[:])
+		s.Flags = append(s.Flags, "--config", path)
+		if c, err = parseWorkers(data); err != nil {
+			return s, fmt.Errorf("buildkitd configuration %q: %w", path, err)
+		}
+	}
+	if o.Runtime != "" {
+		if s.Runtime, err = o.program(o.Runtime); err != nil {
+			return s, err
+		}
+	}
+	runtime, err := o.worker(c)
+	if err != nil {
+		return s, err
+	}
+	s.Flags = append(s.Flags, runtime...)
+	return s, nil
+}
+
+func (o Options) buildkitd() (string, error) {
+	path, err := o.program(o.Buildkitd)
+	if o.Buildkitd == "" {
+		beside := filepath.Dir(o.Serve[0])
+		path, err = o.search("buildkitd", append([]string{beside}, o.path()...), "buildkitd")
+	}
+	if err != nil {
+		return "", err
+	}
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return "", fmt.Errorf("looking for buildkitd: %w", err)
+	}
+	return path, nil
+}
+
+// config returns the path and the content of the configuration; no path when there is none.
+func (o Options) config() (string, []byte, error) {
+	if o.Config != "" {
+		path, err := filepath.Abs(o.Config)
+		if err != nil {
+			return "", nil, err
+		}
+		data, err := os.ReadFile(path)
+		return path, data, err
+	}
+	candidates := []string{o.env("BUILDKITD_CONFIG"), systemConfig}
+	if dir := o.env("XDG_CONFIG_HOME"); dir != "" {
+		candidates = append(candidates, filepath.Join(dir, "buildkit", "buildkitd.toml"))
+	} else if home := o.env("HOME"); home != "" {
+		candidates = append(candidates, filepath.Join(home, ".config", "buildkit", "buildkitd.toml"))
+	}
+	for _, path := range candidates {
+		if path == "" {
+			continue
+		}
+		path, err := filepath.Abs(path)
+		if err != nil {
+			return "", nil, err
+		}
+		data, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		return path, data, err
+	}
+	return "", nil, nil
+}
+
+// workers is what kedge needs to know of buildkitd.toml; buildkitd judges the rest of it.
+type workers struct {
+	Worker struct {
+		OCI struct {
+			Enabled *bool  `toml:"enabled"`
+			Binary  string `toml:"binary"`
+		} `toml:"oci"`
+		Containerd struct {
+			Enabled *bool `toml:"enabled"`
+		} `toml:"containerd"`
+	} `toml:"worker"`
+}
+
+func parseWorkers(data []byte) (workers, error) {
+	var c workers
+	err := toml.NewDecoder(bytes.NewReader(data)).Decode(&c)
+	if at := (*toml.DecodeError)(nil); errors.As(err, &at) {
+		line, col := at.Position()
+		return c, fmt.Errorf("line %d, column %d: %w", line, col, err)
+	}
+	return c, err
+}
+
+// worker returns the flags that choose the worker and its runtime.
+func (o Options) worker(c workers) ([]string, error) {
+	if oci := c.Worker.OCI.Enabled; oci != nil && !*oci {
+		return nil, nil // the user has chosen containerd, which has a runtime of its own
+	}
+	// Without the first flag buildkitd takes no runtime but one that is named runc. Without the second one it shares
+	// the containerd of the machine, where there is one, with every other buildkitd.
+	flags := []string{"--oci-worker=true"}
+	if c.Worker.Containerd.Enabled == nil {
+		flags = append(flags, "--containerd-worker=false")
+	}
+	binary := func(path string, err error) ([]string, error) {
+		return append(flags, "--oci-worker-binary", path), err
+	}
+
+	beside := []string{filepath.Dir(o.Serve[0])}
+	if o.Runtime != "" {
+		return binary(o.program(o.Runtime))
+	}
+	if name := c.Worker.OCI.Binary; name != "" {
+		if strings.Contains(name, "/") {
+			return binary(o.program(name))
+		}
+		return binary(o.search(name, append(o.path(), beside...), name))
+	}
+	if _, err := o.search("", o.path(), "buildkit-runc", "runc"); err == nil {
+		return flags, nil // buildkitd finds it
+	}
+	if path, err := o.search("", beside, "buildkit-runc", "runc", "crun"); err == nil {
+		return binary(path, nil)
+	}
+	if path, err := o.search("", o.path(), "crun"); err == nil {
+		return binary(path, nil)
+	}
+	return nil, &MissingError{What: "runc", Searched: append(o.path(), beside...)}
+}
+
+// program returns the absolute path of what the user named, by a path or by a name on PATH.
+func (o Options) program(name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	if !strings.Contains(name, "/") {
+		return o.search(name, o.path(), name)
+	}
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return "", err
+	}
+	if !executable(path) {
+		return "", &MissingError{What: filepath.Base(name), Searched: []string{path}}
+	}
+	return path, nil
+}
+
+// search returns the first program that has one of the names, the first name in any directory before the second.
+func (o Options) search(what string, dirs []string, names ...string) (string, error) {
+	for _, name := range names {
+		for _, dir := range dirs {
+			if path := filepath.Join(dir, name); executable(path) {
+				return path, nil
+			}
+		}
+	}
+	return "", &MissingError{What: what, Searched: dirs}
+}
+
+// path returns the directories of PATH, without relative ones, for which the directory of the daemon is another one.
+func (o Options) path() []string {
+	var dirs []string
+	for _, dir := range filepath.SplitList(o.env("PATH")) {
+		if filepath.IsAbs(dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
+// env returns the value of a variable, the last one where it is there twice, as exec does.
+func (o Options) env(name string) string {
+	value := ""
+	for _, kv := range o.Env {
+		if v, ok := strings.CutPrefix(kv, name+"="); ok {
+			value = v
+		}
+	}
+	return value
+}
+
+func executable(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0
+}

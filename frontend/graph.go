@@ -1,0 +1,198 @@
+package frontend
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
+	"google.golang.org/protobuf/proto"
+)
+
+// Graph is the LLB of one result of a frontend.
+type Graph struct {
+	def   *pb.Definition
+	nodes []node // inputs before what uses them; the last one only names the result
+	index map[digest.Digest]int
+}
+
+type node struct {
+	digest digest.Digest
+	op     *pb.Op
+}
+
+// NewGraph reads an LLB definition. A nil or empty one is scratch.
+func NewGraph(def *pb.Definition) (*Graph, error) {
+	g := &Graph{def: def, index: map[digest.Digest]int{}}
+	for i, data := range def.GetDef() {
+		n := node{digest: digest.FromBytes(data), op: &pb.Op{}}
+		if err := proto.Unmarshal(data, n.op); err != nil {
+			return nil, fmt.Errorf("reading LLB vertex %d: %w", i, err)
+		}
+		for _, in := range n.op.Inputs {
+			if _, ok := g.index[digest.Digest(in.Digest)]; !ok {
+				return nil, fmt.Errorf("reading LLB vertex %d: its input %s is not defined before it", i, in.Digest)
+			}
+		}
+		g.nodes = append(g.nodes, n)
+		g.index[n.digest] = i
+	}
+	return g, nil
+}
+
+// Use is one place in a build that fetches something.
+type Use struct {
+	Op       *pb.SourceOp
+	Platform *pb.Platform // nil where the source has none
+	Line     int          // of the Dockerfile; 0 where no line says it
+}
+
+// Uses returns every source operation, in the order of the definition.
+func (g *Graph) Uses() []Use {
+	var uses []Use
+	for _, n := range g.nodes {
+		if src := n.op.GetSource(); src != nil {
+			uses = append(uses, Use{Op: src, Platform: n.op.Platform, Line: g.step(n.digest).Line})
+		}
+	}
+	return uses
+}
+
+// Rewrite returns the definition with each operation as edit leaves it; edit is given copies.
+func (g *Graph) Rewrite(edit func(*pb.Op, *pb.OpMetadata)) (*pb.Definition, error) {
+	out := &pb.Definition{Metadata: map[string]*pb.OpMetadata{}}
+	renamed := map[string]string{}
+	for i, n := range g.nodes {
+		op := n.op.CloneVT()
+		for _, in := range op.Inputs {
+			in.Digest = renamed[in.Digest]
+		}
+		md := g.def.Metadata[n.digest.String()].CloneVT()
+		if md == nil {
+			md = &pb.OpMetadata{}
+		}
+		if op.Op != nil {
+			edit(op, md)
+		}
+		data := g.def.Def[i]
+		if !op.EqualVT(n.op) {
+			var err error
+			if data, err = (proto.MarshalOptions{Deterministic: true}).Marshal(op); err != nil {
+				return nil, fmt.Errorf("writing LLB vertex %d: %w", i, err)
+			}
+		}
+		name := digest.FromBytes(data).String()
+		renamed[n.digest.String()] = name
+		out.Def = append(out.Def, data)
+		out.Metadata[name] = md
+	}
+	if src := g.def.GetSource(); src != nil {
+		out.Source = &pb.Source{Infos: src.Infos, Locations: map[string]*pb.Locations{}}
+		for old, loc := range src.Locations {
+			if name, ok := renamed[old]; ok {
+				out.Source.Locations[name] = loc
+			}
+		}
+	}
+	return out, nil
+}
+
+// Step is an instruction of a Dockerfile.
+type Step struct {
+	File string // as the frontend names it; empty where no instruction is known
+	Line int    // from 1; 0 where no instruction is known
+	Text string // the instruction as written, its lines joined
+}
+
+func (g *Graph) step(d digest.Digest) Step {
+	src := g.def.GetSource()
+	for _, loc := range src.GetLocations()[d.String()].GetLocations() {
+		if int(loc.SourceIndex) >= len(src.Infos) || len(loc.Ranges) == 0 {
+			continue
+		}
+		info := src.Infos[loc.SourceIndex]
+		s := Step{File: info.Filename, Line: int(loc.Ranges[0].GetStart().GetLine())}
+		lines := strings.Split(string(info.Data), "\n")
+		for _, r := range loc.Ranges {
+			for i := int(r.GetStart().GetLine()); i <= int(r.GetEnd().GetLine()); i++ {
+				if i < 1 || i > len(lines) {
+					continue
+				}
+				line := strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(lines[i-1]), `\`))
+				s.Text = strings.TrimSpace(s.Text + " " + line)
+			}
+		}
+		return s
+	}
+	return Step{}
+}
+
+// Layers returns the instruction behind each layer of the result that this build makes, lowest
+// first: those of images that it starts from come before them and are not among them.
+func (g *Graph) Layers() []Step {
+	if len(g.nodes) == 0 {
+		return nil
+	}
+	result := g.nodes[len(g.nodes)-1].op
+	if result.Op != nil || len(result.Inputs) == 0 {
+		return nil
+	}
+	var steps []Step
+	for _, d := range g.layers(result.Inputs[0]) {
+		steps = append(steps, g.step(d))
+	}
+	return steps
+}
+
+// layers returns the vertices that each add one layer to out.
+func (g *Graph) layers(out *pb.Input) []digest.Digest {
+	n := g.nodes[g.index[digest.Digest(out.Digest)]]
+	input := func(i int64) []digest.Digest {
+		if i < 0 || i >= int64(len(n.op.Inputs)) {
+			return nil // scratch
+		}
+		return g.layers(n.op.Inputs[i])
+	}
+	switch {
+	case n.op.GetExec() != nil:
+		for _, m := range n.op.GetExec().Mounts {
+			if m.Output == out.Index {
+				return append(input(m.Input), n.digest)
+			}
+		}
+	case n.op.GetFile() != nil:
+		return append(g.fileInput(n, out.Index, input), n.digest)
+	case n.op.GetMerge() != nil:
+		var all []digest.Digest
+		for _, in := range n.op.GetMerge().Inputs {
+			all = append(all, input(in.Input)...)
+		}
+		return all
+	case n.op.GetDiff() != nil:
+		lower, upper := input(n.op.GetDiff().GetLower().GetInput()), input(n.op.GetDiff().GetUpper().GetInput())
+		if len(lower) <= len(upper) && slices.Equal(lower, upper[:len(lower)]) {
+			return upper[len(lower):]
+		}
+		return upper
+	}
+	return nil
+}
+
+// fileInput follows the actions of a file operation, which write on top of each other, to the input
+// that the first of them writes on.
+func (g *Graph) fileInput(n node, output int64, input func(int64) []digest.Digest) []digest.Digest {
+	actions := n.op.GetFile().Actions
+	at := slices.IndexFunc(actions, func(a *pb.FileAction) bool { return a.Output == output })
+	for range actions {
+		if at < 0 || at >= len(actions) {
+			return nil
+		}
+		in := actions[at].Input
+		if in < int64(len(n.op.Inputs)) {
+			return input(in)
+		}
+		at = int(in) - len(n.op.Inputs)
+	}
+	return nil
+}

@@ -1,0 +1,239 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/images/archive"
+	"github.com/distribution/reference"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A Format is a form in which an image leaves the store as a tar archive.
+type Format string
+
+const (
+	// OCI is the tar of an OCI image layout.
+	OCI Format = "oci"
+	// Docker is the same, with the manifest.json that `docker load` of older Docker Engines needs.
+	// It names one image, so that an image for several platforms has none: only an Engine with the
+	// containerd image store loads that.
+	Docker Format = "docker"
+)
+
+// Export writes an image to w. The bytes depend on the image, the names and the format alone. When
+// it fails or ctx is done, what w got is not a whole archive.
+func (s *Store) Export(ctx context.Context, w io.Writer, desc ocispec.Descriptor, names []string, format Format) error {
+	s.use.RLock()
+	defer s.use.RUnlock()
+	if err := s.export(ctx, w, desc, names, format); err != nil {
+		return fmt.Errorf("export image %s: %w", desc.Digest, err)
+	}
+	return nil
+}
+
+func (s *Store) export(ctx context.Context, w io.Writer, desc ocispec.Descriptor, names []string, format Format) error {
+	refs, err := exportNames(names)
+	if err != nil {
+		return err
+	}
+	opts := []archive.ExportOpt{archive.WithManifest(plain(desc), refs...), archive.WithAllPlatforms()}
+	switch format {
+	case OCI:
+		opts = append(opts, archive.WithSkipDockerManifest())
+	case Docker:
+	default:
+		return fmt.Errorf("unknown format %q", format)
+	}
+	if _, err := s.complete(ctx, desc); err != nil {
+		return err
+	}
+	// archive.Export looks neither at ctx nor at the error of the last write.
+	var failed error
+	out := writerFunc(func(p []byte) (int, error) {
+		if failed == nil && ctx.Err() != nil {
+			failed = context.Cause(ctx)
+		}
+		if failed != nil {
+			return 0, failed
+		}
+		var n int
+		n, failed = w.Write(p)
+		return n, failed
+	})
+	err = archive.Export(ctx, s, out, opts...)
+	if failed != nil {
+		return failed
+	}
+	return err
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// exportNames normalises names, each once, sorted.
+func exportNames(names []string) ([]string, error) {
+	refs, err := normalised(names)
+	if err != nil {
+		return nil, err
+	}
+	var sorted []string
+	for _, ref := range refs {
+		sorted = append(sorted, ref.String())
+	}
+	slices.Sort(sorted)
+	return slices.Compact(sorted), nil
+}
+
+// complete returns all blobs of an image, or an error if one is missing.
+func (s *Store) complete(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	var blobs []ocispec.Descriptor
+	err := s.walk(ctx, desc, func(d ocispec.Descriptor) error {
+		blobs = append(blobs, d)
+		_, err := s.Info(ctx, d.Digest)
+		return err
+	})
+	return blobs, err
+}
+
+// ExportDir writes an image to dir as an OCI image layout, which it replaces if there is one. Any
+// other directory that is not empty is refused. When it fails or ctx is done, dir is what it was.
+func (s *Store) ExportDir(ctx context.Context, dir string, desc ocispec.Descriptor, names []string) error {
+	s.use.RLock()
+	defer s.use.RUnlock()
+	if err := s.exportDir(ctx, dir, desc, names); err != nil {
+		return fmt.Errorf("export image %s to directory %q: %w", desc.Digest, dir, err)
+	}
+	return nil
+}
+
+func (s *Store) exportDir(ctx context.Context, dir string, desc ocispec.Descriptor, names []string) (err error) {
+	refs, err := exportNames(names)
+	if err != nil {
+		return err
+	}
+	blobs, err := s.complete(ctx, desc)
+	if err != nil {
+		return err
+	}
+	dir = filepath.Clean(dir)
+	if err := checkReplaceable(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	beside, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+"-")
+	if err != nil {
+		return err
+	}
+	layout, old := filepath.Join(beside, "new"), filepath.Join(beside, "old")
+	// What was in dir is removed only when something else is there.
+	defer func() { err = errors.Join(err, os.RemoveAll(layout), os.Remove(beside)) }()
+	for _, b := range blobs {
+		if err := s.copyBlob(ctx, layout, b); err != nil {
+			return err
+		}
+	}
+	index, err := layoutIndex(namedEntries(plain(desc), refs))
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(layout, ocispec.ImageIndexFile), index, 0o644); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(layout, ocispec.ImageLayoutFile), layoutFile, 0o644); err != nil {
+		return err
+	}
+	if err := replaceDir(layout, dir, old); err != nil {
+		return err
+	}
+	return os.RemoveAll(old)
+}
+
+// checkReplaceable refuses a directory with something else in it than an OCI image layout.
+func checkReplaceable(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	has := func(name string) bool {
+		return slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == name })
+	}
+	if !has(ocispec.ImageLayoutFile) || has(storeLock) {
+		return errors.New("the directory is not empty and not an OCI image layout")
+	}
+	return nil
+}
+
+// replaceDir renames layout to dir, whose present content it moves to old.
+func replaceDir(layout, dir, old string) error {
+	err := os.Rename(dir, old)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	had := err == nil
+	if err := os.Rename(layout, dir); err != nil {
+		if had {
+			err = errors.Join(err, os.Rename(old, dir))
+		}
+		return err
+	}
+	return nil
+}
+
+// copyBlob copies a blob into an OCI image layout and checks its digest.
+func (s *Store) copyBlob(ctx context.Context, layout string, desc ocispec.Descriptor) error {
+	ra, err := s.ReaderAt(ctx, desc)
+	if err != nil {
+		return err
+	}
+	defer ra.Close()
+	path := filepath.Join(layout, ocispec.ImageBlobsDir, desc.Digest.Algorithm().String(), desc.Digest.Encoded())
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	verifier := desc.Digest.Verifier()
+	if _, err := io.Copy(io.MultiWriter(f, verifier), interruptible(ctx, content.NewReader(ra))); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if !verifier.Verified() {
+		return errors.Join(fmt.Errorf("blob %s: its content has another digest", desc.Digest), f.Close())
+	}
+	return f.Close()
+}
+
+// namedEntries are the entries of a layout that holds one image, annotated as containerd and
+// BuildKit do: ref.name has the tag, which is unique there.
+func namedEntries(desc ocispec.Descriptor, refs []string) []ocispec.Descriptor {
+	if len(refs) == 0 {
+		return []ocispec.Descriptor{desc}
+	}
+	var entries []ocispec.Descriptor
+	for _, ref := range refs {
+		e := desc
+		e.Annotations = map[string]string{images.AnnotationImageName: ref}
+		if named, err := reference.ParseNamed(ref); err == nil {
+			if tagged, ok := named.(reference.Tagged); ok {
+				e.Annotations[ocispec.AnnotationRefName] = tagged.Tag()
+			}
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}

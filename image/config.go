@@ -1,0 +1,265 @@
+package image
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// maxDepth bounds the nesting of a JSON document; an image config needs six levels.
+const maxDepth = 64
+
+// A config is an image config with all its fields, also those that kedge does not know.
+// See https://github.com/opencontainers/image-spec/blob/v1.1.1/config.md.
+type config struct {
+	fields  map[string]any
+	rootfs  map[string]any
+	diffIDs []digest.Digest
+	history []map[string]any
+}
+
+// parseConfig reads the JSON of an image config strictly: a key that occurs twice, a wrong type or
+// a history that does not fit the layers is an error.
+func parseConfig(data []byte) (*config, error) {
+	doc, err := decodeJSON(data)
+	if err != nil {
+		return nil, err
+	}
+	c := &config{}
+	var ok bool
+	if c.fields, ok = doc.(map[string]any); !ok {
+		return nil, fmt.Errorf("want an object, have %s", kind(doc))
+	}
+	if c.rootfs, err = field[map[string]any](c.fields, "rootfs"); err != nil {
+		return nil, err
+	}
+	if c.rootfs == nil {
+		return nil, errors.New("rootfs: missing")
+	}
+	if typ, err := field[string](c.rootfs, "type"); err != nil || typ != "layers" {
+		return nil, fmt.Errorf(`rootfs.type: want "layers", have %s`, kind(c.rootfs["type"]))
+	}
+	ids, err := field[[]any](c.rootfs, "diff_ids")
+	if err != nil {
+		return nil, fmt.Errorf("rootfs.%w", err)
+	}
+	for i, v := range ids {
+		s, ok := v.(string)
+		if !ok {
+			return nil, fmt.Errorf("rootfs.diff_ids[%d]: want a string, have %s", i, kind(v))
+		}
+		id, err := digest.Parse(s)
+		if err != nil {
+			return nil, fmt.Errorf("rootfs.diff_ids[%d]: %q: %w", i, s, err)
+		}
+		c.diffIDs = append(c.diffIDs, id)
+	}
+	if err := c.parseHistory(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *config) parseHistory() error {
+	entries, err := field[[]any](c.fields, "history")
+	if err != nil {
+		return err
+	}
+	layers := 0
+	for i, v := range entries {
+		h, ok := v.(map[string]any)
+		if !ok {
+			return fmt.Errorf("history[%d]: want an object, have %s", i, kind(v))
+		}
+		empty, err := field[bool](h, "empty_layer")
+		if err != nil {
+			return fmt.Errorf("history[%d].%w", i, err)
+		}
+		if !empty {
+			layers++
+		}
+		c.history = append(c.history, h)
+	}
+	// BuildKit sees to it (exporter/containerimage, normalizeLayersAndHistory), and verdicts are
+	// told to instructions by it.
+	if layers != len(c.diffIDs) {
+		return fmt.Errorf("history names %d layers, rootfs %d", layers, len(c.diffIDs))
+	}
+	return nil
+}
+
+// canonical renders the config of the canonical image: diffIDs are those of its layers, the first
+// baseHistory history entries stay, and everything that says when the build ran says epoch.
+// The config must not be used afterwards.
+func (c *config) canonical(epoch time.Time, baseHistory int, diffIDs []digest.Digest, labels map[string]string) ([]byte, error) {
+	if baseHistory < 0 || baseHistory > len(c.history) {
+		return nil, fmt.Errorf("%d history entries of the base image, but %d in all", baseHistory, len(c.history))
+	}
+	created := epoch.UTC().Format(time.RFC3339)
+	c.fields["created"] = created
+	for _, h := range c.history[baseHistory:] {
+		h["created"] = created
+	}
+	if c.history == nil {
+		delete(c.fields, "history") // BuildKit writes null
+	}
+	if diffIDs == nil {
+		diffIDs = []digest.Digest{}
+	}
+	c.rootfs["diff_ids"] = diffIDs
+	for k := range c.fields {
+		if strings.HasPrefix(k, "moby.buildkit.") {
+			delete(c.fields, k) // inline cache and build info change from build to build
+		}
+	}
+	if len(labels) > 0 {
+		run, err := object(c.fields, "config")
+		if err != nil {
+			return nil, err
+		}
+		merged, err := object(run, "Labels")
+		if err != nil {
+			return nil, fmt.Errorf("config.%w", err)
+		}
+		for k, v := range labels {
+			merged[k] = v
+		}
+	}
+	return encodeJSON(c.fields)
+}
+
+// field returns the value of a key, the zero value if it is absent or null.
+func field[T any](m map[string]any, key string) (T, error) {
+	var zero T
+	v := m[key]
+	if v == nil {
+		return zero, nil
+	}
+	t, ok := v.(T)
+	if !ok {
+		return zero, fmt.Errorf("%s: want %s, have %s", key, kind(zero), kind(v))
+	}
+	return t, nil
+}
+
+// object returns the object at a key, which it makes if there is none.
+func object(m map[string]any, key string) (map[string]any, error) {
+	o, err := field[map[string]any](m, key)
+	if err != nil {
+		return nil, err
+	}
+	if o == nil {
+		o = map[string]any{}
+		m[key] = o
+	}
+	return o, nil
+}
+
+func kind(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case string:
+		return "a string"
+	case bool:
+		return "a boolean"
+	case json.Number:
+		return "a number"
+	case []any:
+		return "an array"
+	case map[string]any:
+		return "an object"
+	default:
+		return fmt.Sprintf("%T", v)
+	}
+}
+
+// encodeJSON renders v as canonical JSON: no spaces, no line end, the keys of maps sorted, only
+// what JSON requires escaped.
+func encodeJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// decodeJSON parses one JSON document into maps, slices, strings, booleans, nil and json.Number.
+// Unlike encoding/json it refuses keys that occur twice and text that is not UTF-8, of which two
+// readers may make two different things.
+func decodeJSON(data []byte) (any, error) {
+	if !utf8.Valid(data) {
+		return nil, errors.New("not UTF-8")
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	v, err := decodeValue(dec, maxDepth)
+	if err != nil {
+		return nil, noEOF(err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("more than one JSON document")
+	}
+	return v, nil
+}
+
+func decodeValue(dec *json.Decoder, depth int) (any, error) {
+	tok, err := dec.Token()
+	if err != nil {
+		return nil, err
+	}
+	delim, ok := tok.(json.Delim)
+	if !ok {
+		return tok, nil
+	}
+	if depth == 0 {
+		return nil, fmt.Errorf("nested more than %d deep", maxDepth)
+	}
+	if delim == '[' {
+		list := []any{}
+		for dec.More() {
+			v, err := decodeValue(dec, depth-1)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, v)
+		}
+		_, err := dec.Token()
+		return list, err
+	}
+	obj := map[string]any{}
+	for dec.More() {
+		tok, err := dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		key, ok := tok.(string)
+		if !ok {
+			return nil, fmt.Errorf("object key %v is not a string", tok)
+		}
+		if _, ok := obj[key]; ok {
+			return nil, fmt.Errorf("key %q occurs twice", key)
+		}
+		if obj[key], err = decodeValue(dec, depth-1); err != nil {
+			return nil, err
+		}
+	}
+	_, err = dec.Token()
+	return obj, err
+}
+
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

@@ -1,0 +1,179 @@
+// Package image writes the canonical image and keeps it: the layers that a build made are
+// normalised by named rules and compressed, config and manifest are rendered in one form, and the
+// result is tagged, listed, exported, loaded into a Docker Engine or pushed.
+//
+// The same content has the same digest, whichever builder, snapshotter or machine it came from.
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// An Image is an image in a Store, a value that is not to be changed.
+type Image struct {
+	// Descriptor is the top of the image: the manifest of an image for one platform, the index of
+	// one for several.
+	Descriptor ocispec.Descriptor
+	// Manifests are the images of the platforms, sorted by platform.
+	Manifests []Manifest
+}
+
+// A Manifest is the image of one platform.
+type Manifest struct {
+	Platform   ocispec.Platform
+	Descriptor ocispec.Descriptor
+	Config     digest.Digest
+	Created    time.Time // as the config says; zero if it does not
+	Layers     []Layer   // lowest first
+}
+
+// A Layer is one layer of a Manifest.
+type Layer struct {
+	Descriptor ocispec.Descriptor
+	DiffID     digest.Digest // of the uncompressed tar
+	// Raw is the digest of the blob that the layer was made from. It is empty for the layers of a
+	// base image, which are taken as they are, and for an image that is read back from the store.
+	Raw digest.Digest
+}
+
+// maxDocument bounds manifests, indexes and configs, in bytes. Registries take 4 MiB.
+const maxDocument = 8 << 20
+
+// Image reads the image that desc, a manifest or an index, is the top of. The error wraps
+// errdefs.ErrNotFound if a blob is missing; layer blobs are not looked at.
+func (s *Store) Image(ctx context.Context, desc ocispec.Descriptor) (Image, error) {
+	desc = plain(desc)
+	img := Image{Descriptor: desc}
+	if images.IsManifestType(desc.MediaType) {
+		m, err := readManifest(ctx, s, desc)
+		if err != nil {
+			return Image{}, err
+		}
+		img.Manifests = []Manifest{m}
+		return img, nil
+	}
+	if !images.IsIndexType(desc.MediaType) {
+		return Image{}, fmt.Errorf("image %s: media type %q is neither a manifest nor an index", desc.Digest, desc.MediaType)
+	}
+	var index ocispec.Index
+	if err := readDocument(ctx, s, desc, &index); err != nil {
+		return Image{}, fmt.Errorf("read index %s: %w", desc.Digest, err)
+	}
+	for _, d := range index.Manifests {
+		m, err := readManifest(ctx, s, d)
+		if err != nil {
+			return Image{}, err
+		}
+		img.Manifests = append(img.Manifests, m)
+	}
+	return img, nil
+}
+
+func readManifest(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (Manifest, error) {
+	var mf ocispec.Manifest
+	if err := readDocument(ctx, from, desc, &mf); err != nil {
+		return Manifest{}, fmt.Errorf("read manifest %s: %w", desc.Digest, err)
+	}
+	var cfg ocispec.Image
+	if err := readDocument(ctx, from, mf.Config, &cfg); err != nil {
+		return Manifest{}, fmt.Errorf("read config %s: %w", mf.Config.Digest, err)
+	}
+	if len(mf.Layers) != len(cfg.RootFS.DiffIDs) {
+		return Manifest{}, fmt.Errorf("manifest %s has %d layers, its config %d", desc.Digest, len(mf.Layers), len(cfg.RootFS.DiffIDs))
+	}
+	m := Manifest{Platform: platforms.Normalize(cfg.Platform), Config: mf.Config.Digest}
+	if desc.Platform != nil {
+		m.Platform = platforms.Normalize(*desc.Platform)
+	}
+	if cfg.Created != nil {
+		m.Created = *cfg.Created
+	}
+	m.Descriptor = plain(desc)
+	for i, l := range mf.Layers {
+		m.Layers = append(m.Layers, Layer{Descriptor: l, DiffID: cfg.RootFS.DiffIDs[i]})
+	}
+	return m, nil
+}
+
+// readDocument reads the JSON blob of desc into v.
+func readDocument(ctx context.Context, from content.Provider, desc ocispec.Descriptor, v any) error {
+	data, err := readBlob(ctx, from, desc)
+	if err != nil {
+		return err
+	}
+	if _, err := decodeJSON(data); err != nil {
+		return err
+	}
+	return json.Unmarshal(data, v)
+}
+
+// readBlob reads a small blob and checks its digest.
+func readBlob(ctx context.Context, from content.Provider, desc ocispec.Descriptor) ([]byte, error) {
+	if err := desc.Digest.Validate(); err != nil {
+		return nil, fmt.Errorf("digest %q: %w", desc.Digest, err)
+	}
+	if desc.Size > maxDocument {
+		return nil, fmt.Errorf("%d bytes, more than %d", desc.Size, maxDocument)
+	}
+	ra, err := from.ReaderAt(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	defer ra.Close()
+	if ra.Size() != desc.Size {
+		return nil, fmt.Errorf("%d bytes, want %d: %w", ra.Size(), desc.Size, errdefs.ErrFailedPrecondition)
+	}
+	data := make([]byte, desc.Size)
+	if _, err := ra.ReadAt(data, 0); err != nil {
+		return nil, err
+	}
+	if got := desc.Digest.Algorithm().FromBytes(data); got != desc.Digest {
+		return nil, fmt.Errorf("content has digest %s: %w", got, errdefs.ErrFailedPrecondition)
+	}
+	return data, nil
+}
+
+// plain returns desc with nothing in it but what finds the blob.
+func plain(desc ocispec.Descriptor) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size, URLs: desc.URLs}
+}
+
+// walk calls fn for every blob that desc needs, each once, parents before children.
+// A blob that is not in the store has no children.
+func (s *Store) walk(ctx context.Context, desc ocispec.Descriptor, fn func(ocispec.Descriptor) error) error {
+	seen := map[digest.Digest]bool{}
+	var visit func(ocispec.Descriptor) error
+	visit = func(desc ocispec.Descriptor) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if seen[desc.Digest] {
+			return nil
+		}
+		seen[desc.Digest] = true
+		if err := fn(desc); err != nil {
+			return err
+		}
+		children, err := images.Children(ctx, s, desc)
+		if err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
+		for _, c := range children {
+			if err := visit(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return visit(desc)
+}

@@ -1,0 +1,701 @@
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
+)
+
+var (
+	epoch = time.Unix(1700000000, 0)
+	late  = epoch.Add(12345678 * time.Millisecond)
+	amd64 = ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	arm64 = ocispec.Platform{OS: "linux", Architecture: "arm64"}
+)
+
+// TestMain silences containerd, which warns where fs-verity is missing.
+func TestMain(m *testing.M) {
+	logrus.SetOutput(io.Discard)
+	os.Exit(m.Run())
+}
+
+// file is an entry of a layer with content.
+func file(name, body string) entry {
+	return entry{Header: tar.Header{Name: name, Mode: 0o644, ModTime: late, Typeflag: tar.TypeReg}, body: body}
+}
+
+type entry struct {
+	tar.Header
+	body string
+}
+
+func (e entry) with(change func(*tar.Header)) entry {
+	e.PAXRecords = nil
+	change(&e.Header)
+	return e
+}
+
+func tarball(t testing.TB, entries ...entry) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, e := range entries {
+		h := e.Header
+		h.Size = int64(len(e.body))
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatalf("entry %q: %v", h.Name, err)
+		}
+		if _, err := io.WriteString(w, e.body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// noise returns n bytes that hardly compress, always the same.
+func noise(n int) []byte {
+	b := make([]byte, n)
+	x := uint64(88172645463325252)
+	for i := range b {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		b[i] = byte(x)
+	}
+	return b
+}
+
+func gzipped(t testing.TB, data []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	w.Header = gzip.Header{Name: "layer.tar", ModTime: late}
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func zstded(t testing.TB, data []byte) []byte {
+	t.Helper()
+	w, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.EncodeAll(data, nil)
+}
+
+// rawImage is what a builder exports for one platform.
+type rawImage struct {
+	platform ocispec.Platform
+	base     [][]byte // layer blobs
+	layers   [][]byte
+	config   string // instead of the usual one
+}
+
+// rawExport is the whole export: blobs in the order in which BuildKit sends them.
+type rawExport struct {
+	root  ocispec.Descriptor
+	blobs []ocispec.Descriptor
+	data  map[digest.Digest][]byte
+}
+
+func (x *rawExport) add(mediaType string, data []byte) ocispec.Descriptor {
+	d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	x.blobs = append(x.blobs, d)
+	x.data[d.Digest] = data
+	return d
+}
+
+func marshal(t testing.TB, v any) []byte {
+	t.Helper()
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func diffIDOf(t testing.TB, blob []byte) digest.Digest {
+	t.Helper()
+	r, release, err := decompress(bytes.NewReader(blob))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	d, err := digest.FromReader(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// newExport makes an export of images, as BuildKit does: an index if there are several, with an
+// attestation manifest.
+func newExport(t testing.TB, imgs ...rawImage) *rawExport {
+	t.Helper()
+	x := &rawExport{data: map[digest.Digest][]byte{}}
+	var manifests []ocispec.Descriptor
+	for _, img := range imgs {
+		mf := ocispec.Manifest{
+			Versioned: specs.Versioned{SchemaVersion: 2},
+			MediaType: ocispec.MediaTypeImageManifest,
+			Layers:    []ocispec.Descriptor{},
+		}
+		cfg := map[string]any{
+			"architecture":               img.platform.Architecture,
+			"os":                         img.platform.OS,
+			"created":                    late.Format(time.RFC3339Nano),
+			"config":                     map[string]any{"Env": []string{"A=<&>"}, "Labels": map[string]string{"from": "dockerfile", "both": "dockerfile"}},
+			"moby.buildkit.buildinfo.v1": "e30=",
+			"unknown":                    map[string]any{"kept": 12345678901234567},
+		}
+		history := []map[string]any{{"created": late.Format(time.RFC3339Nano), "created_by": "CMD", "empty_layer": true}}
+		var ids []digest.Digest
+		for i, blob := range slices.Concat(img.base, img.layers) {
+			d := x.add("application/vnd.oci.image.layer.v1.tar", blob)
+			d.Annotations = map[string]string{"buildkit/note": "x"}
+			mf.Layers = append(mf.Layers, d)
+			ids = append(ids, diffIDOf(t, blob))
+			created := late.Format(time.RFC3339Nano)
+			if i < len(img.base) {
+				created = "2001-02-03T04:05:06.789Z"
+			}
+			history = append(history, map[string]any{"created": created, "created_by": fmt.Sprint("layer ", i), "comment": "buildkit.dockerfile.v0"})
+		}
+		slices.SortStableFunc(history, func(a, b map[string]any) int {
+			return cmp.Compare(len(fmt.Sprint(b["comment"])), len(fmt.Sprint(a["comment"])))
+		})
+		cfg["history"] = history
+		cfg["rootfs"] = map[string]any{"type": "layers", "diff_ids": ids}
+		data := marshal(t, cfg)
+		if img.config != "" {
+			data = []byte(img.config)
+		}
+		mf.Config = x.add(ocispec.MediaTypeImageConfig, data)
+		d := x.add(ocispec.MediaTypeImageManifest, marshal(t, mf))
+		d.Platform = &img.platform
+		manifests = append(manifests, d)
+	}
+	if len(imgs) == 1 {
+		x.root = plain(manifests[0])
+		return x
+	}
+	att := x.add(ocispec.MediaTypeImageManifest, []byte(`{"schemaVersion":2}`))
+	att.Platform = &ocispec.Platform{OS: "unknown", Architecture: "unknown"}
+	att.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest"}
+	x.root = x.add(ocispec.MediaTypeImageIndex, marshal(t, ocispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageIndex,
+		Manifests: append(manifests, att),
+	}))
+	return x
+}
+
+// send gives the export to in and returns the digests that travelled.
+func (x *rawExport) send(t testing.TB, in *Ingest) map[digest.Digest]bool {
+	t.Helper()
+	sent := map[digest.Digest]bool{}
+	for i, d := range x.blobs {
+		_, infoErr := in.Info(t.Context(), d.Digest)
+		w, err := in.Writer(t.Context(), content.WithRef(fmt.Sprint("blob-", i)), content.WithDescriptor(ocispec.Descriptor{Digest: d.Digest, Size: d.Size}))
+		if (infoErr == nil) != errdefs.IsAlreadyExists(err) {
+			t.Fatalf("Info says %v, Writer %v", infoErr, err)
+		}
+		if errdefs.IsAlreadyExists(err) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := content.Copy(t.Context(), w, bytes.NewReader(x.data[d.Digest]), d.Size, d.Digest); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		sent[d.Digest] = true
+	}
+	return sent
+}
+
+func testStore(t testing.TB) *Store {
+	t.Helper()
+	s, err := OpenStore(t.Context(), filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func testIngest(t testing.TB, s *Store) *Ingest {
+	t.Helper()
+	in, err := s.NewIngest(t.Context(), epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close() })
+	return in
+}
+
+func sourcesOf(imgs []rawImage) []Source {
+	var sources []Source
+	for _, img := range imgs {
+		sources = append(sources, Source{Platform: img.platform, BaseLayers: len(img.base), BaseHistory: len(img.base)})
+	}
+	return sources
+}
+
+// build does one export into s and returns the image and what travelled.
+func build(t testing.TB, s *Store, opts Options, imgs ...rawImage) (Image, map[digest.Digest]bool) {
+	t.Helper()
+	x := newExport(t, imgs...)
+	in := testIngest(t, s)
+	sent := x.send(t, in)
+	img, err := in.Write(t.Context(), x.root, sourcesOf(imgs), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return img, sent
+}
+
+func readFile(t testing.TB, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func writeFile(t testing.TB, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func removeBlob(t testing.TB, s *Store, dgst digest.Digest) {
+	t.Helper()
+	path, err := s.blobPath(dgst)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustRead(t testing.TB, s *Store, desc ocispec.Descriptor) string {
+	t.Helper()
+	data, err := readBlob(t.Context(), s, desc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// files lists the regular files below dir, slash-separated.
+func files(t testing.TB, dir string) []string {
+	t.Helper()
+	var list []string
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			rel, _ := filepath.Rel(dir, path)
+			list = append(list, filepath.ToSlash(rel))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+func TestWriteImage(t *testing.T) {
+	s := testStore(t)
+	base := gzipped(t, tarball(t, file("etc/base", "base")))
+	raw := rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tarball(t, file("etc/new", "new"))}}
+	img, _ := build(t, s, Options{Labels: map[string]string{"both": "kedge", "new": "label"}}, raw)
+
+	if len(img.Manifests) != 1 || img.Descriptor.MediaType != ocispec.MediaTypeImageManifest {
+		t.Fatalf("one platform gave %+v", img)
+	}
+	m := img.Manifests[0]
+	var mf map[string]any
+	if err := json.Unmarshal([]byte(mustRead(t, s, img.Descriptor)), &mf); err != nil {
+		t.Fatal(err)
+	}
+	if mf["annotations"] != nil {
+		t.Errorf("the manifest has annotations: %v", mf)
+	}
+	baseDesc := ocispec.Descriptor{MediaType: "application/vnd.oci.image.layer.v1.tar", Digest: digest.FromBytes(base), Size: int64(len(base))}
+	if diff := gocmp.Diff(Layer{Descriptor: baseDesc, DiffID: diffIDOf(t, base)}, m.Layers[0]); diff != "" {
+		t.Errorf("base layer (-want +got):\n%s", diff)
+	}
+	if l := m.Layers[1]; l.Raw != digest.FromBytes(raw.layers[0]) || l.Descriptor.MediaType != ocispec.MediaTypeImageLayerGzip {
+		t.Errorf("new layer %+v", l)
+	}
+	want := fmt.Sprintf(`{"architecture":"amd64","config":{"Env":["A=<&>"],"Labels":{"both":"kedge","from":"dockerfile","new":"label"}},`+
+		`"created":"2023-11-14T22:13:20Z","history":[`+
+		`{"comment":"buildkit.dockerfile.v0","created":"2001-02-03T04:05:06.789Z","created_by":"layer 0"},`+
+		`{"comment":"buildkit.dockerfile.v0","created":"2023-11-14T22:13:20Z","created_by":"layer 1"},`+
+		`{"created":"2023-11-14T22:13:20Z","created_by":"CMD","empty_layer":true}],`+
+		`"os":"linux","rootfs":{"diff_ids":["%s","%s"],"type":"layers"},"unknown":{"kept":12345678901234567}}`,
+		m.Layers[0].DiffID, m.Layers[1].DiffID)
+	if diff := gocmp.Diff(want, mustRead(t, s, ocispec.Descriptor{Digest: m.Config, Size: int64(len(want))})); diff != "" {
+		t.Errorf("config (-want +got):\n%s", diff)
+	}
+
+	read, err := s.Image(t.Context(), img.Descriptor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read.Manifests[0].Layers[1].Raw = m.Layers[1].Raw
+	if diff := gocmp.Diff(img, read); diff != "" {
+		t.Errorf("image read back (-written +read):\n%s", diff)
+	}
+}
+
+func TestWriteOnlyContentCounts(t *testing.T) {
+	newer := func(h *tar.Header) { h.ModTime = late.Add(time.Hour); h.Uname = "root" }
+	layer := tarball(t, file("a", "same"))
+	base := gzipped(t, tarball(t, file("base", "base")))
+	want, _ := build(t, testStore(t), Options{}, rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{layer}})
+	for name, blob := range map[string][]byte{
+		"gzip":       gzipped(t, layer),
+		"zstd":       zstded(t, layer),
+		"later time": tarball(t, file("a", "same").with(newer)),
+		"padding":    append(slices.Clone(layer), make([]byte, 10240)...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, opts := range []Options{{}, {HashFirst: true}} {
+				got, _ := build(t, testStore(t), opts, rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{blob}})
+				if got.Descriptor.Digest != want.Descriptor.Digest {
+					t.Errorf("%+v: digest %s, want %s", opts, got.Descriptor.Digest, want.Descriptor.Digest)
+				}
+			}
+		})
+	}
+	other, _ := build(t, testStore(t), Options{}, rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tarball(t, file("a", "other"))}})
+	if other.Descriptor.Digest == want.Descriptor.Digest {
+		t.Error("other content has the same digest")
+	}
+}
+
+func TestWriteIndex(t *testing.T) {
+	shared := tarball(t, file("shared", "s"))
+	a := rawImage{platform: amd64, layers: [][]byte{shared, tarball(t, file("a", "a"))}}
+	b := rawImage{platform: arm64, layers: [][]byte{shared, tarball(t, file("b", "b"))}}
+	s := testStore(t)
+	img, _ := build(t, s, Options{}, b, a)
+	swapped, _ := build(t, testStore(t), Options{}, a, b)
+	if diff := gocmp.Diff(img, swapped); diff != "" {
+		t.Errorf("the order of platforms reached the image:\n%s", diff)
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal([]byte(mustRead(t, s, img.Descriptor)), &index); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, m := range index.Manifests {
+		got = append(got, platformKey(*m.Platform))
+	}
+	if diff := gocmp.Diff([]string{"linux/amd64", "linux/arm64"}, got); diff != "" {
+		t.Errorf("platforms (-want +got):\n%s", diff)
+	}
+	// An index for one platform, as attestations give, is the same as none.
+	single, _ := build(t, testStore(t), Options{}, a)
+	x := newExport(t, a, b)
+	var raw ocispec.Index
+	if err := json.Unmarshal(x.data[x.root.Digest], &raw); err != nil {
+		t.Fatal(err)
+	}
+	raw.Manifests = slices.DeleteFunc(raw.Manifests, func(d ocispec.Descriptor) bool { return d.Platform.Architecture == "arm64" })
+	x.root = x.add(ocispec.MediaTypeImageIndex, marshal(t, raw))
+	in := testIngest(t, s)
+	x.send(t, in)
+	one, err := in.Write(t.Context(), x.root, sourcesOf([]rawImage{a}), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if one.Descriptor.Digest != single.Descriptor.Digest {
+		t.Errorf("an index of one and a manifest gave %s and %s", one.Descriptor.Digest, single.Descriptor.Digest)
+	}
+}
+
+func TestIngestSkipsWhatIsKnown(t *testing.T) {
+	s := testStore(t)
+	base := gzipped(t, tarball(t, file("base", "base")))
+	raw := rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tarball(t, file("a", "a")), gzipped(t, tarball(t, file("b", "b")))}}
+	first, sent := build(t, s, Options{}, raw)
+	for _, blob := range slices.Concat(raw.base, raw.layers) {
+		if !sent[digest.FromBytes(blob)] {
+			t.Errorf("the first build did not send %s", digest.FromBytes(blob))
+		}
+	}
+	second, sent := build(t, s, Options{}, raw)
+	for _, blob := range slices.Concat(raw.base, raw.layers) {
+		if sent[digest.FromBytes(blob)] {
+			t.Errorf("the second build sent %s", digest.FromBytes(blob))
+		}
+	}
+	if diff := gocmp.Diff(first, second); diff != "" {
+		t.Errorf("images (-first +second):\n%s", diff)
+	}
+	if got := files(t, s.path(tmpDir)); len(got) != 0 {
+		t.Errorf("left in tmp: %q", got)
+	}
+	// Another epoch is another result.
+	in, err := s.NewIngest(t.Context(), epoch.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if _, err := in.Info(t.Context(), digest.FromBytes(raw.layers[0])); !errdefs.IsNotFound(err) {
+		t.Errorf("the layer counts as known for another epoch: %v", err)
+	}
+}
+
+func TestBadRecordsAreIgnored(t *testing.T) {
+	raw := rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", "a"))}}
+	want, _ := build(t, testStore(t), Options{}, raw)
+	otherLayer := func(s *Store) record {
+		img, _ := build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{tarball(t, file("other", "other"))}})
+		r, ok := s.rawRecord(img.Manifests[0].Layers[0].Raw, epoch)
+		if !ok {
+			t.Fatal("no record")
+		}
+		return r
+	}
+	faults := map[string]func(s *Store, name string, data []byte) []byte{
+		"truncated": func(_ *Store, _ string, data []byte) []byte { return data[:len(data)/2] },
+		"empty":     func(*Store, string, []byte) []byte { return nil },
+		"null":      func(*Store, string, []byte) []byte { return []byte("null") },
+		"two":       func(_ *Store, _ string, data []byte) []byte { return append(slices.Clone(data), data...) },
+		"old rules": func(_ *Store, _ string, data []byte) []byte {
+			return bytes.Replace(data, []byte(`"rules":1`), []byte(`"rules":0`), 1)
+		},
+		"new version": func(_ *Store, _ string, data []byte) []byte {
+			return bytes.Replace(data, []byte(`"version":1`), []byte(`"version":2`), 1)
+		},
+		"of another layer": func(s *Store, _ string, _ []byte) []byte {
+			return marshal(t, otherLayer(s))
+		},
+		"other size": func(_ *Store, _ string, data []byte) []byte {
+			return bytes.Replace(data, []byte(`"size":`), []byte(`"size":1`), 1)
+		},
+	}
+	for name, fault := range faults {
+		t.Run(name, func(t *testing.T) {
+			s := testStore(t)
+			build(t, s, Options{}, raw)
+			for _, f := range files(t, s.path(layersDir)) {
+				path := s.path(layersDir, f)
+				data := []byte(readFile(t, path))
+				changed := fault(s, f, data)
+				if bytes.Equal(changed, data) {
+					t.Fatal("the fault changes nothing")
+				}
+				writeFile(t, path, changed)
+			}
+			for _, opts := range []Options{{}, {HashFirst: true}} {
+				got, sent := build(t, s, opts, raw)
+				if !opts.HashFirst && !sent[digest.FromBytes(raw.layers[0])] {
+					t.Error("the record was believed")
+				}
+				if diff := gocmp.Diff(want, got); diff != "" {
+					t.Errorf("image (-want +got):\n%s", diff)
+				}
+			}
+		})
+	}
+	t.Run("blob gone", func(t *testing.T) {
+		s := testStore(t)
+		img, _ := build(t, s, Options{}, raw)
+		removeBlob(t, s, img.Manifests[0].Layers[0].Descriptor.Digest)
+		got, sent := build(t, s, Options{}, raw)
+		if !sent[digest.FromBytes(raw.layers[0])] {
+			t.Error("the record was believed")
+		}
+		if diff := gocmp.Diff(want, got); diff != "" {
+			t.Errorf("image (-want +got):\n%s", diff)
+		}
+		if _, err := s.complete(t.Context(), got.Descriptor); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestHashFirstDoesNotCompressAgain(t *testing.T) {
+	s := testStore(t)
+	build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", "a"))}})
+	before := files(t, s.dir)
+	again := tarball(t, file("a", "a").with(func(h *tar.Header) { h.ModTime = late.Add(time.Minute) }))
+	x := newExport(t, rawImage{platform: amd64, layers: [][]byte{again}})
+	in := testIngest(t, s)
+	x.send(t, in)
+	sent := len(files(t, in.dir))
+	if _, err := in.Write(t.Context(), x.root, []Source{{Platform: amd64}}, Options{HashFirst: true}); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(files(t, in.dir)); got > sent {
+		t.Errorf("it wrote %d blobs beside those sent", got-sent)
+	}
+	in.Close()
+	if diff := gocmp.Diff(before, files(t, s.dir)); diff != "" {
+		t.Errorf("files of the store (-before +after):\n%s", diff)
+	}
+}
+
+func TestBaseLayerThatWasNew(t *testing.T) {
+	s := testStore(t)
+	layer := tarball(t, file("a", "a"))
+	build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{layer}})
+	onTop := rawImage{platform: amd64, base: [][]byte{layer}, layers: [][]byte{tarball(t, file("b", "b"))}}
+	x := newExport(t, onTop)
+	in := testIngest(t, s)
+	x.send(t, in)
+	if _, err := in.Write(t.Context(), x.root, sourcesOf([]rawImage{onTop}), Options{}); err == nil {
+		t.Fatal("an image without its base layer was written")
+	}
+	in.Close()
+	img, _ := build(t, s, Options{}, onTop)
+	if got := img.Manifests[0].Layers[0].Descriptor.Digest; got != digest.FromBytes(layer) {
+		t.Errorf("base layer %s, want the blob as it is", got)
+	}
+}
+
+func TestWriteRefuses(t *testing.T) {
+	layer := tarball(t, file("a", "a"))
+	good := rawImage{platform: amd64, layers: [][]byte{layer}}
+	conf := func(history, diffIDs string) string {
+		return fmt.Sprintf(`{"architecture":"amd64","os":"linux","history":%s,"rootfs":{"type":"layers","diff_ids":%s}}`, history, diffIDs)
+	}
+	otherID := fmt.Sprintf("[%q]", digest.FromString("other"))
+	tests := []struct {
+		name    string
+		raw     rawImage
+		sources []Source
+		want    string
+	}{
+		{"no source", good, nil, "for 1 platforms, want 0"},
+		{"other platform", good, []Source{{Platform: amd64}, {Platform: arm64}}, "for 1 platforms, want 2"},
+		{"too many base layers", good, []Source{{Platform: amd64, BaseLayers: 2}}, "2 layers of the base image, but 1"},
+		{"too much base history", good, []Source{{Platform: amd64, BaseHistory: 3}}, "3 history entries of the base image, but 2"},
+		{"bad base reference", good, []Source{{Platform: amd64, BaseRef: "UPPER"}}, `base image "UPPER"`},
+		{"other diffID", rawImage{platform: amd64, layers: good.layers, config: conf("[{}]", otherID)}, []Source{{Platform: amd64}}, "does not have the diffID"},
+		{"other diffID, gzip", rawImage{platform: amd64, layers: [][]byte{gzipped(t, layer)}, config: conf("[{}]", otherID)}, []Source{{Platform: amd64}}, "does not have the diffID"},
+		{"history short", rawImage{platform: amd64, layers: good.layers, config: conf("[]", otherID)}, []Source{{Platform: amd64}}, "history names 0 layers, rootfs 1"},
+		{"layers short", rawImage{platform: amd64, layers: good.layers, config: conf("null", "null")}, []Source{{Platform: amd64}}, "manifest has 1 layers, the config 0"},
+		{"broken layer", rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", strings.Repeat("a", 600)))[:700]}}, []Source{{Platform: amd64}}, "unexpected EOF"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := testStore(t)
+			x := newExport(t, tt.raw)
+			in := testIngest(t, s)
+			x.send(t, in)
+			_, err := in.Write(t.Context(), x.root, tt.sources, Options{})
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("error %v, want %q in it", err, tt.want)
+			}
+			if list, err := s.Images(t.Context()); err != nil || len(list) != 0 {
+				t.Errorf("listed after the failure: %v, %v", list, err)
+			}
+		})
+	}
+}
+
+func TestWriteWrongBlob(t *testing.T) {
+	in := testIngest(t, testStore(t))
+	d := ocispec.Descriptor{Digest: digest.FromString("right"), Size: 5}
+	err := content.WriteBlob(t.Context(), in, "ref", strings.NewReader("wrong"), d)
+	if !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("a blob with another digest: %v", err)
+	}
+}
+
+// cancelAfter is a context that is cancelled once its Err was asked for n times, which happens with
+// every read of a layer and every write of an archive.
+type cancelAfter struct {
+	context.Context
+	cancel context.CancelCauseFunc
+	left   *int
+}
+
+var errInterrupted = errors.New("interrupted")
+
+func newCancelAfter(ctx context.Context, n int) cancelAfter {
+	ctx, cancel := context.WithCancelCause(ctx)
+	return cancelAfter{ctx, cancel, &n}
+}
+
+func (c cancelAfter) Err() error {
+	if *c.left--; *c.left < 0 {
+		c.cancel(errInterrupted)
+	}
+	return c.Context.Err()
+}
+
+func TestWriteInterrupted(t *testing.T) {
+	s := testStore(t)
+	x := newExport(t, rawImage{platform: amd64, layers: [][]byte{tarball(t, file("big", string(noise(20<<20))))}})
+	in := testIngest(t, s)
+	x.send(t, in)
+	before := files(t, s.dir)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		// Somewhere in the middle of compression.
+		for {
+			if e, err := os.ReadDir(filepath.Join(in.dir, "ingest")); err == nil && len(e) > 0 {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		cancel(errInterrupted)
+	}()
+	if _, err := in.Write(ctx, x.root, []Source{{Platform: amd64}}, Options{}); !errors.Is(err, errInterrupted) {
+		t.Fatalf("Write: %v", err)
+	}
+	if diff := gocmp.Diff(before, files(t, s.dir)); diff != "" {
+		t.Errorf("files of the store (-before +after):\n%s", diff)
+	}
+	if _, err := in.Write(t.Context(), x.root, []Source{{Platform: amd64}}, Options{}); err != nil {
+		t.Errorf("Write after an interrupted one: %v", err)
+	}
+}

@@ -1,0 +1,559 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	"github.com/gofrs/flock"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// An Ingest is a content.Store that takes one export of a builder, the raw image, and writes the
+// canonical image from it. It says that it has what need not travel: blobs that the Store has, and
+// raw layers whose canonical form the Store has. All else is kept until Close.
+type Ingest struct {
+	blobStore // of what this export sent
+	store     *Store
+	epoch     time.Time
+	dir       string
+	lock      *flock.Flock
+	recordMu  sync.Mutex
+	closed    sync.Once
+}
+
+type blobStore interface{ content.Store }
+
+const ingestLock = "lock"
+
+// A Source says what the builder knows of the image for one platform.
+type Source struct {
+	Platform ocispec.Platform
+	// BaseLayers and BaseHistory are how many layers and history entries, from the lowest, come
+	// from the base image. They stay as they are.
+	BaseLayers, BaseHistory int
+	// BaseRef is the reference of the base image, if it has one: a push can then mount its layers
+	// within the registry.
+	BaseRef string
+}
+
+// Options are choices for Ingest.Write. The zero value is a plain build.
+type Options struct {
+	Labels map[string]string // set in the image config, over labels of the same name
+	// HashFirst finds the diffID of each new layer before it compresses anything, and uses the blob
+	// that the store has for it. It suits an image that is expected to be there already: the second
+	// build of a verification.
+	HashFirst bool
+}
+
+// NewIngest starts an export whose image is written for epoch, in whole seconds. The caller must
+// close it. Until then the store cannot be pruned.
+func (s *Store) NewIngest(ctx context.Context, epoch time.Time) (_ *Ingest, err error) {
+	s.use.RLock()
+	in := &Ingest{store: s, epoch: time.Unix(epoch.Unix(), 0).UTC()}
+	defer func() {
+		if err != nil {
+			s.use.RUnlock()
+			err = fmt.Errorf("start an export into image store %q: %w", s.dir, err)
+		}
+	}()
+	err = s.withIndexLock(ctx, func() error {
+		if in.dir, err = os.MkdirTemp(s.path(tmpDir), "ingest-"); err != nil {
+			return err
+		}
+		in.lock = flock.New(filepath.Join(in.dir, ingestLock))
+		return in.lock.Lock()
+	})
+	if err != nil {
+		return nil, err
+	}
+	if in.blobStore, err = local.NewStore(in.dir); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(in.dir), in.lock.Unlock())
+	}
+	return in, nil
+}
+
+// Close forgets the export and frees what it held. It may be called more than once.
+func (in *Ingest) Close() (err error) {
+	in.closed.Do(func() {
+		err = errors.Join(os.RemoveAll(in.dir), in.lock.Unlock())
+		in.store.use.RUnlock()
+	})
+	if err != nil {
+		return fmt.Errorf("end an export: %w", err)
+	}
+	return nil
+}
+
+// Info implements content.InfoProvider. It knows what Writer says exists.
+func (in *Ingest) Info(ctx context.Context, dgst digest.Digest) (content.Info, error) {
+	info, err := in.blobStore.Info(ctx, dgst)
+	if err == nil || !errdefs.IsNotFound(err) {
+		return info, err
+	}
+	if info, err := in.store.Info(ctx, dgst); err == nil {
+		return info, nil
+	}
+	if r, ok := in.store.rawRecord(dgst, in.epoch); ok {
+		return content.Info{Digest: dgst, Size: r.RawSize}, nil
+	}
+	return content.Info{}, err
+}
+
+// Writer implements content.Ingester. The error wraps errdefs.ErrAlreadyExists for a blob that need
+// not be sent.
+func (in *Ingest) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
+	var w content.WriterOpts
+	for _, opt := range opts {
+		if err := opt(&w); err != nil {
+			return nil, err
+		}
+	}
+	if dgst := w.Desc.Digest; dgst != "" {
+		if _, err := in.Info(ctx, dgst); err == nil {
+			return nil, fmt.Errorf("blob %s: %w", dgst, errdefs.ErrAlreadyExists)
+		}
+	}
+	return in.blobStore.Writer(ctx, opts...)
+}
+
+// ReaderAt implements content.Provider, for what was sent and what the Store has.
+func (in *Ingest) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
+	ra, err := in.blobStore.ReaderAt(ctx, desc)
+	if errdefs.IsNotFound(err) {
+		return in.store.ReaderAt(ctx, desc)
+	}
+	return ra, err
+}
+
+// Write writes the canonical image of the export whose top, a manifest or an index, is root, into
+// the Store, where it is then listed, without a name if it has none. There must be a source for
+// every platform; attestations are left out. An image for one platform is a manifest, also when
+// root is an index.
+//
+// New layers are normalised and compressed side by side. When Write fails or ctx is done, the Store
+// lists what it listed before.
+func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []Source, opts Options) (Image, error) {
+	exports, err := in.exports(ctx, root, sources)
+	if err != nil {
+		return Image{}, fmt.Errorf("read exported image %s: %w", root.Digest, err)
+	}
+	for _, e := range exports {
+		if err := in.adoptBase(ctx, e); err != nil {
+			return Image{}, fmt.Errorf("write image: %w", err)
+		}
+	}
+	layers, err := in.writeLayers(ctx, exports, opts.HashFirst)
+	if err != nil {
+		return Image{}, fmt.Errorf("write image: %w", err)
+	}
+	var img Image
+	for _, e := range exports {
+		m, err := in.writeManifest(ctx, e, layers, opts.Labels)
+		if err != nil {
+			return Image{}, fmt.Errorf("write image for %s: %w", platforms.FormatAll(e.Platform), err)
+		}
+		img.Manifests = append(img.Manifests, m)
+	}
+	if img.Descriptor, err = in.writeTop(ctx, img.Manifests); err != nil {
+		return Image{}, fmt.Errorf("write image: %w", err)
+	}
+	if err := in.list(ctx, img.Descriptor, exports); err != nil {
+		return Image{}, fmt.Errorf("write image %s: %w", img.Descriptor.Digest, err)
+	}
+	return img, nil
+}
+
+// An export is the raw image of one platform.
+type export struct {
+	Source
+	layers []ocispec.Descriptor // as the builder describes them
+	config *config
+	base   reference.Named // nil if there is none
+}
+
+// exports finds the manifest of each source below root, and reads it. They are sorted by platform.
+func (in *Ingest) exports(ctx context.Context, root ocispec.Descriptor, sources []Source) ([]export, error) {
+	manifests := []ocispec.Descriptor{root}
+	if images.IsIndexType(root.MediaType) {
+		var index ocispec.Index
+		if err := readDocument(ctx, in, root, &index); err != nil {
+			return nil, err
+		}
+		manifests = slices.DeleteFunc(index.Manifests, isAttestation)
+	} else if !images.IsManifestType(root.MediaType) {
+		return nil, fmt.Errorf("media type %q is neither a manifest nor an index", root.MediaType)
+	} else if len(sources) == 1 {
+		manifests[0].Platform = &sources[0].Platform
+	}
+	if len(manifests) != len(sources) {
+		return nil, fmt.Errorf("it is for %d platforms, want %d", len(manifests), len(sources))
+	}
+	byPlatform := map[string]ocispec.Descriptor{}
+	for _, m := range manifests {
+		if m.Platform == nil {
+			return nil, fmt.Errorf("manifest %s has no platform", m.Digest)
+		}
+		byPlatform[platformKey(*m.Platform)] = m
+	}
+	var exports []export
+	for _, src := range sources {
+		key := platformKey(src.Platform)
+		m, ok := byPlatform[key]
+		if !ok {
+			return nil, fmt.Errorf("it has no manifest of its own for %s", key)
+		}
+		delete(byPlatform, key)
+		e, err := in.readExport(ctx, m, src)
+		if err != nil {
+			return nil, fmt.Errorf("platform %s: %w", key, err)
+		}
+		exports = append(exports, e)
+	}
+	slices.SortFunc(exports, func(a, b export) int {
+		return strings.Compare(platformKey(a.Platform), platformKey(b.Platform))
+	})
+	return exports, nil
+}
+
+// isAttestation reports whether a manifest in an index is not an image.
+// See https://github.com/moby/buildkit/blob/v0.34.2/docs/attestations/attestation-storage.md.
+func isAttestation(desc ocispec.Descriptor) bool {
+	return desc.Annotations["vnd.docker.reference.type"] == "attestation-manifest" ||
+		desc.Platform != nil && desc.Platform.OS == "unknown" && desc.Platform.Architecture == "unknown"
+}
+
+func platformKey(p ocispec.Platform) string {
+	return platforms.FormatAll(platforms.Normalize(p))
+}
+
+func (in *Ingest) readExport(ctx context.Context, desc ocispec.Descriptor, src Source) (export, error) {
+	var mf ocispec.Manifest
+	if err := readDocument(ctx, in, desc, &mf); err != nil {
+		return export{}, fmt.Errorf("manifest %s: %w", desc.Digest, err)
+	}
+	data, err := readBlob(ctx, in, mf.Config)
+	if err != nil {
+		return export{}, fmt.Errorf("config %s: %w", mf.Config.Digest, err)
+	}
+	cfg, err := parseConfig(data)
+	if err != nil {
+		return export{}, fmt.Errorf("config %s: %w", mf.Config.Digest, err)
+	}
+	if len(mf.Layers) != len(cfg.diffIDs) {
+		return export{}, fmt.Errorf("the manifest has %d layers, the config %d", len(mf.Layers), len(cfg.diffIDs))
+	}
+	if src.BaseLayers < 0 || src.BaseLayers > len(mf.Layers) {
+		return export{}, fmt.Errorf("%d layers of the base image, but %d in all", src.BaseLayers, len(mf.Layers))
+	}
+	src.Platform = platforms.Normalize(src.Platform)
+	e := export{Source: src, layers: mf.Layers, config: cfg}
+	if src.BaseRef != "" {
+		if e.base, err = reference.ParseNormalizedNamed(src.BaseRef); err != nil {
+			return export{}, fmt.Errorf("base image %q: %w", src.BaseRef, err)
+		}
+	}
+	return e, nil
+}
+
+// adopt moves a blob that this export sent into the Store.
+func (in *Ingest) adopt(ctx context.Context, dgst digest.Digest) error {
+	target, err := in.store.blobPath(dgst)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(target); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		return err
+	}
+	sent := filepath.Join(in.dir, ocispec.ImageBlobsDir, dgst.Algorithm().String(), dgst.Encoded())
+	if err := os.Rename(sent, target); err != nil {
+		// Two layers with the same blob race here; one is enough.
+		if _, err := in.store.Info(ctx, dgst); err == nil {
+			return nil
+		}
+		return notFound(dgst, err)
+	}
+	return nil
+}
+
+// adoptBase takes the layers of the base image as they are.
+func (in *Ingest) adoptBase(ctx context.Context, e export) error {
+	for _, l := range e.layers[:e.BaseLayers] {
+		err := in.adopt(ctx, l.Digest)
+		if name := rawName(l.Digest, in.epoch.Unix()); errdefs.IsNotFound(err) && in.known(l.Digest) {
+			// It was a new layer once, so that Writer said it need not be sent.
+			if err := os.Remove(in.store.path(layersDir, name)); err != nil {
+				return err
+			}
+			return fmt.Errorf("base layer %s was not sent because it was once a new layer; it will be the next time", l.Digest)
+		}
+		if err != nil {
+			return fmt.Errorf("base layer: %w", err)
+		}
+		info, err := in.store.Info(ctx, l.Digest)
+		if err != nil {
+			return fmt.Errorf("base layer: %w", err)
+		}
+		if info.Size != l.Size {
+			return fmt.Errorf("base layer %s has %d bytes, its descriptor says %d", l.Digest, info.Size, l.Size)
+		}
+	}
+	return nil
+}
+
+func (in *Ingest) known(raw digest.Digest) bool {
+	_, ok := in.store.rawRecord(raw, in.epoch)
+	return ok
+}
+
+// A rawLayer is a layer as the builder made it. The diffID is what the config says of it.
+type rawLayer struct {
+	digest, diffID digest.Digest
+	size           int64
+}
+
+func (e export) raw(i int) rawLayer {
+	return rawLayer{digest: e.layers[i].Digest, diffID: e.config.diffIDs[i], size: e.layers[i].Size}
+}
+
+// writeLayers writes every new layer once, several side by side.
+func (in *Ingest) writeLayers(ctx context.Context, exports []export, hashFirst bool) (map[rawLayer]Layer, error) {
+	var todo []rawLayer
+	for _, e := range exports {
+		for i := e.BaseLayers; i < len(e.layers); i++ {
+			if r := e.raw(i); !slices.Contains(todo, r) {
+				todo = append(todo, r)
+			}
+		}
+	}
+	done := make([]Layer, len(todo))
+	eg, egCtx := errgroup.WithContext(ctx)
+	eg.SetLimit(min(runtime.GOMAXPROCS(0), maxLayers))
+	for i, r := range todo {
+		eg.Go(func() (err error) {
+			if done[i], err = in.writeLayer(egCtx, r, hashFirst); err != nil {
+				return fmt.Errorf("layer %s: %w", r.digest, err)
+			}
+			return nil
+		})
+	}
+	if err := eg.Wait(); err != nil {
+		return nil, err
+	}
+	layers := map[rawLayer]Layer{}
+	for i, r := range todo {
+		layers[r] = done[i]
+	}
+	return layers, nil
+}
+
+func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, hashFirst bool) (Layer, error) {
+	if r, ok := in.store.rawRecord(raw.digest, in.epoch); ok {
+		if r.RawDiffID != raw.diffID {
+			return Layer{}, fmt.Errorf("its diffID is %s, the config says %s", r.RawDiffID, raw.diffID)
+		}
+		return newLayer(r, raw.digest), nil
+	}
+	if hashFirst {
+		var diffID digest.Digest
+		err := in.readRaw(ctx, raw, func(src io.Reader) (err error) {
+			diffID, err = canonicalise(ctx, io.Discard, src, raw.diffID, in.epoch)
+			return err
+		})
+		if err != nil {
+			return Layer{}, err
+		}
+		if r, ok := in.store.readRecord(diffName(diffID)); ok {
+			return newLayer(r, raw.digest), nil
+		}
+	}
+	r, err := in.compressLayer(ctx, raw)
+	if err != nil {
+		return Layer{}, err
+	}
+	if err := in.adopt(ctx, r.Digest); err != nil {
+		return Layer{}, err
+	}
+	if err := in.writeRecord(r); err != nil {
+		return Layer{}, err
+	}
+	// A raw layer that is only compared is not seen again, so there is nothing to remember.
+	if !hashFirst {
+		r.Raw, r.RawDiffID, r.RawSize, r.Epoch = raw.digest, raw.diffID, raw.size, in.epoch.Unix()
+		if err := in.writeRecord(r); err != nil {
+			return Layer{}, err
+		}
+	}
+	return newLayer(r, raw.digest), nil
+}
+
+func newLayer(r record, raw digest.Digest) Layer {
+	return Layer{
+		Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: r.Digest, Size: r.Size},
+		DiffID:     r.DiffID,
+		Raw:        raw,
+	}
+}
+
+// readRaw hands fn the bytes of a raw layer.
+func (in *Ingest) readRaw(ctx context.Context, raw rawLayer, fn func(io.Reader) error) error {
+	ra, err := in.ReaderAt(ctx, ocispec.Descriptor{Digest: raw.digest})
+	if err != nil {
+		return err
+	}
+	defer ra.Close()
+	if ra.Size() != raw.size {
+		return fmt.Errorf("it has %d bytes, its descriptor says %d", ra.Size(), raw.size)
+	}
+	return fn(content.NewReader(ra))
+}
+
+// compressLayer writes the canonical blob of a raw layer beside those that were sent.
+func (in *Ingest) compressLayer(ctx context.Context, raw rawLayer) (_ record, err error) {
+	ref := "canonical-" + raw.digest.String() + "-" + raw.diffID.String()
+	w, err := in.blobStore.Writer(ctx, content.WithRef(ref))
+	if err != nil {
+		return record{}, err
+	}
+	defer func() {
+		w.Close()
+		if err != nil {
+			err = errors.Join(err, in.Abort(context.WithoutCancel(ctx), ref))
+		}
+	}()
+	r := record{Version: recordVersion, Rules: RulesVersion}
+	err = in.readRaw(ctx, raw, func(src io.Reader) (err error) {
+		r.DiffID, err = compress(ctx, w, src, raw.diffID, in.epoch)
+		return err
+	})
+	if err != nil {
+		return record{}, err
+	}
+	status, err := w.Status()
+	if err != nil {
+		return record{}, err
+	}
+	r.Digest, r.Size = w.Digest(), status.Offset
+	if cerr := w.Commit(ctx, r.Size, r.Digest); cerr != nil && !errdefs.IsAlreadyExists(cerr) {
+		return record{}, cerr
+	}
+	return r, nil
+}
+
+func (in *Ingest) writeManifest(ctx context.Context, e export, layers map[rawLayer]Layer, labels map[string]string) (Manifest, error) {
+	m := Manifest{Platform: e.Platform, Created: in.epoch}
+	mf := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageManifest,
+		Layers:    []ocispec.Descriptor{},
+	}
+	var diffIDs []digest.Digest
+	for i, desc := range e.layers {
+		l := Layer{Descriptor: plain(desc), DiffID: e.config.diffIDs[i]}
+		if i >= e.BaseLayers {
+			l = layers[e.raw(i)]
+		}
+		m.Layers = append(m.Layers, l)
+		mf.Layers = append(mf.Layers, l.Descriptor)
+		diffIDs = append(diffIDs, l.DiffID)
+	}
+	cfg, err := e.config.canonical(in.epoch, e.BaseHistory, diffIDs, labels)
+	if err != nil {
+		return Manifest{}, fmt.Errorf("config: %w", err)
+	}
+	if mf.Config, err = in.writeBlob(ctx, ocispec.MediaTypeImageConfig, cfg); err != nil {
+		return Manifest{}, err
+	}
+	m.Config = mf.Config.Digest
+	data, err := encodeJSON(mf)
+	if err != nil {
+		return Manifest{}, err
+	}
+	if m.Descriptor, err = in.writeBlob(ctx, ocispec.MediaTypeImageManifest, data); err != nil {
+		return Manifest{}, err
+	}
+	return m, nil
+}
+
+// writeTop writes the index that images for several platforms need.
+func (in *Ingest) writeTop(ctx context.Context, manifests []Manifest) (ocispec.Descriptor, error) {
+	if len(manifests) == 1 {
+		return manifests[0].Descriptor, nil
+	}
+	var descs []ocispec.Descriptor
+	for _, m := range manifests {
+		d := m.Descriptor
+		d.Platform = &m.Platform
+		descs = append(descs, d)
+	}
+	data, err := layoutIndex(descs)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return in.writeBlob(ctx, ocispec.MediaTypeImageIndex, data)
+}
+
+func (in *Ingest) writeBlob(ctx context.Context, mediaType string, data []byte) (ocispec.Descriptor, error) {
+	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	if _, err := in.store.Info(ctx, desc.Digest); err == nil {
+		return desc, nil
+	}
+	if err := content.WriteBlob(ctx, in.blobStore, desc.Digest.String(), bytes.NewReader(data), desc); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	return desc, in.adopt(ctx, desc.Digest)
+}
+
+// list enters a written image into the index, and notes where its base layers came from.
+func (in *Ingest) list(ctx context.Context, desc ocispec.Descriptor, exports []export) error {
+	if err := syncDir(in.store.path(ocispec.ImageBlobsDir, "sha256")); err != nil {
+		return err
+	}
+	return in.store.withIndexLock(ctx, func() error {
+		for _, e := range exports {
+			if e.base == nil {
+				continue
+			}
+			for _, l := range e.layers[:e.BaseLayers] {
+				if err := in.recordSource(l.Digest, l.Size, e.base); err != nil {
+					return err
+				}
+			}
+		}
+		entries, err := in.store.readIndex()
+		if err != nil {
+			return err
+		}
+		return in.store.writeIndex(addEntry(entries, plain(desc)))
+	})
+}
+
+// syncDir brings the renames in a directory to disk.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

@@ -1,0 +1,214 @@
+package image
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/containerd/v2/pkg/archive/compression"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/pgzip"
+	"github.com/opencontainers/go-digest"
+)
+
+// The gzip form of a canonical layer. Blocks are compressed on their own, so that the bytes do not
+// depend on how many of them run at once. Measured on 54 MB of Debian's /usr, two cores: level 6
+// with 512 KiB blocks takes 0.20 s for 22.1 %, level 1 0.11 s for 25.5 %, level 9 2.8 s for 21.2 %;
+// 1 MiB blocks gain 0.05 % and double the memory. A change here needs a new RulesVersion.
+const (
+	gzipLevel = 6
+	gzipBlock = 512 << 10
+)
+
+// At most this many layers and blocks of one layer are in the works at once, to bound memory on
+// machines with many cores: a block takes about 2 MiB.
+const (
+	maxLayers = 4
+	maxBlocks = 16
+)
+
+// maxZstdWindow is what `zstd -19 --long` needs; a frame that asks for more is refused, because its
+// window is allocated at once.
+const maxZstdWindow = 128 << 20
+
+// maxSparse bounds a sparse entry in bytes: a header of one block can claim exabytes of zeros.
+// BuildKit writes no sparse entries.
+const maxSparse = 8 << 30
+
+// normalise reads a layer, an uncompressed tar, from src and writes its canonical form to dst: the
+// entries in their order, changed only by the rules. It reads no further than the end-of-archive
+// mark. Memory does not grow with the layer.
+func normalise(ctx context.Context, dst io.Writer, src io.Reader, epoch time.Time) error {
+	tr := tar.NewReader(interruptible(ctx, src))
+	tw := tar.NewWriter(dst)
+	buf := make([]byte, 64<<10)
+	for {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read layer: %w", err)
+		}
+		if err := checkEntry(h); err != nil {
+			return fmt.Errorf("read layer: entry %q: %w", h.Name, err)
+		}
+		if !applyRules(h, epoch) {
+			continue
+		}
+		if err := tw.WriteHeader(h); err != nil {
+			return fmt.Errorf("write layer: entry %q: %w", h.Name, err)
+		}
+		if _, err := io.CopyBuffer(tw, onlyReader{tr}, buf); err != nil {
+			return fmt.Errorf("copy layer: entry %q: %w", h.Name, err)
+		}
+	}
+	if err := tw.Close(); err != nil {
+		return fmt.Errorf("write layer: %w", err)
+	}
+	return nil
+}
+
+// onlyReader hides other methods, so that io.CopyBuffer uses the buffer it is given.
+type onlyReader struct{ io.Reader }
+
+func applyRules(h *tar.Header, epoch time.Time) (keep bool) {
+	for _, r := range rules {
+		if !r.apply(h, epoch) {
+			return false
+		}
+	}
+	return true
+}
+
+// checkEntry refuses what a layer cannot hold.
+func checkEntry(h *tar.Header) error {
+	switch h.Typeflag {
+	case tar.TypeReg, tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeDir,
+		tar.TypeFifo, tar.TypeCont, tar.TypeGNUSparse, tar.TypeXGlobalHeader:
+	default:
+		return fmt.Errorf("unknown type %q", h.Typeflag)
+	}
+	if leavesRoot(h.Name) || h.Typeflag == tar.TypeLink && leavesRoot(h.Linkname) {
+		return errors.New(`path with ".."`)
+	}
+	if h.Size > maxSparse && isSparse(h) {
+		return fmt.Errorf("sparse file of %d bytes, more than %d", h.Size, int64(maxSparse))
+	}
+	return nil
+}
+
+func leavesRoot(name string) bool {
+	return slices.Contains(strings.Split(name, "/"), "..")
+}
+
+func isSparse(h *tar.Header) bool {
+	if h.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for k := range h.PAXRecords {
+		if strings.HasPrefix(k, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+// decompress returns the tar within r, which may be plain, gzip or zstd, whatever its media type
+// says, and a function to release it.
+func decompress(r io.Reader) (io.Reader, func(), error) {
+	br := bufio.NewReaderSize(r, 256<<10)
+	magic, err := br.Peek(10)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, nil, err
+	}
+	switch compression.DetectCompression(magic) {
+	case compression.Gzip:
+		zr, err := gzip.NewReader(br)
+		if err != nil {
+			return nil, nil, fmt.Errorf("gzip: %w", err)
+		}
+		return zr, func() { zr.Close() }, nil
+	case compression.Zstd:
+		zr, err := zstd.NewReader(br, zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderConcurrency(2))
+		if err != nil {
+			return nil, nil, fmt.Errorf("zstd: %w", err)
+		}
+		return zr, zr.Close, nil
+	default:
+		return br, func() {}, nil
+	}
+}
+
+// canonicalise reads a raw layer, in whatever compression, and writes the canonical tar to dst. It
+// returns the diffID of what it wrote. That of what it read must be want.
+func canonicalise(ctx context.Context, dst io.Writer, raw io.Reader, want digest.Digest, epoch time.Time) (digest.Digest, error) {
+	if err := want.Validate(); err != nil {
+		return "", fmt.Errorf("diffID %q: %w", want, err)
+	}
+	src, release, err := decompress(interruptible(ctx, raw))
+	if err != nil {
+		return "", fmt.Errorf("read layer: %w", err)
+	}
+	defer release()
+	verifier := want.Verifier()
+	src = io.TeeReader(src, verifier)
+
+	diffID := sha256.New()
+	w := bufio.NewWriterSize(io.MultiWriter(diffID, dst), 256<<10)
+	if err := normalise(ctx, w, src, epoch); err != nil {
+		return "", err
+	}
+	// What follows the end of the archive is padding, but the diffID covers it.
+	if _, err := io.Copy(io.Discard, src); err != nil {
+		return "", fmt.Errorf("read layer: %w", err)
+	}
+	if !verifier.Verified() {
+		return "", fmt.Errorf("the layer's content does not have the diffID %s that its config names", want)
+	}
+	if err := w.Flush(); err != nil {
+		return "", fmt.Errorf("write layer: %w", err)
+	}
+	return digest.NewDigest(digest.SHA256, diffID), nil
+}
+
+// compress is canonicalise with gzip after it: dst gets the blob of the canonical layer.
+func compress(ctx context.Context, dst io.Writer, raw io.Reader, want digest.Digest, epoch time.Time) (digest.Digest, error) {
+	zw, err := pgzip.NewWriterLevel(dst, gzipLevel)
+	if err != nil {
+		return "", err
+	}
+	if err := zw.SetConcurrency(gzipBlock, min(runtime.GOMAXPROCS(0), maxBlocks)); err != nil {
+		return "", err
+	}
+	zw.ModTime = time.Unix(0, 0) // "no time"; pgzip writes garbage for the zero time.Time
+	diffID, err := canonicalise(ctx, zw, raw, want, epoch)
+	// Closing also ends its goroutines, so it is due after a failure, too.
+	if cerr := zw.Close(); err == nil && cerr != nil {
+		err = fmt.Errorf("compress layer: %w", cerr)
+	}
+	return diffID, err
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// interruptible returns r, failing once ctx is done.
+func interruptible(ctx context.Context, r io.Reader) io.Reader {
+	return readerFunc(func(p []byte) (int, error) {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		return r.Read(p)
+	})
+}

@@ -1,0 +1,215 @@
+package image
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/containerd/v2/pkg/labels"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+)
+
+// A record is what the store knows of a layer, a JSON file in layers. There are three kinds, by
+// file name:
+//
+//	raw-ALG-HEX-EPOCH.json  what normalising a raw layer to an epoch gave
+//	diff-ALG-HEX.json       the blob of a canonical layer, by its diffID
+//	source-ALG-HEX.json     the repositories that a base layer is in
+//
+// A record only saves work. One that cannot be read, does not fit its name, is of another version
+// or names a blob that is not in the store is as good as none.
+type record struct {
+	Version int `json:"version"`         // recordVersion
+	Rules   int `json:"rules,omitempty"` // RulesVersion, for raw and diff
+
+	// What the layer was made from, for raw.
+	Raw       digest.Digest `json:"raw,omitempty"`
+	RawDiffID digest.Digest `json:"rawDiffID,omitempty"`
+	RawSize   int64         `json:"rawSize,omitempty"`
+	Epoch     int64         `json:"epoch,omitempty"` // seconds since 1970
+
+	// The canonical layer, for raw and diff.
+	DiffID digest.Digest `json:"diffID,omitempty"`
+
+	// The blob that the record is about, for all.
+	Digest digest.Digest `json:"digest"`
+	Size   int64         `json:"size"` // in bytes
+
+	// Repositories with their host, sorted, for source.
+	Repos []string `json:"repos,omitempty"`
+}
+
+const recordVersion = 1
+
+// maxRepos bounds the sources of a layer; one would do.
+const maxRepos = 8
+
+func (r record) name() string {
+	switch {
+	case r.Raw != "":
+		return rawName(r.Raw, r.Epoch)
+	case r.DiffID != "":
+		return diffName(r.DiffID)
+	default:
+		return sourceName(r.Digest)
+	}
+}
+
+func rawName(raw digest.Digest, epoch int64) string {
+	return fmt.Sprintf("raw-%s-%s-%d.json", raw.Algorithm(), raw.Encoded(), epoch)
+}
+
+func diffName(diffID digest.Digest) string {
+	return fmt.Sprintf("diff-%s-%s.json", diffID.Algorithm(), diffID.Encoded())
+}
+
+func sourceName(dgst digest.Digest) string {
+	return fmt.Sprintf("source-%s-%s.json", dgst.Algorithm(), dgst.Encoded())
+}
+
+// parseRecord reads a record strictly; name is that of its file.
+func parseRecord(name string, data []byte) (record, error) {
+	var r record
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&r); err != nil {
+		return record{}, err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return record{}, errors.New("more than one JSON document")
+	}
+	for _, d := range []digest.Digest{r.Raw, r.RawDiffID, r.DiffID} {
+		if err := d.Validate(); d != "" && err != nil {
+			return record{}, err
+		}
+	}
+	if err := r.Digest.Validate(); err != nil {
+		return record{}, err
+	}
+	rules := RulesVersion
+	if r.Raw == "" && r.DiffID == "" {
+		rules = 0
+	}
+	if r.Version != recordVersion || r.Rules != rules {
+		return record{}, fmt.Errorf("record version %d, rules version %d", r.Version, r.Rules)
+	}
+	if r.Raw != "" && (r.DiffID == "" || r.RawDiffID == "" || r.RawSize <= 0) {
+		return record{}, errors.New("incomplete record")
+	}
+	if r.name() != name {
+		return record{}, fmt.Errorf("record of %q", r.name())
+	}
+	return r, nil
+}
+
+// readRecord returns the record in a file of layers, if there is one that can be used.
+func (s *Store) readRecord(name string) (record, bool) {
+	data, err := os.ReadFile(s.path(layersDir, name))
+	if err != nil {
+		return record{}, false
+	}
+	r, err := parseRecord(name, data)
+	if err != nil {
+		return record{}, false
+	}
+	path, err := s.blobPath(r.Digest)
+	if err != nil {
+		return record{}, false
+	}
+	fi, err := os.Stat(path)
+	if err != nil || fi.Size() != r.Size {
+		return record{}, false
+	}
+	return r, true
+}
+
+// rawRecord returns what normalising a raw layer gave, if its blob is still here.
+func (s *Store) rawRecord(raw digest.Digest, epoch time.Time) (record, bool) {
+	if raw.Validate() != nil {
+		return record{}, false
+	}
+	return s.readRecord(rawName(raw, epoch.Unix()))
+}
+
+// sources returns the repositories that a blob is in, with their host.
+func (s *Store) sources(dgst digest.Digest) []string {
+	r, _ := s.readRecord(sourceName(dgst))
+	return r.Repos
+}
+
+// sourceLabels says in containerd's form which repositories a blob is in: a label for each host,
+// whose port containerd leaves out, with the names joined by commas.
+func sourceLabels(repos []string) map[string]string {
+	var m map[string]string
+	for _, repo := range repos {
+		host, name, ok := strings.Cut(repo, "/")
+		if !ok {
+			continue
+		}
+		host, _, _ = strings.Cut(host, ":")
+		key := labels.LabelDistributionSource + "." + host
+		if have := m[key]; have != "" {
+			name = have + "," + name
+		}
+		if m == nil {
+			m = map[string]string{}
+		}
+		m[key] = name
+	}
+	return m
+}
+
+// recordSource notes that a blob is in the repository of ref. The index lock must be held.
+func (in *Ingest) recordSource(dgst digest.Digest, size int64, ref reference.Named) error {
+	repo := reference.TrimNamed(ref).String()
+	r, ok := in.store.readRecord(sourceName(dgst))
+	if !ok {
+		r = record{Version: recordVersion, Digest: dgst, Size: size}
+	}
+	if slices.Contains(r.Repos, repo) || len(r.Repos) >= maxRepos {
+		return nil
+	}
+	r.Repos = append(r.Repos, repo)
+	slices.Sort(r.Repos)
+	return in.writeRecord(r)
+}
+
+// writeRecord keeps r for later builds.
+func (in *Ingest) writeRecord(r record) error {
+	data, err := encodeJSON(r)
+	if err != nil {
+		return err
+	}
+	in.recordMu.Lock()
+	defer in.recordMu.Unlock()
+	if err := writeRename(filepath.Join(in.dir, r.name()), in.store.path(layersDir, r.name()), data); err != nil {
+		return fmt.Errorf("write layer record: %w", err)
+	}
+	return nil
+}
+
+// pruneRecords removes the records that are of no use, or all.
+func (s *Store) pruneRecords(all bool) error {
+	files, err := os.ReadDir(s.path(layersDir))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if _, ok := s.readRecord(f.Name()); ok && !all {
+			continue
+		}
+		if err := os.Remove(s.path(layersDir, f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}

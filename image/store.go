@@ -1,0 +1,426 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/containerd/errdefs"
+	"github.com/gofrs/flock"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A Store keeps images in a directory that is an OCI image layout
+// (https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md). It is a
+// content.InfoReaderProvider; new content comes through an Ingest.
+//
+// Beside the layout's files the directory holds
+//
+//	layers/     what is known of layers: results of normalisation, where base layers came from
+//	tmp/        one directory for each Ingest, locked by it
+//	store.lock  shared by all who use the store, exclusive for Prune
+//	index.lock  exclusive, held for moments, for index.json and tmp
+//
+// Whatever is in blobs is complete: blobs are written in tmp and renamed. So several processes may
+// use a store at once, and one that fails or is killed leaves nothing but its directory in tmp.
+// A Store is safe for use by several goroutines.
+type Store struct {
+	dir  string
+	lock *flock.Flock
+
+	// use is what store.lock is to processes, for the goroutines of this one.
+	use sync.RWMutex
+}
+
+// A BusyError says that a store cannot be pruned because somebody, perhaps another process, is
+// using it.
+type BusyError struct{ Dir string }
+
+func (e *BusyError) Error() string { return fmt.Sprintf("image store %q is in use", e.Dir) }
+
+const (
+	storeLock = "store.lock"
+	indexLock = "index.lock"
+	layersDir = "layers"
+	tmpDir    = "tmp"
+)
+
+var layoutFile = []byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`)
+
+// lockRetry is how often a lock that somebody else holds is tried again.
+const lockRetry = 20 * time.Millisecond
+
+// OpenStore opens the store in dir, which it makes if it is absent or empty. A directory that holds
+// something else is refused. It waits while another process prunes, until ctx is done.
+func OpenStore(ctx context.Context, dir string) (*Store, error) {
+	s, err := openStore(ctx, dir)
+	if err != nil {
+		return nil, fmt.Errorf("open image store %q: %w", dir, err)
+	}
+	return s, nil
+}
+
+func openStore(ctx context.Context, dir string) (_ *Store, err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	if err := checkDir(dir); err != nil {
+		return nil, err
+	}
+	s := &Store{dir: dir, lock: flock.New(filepath.Join(dir, storeLock))}
+	if _, err := s.lock.TryRLockContext(ctx, lockRetry); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.lock.Unlock())
+		}
+	}()
+	for _, sub := range []string{filepath.Join("blobs", "sha256"), layersDir, tmpDir} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	err = s.withIndexLock(ctx, func() error {
+		if _, err := s.cleanTmp(); err != nil {
+			return err
+		}
+		// The mark of a layout comes last, so that there is none without the rest.
+		if _, err := os.Stat(s.path(ocispec.ImageLayoutFile)); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := s.writeIndex(nil); err != nil {
+			return err
+		}
+		return s.replaceFile(ocispec.ImageLayoutFile, layoutFile)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// checkDir refuses a directory that is neither a store nor empty, also the OCI image layout of
+// somebody else: Prune would empty it.
+func checkDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	isStore := slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == storeLock })
+	if len(entries) > 0 && !isStore {
+		return errors.New("the directory is not empty and not an image store")
+	}
+	data, err := os.ReadFile(filepath.Join(dir, ocispec.ImageLayoutFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var layout ocispec.ImageLayout
+	if err := json.Unmarshal(data, &layout); err != nil {
+		return fmt.Errorf("read %q: %w", ocispec.ImageLayoutFile, err)
+	}
+	if layout.Version != ocispec.ImageLayoutVersion {
+		return fmt.Errorf("OCI image layout of version %q, want %q", layout.Version, ocispec.ImageLayoutVersion)
+	}
+	return nil
+}
+
+// Close lets others prune the store. Every Ingest must be closed before.
+func (s *Store) Close() error {
+	if err := s.lock.Unlock(); err != nil {
+		return fmt.Errorf("close image store %q: %w", s.dir, err)
+	}
+	return nil
+}
+
+// Info implements content.InfoProvider. The labels name the repositories that a base layer is known
+// to be in, as containerd does (containerd.io/distribution.source.HOST).
+func (s *Store) Info(_ context.Context, dgst digest.Digest) (content.Info, error) {
+	path, err := s.blobPath(dgst)
+	if err != nil {
+		return content.Info{}, err
+	}
+	fi, err := os.Stat(path)
+	if err != nil {
+		return content.Info{}, notFound(dgst, err)
+	}
+	return content.Info{
+		Digest:    dgst,
+		Size:      fi.Size(),
+		CreatedAt: fi.ModTime(),
+		UpdatedAt: fi.ModTime(),
+		Labels:    sourceLabels(s.sources(dgst)),
+	}, nil
+}
+
+// ReaderAt implements content.Provider.
+func (s *Store) ReaderAt(_ context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
+	path, err := s.blobPath(desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	ra, err := local.OpenReader(path)
+	if err != nil {
+		return nil, fmt.Errorf("read blob %s: %w", desc.Digest, err)
+	}
+	return ra, nil
+}
+
+func notFound(dgst digest.Digest, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("blob %s: %w", dgst, errdefs.ErrNotFound)
+	}
+	return fmt.Errorf("blob %s: %w", dgst, err)
+}
+
+func (s *Store) path(elem ...string) string {
+	return filepath.Join(append([]string{s.dir}, elem...)...)
+}
+
+func (s *Store) blobPath(dgst digest.Digest) (string, error) {
+	if err := dgst.Validate(); err != nil {
+		return "", fmt.Errorf("digest %q: %w", dgst, err)
+	}
+	return s.path(ocispec.ImageBlobsDir, dgst.Algorithm().String(), dgst.Encoded()), nil
+}
+
+// withIndexLock runs fn while nobody else changes index.json or the directories in tmp.
+func (s *Store) withIndexLock(ctx context.Context, fn func() error) (err error) {
+	lock := flock.New(s.path(indexLock))
+	if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
+		return fmt.Errorf("lock index: %w", err)
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	return fn()
+}
+
+// readIndex returns the entries of index.json: an image has one for each of its names, or one
+// without a name.
+func (s *Store) readIndex() ([]ocispec.Descriptor, error) {
+	data, err := os.ReadFile(s.path(ocispec.ImageIndexFile))
+	if err != nil {
+		return nil, fmt.Errorf("read index: %w", err)
+	}
+	var index ocispec.Index
+	if err := json.Unmarshal(data, &index); err != nil {
+		return nil, fmt.Errorf("read index %q: %w", s.path(ocispec.ImageIndexFile), err)
+	}
+	return index.Manifests, nil
+}
+
+// writeIndex replaces index.json. The index lock must be held.
+func (s *Store) writeIndex(entries []ocispec.Descriptor) error {
+	data, err := layoutIndex(entries)
+	if err != nil {
+		return fmt.Errorf("write index: %w", err)
+	}
+	return s.replaceFile(ocispec.ImageIndexFile, data)
+}
+
+func layoutIndex(entries []ocispec.Descriptor) ([]byte, error) {
+	if entries == nil {
+		entries = []ocispec.Descriptor{}
+	}
+	return encodeJSON(ocispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageIndex,
+		Manifests: entries,
+	})
+}
+
+// replaceFile writes a file at the top of the store. The index lock must be held: it guards the
+// name beside.
+func (s *Store) replaceFile(name string, data []byte) error {
+	if err := writeRename(s.path(tmpDir, name), s.path(name), data); err != nil {
+		return fmt.Errorf("write %q: %w", name, err)
+	}
+	return nil
+}
+
+// writeRename writes data to the file beside, to disk, and renames it to path.
+func writeRename(beside, path string, data []byte) error {
+	f, err := os.Create(beside)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(beside, path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(beside))
+	}
+	return nil
+}
+
+// cleanTmp removes what dead processes left in tmp and returns its size in bytes. The index lock
+// must be held, under which the directories there are made and locked.
+func (s *Store) cleanTmp() (freed int64, err error) {
+	entries, err := os.ReadDir(s.path(tmpDir))
+	if err != nil {
+		return 0, fmt.Errorf("clean up: %w", err)
+	}
+	for _, e := range entries {
+		n, err := cleanEntry(s.path(tmpDir, e.Name()), e.IsDir())
+		if err != nil {
+			return freed, fmt.Errorf("clean up: %w", err)
+		}
+		freed += n
+	}
+	return freed, nil
+}
+
+func cleanEntry(path string, isDir bool) (freed int64, err error) {
+	if isDir {
+		lock := flock.New(filepath.Join(path, ingestLock))
+		dead, err := lock.TryLock()
+		if err != nil || !dead {
+			return 0, err
+		}
+		defer lock.Unlock()
+	}
+	if freed, err = diskSize(path); err != nil {
+		return 0, err
+	}
+	return freed, os.RemoveAll(path)
+}
+
+func diskSize(root string) (size int64, err error) {
+	err = filepath.WalkDir(root, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		fi, err := e.Info()
+		if err == nil {
+			size += fi.Size()
+		}
+		return err
+	})
+	return size, err
+}
+
+// Pruned says what Prune removed.
+type Pruned struct {
+	Images []digest.Digest // no longer listed
+	Blobs  []digest.Digest
+	Bytes  int64 // freed by blobs and by what dead processes left
+}
+
+// Prune removes images without a name, blobs that no image needs, what dead processes left, and
+// what was known of layers that are gone; if all is set, every image and blob. It does not wait:
+// while an Ingest is open or somebody else has the store open, the error is a *BusyError.
+func (s *Store) Prune(ctx context.Context, all bool) (_ Pruned, err error) {
+	if !s.use.TryLock() {
+		return Pruned{}, &BusyError{s.dir}
+	}
+	defer s.use.Unlock()
+	// A shared lock cannot be turned into an exclusive one, so for a moment there is none. Nothing
+	// of this Store is under way that would need it.
+	if err := s.lock.Unlock(); err != nil {
+		return Pruned{}, fmt.Errorf("prune image store %q: %w", s.dir, err)
+	}
+	defer func() { err = errors.Join(err, s.lock.RLock()) }()
+	lock := flock.New(s.path(storeLock))
+	ok, err := lock.TryLock()
+	if err != nil {
+		return Pruned{}, fmt.Errorf("prune image store %q: %w", s.dir, err)
+	}
+	if !ok {
+		return Pruned{}, &BusyError{s.dir}
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+
+	var p Pruned
+	err = s.withIndexLock(ctx, func() error { return s.prune(ctx, all, &p) })
+	if err != nil {
+		return p, fmt.Errorf("prune image store %q: %w", s.dir, err)
+	}
+	return p, nil
+}
+
+func (s *Store) prune(ctx context.Context, all bool, p *Pruned) error {
+	var err error
+	if p.Bytes, err = s.cleanTmp(); err != nil {
+		return err
+	}
+	entries, err := s.readIndex()
+	if err != nil {
+		return err
+	}
+	var kept []ocispec.Descriptor
+	live := map[digest.Digest]bool{}
+	for _, e := range entries {
+		if all || e.Annotations[images.AnnotationImageName] == "" {
+			if !slices.Contains(p.Images, e.Digest) {
+				p.Images = append(p.Images, e.Digest)
+			}
+			continue
+		}
+		kept = append(kept, e)
+		err := s.walk(ctx, e, func(d ocispec.Descriptor) error {
+			live[d.Digest] = true
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	// The index comes first: whatever happens then, it names nothing that is gone.
+	if err := s.writeIndex(kept); err != nil {
+		return err
+	}
+	if err := s.pruneBlobs(ctx, live, p); err != nil {
+		return err
+	}
+	return s.pruneRecords(all)
+}
+
+func (s *Store) pruneBlobs(ctx context.Context, live map[digest.Digest]bool, p *Pruned) error {
+	algorithms, err := os.ReadDir(s.path(ocispec.ImageBlobsDir))
+	if err != nil {
+		return err
+	}
+	for _, alg := range algorithms {
+		blobs, err := os.ReadDir(s.path(ocispec.ImageBlobsDir, alg.Name()))
+		if err != nil {
+			return err
+		}
+		for _, b := range blobs {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			dgst := digest.NewDigestFromEncoded(digest.Algorithm(alg.Name()), b.Name())
+			if dgst.Validate() != nil || live[dgst] {
+				continue
+			}
+			fi, err := b.Info()
+			if err != nil {
+				return err
+			}
+			if err := os.Remove(s.path(ocispec.ImageBlobsDir, alg.Name(), b.Name())); err != nil {
+				return err
+			}
+			p.Blobs = append(p.Blobs, dgst)
+			p.Bytes += fi.Size()
+		}
+	}
+	return nil
+}

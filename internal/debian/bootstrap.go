@@ -1,0 +1,186 @@
+package debian
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// source is one suite that this machine's apt reads, and where from.
+type source struct{ url, suite string }
+
+// bootstrap puts a Debian tree into root, and returns the date of the archive
+// that it was taken from.
+func bootstrap(ctx context.Context, root string, log io.Writer) (created time.Time, err error) {
+	sources, err := sources(ctx)
+	if err != nil {
+		return created, err
+	}
+	if err := run(ctx, log, "debootstrap", "--variant=minbase", Suite, root, sources[0].url); err != nil {
+		return created, err
+	}
+	settings, err := checks(ctx)
+	if err != nil {
+		return created, err
+	}
+	for name, content := range files {
+		if err := put(root, name, content); err != nil {
+			return created, err
+		}
+	}
+	if err := put(root, "etc/apt/sources.list.d/debian.sources", deb822(sources)); err != nil {
+		return created, err
+	}
+	if err := os.Remove(filepath.Join(root, "etc/apt/sources.list")); err != nil {
+		return created, err
+	}
+	if settings != "" {
+		if err := put(root, "etc/apt/apt.conf.d/mirror", settings); err != nil {
+			return created, err
+		}
+	}
+	// debootstrap has copied resolv.conf, and knows the first suite only.
+	for _, args := range [][]string{{"update"}, {"dist-upgrade", "-y"}, {"clean"}} {
+		if err := run(ctx, log, "chroot", append([]string{root, "apt-get"}, args...)...); err != nil {
+			return created, err
+		}
+	}
+	if created, err = archiveDate(root); err != nil {
+		return created, err
+	}
+	if err := put(root, "usr/sbin/policy-rc.d", policyRCD); err != nil {
+		return created, err
+	}
+	if err := os.Chmod(filepath.Join(root, "usr/sbin/policy-rc.d"), 0o755); err != nil {
+		return created, err
+	}
+	return created, slim(root)
+}
+
+// sources returns the archives that this machine's apt is set to, that of
+// [Suite] itself first. It asks apt, which knows every form of its
+// configuration; apt answers without a network and without package lists.
+func sources(ctx context.Context) ([]source, error) {
+	out, err := exec.CommandContext(ctx, "apt-get", "--print-uris", "update").Output()
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil, errors.New("no apt here: the packages come from the mirror that a Debian machine's apt is set to")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking apt for its mirror: %w", err)
+	}
+	found := parseSources(string(out))
+	if len(found) == 0 || found[0].suite != Suite {
+		return nil, fmt.Errorf("this machine's apt is set to no mirror that has Debian %s", Suite)
+	}
+	return found, nil
+}
+
+var indexURI = regexp.MustCompile(`(?m)^'([^']+)/dists/(` + Suite + `(?:-updates|-security)?)/main/binary-[a-z0-9]+/Packages`)
+
+// parseSources picks the archives of [Suite] from the output of
+// `apt-get --print-uris update`, by the package indexes of the component main.
+// The first of several mirrors of a suite counts: other publishers' archives,
+// which may use Debian's names, are set up after Debian's.
+func parseSources(out string) []source {
+	var found []source
+	for _, m := range indexURI.FindAllStringSubmatch(out, -1) {
+		if !slices.ContainsFunc(found, func(s source) bool { return s.suite == m[2] }) {
+			found = append(found, source{url: m[1], suite: m[2]})
+		}
+	}
+	slices.SortFunc(found, func(a, b source) int { return strings.Compare(a.suite, b.suite) })
+	return found
+}
+
+// checks returns, as lines of an apt.conf, what this machine's apt is told of
+// the age of Release files: a mirror that stands still needs it in the image, too.
+func checks(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "apt-config", "dump").Output()
+	if err != nil {
+		return "", fmt.Errorf("asking apt for its settings: %w", err)
+	}
+	var kept strings.Builder
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, "Acquire::Check-") {
+			kept.WriteString(line)
+		}
+	}
+	return kept.String(), nil
+}
+
+// deb822 returns the sources as a .sources file; see sources.list(5).
+func deb822(sources []source) string {
+	var b strings.Builder
+	for i, s := range sources {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		fmt.Fprintf(&b, "Types: deb\nURIs: %s\nSuites: %s\nComponents: main\n"+
+			"Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n", s.url, s.suite)
+	}
+	return b.String()
+}
+
+var releaseDate = regexp.MustCompile(`(?m)^Date: (.*)$`)
+
+// archiveDate returns the newest Date of the Release files that apt has
+// fetched below root.
+func archiveDate(root string) (newest time.Time, err error) {
+	names, err := filepath.Glob(filepath.Join(root, "var/lib/apt/lists/*InRelease"))
+	if err != nil {
+		return newest, err
+	}
+	for _, name := range names {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			return newest, err
+		}
+		m := releaseDate.FindSubmatch(content)
+		if m == nil {
+			return newest, fmt.Errorf("%q has no Date", filepath.Base(name))
+		}
+		date, err := time.Parse(time.RFC1123, string(m[1]))
+		if err != nil {
+			return newest, fmt.Errorf("%q: %w", filepath.Base(name), err)
+		}
+		if date.After(newest) {
+			newest = date
+		}
+	}
+	if newest.IsZero() {
+		return newest, errors.New("apt has fetched no Release file")
+	}
+	return newest.UTC(), nil
+}
+
+// run runs a program with the environment that packages are installed in, and
+// its output on log.
+func run(ctx context.Context, log io.Writer, name string, args ...string) error {
+	var tail bytes.Buffer
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = []string{"PATH=" + defaultPath, "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C"}
+	cmd.Stdout = io.MultiWriter(log, &tail)
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Run(); err != nil {
+		lines := strings.Split(strings.TrimSpace(tail.String()), "\n")
+		return fmt.Errorf("running %s: %w:\n%s", name, err, strings.Join(lines[max(0, len(lines)-10):], "\n"))
+	}
+	return nil
+}
+
+func put(root, name, content string) error {
+	path := filepath.Join(root, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(content), 0o644)
+}

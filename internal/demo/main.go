@@ -1,0 +1,176 @@
+// Command demo shows kedge's main job from end to end: it locks, builds and
+// verifies examples/hello with the kedge and the BuildKit that `make build`
+// has put into bin. Run it at the root of the repository, as `make demo` does.
+//
+// All that it writes is below build/demo; of its processes none is left.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/kedge-build/kedge/internal/debian"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Stdout, os.Stderr)
+	stop()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() > 0 {
+		os.Exit(exit.ExitCode()) // kedge has said why
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+// A demo is where one run happens.
+type demo struct {
+	kedge          string // the program
+	dir            string // all that the run writes
+	env            []string
+	stdout, stderr io.Writer
+}
+
+func run(ctx context.Context, stdout, stderr io.Writer) (err error) {
+	root, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	d := &demo{
+		kedge:  filepath.Join(root, "bin", "kedge"),
+		dir:    filepath.Join(root, "build", "demo"),
+		stdout: stdout,
+		stderr: stderr,
+	}
+	if _, err := os.Stat(d.kedge); err != nil {
+		return fmt.Errorf("%w; run `make build` first", err)
+	}
+	d.env = append(os.Environ(),
+		"PATH="+filepath.Dir(d.kedge)+":"+os.Getenv("PATH"), // bin has buildkitd and, if need be, runc
+		"XDG_DATA_HOME="+filepath.Join(d.dir, "data"),
+		"XDG_CONFIG_HOME="+filepath.Join(d.dir, "config"),
+	)
+
+	d.say("Copying examples/hello, an ordinary Dockerfile with a floating tag and an apt-get install, to build/demo/hello.")
+	build := filepath.Join(d.dir, "hello")
+	if err := os.RemoveAll(build); err != nil {
+		return err
+	}
+	if err := os.CopyFS(build, os.DirFS(filepath.Join(root, "examples", "hello"))); err != nil {
+		return err
+	}
+	args := []string{"build", "--verify", "-t", "hello"}
+	if hubAnswers(ctx) {
+		d.say("Docker Hub answers: the base image comes from there.")
+	} else {
+		d.say("Docker Hub does not answer: debian:bookworm-slim is made here from Debian's packages instead (once; half a minute).")
+		config, closeMirror, err := d.mirror(ctx)
+		if err != nil {
+			return err
+		}
+		defer closeMirror()
+		args = append(args, "--buildkitd-config", config)
+	}
+
+	d.say("Locking what the build takes in, building, and building again to compare.")
+	defer func() {
+		d.say("Stopping the builder.")
+		// Also after an interrupt: no process is to be left behind.
+		err = errors.Join(err, d.run(context.WithoutCancel(ctx), "builder", "stop"))
+	}()
+	if err := d.run(ctx, append(args, build)...); err != nil {
+		return err
+	}
+	lockfile := filepath.Join(build, "Dockerfile.lock")
+	content, err := os.ReadFile(lockfile)
+	if err != nil {
+		return err
+	}
+	d.say("This is the lockfile, " + lockfile + ":")
+	_, err = stdout.Write(content)
+	return err
+}
+
+func (d *demo) say(step string) { fmt.Fprintf(d.stderr, "\n==> %s\n", step) }
+
+// run runs kedge. Interrupted, it lets kedge come to an end by itself.
+func (d *demo) run(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, d.kedge, args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = d.env, d.stdout, d.stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 15 * time.Second
+	fmt.Fprintf(d.stderr, "$ %s\n", cmd)
+	return cmd.Run()
+}
+
+// hubAnswers reports whether Docker Hub tells the base image's digest.
+func hubAnswers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	ref, err := name.ParseReference("debian:bookworm-slim")
+	if err != nil {
+		return false
+	}
+	_, err = remote.Head(ref, remote.WithContext(ctx))
+	return err == nil
+}
+
+// mirror serves a Debian image that is made here from a registry on loopback,
+// and returns a buildkitd.toml that puts it in the place of Docker Hub.
+func (d *demo) mirror(ctx context.Context) (config string, stop func(), err error) {
+	cache, err := debian.CacheDir()
+	if err != nil {
+		return "", nil, err
+	}
+	img, err := debian.Slim(ctx, cache, d.stderr)
+	if err != nil {
+		return "", nil, err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	server := &http.Server{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
+	go func() { _ = server.Serve(l) }()
+	defer func() {
+		if err != nil {
+			server.Close()
+		}
+	}()
+	addr := l.Addr().String()
+	if err := push(ctx, addr+"/library/debian:bookworm-slim", img); err != nil {
+		return "", nil, err
+	}
+	config = filepath.Join(d.dir, "buildkitd.toml")
+	content := fmt.Sprintf("[registry.\"docker.io\"]\n  mirrors = [%q]\n[registry.%q]\n  http = true\n", addr, addr)
+	if err := os.WriteFile(config, []byte(content), 0o644); err != nil {
+		return "", nil, err
+	}
+	return config, func() { server.Close() }, nil
+}
+
+func push(ctx context.Context, to string, img v1.Image) error {
+	ref, err := name.ParseReference(to, name.Insecure)
+	if err != nil {
+		return err
+	}
+	return remote.Write(ref, img, remote.WithContext(ctx))
+}

@@ -1,0 +1,130 @@
+package testenv
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// A Buildkitd is a running BuildKit daemon.
+type Buildkitd struct {
+	Addr   string // "unix://…"
+	Config string // the path of its buildkitd.toml
+	Root   string // where it keeps its state
+	TCP    string // "tcp://127.0.0.1:…", if asked for
+	TLS    TLS    // what a client needs for TCP
+
+	daemon *daemon
+}
+
+// BuildkitdOptions are the choices of [StartBuildkitd]; the zero value is a
+// daemon with no registry.
+type BuildkitdOptions struct {
+	Registry    *Registry // stands in for docker.io, and is reached over plain http
+	Snapshotter string    // "overlayfs" or "native"; "": the daemon's choice
+	Config      string    // more of buildkitd.toml, put before the registries
+	TCP         bool      // listen on TCP, too, with mutual TLS
+	Args        []string  // more arguments
+}
+
+// StartBuildkitd starts a daemon of its own for the test, from
+// $KEDGE_TEST_BUILDKITD, the repository's bin or PATH, in that order.
+func StartBuildkitd(t testing.TB, opts BuildkitdOptions) *Buildkitd {
+	t.Helper()
+	path := program(t, "buildkitd")
+	dir := shortTempDir(t, unmount)
+	socket := filepath.Join(dir, "buildkitd.sock")
+	b := &Buildkitd{
+		Addr:   "unix://" + socket,
+		Config: filepath.Join(dir, "buildkitd.toml"),
+		Root:   filepath.Join(dir, "root"),
+	}
+	writeConfig(t, b.Config, opts.Config, opts.Registry)
+	args := []string{"--config=" + b.Config, "--root=" + b.Root, "--addr=" + b.Addr, "--oci-worker-net=host"}
+	if opts.Snapshotter != "" {
+		args = append(args, "--oci-worker-snapshotter="+opts.Snapshotter)
+	}
+	addr := socket
+	network := "unix"
+	if opts.TCP {
+		network, addr = "tcp", freePort(t)
+		b.TCP = "tcp://" + addr
+		server, client := certificates(t, dir)
+		b.TLS = client
+		args = append(args, "--addr="+b.TCP,
+			"--tlscacert="+server.CA, "--tlscert="+server.Cert, "--tlskey="+server.Key)
+	}
+	b.daemon = start(t, func() error {
+		conn, err := net.Dial(network, addr)
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}, path, append(args, opts.Args...)...)
+	return b
+}
+
+// Log returns what the daemon has logged so far.
+func (b *Buildkitd) Log() string { return b.daemon.log.String() }
+
+// Stop ends the daemon before the test does.
+func (b *Buildkitd) Stop() { b.daemon.stop() }
+
+// Config writes a buildkitd.toml by which a daemon that someone else starts
+// takes r for docker.io, and returns its path.
+func Config(t testing.TB, r *Registry) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "buildkitd.toml")
+	writeConfig(t, path, "", r)
+	return path
+}
+
+func writeConfig(t testing.TB, path, more string, r *Registry) {
+	t.Helper()
+	var b strings.Builder
+	if more != "" {
+		b.WriteString(strings.TrimSpace(more) + "\n")
+	}
+	if r != nil {
+		fmt.Fprintf(&b, "[registry.\"docker.io\"]\n  mirrors = [%q]\n[registry.%q]\n  http = true\n", r.Addr, r.Addr)
+	}
+	if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// freePort returns an address on loopback that nothing listens on just now.
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// unmount unmounts what a daemon that was killed has left mounted below dir.
+func unmount(dir string) {
+	f, err := os.Open("/proc/self/mounts")
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	var points []string
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if fields := strings.Fields(s.Text()); len(fields) > 1 && strings.HasPrefix(fields[1], dir+"/") {
+			points = append(points, fields[1])
+		}
+	}
+	slices.Reverse(points) // the innermost first
+	for _, point := range points {
+		_ = syscall.Unmount(point, syscall.MNT_DETACH)
+	}
+}

@@ -1,0 +1,92 @@
+package testenv
+
+import (
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// A Dockerd is a running Docker Engine. Its containers have no network.
+type Dockerd struct {
+	Host string // "unix://…", for $DOCKER_HOST
+
+	cli    string
+	daemon *daemon
+}
+
+// DockerdOptions are the choices of [StartDockerd]; the zero value is an
+// engine of old.
+type DockerdOptions struct {
+	// Modern asks for a current engine, whose images are in containerd's
+	// store: $KEDGE_TEST_DOCKERD_MODERN or the repository's bin/engine. An
+	// old one, whose images are in the graphdriver's, is
+	// $KEDGE_TEST_DOCKERD, Debian's in bin/docker.io or the one on PATH.
+	Modern   bool
+	Registry *Registry // stands in for docker.io
+}
+
+// StartDockerd starts an engine of its own for the test. It shares nothing with
+// the machine's: not the socket, the images or the packet filter.
+func StartDockerd(t testing.TB, opts DockerdOptions) *Dockerd {
+	t.Helper()
+	name, config := "dockerd", "{}" // not the machine's /etc/docker/daemon.json
+	if opts.Modern {
+		// The runc that the repository builds has no seccomp, for which it would need a C library.
+		name, config = "dockerd-modern", `{"features":{"containerd-snapshotter":true},"seccomp-profile":"unconfined"}`
+	}
+	path := program(t, name)
+	dir := shortTempDir(t, unmount)
+	socket := filepath.Join(dir, "docker.sock")
+	d := &Dockerd{Host: "unix://" + socket, cli: program(t, "docker")}
+	file := filepath.Join(dir, "daemon.json")
+	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{
+		"--config-file=" + file,
+		"--host=" + d.Host,
+		"--data-root=" + filepath.Join(dir, "data"),
+		"--exec-root=" + filepath.Join(dir, "exec"),
+		"--pidfile=" + filepath.Join(dir, "docker.pid"),
+		"--iptables=false", "--ip6tables=false", "--bridge=none", "--userland-proxy=false",
+	}
+	if opts.Registry != nil {
+		args = append(args, "--registry-mirror=http://"+opts.Registry.Addr)
+	}
+	d.daemon = start(t, func() error {
+		conn, err := net.Dial("unix", socket)
+		if err != nil {
+			return err
+		}
+		conn.Close()
+		_, err = d.command("version").Output() // the socket is there before the engine is
+		return err
+	}, path, args...)
+	return d
+}
+
+// Log returns what the engine has logged so far.
+func (d *Dockerd) Log() string { return d.daemon.log.String() }
+
+// Docker runs the docker command and returns what it prints; an error ends the
+// test. The command is Debian's, which is old enough for both engines.
+func (d *Dockerd) Docker(t testing.TB, args ...string) string {
+	t.Helper()
+	out, err := d.command(args...).Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		t.Fatalf("docker %q: %v\n%s", args, err, exit.Stderr)
+	}
+	if err != nil {
+		t.Fatalf("docker %q: %v", args, err)
+	}
+	return string(out)
+}
+
+func (d *Dockerd) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(d.cli, args...)
+	cmd.Env = append(os.Environ(), "DOCKER_HOST="+d.Host)
+	return cmd
+}

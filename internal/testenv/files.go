@@ -1,0 +1,70 @@
+package testenv
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Files is a file server on loopback, for ADD and RUN to fetch from. What it
+// serves can change while it runs.
+type Files struct {
+	URL string // "http://127.0.0.1:…", without a slash at the end
+
+	mu    sync.Mutex
+	files map[string]file
+	seen  []Request
+}
+
+type file struct {
+	content  string
+	modified time.Time
+}
+
+// NewFiles starts a file server that has no files; it ends with the test.
+func NewFiles(t testing.TB) *Files {
+	t.Helper()
+	f := &Files{files: map[string]file{}}
+	server := httptest.NewServer(http.HandlerFunc(f.serve))
+	t.Cleanup(server.Close)
+	f.URL = server.URL
+	return f
+}
+
+// Set serves content at path ("/a.tar") from now on, with the Last-Modified
+// given (none if zero), and returns the URL.
+func (f *Files) Set(path, content string, modified time.Time) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.files[path] = file{content, modified}
+	return f.URL + path
+}
+
+// Remove has path answered with 404 from now on.
+func (f *Files) Remove(path string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.files, path)
+}
+
+// Requests returns what clients have asked so far, in the order of arrival.
+func (f *Files) Requests() []Request {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]Request(nil), f.seen...)
+}
+
+func (f *Files) serve(w http.ResponseWriter, req *http.Request) {
+	f.mu.Lock()
+	f.seen = append(f.seen, Request{Method: req.Method, Path: req.URL.Path})
+	file, ok := f.files[req.URL.Path]
+	f.mu.Unlock()
+	if !ok {
+		http.NotFound(w, req)
+		return
+	}
+	http.ServeContent(w, req, req.URL.Path, file.modified, strings.NewReader(file.content))
+}

@@ -1,0 +1,141 @@
+package testenv
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/kedge-build/kedge/internal/debian"
+)
+
+// Debian returns the Debian base image, having pushed it as
+// library/debian:bookworm-slim, :bookworm and :latest. On a machine's first
+// use it is made, which takes about half a minute.
+func Debian(t testing.TB, r *Registry) v1.Image {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("uses a Debian base image: not in short mode")
+	}
+	cache, err := debian.CacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log buffer
+	img, err := debian.Slim(t.Context(), cache, &log)
+	if tool := (*debian.ToolError)(nil); errors.As(err, &tool) {
+		missing(t, "%v", err)
+	}
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log.tail())
+	}
+	for _, tag := range []string{"bookworm-slim", "bookworm", "latest"} {
+		r.Push(t, "library/debian:"+tag, img)
+	}
+	return img
+}
+
+// Derive returns base with one more layer, which holds the files (content by
+// path; none adds no layer), created at the given time: what a tag moves to,
+// for a test. Equal arguments give an equal image. [Scratch] is a base, too.
+func Derive(t testing.TB, base v1.Image, created time.Time, files map[string]string) v1.Image {
+	t.Helper()
+	img := base
+	if len(files) > 0 {
+		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+			content, err := tree(created, files)
+			return io.NopCloser(bytes.NewReader(content)), err
+		}, tarball.WithMediaType(types.OCILayer))
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err = mutate.Append(img, mutate.Addendum{
+			Layer:   layer,
+			History: v1.History{Created: v1.Time{Time: created}, CreatedBy: "COPY . /"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	img, err := mutate.CreatedAt(img, v1.Time{Time: created})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// tree returns a tar of the files, all of the given time.
+func tree(created time.Time, files map[string]string) ([]byte, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		header := &tar.Header{Name: name, Mode: 0o644, Size: int64(len(files[name])), ModTime: created}
+		if err := w.WriteHeader(header); err != nil {
+			return nil, err
+		}
+		if _, err := io.WriteString(w, files[name]); err != nil {
+			return nil, err
+		}
+	}
+	return b.Bytes(), w.Close()
+}
+
+// Scratch returns an image of linux on the given architecture with no layer.
+func Scratch(t testing.TB, architecture string) v1.Image {
+	t.Helper()
+	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
+	img = mutate.ConfigMediaType(img, types.OCIConfigJSON)
+	img, err := mutate.ConfigFile(img, &v1.ConfigFile{
+		Architecture: architecture,
+		OS:           "linux",
+		RootFS:       v1.RootFS{Type: "layers"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// Index returns an index of the images, each under the platform that its
+// configuration states.
+func Index(t testing.TB, images ...v1.Image) v1.ImageIndex {
+	t.Helper()
+	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	for _, img := range images {
+		config, err := img.ConfigFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{
+			Add:        img,
+			Descriptor: v1.Descriptor{Platform: config.Platform()},
+		})
+	}
+	return index
+}
+
+// Tiny returns an index for linux/amd64 and linux/arm64 of images that hold
+// one file each, /etc/tiny, which names the architecture, having pushed it as
+// library/tiny:latest. A RUN step has nothing to run in it; COPY works for both
+// platforms on any machine.
+func Tiny(t testing.TB, r *Registry) v1.ImageIndex {
+	t.Helper()
+	created := time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC)
+	var images []v1.Image
+	for _, arch := range []string{"amd64", "arm64"} {
+		images = append(images, Derive(t, Scratch(t, arch), created, map[string]string{"etc/tiny": arch + "\n"}))
+	}
+	index := Index(t, images...)
+	r.Push(t, "library/tiny:latest", index)
+	return index
+}

@@ -1,0 +1,241 @@
+package testenv
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+)
+
+// A Registry is a registry on loopback that keeps its blobs on disk, remembers
+// what it was asked, and misbehaves when told to.
+//
+// The test's own access through its methods is neither recorded, nor subject
+// to authentication or faults.
+type Registry struct {
+	Addr string // host:port, the registry part of a reference to it
+
+	store http.Handler
+	mu    sync.Mutex
+	seen  []Request
+	auth  map[string]string // the Authorization that a repository asks for
+	fault http.HandlerFunc
+}
+
+// A Request is one that a client has sent.
+type Request struct {
+	Method string
+	Path   string // without the query
+}
+
+// NewRegistry starts an empty registry, which ends with the test.
+func NewRegistry(t testing.TB) *Registry {
+	t.Helper()
+	r := &Registry{
+		store: registry.New(
+			registry.WithBlobHandler(registry.NewDiskBlobHandler(t.TempDir())),
+			registry.WithReferrersSupport(true),
+			registry.Logger(log.New(io.Discard, "", 0)),
+		),
+		auth: map[string]string{},
+	}
+	server := httptest.NewServer(http.HandlerFunc(r.serve))
+	t.Cleanup(func() {
+		r.Fault(nil)
+		server.CloseClientConnections() // a client that hangs must not hold up the end
+		server.Close()
+	})
+	r.Addr = server.Listener.Addr().String()
+	return r
+}
+
+func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
+	r.mu.Lock()
+	r.seen = append(r.seen, Request{Method: req.Method, Path: req.URL.Path})
+	fault, auth := r.fault, r.auth[repository(req.URL.Path)]
+	r.mu.Unlock()
+	switch {
+	case fault != nil:
+		fault(w, req)
+	case auth != "" && req.Header.Get("Authorization") != auth:
+		w.Header().Set("Www-Authenticate", `Basic realm="kedge test"`)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = io.WriteString(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`)
+	default:
+		r.store.ServeHTTP(w, req)
+	}
+}
+
+// repository returns the repository that the path of a request is about.
+func repository(path string) string {
+	rest := strings.TrimPrefix(path, "/v2/")
+	for _, part := range []string{"/manifests/", "/blobs/", "/tags/", "/referrers/"} {
+		if i := strings.Index(rest, part); i >= 0 {
+			return rest[:i]
+		}
+	}
+	return ""
+}
+
+// Ref returns the reference by which clients reach repo, such as
+// "library/debian:bookworm-slim", in this registry by its address.
+func (r *Registry) Ref(repo string) string { return r.Addr + "/" + repo }
+
+// Push stores an image or an index under ref ("library/debian:bookworm-slim",
+// without the registry) and returns its digest. A tag that exists moves.
+func (r *Registry) Push(t testing.TB, ref string, what partial.Describable) v1.Hash {
+	t.Helper()
+	var err error
+	switch what := what.(type) {
+	case v1.Image:
+		err = remote.Write(r.parse(t, ref), what, r.direct())
+	case v1.ImageIndex:
+		err = remote.WriteIndex(r.parse(t, ref), what, r.direct())
+	default:
+		t.Fatalf("pushing %q: it is neither an image nor an index but a %T", ref, what)
+	}
+	if err != nil {
+		t.Fatalf("pushing %q: %v", ref, err)
+	}
+	digest, err := what.Digest()
+	if err != nil {
+		t.Fatalf("pushing %q: %v", ref, err)
+	}
+	return digest
+}
+
+// Tag makes the tag name what ref names in the same repository: it creates or
+// moves it.
+func (r *Registry) Tag(t testing.TB, ref, tag string) {
+	t.Helper()
+	parsed := r.parse(t, ref)
+	desc, err := remote.Get(parsed, r.direct())
+	if err == nil {
+		err = remote.Tag(parsed.Context().Tag(tag), desc, r.direct())
+	}
+	if err != nil {
+		t.Fatalf("tagging %q as %q: %v", ref, tag, err)
+	}
+}
+
+// Get returns what ref names. Its Image and ImageIndex methods read on.
+func (r *Registry) Get(t testing.TB, ref string) *remote.Descriptor {
+	t.Helper()
+	desc, err := remote.Get(r.parse(t, ref), r.direct())
+	if err != nil {
+		t.Fatalf("reading %q: %v", ref, err)
+	}
+	return desc
+}
+
+func (r *Registry) parse(t testing.TB, ref string) name.Reference {
+	t.Helper()
+	parsed, err := name.ParseReference(r.Ref(ref), name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
+
+// direct is access that passes by serve.
+func (r *Registry) direct() remote.Option { return remote.WithTransport(direct{r.store}) }
+
+type direct struct{ handler http.Handler }
+
+func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
+	served := req.Clone(req.Context())
+	if served.Body == nil { // a handler's request always has one
+		served.Body = http.NoBody
+	}
+	defer served.Body.Close()
+	w := httptest.NewRecorder()
+	d.handler.ServeHTTP(w, served)
+	resp := w.Result()
+	resp.Request = req
+	return resp, nil
+}
+
+// Requests returns what clients have asked since the start or the last Forget,
+// in the order of arrival.
+func (r *Registry) Requests() []Request {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]Request(nil), r.seen...)
+}
+
+// TagLookups returns the requests that ask what a tag names: none of a build
+// whose images are all pinned.
+func (r *Registry) TagLookups() []Request {
+	var found []Request
+	for _, req := range r.Requests() {
+		_, ref, ok := strings.Cut(req.Path, "/manifests/")
+		if ok && !strings.Contains(ref, ":") && (req.Method == http.MethodGet || req.Method == http.MethodHead) {
+			found = append(found, req)
+		}
+	}
+	return found
+}
+
+// Forget empties the record of requests.
+func (r *Registry) Forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen = nil
+}
+
+// RequireAuth has the registry ask for basic authentication in a repository.
+func (r *Registry) RequireAuth(repo, user, password string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.auth[repo] = "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+}
+
+// DockerConfig returns a folder, for $DOCKER_CONFIG, that holds the user's
+// login to this registry.
+func (r *Registry) DockerConfig(t testing.TB, user, password string) string {
+	t.Helper()
+	type login struct {
+		Auth string `json:"auth"`
+	}
+	content, err := json.Marshal(map[string]map[string]login{
+		"auths": {r.Addr: {base64.StdEncoding.EncodeToString([]byte(user + ":" + password))}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// Fault has h answer all requests from now on, such as [Status] or [Hang];
+// nil ends the fault.
+func (r *Registry) Fault(h http.HandlerFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fault = h
+}
+
+// Status is a fault that answers with an HTTP status.
+func Status(code int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, http.StatusText(code), code) }
+}
+
+// Hang is a fault that never answers, until the client gives up.
+func Hang(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() }

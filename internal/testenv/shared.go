@@ -1,0 +1,75 @@
+package testenv
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// shared is what the tests of one binary have in common.
+var shared struct {
+	mu        sync.Mutex
+	main      bool // Main runs the tests, and so cleans up
+	registry  *Registry
+	buildkitd *Buildkitd
+	cleanups  []func()
+}
+
+// Main runs the tests and then ends what they shared, for a package that calls
+// [Shared]:
+//
+//	func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+func Main(m *testing.M) (code int) {
+	shared.main = true
+	defer func() {
+		if code != 0 && shared.buildkitd != nil {
+			fmt.Fprintf(os.Stderr, "log of the shared buildkitd:\n%s\n", shared.buildkitd.daemon.log.tail())
+		}
+		for _, cleanup := range slices.Backward(shared.cleanups) {
+			cleanup()
+		}
+	}()
+	return m.Run()
+}
+
+// Shared returns a registry that holds [Debian] and [Tiny], and a buildkitd
+// that takes it for docker.io; the tests of the binary share both. It is for
+// tests that bear each other's cache entries and requests: one that moves tags,
+// counts requests or needs an empty cache starts its own.
+func Shared(t testing.TB) (*Registry, *Buildkitd) {
+	t.Helper()
+	if !shared.main {
+		t.Fatal("testenv.Shared needs a TestMain that calls testenv.Main")
+	}
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.buildkitd == nil {
+		Require(t, "buildkitd")
+		binary := process{t}
+		if shared.registry == nil {
+			shared.registry = NewRegistry(binary)
+		}
+		Debian(t, shared.registry)
+		Tiny(t, shared.registry)
+		shared.buildkitd = StartBuildkitd(binary, BuildkitdOptions{Registry: shared.registry})
+	}
+	return shared.registry, shared.buildkitd
+}
+
+// process is a test whose cleanups wait for the end of the test binary.
+type process struct{ testing.TB }
+
+func (p process) Cleanup(f func()) { shared.cleanups = append(shared.cleanups, f) }
+
+// Failed says no: Main, which knows how all tests went, shows the logs.
+func (p process) Failed() bool { return false }
+
+func (p process) TempDir() string {
+	p.Helper()
+	return shortTempDir(p, nil)
+}
+
+// Errorf comes from cleanups, when the test that p began with is over.
+func (p process) Errorf(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

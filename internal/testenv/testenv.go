@@ -1,0 +1,226 @@
+// Package testenv gives tests the real parts that kedge works with: a
+// buildkitd, a registry, Debian base images, git and file servers, a Docker
+// Engine. All are private to the test binary, listen on loopback only, and end
+// with the test (or, if shared, with the binary).
+//
+// A test that asks for a part which this machine lacks is skipped, and fails
+// instead where KEDGE_TEST_REQUIRE=1. In short mode no daemon is started:
+// tests that need one are skipped.
+package testenv
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Require skips the test where one of the named programs is missing, is of no
+// use to this user, or would be started in short mode; with
+// KEDGE_TEST_REQUIRE=1 a missing one fails the test instead. "buildkitd",
+// "dockerd" and "dockerd-modern" are found as [StartBuildkitd] and
+// [StartDockerd] find them, "kedge" and "buildctl" in the repository's bin
+// before PATH, and others on PATH.
+func Require(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, name := range programs {
+		program(t, name)
+	}
+}
+
+// program returns the path of a program as Require finds it.
+func program(t testing.TB, name string) string {
+	t.Helper()
+	var candidates []string
+	root := false
+	switch name {
+	case "buildkitd":
+		root = true
+		candidates = []string{os.Getenv("KEDGE_TEST_BUILDKITD"), bin(t, name), name}
+	case "dockerd":
+		root = true
+		candidates = []string{os.Getenv("KEDGE_TEST_DOCKERD"), bin(t, "docker.io/dockerd"), name}
+	case "dockerd-modern":
+		root = true
+		candidates = []string{os.Getenv("KEDGE_TEST_DOCKERD_MODERN"), bin(t, "engine/dockerd")}
+	case "docker":
+		candidates = []string{bin(t, "docker.io/docker"), name}
+	case "buildctl", "kedge":
+		candidates = []string{bin(t, name), name}
+	default:
+		candidates = []string{name}
+	}
+	if root && testing.Short() {
+		t.Skipf("starts %s: not in short mode", name)
+	}
+	if root && os.Geteuid() != 0 {
+		missing(t, "%s needs root", name)
+	}
+	for _, candidate := range candidates {
+		if candidate == "" {
+			continue
+		}
+		if path, err := exec.LookPath(candidate); err == nil {
+			return path
+		}
+	}
+	missing(t, "%s is not here; `make deps build engines` brings what the tests need", name)
+	return ""
+}
+
+// missing ends a test whose requirement is not met.
+func missing(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("KEDGE_TEST_REQUIRE") == "1" {
+		t.Fatalf("required (KEDGE_TEST_REQUIRE=1): "+format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// bin returns the path that the repository's Makefile builds a program at.
+func bin(t testing.TB, name string) string {
+	t.Helper()
+	return filepath.Join(Repository(t), "bin", name)
+}
+
+// Repository returns the root of the repository, found upwards from the
+// working directory.
+func Repository(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			t.Fatal("no go.mod above the working directory")
+		}
+		dir = up
+	}
+}
+
+// shortTempDir is t.TempDir with a path short enough for the name of a unix
+// socket (108 bytes), on whose removal remove is called first.
+func shortTempDir(t testing.TB, remove func(dir string)) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "kedge-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if remove != nil {
+			remove(dir)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("removing what a daemon left: %v", err)
+		}
+	})
+	return dir
+}
+
+// A daemon is a program that runs until the test ends.
+type daemon struct {
+	name string
+	cmd  *exec.Cmd
+	log  buffer
+	gone chan struct{} // closed when the process has ended
+}
+
+// start runs a daemon and returns once ready says so. At cleanup the daemon is
+// stopped, and its log is shown if the test has failed.
+func start(t testing.TB, ready func() error, path string, args ...string) *daemon {
+	t.Helper()
+	d := &daemon{name: filepath.Base(path), gone: make(chan struct{})}
+	d.cmd = exec.Command(path, args...)
+	d.cmd.Stdout, d.cmd.Stderr = &d.log, &d.log
+	// What it runs is first looked for beside it, then in bin: dockerd's own containerd, a runc.
+	d.cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(path)+":"+bin(t, "")+":"+os.Getenv("PATH"))
+	// A test binary that is killed takes its daemons along.
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	started := make(chan error)
+	go func() {
+		defer close(d.gone)
+		runtime.LockOSThread() // which the death signal hangs on: it is that of the parent's thread
+		err := d.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = d.cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		t.Fatalf("starting %s: %v", d.name, err)
+	}
+	t.Cleanup(func() {
+		d.stop()
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", d.name, d.log.tail())
+		}
+	})
+	deadline := time.After(30 * time.Second)
+	for {
+		err := ready()
+		if err == nil {
+			return d
+		}
+		select {
+		case <-d.gone:
+			t.Fatalf("%s has ended: %v", d.name, d.cmd.ProcessState)
+		case <-deadline:
+			t.Fatalf("%s is not ready after 30 seconds: %v", d.name, err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// stop ends the daemon in good order if it can, and by force if it cannot.
+func (d *daemon) stop() {
+	_ = d.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-d.gone:
+	case <-time.After(10 * time.Second):
+		_ = d.cmd.Process.Kill()
+		<-d.gone
+	}
+}
+
+// A buffer holds what a daemon logs while others read it.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// tail returns the last 16 KiB, from the start of a line.
+func (b *buffer) tail() string {
+	const most = 16 << 10
+	s := b.String()
+	if len(s) <= most {
+		return s
+	}
+	cut := s[len(s)-most:]
+	if i := bytes.IndexByte([]byte(cut), '\n'); i >= 0 {
+		cut = cut[i+1:]
+	}
+	return fmt.Sprintf("(%d bytes left out)\n%s", len(s)-len(cut), cut)
+}
