@@ -196,3 +196,28 @@ func (g *Graph) fileInput(n node, output int64, input func(int64) []digest.Diges
 	}
 	return nil
 }
+
+// Commands returns the command line of each RUN, by its vertex.
+func (g *Graph) Commands() map[digest.Digest]string {
+	commands := map[digest.Digest]string{}
+	for _, n := range g.nodes {
+		if exec := n.op.GetExec(); exec != nil {
+			commands[n.digest] = strings.Join(exec.GetMeta().GetArgs(), " ")
+		}
+	}
+	return commands
+}
+
+// Fetch returns the definition that does nothing but op.
+func Fetch(op *pb.SourceOp) (*pb.Definition, error) {
+	marshal := proto.MarshalOptions{Deterministic: true}.Marshal
+	source, err := marshal(&pb.Op{Op: &pb.Op_Source{Source: op}})
+	if err != nil {
+		return nil, fmt.Errorf("writing the LLB of %q: %w", op.Identifier, err)
+	}
+	result, err := marshal(&pb.Op{Inputs: []*pb.Input{{Digest: digest.FromBytes(source).String()}}})
+	if err != nil {
+		return nil, fmt.Errorf("writing the LLB of %q: %w", op.Identifier, err)
+	}
+	return &pb.Definition{Def: [][]byte{source, result}}, nil
+}

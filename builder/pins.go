@@ -1,0 +1,203 @@
+package builder
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/lock"
+	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/pb"
+	sourcepolicy "github.com/moby/buildkit/sourcepolicy/pb"
+	"github.com/moby/buildkit/sourcepolicy/policysession"
+)
+
+// Unlocked is a source that the lock does not have, or has as something else.
+type Unlocked struct {
+	Source lock.Source
+	Line   int    // of the Dockerfile; 0 where no line says it
+	Locked string // what the lock says; empty where it has no line for it
+	Found  string // what the source is; empty where nobody looked
+}
+
+// UnlockedError says which sources a lock forbids.
+type UnlockedError struct {
+	Dockerfile string
+	Sources    []Unlocked
+}
+
+func (e *UnlockedError) Error() string {
+	lines := make([]string, len(e.Sources))
+	for i, s := range e.Sources {
+		where := e.Dockerfile
+		if s.Line > 0 {
+			where = fmt.Sprintf("%s:%d", where, s.Line)
+		}
+		switch {
+		case s.Locked == "":
+			lines[i] = fmt.Sprintf("%s: %s %q is not locked", where, s.Source.Kind, s.Source.Ref)
+		case s.Found == "":
+			lines[i] = fmt.Sprintf("%s: %s %q no longer has what it is locked to, %s", where, s.Source.Kind, s.Source.Ref, s.Locked)
+		default:
+			lines[i] = fmt.Sprintf("%s: %s %q is locked to %s, and is now %s", where, s.Source.Kind, s.Source.Ref, s.Locked, s.Found)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// pins answers the daemon's question which sources it may fetch. Calls come side by side.
+type pins struct {
+	locked bool // nothing may be added
+
+	mu       sync.Mutex
+	file     *lock.File
+	used     map[lock.Source]bool
+	unlocked map[lock.Source]Unlocked
+}
+
+// find returns what in is pinned to, and under which name.
+func (p *pins) find(in frontend.Input) (lock.Source, string, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pin, ok := p.file.Pin(in.Source)
+	if ok && (in.Pin == "" || in.Pin == pin || in.Source == in.Written) {
+		p.used[in.Source] = true
+		return in.Source, pin, true
+	}
+	if pin, ok := p.file.Pin(in.Written); ok && in.Written != in.Source {
+		p.used[in.Written] = true
+		return in.Written, pin, true
+	}
+	return lock.Source{}, "", false
+}
+
+// add locks in to pin. Where nothing may be added it notes that, and pins it for the rest of this
+// run, which ends before anything is executed.
+func (p *pins) add(in frontend.Input, pin string) error {
+	s := in.Source
+	if in.Pin != "" {
+		s = in.Written
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.locked {
+		p.unlocked[s] = Unlocked{Source: s}
+	}
+	p.used[s] = true
+	return p.file.Add(s, pin)
+}
+
+func (p *pins) changed(s lock.Source, locked, found string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unlocked[s] = Unlocked{Source: s, Locked: locked, Found: found}
+}
+
+// err reports what the lock forbids, with the lines that uses know.
+func (p *pins) err(req *Request, uses []frontend.Use) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.unlocked) == 0 {
+		return nil
+	}
+	lines := map[lock.Source]int{}
+	for _, use := range uses {
+		if in, err := frontend.Identify(use.Op); err == nil && use.Line > 0 {
+			lines[in.Source], lines[in.Written] = use.Line, use.Line
+		}
+	}
+	e := &UnlockedError{Dockerfile: req.Dockerfile}
+	for s, u := range p.unlocked {
+		if u.Line = lines[s]; u.Line == 0 {
+			u.Line = req.Parsed.Line(s)
+		}
+		e.Sources = append(e.Sources, u)
+	}
+	slices.SortFunc(e.Sources, func(a, b Unlocked) int {
+		if a.Line != b.Line {
+			return a.Line - b.Line
+		}
+		return strings.Compare(a.Source.Ref, b.Source.Ref)
+	})
+	return e
+}
+
+// agree reports whether pin is what in asks for by itself.
+func agree(in frontend.Input, pin string) bool {
+	return in.Pin == "" || in.Pin == pin || in.Source.Kind == lock.Git && strings.HasPrefix(pin, in.Pin)
+}
+
+// check is a policysession.PolicyCallback.
+func (p *pins) check(_ context.Context, req *policysession.CheckPolicyRequest) (*policysession.DecisionResponse, *gatewaypb.ResolveSourceMetaRequest, error) {
+	op := req.GetSource().GetSource()
+	in, err := frontend.Identify(op)
+	if err != nil {
+		return deny(err.Error()), nil, nil
+	}
+	if in.Local {
+		return &policysession.DecisionResponse{Action: sourcepolicy.PolicyAction_ALLOW}, nil, nil
+	}
+	s, pin, ok := p.find(in)
+	if !ok {
+		if p.locked && op.Attrs[pb.AttrImageRecordType] == "frontend" {
+			// To look at an image that is not locked is one thing, to run it another.
+			p.changed(in.Source, "", "")
+			return deny(fmt.Sprintf("frontend %q is not locked", in.Source.Ref)), nil, nil
+		}
+		found := foundPin(req.Source)
+		if found == "" {
+			return nil, metaRequest(op, req.Platform), nil
+		}
+		if err := p.add(in, found); err != nil {
+			return deny(err.Error()), nil, nil
+		}
+		pin = found
+	}
+	if !agree(in, pin) {
+		p.changed(s, pin, in.Pin)
+		return deny(fmt.Sprintf("%q is locked to %s", in.Source.Ref, pin)), nil, nil
+	}
+	if in.Pin == pin && (in.Source.Kind != lock.Git || op.Attrs[pb.AttrGitChecksum] == pin) {
+		return &policysession.DecisionResponse{Action: sourcepolicy.PolicyAction_ALLOW}, nil, nil
+	}
+	return &policysession.DecisionResponse{
+		Action: sourcepolicy.PolicyAction_CONVERT,
+		Update: frontend.Pinned(op, in, pin),
+	}, nil, nil
+}
+
+func deny(why string) *policysession.DecisionResponse {
+	return &policysession.DecisionResponse{
+		Action:       sourcepolicy.PolicyAction_DENY,
+		DenyMessages: []*policysession.DenyMessage{{Message: why}},
+	}
+}
+
+func metaRequest(op *pb.SourceOp, platform *pb.Platform) *gatewaypb.ResolveSourceMetaRequest {
+	req := &gatewaypb.ResolveSourceMetaRequest{Source: op, Platform: platform}
+	if strings.HasPrefix(op.Identifier, "docker-image://") {
+		// With NoConfig the digest would come back empty.
+		req.Image = &gatewaypb.ResolveSourceImageRequest{}
+	}
+	return req
+}
+
+// foundPin returns what a look-up found, or nothing where none was made.
+func foundPin(meta *gatewaypb.ResolveSourceMetaResponse) string {
+	switch {
+	case meta.GetImage() != nil:
+		return meta.GetImage().GetDigest()
+	case meta.GetHTTP() != nil:
+		return meta.GetHTTP().GetChecksum()
+	case meta.GetGit() != nil:
+		// The commit, where the reference is an annotated tag.
+		if c := meta.GetGit().GetCommitChecksum(); c != "" {
+			return c
+		}
+		return meta.GetGit().GetChecksum()
+	}
+	return ""
+}

@@ -1,0 +1,59 @@
+package builder
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/buildkit/client"
+)
+
+// made is what a step of a second build may have left in the builder's cache.
+type made struct {
+	name, args string    // of the vertex; args for a RUN
+	from, to   time.Time // by the daemon's clock
+	namespace  string    // of cache mounts; all else is empty then
+}
+
+// Release removes what the second build of a verification left in the builder's cache. No API says
+// which records a build made; they are those that the daemon describes by its steps and that were
+// made while those ran. What anybody uses stays.
+func (b *Builder) Release(ctx context.Context, r *Result) error {
+	usage, err := b.client.DiskUsage(ctx)
+	if err != nil {
+		return fmt.Errorf("looking for what the second build left: %w", err)
+	}
+	prune := &pruneIDs{}
+	for _, u := range usage {
+		if slices.ContainsFunc(r.made, func(m made) bool { return m.left(u) }) {
+			prune.filter = append(prune.filter, "id=="+u.ID)
+		}
+	}
+	if len(prune.filter) == 0 {
+		return nil
+	}
+	if err := b.client.Prune(ctx, nil, prune); err != nil {
+		return fmt.Errorf("removing what the second build left: %w", err)
+	}
+	return nil
+}
+
+func (m made) left(u *client.UsageInfo) bool {
+	if m.namespace != "" {
+		return u.RecordType == client.UsageRecordTypeCacheMount && strings.Contains(u.Description, m.namespace)
+	}
+	if u.CreatedAt.Before(m.from) || u.CreatedAt.After(m.to) {
+		return false
+	}
+	if m.args != "" {
+		return strings.HasPrefix(u.Description, "mount ") && strings.HasSuffix(u.Description, " from exec "+m.args)
+	}
+	return u.Description == m.name
+}
+
+// pruneIDs is a client.PruneOption.
+type pruneIDs struct{ filter []string }
+
+func (p *pruneIDs) SetPruneOption(info *client.PruneInfo) { info.Filter = p.filter }
