@@ -1,0 +1,132 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/kedge-build/kedge/build"
+	"github.com/urfave/cli/v2"
+)
+
+func (p *process) buildVerb() *cli.Command {
+	return &cli.Command{
+		Name: "build", Usage: "build an image from a Dockerfile", ArgsUsage: "PATH",
+		Flags: append(append(sourceFlags(), p.lockedFlag()), []cli.Flag{
+			&cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "name the image `NAME[:TAG]`, and NAME:[TAG-]args-HASH"},
+			&cli.BoolFlag{Name: "verify", Usage: "build a second time and compare"},
+			&cli.BoolFlag{Name: "no-cache", Usage: "take no step from the builder's cache"},
+			&cli.StringSliceFlag{Name: "output", Aliases: []string{"o"}, Usage: "also write `type=oci|docker,dest=FILE`"},
+			&cli.BoolFlag{Name: "load", Usage: "load the image into Docker"},
+			&cli.BoolFlag{Name: "push", Usage: "push the image to the registries of its names"},
+			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"},
+		}...),
+		Action: func(c *cli.Context) error { return p.build(c, c.Bool("verify")) },
+	}
+}
+
+func (p *process) verifyVerb() *cli.Command {
+	return &cli.Command{
+		Name: "verify", Usage: "build twice and say whether it is the same, bit for bit", ArgsUsage: "PATH",
+		Flags: append(append(sourceFlags(), p.lockedFlag()),
+			&cli.BoolFlag{Name: "no-cache", Usage: "take no step of the first build from the builder's cache; the second never does"},
+			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"}),
+		Action: func(c *cli.Context) error { return p.build(c, true) },
+	}
+}
+
+func (p *process) build(c *cli.Context, verified bool) error {
+	ctx := c.Context
+	o, err := p.options(c)
+	if err != nil {
+		return err
+	}
+	outputs, err := parseOutputs(c.StringSlice("output"))
+	if err != nil {
+		return err
+	}
+	if format := c.String("format"); format != "text" && format != "json" {
+		return usagef("format %q is not text or json", format)
+	}
+	tags := c.StringSlice("tag")
+	if _, err := build.Names(tags, "0123456789ab"); err != nil {
+		return usageError{err}
+	}
+	if c.Bool("push") && len(tags) == 0 {
+		return usagef("--push needs a name: -t NAME")
+	}
+	store, err := p.openStore(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	b, err := p.openBuilder(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	res, err := build.Run(ctx, b, store, o, verified)
+	if err != nil {
+		return err
+	}
+	p.sayChanges("locked", res.Added)
+	if v := res.Verdict; v != nil && !v.Reproducible {
+		if err := p.printResult(c, res, nil); err != nil {
+			return err
+		}
+		return errNo
+	}
+	names, err := build.Names(tags, res.ArgsHash)
+	if err != nil {
+		return usageError{err}
+	}
+	if len(names) > 0 {
+		if err := store.Tag(ctx, names, res.Image.Descriptor); err != nil {
+			return err
+		}
+	}
+	out := delivery{store: store, desc: res.Image.Descriptor, names: names}
+	for _, o := range outputs {
+		if err := out.write(ctx, p, o); err != nil {
+			return err
+		}
+	}
+	if c.Bool("load") {
+		if err := out.load(ctx, p); err != nil {
+			return err
+		}
+	}
+	if c.Bool("push") {
+		if err := out.push(ctx, p, o.Auth); err != nil {
+			return err
+		}
+	}
+	return p.printResult(c, res, names)
+}
+
+// printResult prints the answer of build and verify.
+func (p *process) printResult(c *cli.Context, res *build.Result, names []string) error {
+	if c.String("format") == "json" {
+		e := json.NewEncoder(p.stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(struct {
+			Digest   string   `json:"digest"`
+			Args     string   `json:"args"`
+			Names    []string `json:"names"`
+			Lockfile string   `json:"lockfile"`
+			Verdict  any      `json:"verdict,omitempty"`
+		}{res.Image.Descriptor.Digest.String(), res.ArgsHash, names, res.Lockfile, res.Verdict})
+	}
+	if v := res.Verdict; v != nil {
+		if v.Reproducible {
+			fmt.Fprintln(p.stdout, "verified: two builds, the same bit for bit")
+		} else {
+			printDifferences(p.stdout, v)
+		}
+	}
+	fmt.Fprintf(p.stdout, "lock    %s\n", res.Lockfile)
+	fmt.Fprintf(p.stdout, "digest  %s\n", res.Image.Descriptor.Digest)
+	for _, name := range names {
+		fmt.Fprintf(p.stdout, "tag     %s\n", name)
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/kedge-build/kedge/builder/daemon"
+	"github.com/urfave/cli/v2"
+)
+
+func (p *process) builderVerb() *cli.Command {
+	return &cli.Command{
+		Name: "builder", Usage: "look after kedge's own builder",
+		Subcommands: []*cli.Command{
+			{Name: "status", Usage: "say whether it runs", Action: p.builderStatus},
+			{
+				Name: "start", Usage: "start it, if it does not run",
+				Flags: []cli.Flag{
+					&cli.StringFlag{Name: "buildkitd-config", Usage: "buildkitd.toml `FILE`"},
+					&cli.DurationFlag{Name: "builder-idle", Value: 10 * time.Minute, Usage: "how long it stays after its last use; 0 keeps it"},
+				},
+				Action: func(c *cli.Context) error {
+					o, err := p.daemonOptions(c)
+					if err != nil {
+						return err
+					}
+					lease, err := daemon.Acquire(c.Context, o)
+					if err != nil {
+						return err
+					}
+					defer lease.Release()
+					fmt.Fprintln(p.stdout, lease.Addr())
+					return nil
+				},
+			},
+			{
+				Name: "stop", Usage: "stop it",
+				Flags:  []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "also while it is in use"}},
+				Action: func(c *cli.Context) error { return daemon.Stop(c.Context, p.builderRoot(), c.Bool("force")) },
+			},
+			{Name: "logs", Usage: "print its log", Action: p.builderLogs},
+			{
+				Name: "serve", Hidden: true, Usage: "run it, until it is idle",
+				Action: func(c *cli.Context) error { return daemon.Serve(c.Context, c.Args().First(), p.stderr) },
+			},
+		},
+	}
+}
+
+func (p *process) builderStatus(*cli.Context) error {
+	st, err := daemon.Stat(p.builderRoot())
+	if err != nil {
+		return err
+	}
+	if !st.Running {
+		fmt.Fprintln(p.stdout, "stopped")
+		return nil
+	}
+	fmt.Fprintf(p.stdout, "running\naddress  %s\nversion  %s\npid      %d\nsince    %s\n", st.Addr, st.Version, st.PID, st.Since.Format(time.RFC3339))
+	if st.Config != "" {
+		fmt.Fprintf(p.stdout, "config   %s\n", st.Config)
+	}
+	switch {
+	case st.InUse:
+		fmt.Fprintln(p.stdout, "in use")
+	case !st.StopAt.IsZero():
+		fmt.Fprintf(p.stdout, "stops    %s, if nobody uses it\n", st.StopAt.Format(time.RFC3339))
+	}
+	return nil
+}
+
+func (p *process) builderLogs(*cli.Context) error {
+	st, err := daemon.Stat(p.builderRoot())
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(st.Log)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it has never run
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(p.stdout, f)
+	return err
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/cli/cli/config"
+	"github.com/kedge-build/kedge/build"
+	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/builder/daemon"
+	"github.com/kedge-build/kedge/image"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/util/progress/progressui"
+	"github.com/urfave/cli/v2"
+)
+
+func sourceFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "the Dockerfile `PATH` (default: PATH/Dockerfile)"},
+		&cli.StringSliceFlag{Name: "build-arg", Usage: "set a build arg `NAME=VALUE`; NAME alone takes the environment's"},
+		&cli.StringSliceFlag{Name: "build-context", Usage: "a named context `NAME=VALUE`"},
+		&cli.StringFlag{Name: "target", Usage: "the target `STAGE`, which the lock declares"},
+		&cli.StringSliceFlag{Name: "platform", Usage: "the `PLATFORM` to build for, such as linux/arm64", EnvVars: []string{"DOCKER_DEFAULT_PLATFORM"}},
+		&cli.StringFlag{Name: "lockfile", Usage: "the lockfile `PATH` (default: DOCKERFILE.lock)"},
+		&cli.StringFlag{Name: "source-date-epoch", Usage: "SOURCE_DATE_EPOCH: a `NUMBER`, git (the commit's time) or base (the newest base image's)", EnvVars: []string{"SOURCE_DATE_EPOCH"}},
+		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, tty, plain, rawjson or quiet", EnvVars: []string{"BUILDKIT_PROGRESS"}},
+		&cli.StringFlag{Name: "builder", Usage: "a BuildKit `ADDRESS` in place of kedge's own builder", EnvVars: []string{"BUILDKIT_HOST"}},
+		&cli.StringFlag{Name: "tlscacert", Usage: "CA certificate `FILE` for a tcp:// builder"},
+		&cli.StringFlag{Name: "tlscert", Usage: "client certificate `FILE` for a tcp:// builder"},
+		&cli.StringFlag{Name: "tlskey", Usage: "client key `FILE` for a tcp:// builder"},
+		&cli.StringFlag{Name: "buildkitd-config", Usage: "buildkitd.toml `FILE` for kedge's own builder"},
+		&cli.DurationFlag{Name: "builder-idle", Value: 10 * time.Minute, Usage: "how long kedge's own builder stays after its last use; 0 keeps it"},
+	}
+}
+
+// lockedFlag is for the verbs that build: in CI nothing is added to a lock unasked.
+func (p *process) lockedFlag() cli.Flag {
+	ci, _ := strconv.ParseBool(p.env["CI"])
+	return &cli.BoolFlag{Name: "locked", Value: ci, Usage: "add nothing to the lock"}
+}
+
+func (p *process) options(c *cli.Context) (build.Options, error) {
+	if c.NArg() != 1 {
+		return build.Options{}, usagef("%s takes one PATH, the build context, and got %d", c.Command.Name, c.NArg())
+	}
+	epoch, err := build.ParseEpoch(c.String("source-date-epoch"))
+	if err != nil {
+		return build.Options{}, usageError{err}
+	}
+	o := build.Options{
+		Context: c.Args().First(), Dockerfile: c.String("file"), Lockfile: c.String("lockfile"),
+		Target: c.String("target"), Locked: c.Bool("locked"), NoCache: c.Bool("no-cache"), Epoch: epoch,
+		Args: map[string]string{}, Contexts: map[string]string{},
+		Auth: config.LoadDefaultConfigFile(io.Discard),
+	}
+	for _, list := range c.StringSlice("platform") {
+		for platform := range strings.SplitSeq(list, ",") {
+			if platform != "" {
+				o.Platforms = append(o.Platforms, platform)
+			}
+		}
+	}
+	for _, arg := range c.StringSlice("build-arg") {
+		name, value, ok := strings.Cut(arg, "=")
+		if !ok {
+			if value, ok = p.env[name]; !ok {
+				continue // as docker does
+			}
+		}
+		o.Args[name] = value
+	}
+	for _, context := range c.StringSlice("build-context") {
+		name, value, ok := strings.Cut(context, "=")
+		if !ok || name == "" || value == "" {
+			return build.Options{}, usagef("build context %q is not NAME=VALUE", context)
+		}
+		o.Contexts[strings.ToLower(name)] = value
+	}
+	mode := progressui.DisplayMode(c.String("progress"))
+	switch mode {
+	case progressui.AutoMode, progressui.TtyMode, progressui.PlainMode, progressui.RawJSONMode, progressui.QuietMode:
+	default:
+		return build.Options{}, usagef("progress %q is not auto, tty, plain, rawjson or quiet", mode)
+	}
+	o.Progress = func(title string) (chan *client.SolveStatus, func()) {
+		return p.display(mode, title)
+	}
+	return o, nil
+}
+
+// display shows a build as BuildKit does.
+func (p *process) display(mode progressui.DisplayMode, title string) (chan *client.SolveStatus, func()) {
+	status := make(chan *client.SolveStatus)
+	done := make(chan struct{})
+	d, err := progressui.NewDisplay(p.stderr, mode, progressui.WithPhase(title))
+	if err != nil {
+		d, err = progressui.NewDisplay(p.stderr, progressui.PlainMode, progressui.WithPhase(title))
+	}
+	go func() {
+		defer close(done)
+		if err == nil {
+			_, _ = d.UpdateFrom(context.Background(), status)
+		}
+		for range status { // a build must not wait for a display that has ended
+		}
+	}()
+	return status, func() { <-done }
+}
+
+func (p *process) dataDir() string {
+	if dir := p.env["XDG_DATA_HOME"]; filepath.IsAbs(dir) {
+		return filepath.Join(dir, "kedge")
+	}
+	return filepath.Join(p.env["HOME"], ".local", "share", "kedge")
+}
+
+func (p *process) builderRoot() string { return filepath.Join(p.dataDir(), "builder") }
+
+func (p *process) openStore(ctx context.Context) (*image.Store, error) {
+	return image.OpenStore(ctx, filepath.Join(p.dataDir(), "store"))
+}
+
+func (p *process) openBuilder(ctx context.Context, c *cli.Context) (*builder.Builder, error) {
+	own, err := p.daemonOptions(c)
+	if err != nil {
+		return nil, err
+	}
+	return builder.Open(ctx, builder.Options{
+		Address: c.String("builder"),
+		CACert:  c.String("tlscacert"), Cert: c.String("tlscert"), Key: c.String("tlskey"),
+		Own: own,
+	})
+}
+
+func (p *process) daemonOptions(c *cli.Context) (daemon.Options, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return daemon.Options{}, err
+	}
+	return daemon.Options{
+		Root: p.builderRoot(), Serve: []string{exe, "builder", "serve"}, Env: p.environ,
+		Buildkitd: p.env["KEDGE_BUILDKITD"], Config: c.String("buildkitd-config"), Idle: c.Duration("builder-idle"),
+	}, nil
+}

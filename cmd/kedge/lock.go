@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/kedge-build/kedge/build"
+	"github.com/urfave/cli/v2"
+)
+
+func (p *process) lockVerb() *cli.Command {
+	refresh := &refreshValue{}
+	return &cli.Command{
+		Name: "lock", Usage: "write what a build is made from into its lockfile", ArgsUsage: "PATH",
+		Flags: append(sourceFlags(),
+			&cli.GenericFlag{Name: "refresh", Value: refresh, Usage: "look up everything anew; --refresh=REF only that, repeatable"},
+			&cli.BoolFlag{Name: "check", Usage: "change nothing, and exit with 4 if the lock would change"}),
+		Action: func(c *cli.Context) error { return p.lock(c, refresh.Refresh) },
+	}
+}
+
+func (p *process) lock(c *cli.Context, refresh build.Refresh) error {
+	o, err := p.options(c)
+	if err != nil {
+		return err
+	}
+	b, err := p.openBuilder(c.Context, c)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	check := c.Bool("check")
+	locked, err := build.Lock(c.Context, b, o, refresh, check)
+	if err != nil {
+		return err
+	}
+	verb := "locked"
+	if check {
+		verb = "would lock"
+	}
+	p.sayChanges(verb, locked.Changes)
+	if check && locked.Changed {
+		p.say("%s: is not up to date", locked.Lockfile)
+		fmt.Fprintln(p.stderr, "hint: run kedge lock, and commit the lockfile")
+		return errForbidden
+	}
+	fmt.Fprintf(p.stdout, "%s: %d sources, target %s\n", locked.Lockfile, locked.Sources, locked.Target)
+	return nil
+}
+
+// refreshValue is --refresh and --refresh=REF.
+type refreshValue struct{ build.Refresh }
+
+func (r *refreshValue) IsBoolFlag() bool { return true }
+
+func (r *refreshValue) String() string { return "" }
+
+func (r *refreshValue) Set(s string) error {
+	if s == "true" {
+		r.All = true
+	} else {
+		r.Refs = append(r.Refs, s)
+	}
+	return nil
+}
+
+func (p *process) tagVerb() *cli.Command {
+	return &cli.Command{
+		Name: "tag", Usage: "print the tag of the build args, args-HASH, without building", ArgsUsage: "PATH",
+		Flags: append(sourceFlags(), &cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "print the names for `NAME[:TAG]` instead"}),
+		Action: func(c *cli.Context) error {
+			o, err := p.options(c)
+			if err != nil {
+				return err
+			}
+			b, err := p.openBuilder(c.Context, c)
+			if err != nil {
+				return err
+			}
+			defer b.Close()
+			locked, err := build.Lock(c.Context, b, o, build.Refresh{}, true)
+			if err != nil {
+				return err
+			}
+			names, err := build.Names(c.StringSlice("tag"), locked.ArgsHash)
+			if err != nil {
+				return usageError{err}
+			}
+			if len(names) == 0 {
+				names = []string{"args-" + locked.ArgsHash}
+			}
+			for _, name := range names {
+				fmt.Fprintln(p.stdout, name)
+			}
+			return nil
+		},
+	}
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/docker/cli/cli/config/configfile"
+	"github.com/kedge-build/kedge/image"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/tonistiigi/go-csvvalue"
+)
+
+// output is one -o.
+type output struct {
+	format image.Format
+	dest   string // "-" is stdout
+	dir    bool   // an OCI layout directory
+}
+
+func parseOutputs(values []string) ([]output, error) {
+	var outputs []output
+	for _, value := range values {
+		fields, err := csvvalue.Fields(value, nil)
+		if err != nil {
+			return nil, usagef("output %q: %v", value, err)
+		}
+		var o output
+		for _, field := range fields {
+			key, v, _ := strings.Cut(field, "=")
+			switch {
+			case key == "type" && (v == "oci" || v == "docker"):
+				o.format = image.Format(v)
+			case key == "dest" && v != "":
+				o.dest = v
+			case key == "tar" && (v == "true" || v == "false"):
+				o.dir = v == "false"
+			default:
+				return nil, usagef("output %q: %q is not type=oci, type=docker, dest=FILE or tar=false", value, field)
+			}
+		}
+		if o.format == "" || o.dest == "" {
+			return nil, usagef("output %q is not type=oci|docker,dest=FILE", value)
+		}
+		if o.dir && (o.format != image.OCI || o.dest == "-") {
+			return nil, usagef("output %q: tar=false is for type=oci and a directory", value)
+		}
+		outputs = append(outputs, o)
+	}
+	return outputs, nil
+}
+
+// delivery is an image on its way out of the store.
+type delivery struct {
+	store *image.Store
+	desc  ocispec.Descriptor
+	names []string
+}
+
+func (d *delivery) write(ctx context.Context, p *process, o output) error {
+	if o.dir {
+		return d.store.ExportDir(ctx, o.dest, d.desc, d.names)
+	}
+	if o.dest == "-" {
+		return d.store.Export(ctx, p.stdout, d.desc, d.names, o.format)
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(o.dest), "."+filepath.Base(o.dest)+".*")
+	if err != nil {
+		return fmt.Errorf("writing %q: %w", o.dest, err)
+	}
+	defer os.Remove(tmp.Name())
+	err = d.store.Export(ctx, tmp, d.desc, d.names, o.format)
+	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
+		return fmt.Errorf("writing %q: %w", o.dest, err)
+	}
+	return os.Rename(tmp.Name(), o.dest)
+}
+
+// load gives the image to the Docker Engine that $DOCKER_HOST names, by default the local one.
+func (d *delivery) load(ctx context.Context, p *process) error {
+	host := p.env["DOCKER_HOST"]
+	if host == "" {
+		host = "unix:///var/run/docker.sock"
+	}
+	network, address, ok := strings.Cut(host, "://")
+	if !ok || network != "unix" && network != "tcp" {
+		return fmt.Errorf("loading into Docker: DOCKER_HOST %q is not unix://PATH or tcp://HOST:PORT", host)
+	}
+	engine := &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, address)
+		},
+	}}
+	loaded, err := d.store.Load(ctx, d.desc, d.names, func(ctx context.Context, archive io.Reader) (io.ReadCloser, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://docker/images/load?quiet=1", archive)
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("Content-Type", "application/x-tar")
+		res, err := engine.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		if res.StatusCode != http.StatusOK {
+			defer res.Body.Close()
+			message, _ := io.ReadAll(io.LimitReader(res.Body, 4096))
+			return nil, fmt.Errorf("%s: %s", res.Status, strings.TrimSpace(string(message)))
+		}
+		return res.Body, nil
+	})
+	if err != nil {
+		return fmt.Errorf("loading into Docker at %q: %w", host, err)
+	}
+	for _, name := range loaded {
+		p.say("loaded %s", name)
+	}
+	return nil
+}
+
+func (d *delivery) push(ctx context.Context, p *process, auth *configfile.ConfigFile) error {
+	err := d.store.Push(ctx, d.desc, d.names, image.PushOptions{
+		Credentials: func(host string) (string, string, error) {
+			if host == "docker.io" || host == "registry-1.docker.io" {
+				host = "https://index.docker.io/v1/" // the key under which docker login keeps it
+			}
+			cred, err := auth.GetAuthConfig(host)
+			if err != nil {
+				return "", "", err
+			}
+			if cred.IdentityToken != "" {
+				return "", cred.IdentityToken, nil
+			}
+			return cred.Username, cred.Password, nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range d.names {
+		p.say("pushed %s", name)
+	}
+	return nil
+}

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/kedge-build/kedge/build"
+	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/builder/daemon"
+	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/lock"
+	"github.com/moby/buildkit/solver/errdefs"
+	"github.com/sirupsen/logrus"
+	"github.com/urfave/cli/v2"
+)
+
+// The exit codes, the same for every verb.
+const (
+	exitOK        = 0
+	exitFailed    = 1   // could not
+	exitUsage     = 2   // does not make sense
+	exitNo        = 3   // the answer is no
+	exitForbidden = 4   // the lock forbids it
+	exitInterrupt = 130 // interrupted
+)
+
+// errNo ends a verb whose answer is no, and which has said so.
+var errNo = errors.New("no")
+
+// forbidden ends a verb that a lock forbids, and which has said why.
+var errForbidden = errors.New("forbidden")
+
+// usageError is a command line that does not make sense.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// process is what a verb knows of the process that it runs in.
+type process struct {
+	env            map[string]string
+	environ        []string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+// say tells the person at the terminal something; stdout is for the answer.
+func (p *process) say(format string, args ...any) {
+	fmt.Fprintf(p.stderr, "kedge: "+format+"\n", args...)
+}
+
+func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	// Libraries log what kedge says itself, or what nobody can act on.
+	logrus.SetOutput(io.Discard)
+	p := &process{env: map[string]string{}, environ: environ, stdin: stdin, stdout: stdout, stderr: stderr}
+	for _, kv := range environ {
+		k, v, _ := strings.Cut(kv, "=")
+		p.env[k] = v
+	}
+	app := &cli.App{
+		Name:            "kedge",
+		Usage:           "build container images that come out the same, bit for bit",
+		Version:         version,
+		Writer:          stdout,
+		ErrWriter:       stderr,
+		HideHelpCommand: true,
+		ExitErrHandler:  func(*cli.Context, error) {},
+		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
+		Commands: []*cli.Command{
+			p.buildVerb(), p.lockVerb(), p.verifyVerb(), p.tagVerb(),
+			p.imagesVerb(), p.exportVerb(), p.pruneVerb(), p.builderVerb(),
+		},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usagef("no verb %q", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+	for _, c := range app.Commands {
+		c.OnUsageError = app.OnUsageError
+	}
+	return p.exitCode(ctx, app.RunContext(ctx, permute(app, args)))
+}
+
+// permute puts the flags of a verb before its arguments, as docker takes them in any order.
+func permute(app *cli.App, args []string) []string {
+	if len(args) < 2 {
+		return args
+	}
+	verb := app.Command(args[1])
+	if verb == nil || len(verb.Subcommands) > 0 {
+		return args
+	}
+	takesValue := map[string]bool{}
+	for _, f := range verb.Flags {
+		d, ok := f.(cli.DocGenerationFlag)
+		for _, name := range f.Names() {
+			takesValue[name] = ok && d.TakesValue() && name != "refresh"
+		}
+	}
+	var flags, rest []string
+	for i := 2; i < len(args); i++ {
+		arg := args[i]
+		if arg == "--" {
+			rest = append(rest, args[i+1:]...)
+			break
+		}
+		if len(arg) < 2 || arg[0] != '-' {
+			rest = append(rest, arg)
+			continue
+		}
+		flags = append(flags, arg)
+		name, _, joined := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if !joined && takesValue[name] && i+1 < len(args) {
+			i++
+			flags = append(flags, args[i])
+		}
+	}
+	return slices.Concat(args[:2], flags, []string{"--"}, rest)
+}
+
+// exitCode says what went wrong and what to do, once.
+func (p *process) exitCode(ctx context.Context, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if errors.Is(err, errNo) {
+		return exitNo
+	}
+	if errors.Is(err, errForbidden) {
+		return exitForbidden
+	}
+	if ctx.Err() != nil {
+		p.say("interrupted")
+		return exitInterrupt
+	}
+	for _, src := range errdefs.Sources(err) {
+		src.Print(p.stderr)
+	}
+	code, hint := advice(err)
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		p.say("%s", line)
+	}
+	if hint != "" {
+		fmt.Fprintf(p.stderr, "hint: %s\n", hint)
+	}
+	return code
+}
+
+// advice returns the exit code of an error and what to do about it.
+func advice(err error) (int, string) {
+	var (
+		usage    usageError
+		unlocked *builder.UnlockedError
+		target   *build.TargetError
+		syntax   lock.Errors
+		conflict *lock.ConflictError
+		stage    *frontend.TargetError
+		ref      *build.RefError
+		missing  *daemon.MissingError
+		root     *daemon.PrivilegeError
+		inUse    *daemon.InUseError
+		start    *daemon.StartError
+		capable  *builder.CapabilityError
+		address  *builder.AddressError
+		busy     *image.BusyError
+		notFound *image.NotFoundError
+		parse    *frontend.ParseError
+	)
+	switch {
+	case errors.As(err, &usage):
+		return exitUsage, "kedge --help, or kedge VERB --help"
+	case errors.As(err, &unlocked):
+		for _, s := range unlocked.Sources {
+			if s.Locked != "" {
+				return exitForbidden, fmt.Sprintf("kedge lock --refresh=%s takes what it is now, once you know why it changed", s.Source.Ref)
+			}
+		}
+		return exitForbidden, "kedge lock adds what is missing; commit the lockfile then"
+	case errors.As(err, &target):
+		return exitForbidden, fmt.Sprintf("to declare another target: kedge lock --target %s", target.Asked)
+	case errors.As(err, &syntax):
+		return exitForbidden, "docs/lockfile.md says what a lockfile is; kedge lock writes one anew where there is none"
+	case errors.As(err, &conflict):
+		return exitForbidden, "another command changed the lockfile, or the Dockerfile names another checksum: run again, or kedge lock --refresh=" + conflict.Source.Ref
+	case errors.As(err, &stage):
+		var names []string
+		for i, s := range stage.Stages {
+			if s.Name == "" {
+				s.Name = fmt.Sprint(i)
+			}
+			names = append(names, s.Name)
+		}
+		return exitUsage, "its stages are " + strings.Join(names, ", ")
+	case errors.As(err, &ref):
+		return exitUsage, "a reference to refresh is written as in the lockfile, or as in the Dockerfile"
+	case errors.As(err, &missing):
+		return exitFailed, fmt.Sprintf("install %s (Debian: runc; make build makes buildkitd), or name a builder with --builder", missing.What)
+	case errors.As(err, &root):
+		return exitFailed, "run as root, or name a builder with --builder ADDRESS"
+	case errors.As(err, &inUse):
+		return exitFailed, "wait until it is free, or kedge builder stop --force"
+	case errors.As(err, &start):
+		return exitFailed, "the whole log: " + start.Log
+	case errors.As(err, &capable):
+		return exitFailed, "upgrade the builder, or leave --builder out to use kedge's own"
+	case errors.As(err, &address):
+		return exitFailed, "is the address right, and does BuildKit listen there? Without --builder kedge starts its own"
+	case errors.As(err, &busy):
+		return exitFailed, "wait until the build has ended"
+	case errors.As(err, &notFound):
+		return exitFailed, "kedge images lists what there is"
+	case errors.As(err, &parse):
+		return exitFailed, ""
+	}
+	return exitFailed, ""
+}
