@@ -372,7 +372,7 @@ func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Us
 	for _, src := range s.req.Relock {
 		op := frontend.Operation(src)
 		if in, err := frontend.Identify(op); err == nil {
-			if _, ok := s.pins.file.Pin(src); !ok {
+			if _, _, ok := s.pins.find(in); !ok {
 				ops[in.Written] = op
 			}
 		}
@@ -381,7 +381,7 @@ func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Us
 	for _, op := range ops {
 		group.Go(func() error {
 			// The daemon asks p.check, which asks for the look-up and notes what it finds.
-			_, err := c.ResolveSourceMetadata(ctx, op.CloneVT(), sourceresolver.Opt{})
+			_, err := c.ResolveSourceMetadata(ctx, op.CloneVT(), sourceresolver.Opt{LogName: "look up " + op.Identifier})
 			return err
 		})
 	}

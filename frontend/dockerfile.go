@@ -121,29 +121,35 @@ func (d *Dockerfile) read(n *parser.Node) {
 	}
 }
 
-// TargetError says that there is no such stage.
+// TargetError says that there is no such stage, or one that cannot be a target: BuildKit knows a
+// stage by its name only, save the last.
 type TargetError struct {
 	File, Target string
+	Unnamed      int // the line of the stage that needs a name; 0 where there is no such stage
 	Stages       []Stage
 }
 
 func (e *TargetError) Error() string {
+	if e.Unnamed > 0 {
+		return fmt.Sprintf("%s:%d: build stage %s has no name, and so cannot be a target: FROM ... AS NAME", e.File, e.Unnamed, e.Target)
+	}
 	return fmt.Sprintf("%s: no build stage %q", e.File, e.Target)
 }
 
 // Target returns the one name of a stage: its name, or its index where it has none. An empty target
 // is the last stage, as for docker build. The error is a *TargetError.
 func (d *Dockerfile) Target(target string) (string, error) {
+	last := len(d.Stages) - 1
 	index := -1
 	if target == "" {
-		index = len(d.Stages) - 1
+		index = last
 	}
 	for i, s := range d.Stages {
 		if target != "" && s.Name == strings.ToLower(target) {
 			index = i
 		}
 	}
-	if i, err := strconv.Atoi(target); index < 0 && err == nil && i >= 0 && i < len(d.Stages) {
+	if i, err := strconv.Atoi(target); index < 0 && err == nil && i >= 0 && i <= last {
 		index = i
 	}
 	if index < 0 {
@@ -152,7 +158,19 @@ func (d *Dockerfile) Target(target string) (string, error) {
 	if name := d.Stages[index].Name; name != "" {
 		return name, nil
 	}
+	if index < last {
+		return "", &TargetError{File: d.name, Target: target, Unnamed: d.Stages[index].Line, Stages: d.Stages}
+	}
 	return strconv.Itoa(index), nil
+}
+
+// Option returns what BuildKit takes for a target that Target returned: nothing for a last stage
+// without a name.
+func (d *Dockerfile) Option(target string) string {
+	if d.Stages[len(d.Stages)-1].Name == "" && target == strconv.Itoa(len(d.Stages)-1) {
+		return ""
+	}
+	return target
 }
 
 // Line returns the line that names s, or 0 where none does to the letter: then a build arg, another

@@ -51,10 +51,22 @@ type Use struct {
 // Uses returns every source operation, in the order of the definition.
 func (g *Graph) Uses() []Use {
 	var uses []Use
-	for _, n := range g.nodes {
-		if src := n.op.GetSource(); src != nil {
-			uses = append(uses, Use{Op: src, Platform: n.op.Platform, Line: g.step(n.digest).Line})
+	for i, n := range g.nodes {
+		src := n.op.GetSource()
+		if src == nil {
+			continue
 		}
+		use := Use{Op: src, Platform: n.op.Platform, Line: g.step(n.digest).Line}
+		// What ADD fetches has no line of its own; the copying of it has.
+		for _, later := range g.nodes[i+1:] {
+			if use.Line > 0 {
+				break
+			}
+			if slices.ContainsFunc(later.op.Inputs, func(in *pb.Input) bool { return in.Digest == n.digest.String() }) {
+				use.Line = g.step(later.digest).Line
+			}
+		}
+		uses = append(uses, use)
 	}
 	return uses
 }

@@ -68,8 +68,10 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		Writer:          stdout,
 		ErrWriter:       stderr,
 		HideHelpCommand: true,
-		ExitErrHandler:  func(*cli.Context, error) {},
-		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
+		// A value may hold a comma.
+		DisableSliceFlagSeparator: true,
+		ExitErrHandler:            func(*cli.Context, error) {},
+		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
 		Commands: []*cli.Command{
 			p.buildVerb(), p.lockVerb(), p.verifyVerb(), p.tagVerb(),
 			p.imagesVerb(), p.exportVerb(), p.pruneVerb(), p.builderVerb(),
@@ -189,6 +191,9 @@ func advice(err error) (int, string) {
 	case errors.As(err, &conflict):
 		return exitForbidden, "another command changed the lockfile, or the Dockerfile names another checksum: run again, or kedge lock --refresh=" + conflict.Source.Ref
 	case errors.As(err, &stage):
+		if stage.Unnamed > 0 {
+			return exitUsage, ""
+		}
 		var names []string
 		for i, s := range stage.Stages {
 			if s.Name == "" {

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/kedge-build/kedge/internal/testenv"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// withDaemons ends the daemons that the scripts shared.
+type withDaemons struct{ *testing.M }
+
+func (m withDaemons) Run() int { return testenv.Main(m.M) }
+
+func TestMain(m *testing.M) {
+	testscript.Main(withDaemons{m}, map[string]func(){"kedge": main})
+}
+
+// TestScript runs the scripts against a buildkitd that they share. Beside testscript's own commands
+// they have those of the table below.
+func TestScript(t *testing.T) {
+	registry, buildkitd := testenv.Shared(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("XDG_DATA_HOME", filepath.Join(e.WorkDir, "data"))
+			e.Setenv("BUILDKIT_HOST", buildkitd.Addr)
+			e.Setenv("BUILDKITD_CONFIG", buildkitd.Config)
+			e.Setenv("BUILDKIT_PROGRESS", "plain")
+			e.Setenv("REGISTRY", registry.Addr)
+			e.Setenv("KEDGE_BUILDKITD", filepath.Join(testenv.Repository(t), "bin", "buildkitd"))
+			e.Setenv("PATH", e.Getenv("PATH")+":"+filepath.Join(testenv.Repository(t), "bin")) // buildctl
+			e.Setenv("GIT_CONFIG_GLOBAL", os.DevNull)
+			files := testenv.NewFiles(t)
+			e.Setenv("FILES", files.URL)
+			e.Values["files"], e.Values["registry"] = files, registry
+			e.Values["t"] = t
+			return nil
+		},
+		Cmds: commands,
+	})
+}
+
+var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	// push REF FILE CONTENT: pushes an image of one file; an existing tag moves.
+	"push": func(ts *testscript.TestScript, _ bool, args []string) {
+		need(ts, args, 3, "push REF FILE CONTENT")
+		t := ts.Value("t").(*testing.T)
+		base := testenv.Scratch(t, "amd64")
+		created := time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC)
+		ts.Value("registry").(*testenv.Registry).Push(t, args[0], testenv.Derive(t, base, created, map[string]string{args[1]: args[2]}))
+	},
+	// serve PATH CONTENT: has the file server serve it.
+	"serve": func(ts *testscript.TestScript, _ bool, args []string) {
+		need(ts, args, 2, "serve PATH CONTENT")
+		ts.Value("files").(*testenv.Files).Set(args[0], args[1], time.Time{})
+	},
+	// code N PROGRAM ARG...: runs it, and fails unless it ends with that exit code.
+	"code": func(ts *testscript.TestScript, _ bool, args []string) {
+		if len(args) < 2 {
+			ts.Fatalf("usage: code N PROGRAM ARG...")
+		}
+		want, err := strconv.Atoi(args[0])
+		ts.Check(err)
+		err = ts.Exec(args[1], args[2:]...)
+		got := 0
+		if exit, ok := err.(*exec.ExitError); ok {
+			got = exit.ExitCode()
+		} else {
+			ts.Check(err)
+		}
+		if got != want {
+			ts.Fatalf("exit code %d, not %d", got, want)
+		}
+	},
+	// keep NAME: sets $NAME to the digest that the last command printed.
+	"keep": func(ts *testscript.TestScript, _ bool, args []string) {
+		need(ts, args, 1, "keep NAME")
+		for line := range strings.Lines(ts.ReadFile("stdout")) {
+			if digest, ok := strings.CutPrefix(line, "digest  "); ok {
+				ts.Setenv(args[0], strings.TrimSpace(digest))
+				return
+			}
+		}
+		ts.Fatalf("no digest was printed")
+	},
+	// same A B fails unless the words are equal, ! same unless they differ.
+	"same": func(ts *testscript.TestScript, neg bool, args []string) {
+		need(ts, args, 2, "same A B")
+		if (args[0] == args[1]) == neg {
+			ts.Fatalf("%q and %q: same is %v", args[0], args[1], args[0] == args[1])
+		}
+	},
+	// touch TIME FILE...: sets mtimes.
+	"touch": func(ts *testscript.TestScript, _ bool, args []string) {
+		when, err := time.Parse(time.RFC3339Nano, args[0])
+		ts.Check(err)
+		for _, name := range args[1:] {
+			ts.Check(os.Chtimes(ts.MkAbs(name), when, when))
+		}
+	},
+	// interrupt SECONDS PROGRAM ARG...: sends it SIGINT after that time, and fails unless it ends
+	// with 130.
+	"interrupt": func(ts *testscript.TestScript, _ bool, args []string) {
+		seconds, err := strconv.ParseFloat(args[0], 64)
+		ts.Check(err)
+		cmd := exec.Command(args[1], args[2:]...)
+		cmd.Dir = ts.MkAbs(".")
+		cmd.Env = os.Environ()
+		for _, name := range []string{"HOME", "XDG_DATA_HOME", "BUILDKIT_HOST", "BUILDKIT_PROGRESS", "PATH"} {
+			cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+		}
+		var out strings.Builder
+		cmd.Stdout, cmd.Stderr = &out, &out
+		ts.Check(cmd.Start())
+		timer := time.AfterFunc(time.Duration(seconds*float64(time.Second)), func() {
+			_ = cmd.Process.Signal(syscall.SIGINT)
+		})
+		defer timer.Stop()
+		err = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); code != exitInterrupt {
+			ts.Fatalf("exit code %d (%v)\n%s", code, err, out.String())
+		}
+	},
+}
+
+func need(ts *testscript.TestScript, args []string, n int, usage string) {
+	if len(args) != n {
+		ts.Fatalf("%v", fmt.Errorf("usage: %s", usage))
+	}
+}
