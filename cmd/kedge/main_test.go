@@ -44,7 +44,9 @@ func TestScript(t *testing.T) {
 			files := testenv.NewFiles(t)
 			e.Setenv("FILES", files.URL)
 			e.Values["files"], e.Values["registry"] = files, registry
-			e.Values["t"] = t
+			git := testenv.NewGit(t)
+			e.Setenv("GIT", git.URL)
+			e.Values["t"], e.Values["git"] = t, git
 			return nil
 		},
 		Cmds: commands,
@@ -82,6 +84,45 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		if got != want {
 			ts.Fatalf("exit code %d, not %d", got, want)
 		}
+	},
+	// lookups REPOSITORY: fails unless the registry was asked what a tag of it names.
+	"lookups": func(ts *testscript.TestScript, neg bool, args []string) {
+		need(ts, args, 1, "lookups REPOSITORY")
+		asked := false
+		for _, r := range ts.Value("registry").(*testenv.Registry).TagLookups() {
+			asked = asked || strings.HasPrefix(r.Path, "/v2/"+args[0]+"/")
+		}
+		if asked == neg {
+			ts.Fatalf("asked for tags of %s: %v", args[0], asked)
+		}
+	},
+	// forget: forgets what the registry was asked.
+	"forget": func(ts *testscript.TestScript, _ bool, args []string) {
+		need(ts, args, 0, "forget")
+		ts.Value("registry").(*testenv.Registry).Forget()
+	},
+	// secret REPOSITORY USER PASSWORD: has the registry ask for them.
+	"secret": func(ts *testscript.TestScript, _ bool, args []string) {
+		need(ts, args, 3, "secret REPOSITORY USER PASSWORD")
+		ts.Value("registry").(*testenv.Registry).RequireAuth(args[0], args[1], args[2])
+	},
+	// login USER PASSWORD: as docker login keeps it.
+	"login": func(ts *testscript.TestScript, _ bool, args []string) {
+		need(ts, args, 2, "login USER PASSWORD")
+		ts.Setenv("DOCKER_CONFIG", ts.Value("registry").(*testenv.Registry).DockerConfig(ts.Value("t").(*testing.T), args[0], args[1]))
+	},
+	// commit BRANCH FILE CONTENT: adds a commit to the git server's repository, and sets $COMMIT.
+	"commit": func(ts *testscript.TestScript, _ bool, args []string) {
+		need(ts, args, 3, "commit BRANCH FILE CONTENT")
+		t, git := ts.Value("t").(*testing.T), ts.Value("git").(*testenv.Git)
+		ts.Setenv("COMMIT", git.Commit(t, args[0], map[string]string{args[1]: args[2]}))
+	},
+	// rewind BRANCH COMMIT: force-pushes, so that what came after is gone.
+	"rewind": func(ts *testscript.TestScript, _ bool, args []string) {
+		need(ts, args, 2, "rewind BRANCH COMMIT")
+		t, git := ts.Value("t").(*testing.T), ts.Value("git").(*testenv.Git)
+		git.Move(t, args[0], args[1])
+		git.Prune(t)
 	},
 	// keep NAME: sets $NAME to the digest that the last command printed.
 	"keep": func(ts *testscript.TestScript, _ bool, args []string) {
