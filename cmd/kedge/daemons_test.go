@@ -1,0 +1,161 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/kedge-build/kedge/internal/testenv"
+	"github.com/moby/buildkit/client"
+)
+
+// kedge runs a verb in this process, in an empty home, and returns what it printed.
+func kedge(t *testing.T, env []string, want int, args ...string) (stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "BUILDKIT_PROGRESS=plain"}, env...)
+	got := run(context.WithoutCancel(t.Context()), append([]string{"kedge"}, args...), env, nil, &out, &errs)
+	if got != want {
+		t.Fatalf("kedge %s: exit code %d, not %d\n%s%s", strings.Join(args, " "), got, want, &out, &errs)
+	}
+	return out.String(), errs.String()
+}
+
+var digestLine = regexp.MustCompile(`(?m)^digest  (sha256:[0-9a-f]{64})$`)
+
+func digestOf(t *testing.T, stdout string) string {
+	t.Helper()
+	m := digestLine.FindStringSubmatch(stdout)
+	if m == nil {
+		t.Fatalf("no digest in %q", stdout)
+	}
+	return m[1]
+}
+
+// write fills a new folder with files, by name.
+func write(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+var hello = map[string]string{
+	"Dockerfile": `FROM debian:bookworm-slim AS build
+COPY greeting /greeting
+RUN mkdir -p /out/bin && install -m 4755 /bin/true /out/bin/hello && ln -s hello /out/bin/hi && rm /etc/motd; date
+FROM debian:bookworm-slim
+COPY --from=build /out /usr/local
+RUN rm -r /usr/share/doc && cat /usr/local/bin/hello > /dev/null
+CMD ["hello"]
+`,
+	"greeting": "hello\n",
+}
+
+// The same context has one digest on daemons that have nothing in common: two snapshotters, a unix
+// socket and TLS, a cold cache and a warm one.
+func TestOneDigestEverywhere(t *testing.T) {
+	registry, shared := testenv.Shared(t)
+	native := testenv.StartBuildkitd(t, testenv.BuildkitdOptions{Registry: registry, Snapshotter: "native", TCP: true})
+	tls := []string{"--tlscacert", native.TLS.CA, "--tlscert", native.TLS.Cert, "--tlskey", native.TLS.Key}
+	dir := write(t, hello)
+	out, _ := kedge(t, nil, 0, "build", "--builder", shared.Addr, dir)
+	want := digestOf(t, out)
+	for name, args := range map[string][]string{
+		"again":           {"build", "--builder", shared.Addr, dir},
+		"verified":        {"verify", "--builder", shared.Addr, dir},
+		"native over TLS": append([]string{"verify", "--builder", native.TCP, dir}, tls...),
+	} {
+		out, _ := kedge(t, nil, 0, args...)
+		if got := digestOf(t, out); got != want {
+			t.Errorf("%s: %s, not %s", name, got, want)
+		}
+	}
+	_, errs := kedge(t, nil, 1, "build", "--builder", native.TCP, dir)
+	if !strings.Contains(errs, "hint: ") {
+		t.Errorf("no hint without certificates: %s", errs)
+	}
+}
+
+func TestLoad(t *testing.T) {
+	for name, modern := range map[string]bool{"graphdriver": false, "containerd": true} {
+		t.Run(name, func(t *testing.T) {
+			engine := testenv.StartDockerd(t, testenv.DockerdOptions{Modern: modern})
+			_, buildkitd := testenv.Shared(t)
+			env := []string{"DOCKER_HOST=" + engine.Host}
+			_, errs := kedge(t, env, 0, "build", "--builder", buildkitd.Addr, "-t", "hello:v1", "--load", write(t, hello))
+			if !strings.Contains(errs, "loaded ") {
+				t.Errorf("nothing was loaded: %s", errs)
+			}
+			listed := engine.Docker(t, "image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
+			if !regexp.MustCompile(`(?m)^hello:v1$`).MatchString(listed) || !regexp.MustCompile(`(?m)^hello:v1-args-[0-9a-f]{12}$`).MatchString(listed) {
+				t.Errorf("images: %s", listed)
+			}
+			if out := engine.Docker(t, "run", "--rm", "hello:v1", "stat", "-c", "%a %N", "/usr/local/bin/hello", "/usr/local/bin/hi"); !strings.HasPrefix(out, "4755 ") {
+				t.Errorf("in the container: %s", out)
+			}
+		})
+	}
+}
+
+func TestLoadWithoutAnEngine(t *testing.T) {
+	_, buildkitd := testenv.Shared(t)
+	env := []string{"DOCKER_HOST=unix://" + filepath.Join(t.TempDir(), "docker.sock")}
+	_, errs := kedge(t, env, 1, "build", "--builder", buildkitd.Addr, "-t", "hello", "--load", write(t, hello))
+	if !strings.Contains(errs, "loading into Docker") {
+		t.Error(errs)
+	}
+}
+
+// What a second build leaves in the builder is released.
+func TestVerifyReleases(t *testing.T) {
+	registry := testenv.NewRegistry(t)
+	testenv.Debian(t, registry)
+	buildkitd := testenv.StartBuildkitd(t, testenv.BuildkitdOptions{Registry: registry})
+	dir := write(t, hello)
+	kedge(t, nil, 0, "build", "--builder", buildkitd.Addr, dir)
+	before := usage(t, buildkitd)
+	kedge(t, nil, 0, "verify", "--builder", buildkitd.Addr, dir)
+	after := usage(t, buildkitd)
+	for id, what := range after {
+		if _, ok := before[id]; !ok {
+			t.Errorf("left: %s", what)
+		}
+	}
+	for id, what := range before {
+		if _, ok := after[id]; !ok {
+			t.Errorf("removed: %s", what)
+		}
+	}
+}
+
+// usage returns what the cache of a daemon holds, by record.
+func usage(t *testing.T, b *testenv.Buildkitd) map[string]string {
+	t.Helper()
+	c, err := client.New(t.Context(), b.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	records, err := c.DiskUsage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := map[string]string{}
+	for _, r := range records {
+		held[r.ID] = string(r.RecordType) + " " + r.Description
+	}
+	return held
+}
