@@ -97,5 +97,5 @@ deps:
 	@sh hack/deps
 
 .PHONY: clean
-clean: ## remove bin and build; images made for tests stay in the user's cache
-	rm -rf bin build
+clean: ## remove bin; images made for tests stay in the user's cache
+	rm -rf bin

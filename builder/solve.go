@@ -24,6 +24,7 @@ import (
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/auth/authprovider"
+	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/sourcepolicy/policysession"
 	"github.com/opencontainers/go-digest"
@@ -439,6 +440,14 @@ func (s *solve) outline(ctx context.Context, c gateway.Client) error {
 		opts["platform"] = p[0]
 	}
 	res, err := c.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: opts})
+	var (
+		noOutline     *errdefs.UnsupportedSubrequestError
+		noSubrequests *errdefs.UnsupportedFrontendCapError
+	)
+	if errors.As(err, &noOutline) || errors.As(err, &noSubrequests) {
+		s.result.Args = frontend.GivenArgs(s.req.Args)
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("asking which build args %q uses: %w", s.req.Dockerfile, err)
 	}

@@ -41,6 +41,19 @@ func Args(outlineJSON []byte, given map[string]string) ([]Arg, error) {
 	return args, nil
 }
 
+// GivenArgs are the args of a build whose frontend has no outline: the build args that are given, but
+// for the same that Args leaves out.
+func GivenArgs(given map[string]string) []Arg {
+	var args []Arg
+	for name, value := range given {
+		if !left(name, true) {
+			args = append(args, Arg{name, value})
+		}
+	}
+	slices.SortFunc(args, func(a, b Arg) int { return strings.Compare(a.Name, b.Name) })
+	return args
+}
+
 func left(name string, given bool) bool {
 	switch strings.ToUpper(name) {
 	case "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY":

@@ -68,9 +68,8 @@ func (p *process) build(c *cli.Context, verified bool) error {
 	if err != nil {
 		return err
 	}
-	p.sayChanges("locked", res.Added)
 	if v := res.Verdict; v != nil && !v.Reproducible {
-		if err := p.printResult(c, res, nil); err != nil {
+		if err := p.finish(c, res, nil); err != nil {
 			return err
 		}
 		return errNo
@@ -100,11 +99,15 @@ func (p *process) build(c *cli.Context, verified bool) error {
 			return err
 		}
 	}
-	return p.printResult(c, res, names)
+	return p.finish(c, res, names)
 }
 
-// printResult prints the answer of build and verify.
-func (p *process) printResult(c *cli.Context, res *build.Result, names []string) error {
+// finish writes the lock and prints the answer of build and verify.
+func (p *process) finish(c *cli.Context, res *build.Result, names []string) error {
+	if err := res.WriteLock(c.Context); err != nil {
+		return err
+	}
+	p.sayChanges("locked", res.Added)
 	if c.String("format") == "json" {
 		e := json.NewEncoder(p.stdout)
 		e.SetIndent("", "  ")

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kedge-build/kedge/internal/testenv"
 	"github.com/moby/buildkit/client"
@@ -158,4 +159,56 @@ func usage(t *testing.T, b *testenv.Buildkitd) map[string]string {
 		held[r.ID] = string(r.RecordType) + " " + r.Description
 	}
 	return held
+}
+
+// An interrupt in any phase leaves no lock, no output and no name, and the next run works.
+func TestInterrupt(t *testing.T) {
+	_, buildkitd := testenv.Shared(t)
+	dir := write(t, map[string]string{
+		"Dockerfile": "FROM debian:bookworm-slim\nCOPY . /src\nRUN head -c 30000000 /dev/urandom > /random && sleep 0.3\n",
+		"file":       "content",
+	})
+	home := t.TempDir()
+	out := filepath.Join(t.TempDir(), "out.tar")
+	env := []string{"HOME=" + home, "BUILDKIT_PROGRESS=plain"}
+	args := []string{"kedge", "build", "--no-cache", "--builder", buildkitd.Addr, "-t", "app", "-o", "type=oci,dest=" + out, dir}
+	interrupted := 0
+	for delay := 10 * time.Millisecond; ; delay += delay/4 + 10*time.Millisecond {
+		ctx, cancel := context.WithTimeout(t.Context(), delay)
+		var stdout, stderr bytes.Buffer
+		code := run(ctx, args, env, nil, &stdout, &stderr)
+		cancel()
+		if code == exitOK {
+			break
+		}
+		if interrupted++; code != exitInterrupt {
+			t.Fatalf("after %v: exit code %d\n%s", delay, code, &stderr)
+		}
+		files, err := os.ReadDir(filepath.Dir(out))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			// Whole, where what came after it was interrupted.
+			if f.Name() != filepath.Base(out) {
+				t.Fatalf("after %v: left %v", delay, f)
+			}
+		}
+		if stdout.Len() > 0 {
+			t.Fatalf("after %v: printed %s", delay, &stdout)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "Dockerfile.lock")); err == nil {
+			t.Fatalf("after %v: left a lock", delay)
+		}
+		if delay > time.Minute {
+			t.Fatal("never done")
+		}
+	}
+	if interrupted < 5 {
+		t.Errorf("only %d interrupts", interrupted)
+	}
+	listed, _ := kedge(t, []string{"HOME=" + home}, 0, "images")
+	if !strings.Contains(listed, "docker.io/library/app:latest") {
+		t.Errorf("images: %s", listed)
+	}
 }

@@ -2,7 +2,7 @@
 // verifies examples/hello with the kedge and the BuildKit that `make build`
 // has put into bin. Run it at the root of the repository, as `make demo` does.
 //
-// All that it writes is below build/demo; of its processes none is left.
+// All that it writes is below bin/demo; of its processes none is left.
 package main
 
 import (
@@ -56,7 +56,7 @@ func run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 	}
 	d := &demo{
 		kedge:  filepath.Join(root, "bin", "kedge"),
-		dir:    filepath.Join(root, "build", "demo"),
+		dir:    filepath.Join(root, "bin", "demo"),
 		stdout: stdout,
 		stderr: stderr,
 	}
@@ -69,7 +69,7 @@ func run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 		"XDG_CONFIG_HOME="+filepath.Join(d.dir, "config"),
 	)
 
-	d.say("Copying examples/hello, an ordinary Dockerfile with a floating tag and an apt-get install, to build/demo/hello.")
+	d.say("Copying examples/hello, an ordinary Dockerfile with a floating tag and an apt-get install, to bin/demo/hello.")
 	build := filepath.Join(d.dir, "hello")
 	if err := os.RemoveAll(build); err != nil {
 		return err

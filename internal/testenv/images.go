@@ -79,7 +79,7 @@ func tree(created time.Time, files map[string]string) ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		header := &tar.Header{Name: name, Mode: 0o644, Size: int64(len(files[name])), ModTime: created}
+		header := &tar.Header{Name: name, Mode: 0o755, Size: int64(len(files[name])), ModTime: created}
 		if err := w.WriteHeader(header); err != nil {
 			return nil, err
 		}

@@ -76,6 +76,10 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusUnauthorized)
 		_, _ = io.WriteString(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`)
 	default:
+		if strings.HasSuffix(req.Header.Get("Range"), "-") {
+			// The store knows no range without an end, which a pull that was interrupted asks for.
+			req.Header.Del("Range")
+		}
 		r.store.ServeHTTP(w, req)
 	}
 }

@@ -1,0 +1,317 @@
+// Package build is a build from one end to the other: it resolves through the lock, has the builder
+// solve, writes the canonical image, builds again where that is asked for, and lets the verdict
+// decide what becomes of image and lock.
+package build
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	"github.com/docker/cli/cli/config/configfile"
+	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/verify"
+	"github.com/moby/buildkit/client"
+	"golang.org/x/sync/errgroup"
+)
+
+// ArgsLabel is the label of an image that says which set of build args it was built with.
+const ArgsLabel = "dev.kedge.args"
+
+// Options say what to build. Context is required.
+type Options struct {
+	Context    string            // a directory
+	Dockerfile string            // empty: Dockerfile in Context
+	Lockfile   string            // empty: lock.Path(Dockerfile)
+	Target     string            // empty: what the lock declares, else the last stage
+	Platforms  []string          // empty: the builder's own
+	Args       map[string]string // build args
+	Contexts   map[string]string // named contexts
+	Locked     bool              // nothing may be added to the lock
+	NoCache    bool
+	Epoch      Epoch
+	Auth       *configfile.ConfigFile
+
+	// Progress, where it is not nil, shows a build: it returns where its progress goes, and a
+	// function that waits until all of it is shown.
+	Progress func(title string) (chan *client.SolveStatus, func())
+}
+
+// TargetError says that another target is asked for than the lock declares.
+type TargetError struct{ Lockfile, Declared, Asked string }
+
+func (e *TargetError) Error() string {
+	return fmt.Sprintf("%s: declares target %q, not %q", e.Lockfile, e.Declared, e.Asked)
+}
+
+// project is what Options name, read.
+type project struct {
+	Options
+	parsed *frontend.Dockerfile
+	lock   *lock.File
+	exists bool // the lockfile does
+}
+
+func open(o Options) (*project, error) {
+	if info, err := os.Stat(o.Context); err != nil {
+		return nil, fmt.Errorf("opening build context: %w", err)
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("build context %q is not a directory", o.Context)
+	}
+	if o.Dockerfile == "" {
+		o.Dockerfile = filepath.Join(o.Context, "Dockerfile")
+	}
+	if o.Lockfile == "" {
+		o.Lockfile = lock.Path(o.Dockerfile)
+	}
+	data, err := os.ReadFile(o.Dockerfile)
+	if err != nil {
+		return nil, fmt.Errorf("reading the Dockerfile: %w", err)
+	}
+	p := &project{Options: o}
+	if p.parsed, err = frontend.Parse(o.Dockerfile, data); err != nil {
+		return nil, err
+	}
+	p.lock, p.exists, err = lock.Read(o.Lockfile)
+	return p, err
+}
+
+// target returns the declared target, or the one that is asked for where none is declared.
+func (p *project) target() (string, error) {
+	asked, err := p.parsed.Target(p.Target)
+	if err != nil || p.lock.Target == "" {
+		return asked, err
+	}
+	declared, err := p.parsed.Target(p.lock.Target)
+	if err != nil {
+		return "", &TargetError{Lockfile: p.Lockfile, Declared: p.lock.Target, Asked: asked}
+	}
+	if p.Target != "" && asked != declared {
+		return "", &TargetError{Lockfile: p.Lockfile, Declared: declared, Asked: asked}
+	}
+	return declared, nil
+}
+
+func (p *project) request(file *lock.File, target string) *builder.Request {
+	req := &builder.Request{
+		Context: p.Context, Dockerfile: p.Dockerfile, Parsed: p.parsed,
+		Target: p.parsed.Option(target), Platforms: p.Platforms, Args: p.Args, Contexts: p.Contexts, NoCache: p.NoCache,
+		Lock: file, Locked: p.Locked, Auth: p.Auth,
+	}
+	req.Epoch, req.NewEpoch = p.Epoch.choose(p.Context, file.Epoch)
+	return req
+}
+
+// show gives req a display, and returns what waits for it.
+func (p *project) show(req *builder.Request, title string) func() {
+	if p.Progress == nil {
+		return func() {}
+	}
+	status, wait := p.Progress(title)
+	req.Status = status
+	return wait
+}
+
+// Result is what a build made.
+type Result struct {
+	Image    image.Image
+	ArgsHash string
+	Lockfile string
+	Added    []lock.Change // to the lock, once it is written
+	// Verdict is nil where no second build was asked for. Where it says no, both images are in the
+	// store all the same, without a name.
+	Verdict *verify.Verdict
+
+	writeLock func(context.Context) error // nil where nothing may be added
+}
+
+// Run builds into store, twice where verified is set.
+func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options, verified bool) (_ *Result, err error) {
+	p, err := open(o)
+	if err != nil {
+		return nil, err
+	}
+	target, err := p.target()
+	if err != nil {
+		return nil, err
+	}
+	req := p.request(p.lock, target)
+	first := &run{b: b, store: store}
+	defer first.close()
+	wait := p.show(req, "")
+	err = first.build(ctx, req, 0)
+	wait()
+	if err != nil {
+		return nil, err
+	}
+	res := &Result{ArgsHash: frontend.Hash(first.result.Args), Lockfile: p.Lockfile}
+	write := image.Options{Labels: map[string]string{ArgsLabel: res.ArgsHash}}
+
+	// The second build runs while the first one's image is written.
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		res.Image, err = first.write(gctx, write)
+		return err
+	})
+	second := &run{b: b, store: store}
+	defer second.close()
+	if verified {
+		group.Go(func() error {
+			if err := pause(gctx, first.result); err != nil {
+				return err
+			}
+			again := *req
+			again.Lock, again.Locked, again.Epoch, again.Status = first.result.Lock, true, first.result.Epoch, nil
+			wait := p.show(&again, "verifying")
+			defer wait()
+			return second.build(gctx, &again, salt())
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, errors.Join(err, second.release(ctx))
+	}
+	if verified {
+		write.HashFirst = true
+		other, err := second.write(ctx, write)
+		rerr := second.release(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if rerr != nil {
+			return nil, rerr
+		}
+		if res.Verdict, err = verify.Compare(ctx, store, res.Image, other, steps(first.result)); err != nil {
+			return nil, err
+		}
+	}
+	if !p.Locked {
+		after := declare(first.result, target, p.Epoch.Explicit())
+		res.Added = p.lock.Changes(after)
+		res.writeLock = func(ctx context.Context) error { return p.writeLock(ctx, p.lock, after) }
+	}
+	return res, nil
+}
+
+// WriteLock writes what the build added to the lock. It comes last, so that a command that fails
+// leaves the lock that it found. Errors are a *lock.ConflictError where another command locked a
+// source to something else meanwhile, and those of writing.
+func (r *Result) WriteLock(ctx context.Context) error {
+	if r.writeLock == nil {
+		return nil
+	}
+	return r.writeLock(ctx)
+}
+
+// run is one of the builds.
+type run struct {
+	b      *builder.Builder
+	store  *image.Store
+	ingest *image.Ingest
+	result *builder.Result
+}
+
+func (r *run) build(ctx context.Context, req *builder.Request, salt int32) error {
+	var err error
+	r.result, err = r.b.Build(ctx, req, salt, func(epoch time.Time) (content.Store, error) {
+		var err error
+		r.ingest, err = r.store.NewIngest(ctx, epoch)
+		return r.ingest, err
+	})
+	return err
+}
+
+func (r *run) write(ctx context.Context, o image.Options) (image.Image, error) {
+	var sources []image.Source
+	for _, p := range r.result.Platforms {
+		sources = append(sources, image.Source{Platform: p.Platform, BaseLayers: p.BaseLayers, BaseHistory: p.BaseHistory})
+	}
+	return r.ingest.Write(ctx, r.result.Root, sources, o)
+}
+
+func (r *run) release(ctx context.Context) error {
+	if r.result == nil {
+		return nil
+	}
+	return r.b.Release(context.WithoutCancel(ctx), r.result)
+}
+
+func (r *run) close() {
+	if r.ingest != nil {
+		r.ingest.Close()
+	}
+}
+
+func steps(r *builder.Result) map[string][]frontend.Step {
+	steps := map[string][]frontend.Step{}
+	for _, p := range r.Platforms {
+		steps[platforms.Format(p.Platform)] = p.Steps
+	}
+	return steps
+}
+
+// salt returns a number that no process ends with, and that no other build uses.
+func salt() int32 {
+	var b [4]byte
+	rand.Read(b[:]) //nolint:errcheck // never fails
+	return int32(binary.BigEndian.Uint32(b[:])>>1 | 1<<10)
+}
+
+// pause waits until every step of the second build begins at least two seconds after its like in the
+// first did, and one after it ended: a clock that a step writes down has moved on by then, also one
+// that counts in seconds or, as in zip files, in pairs of them.
+func pause(ctx context.Context, first *builder.Result) error {
+	if first.Began.IsZero() {
+		return nil // all came from the cache, made by some earlier build
+	}
+	now := time.Now()
+	until := first.Began.Add(2 * time.Second)
+	if end := first.Ended.Add(time.Second); end.After(until) {
+		until = end
+	}
+	d := until.Sub(now)
+	if first.Ended.After(now) || now.Sub(first.Ended) > time.Hour {
+		d = 2 * time.Second // the builder's clock is not ours
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(min(max(d, 0), 2*time.Second)):
+		return nil
+	}
+}
+
+// Names returns the names of an image: each of tags as a full reference, and with the hash of its
+// build args: NAME:args-HASH, or NAME:TAG-args-HASH.
+func Names(tags []string, argsHash string) ([]string, error) {
+	var names []string
+	for _, tag := range tags {
+		named, err := reference.ParseNormalizedNamed(tag)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a name for an image: %w", tag, err)
+		}
+		if _, ok := named.(reference.Digested); ok {
+			return nil, fmt.Errorf("%q is not a name for an image: it has a digest", tag)
+		}
+		argsTag := "args-" + argsHash
+		if tagged, ok := named.(reference.Tagged); ok {
+			argsTag = tagged.Tag() + "-" + argsTag
+		}
+		withArgs, err := reference.WithTag(reference.TrimNamed(named), argsTag)
+		if err != nil {
+			return nil, fmt.Errorf("%q has no room for the hash of its build args: %w", tag, err)
+		}
+		names = append(names, reference.TagNameOnly(named).String(), withArgs.String())
+	}
+	return names, nil
+}

@@ -1,0 +1,160 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/lock"
+)
+
+// Refresh says what of a lock is looked up anew. The zero value adds what is missing, and moves
+// nothing.
+type Refresh struct {
+	All  bool
+	Refs []string // references, as a Dockerfile or the lock has them
+}
+
+// RefError says that a reference to refresh is not in the lock.
+type RefError struct{ Lockfile, Ref string }
+
+func (e *RefError) Error() string { return fmt.Sprintf("%s: does not lock %q", e.Lockfile, e.Ref) }
+
+// Locked is what a lock is, or would be.
+type Locked struct {
+	Lockfile string
+	Sources  int
+	Changes  []lock.Change
+	// Changed says whether the file is another than before: also for a new target or epoch.
+	Changed  bool
+	Target   string
+	ArgsHash string
+}
+
+// Lock resolves what o would be built from and writes the lock, unless check is set.
+func Lock(ctx context.Context, b *builder.Builder, o Options, refresh Refresh, check bool) (*Locked, error) {
+	p, err := open(o)
+	if err != nil {
+		return nil, err
+	}
+	target := p.lock.Target
+	if p.Target != "" || target == "" {
+		target = p.Target
+	}
+	if target, err = p.parsed.Target(target); err != nil {
+		return nil, err
+	}
+	anew, err := p.refreshed(refresh)
+	if err != nil {
+		return nil, err
+	}
+	start := p.lock.Keep(func(s lock.Source) bool { return !anew[s] })
+	if refresh.All {
+		start.Epoch = time.Time{}
+	}
+	req := p.request(start, target)
+	req.Locked = false
+	for _, s := range p.lock.Sources() {
+		if anew[s] && p.parsed.MayName(s) {
+			req.Relock = append(req.Relock, s)
+		}
+	}
+	wait := p.show(req, "locking")
+	res, err := b.Resolve(ctx, req)
+	wait()
+	if err != nil {
+		return nil, err
+	}
+	made := res.Lock
+	if refresh.All {
+		made = made.Keep(func(s lock.Source) bool { return res.Used[s] || p.parsed.MayName(s) })
+	}
+	made.Target = target
+	if made.Epoch.IsZero() || p.Epoch.Explicit() {
+		made.Epoch = res.Epoch
+	}
+	out := &Locked{
+		Lockfile: p.Lockfile, Sources: len(made.Sources()), Changes: p.lock.Changes(made), Target: target,
+		ArgsHash: frontend.Hash(res.Args),
+	}
+	out.Changed = !p.exists || string(made.Format()) != string(p.lock.Format())
+	if check || !out.Changed {
+		return out, nil
+	}
+	return out, p.writeLock(ctx, p.lock, made)
+}
+
+// refreshed returns the sources of the lock that are to be looked up anew.
+func (p *project) refreshed(r Refresh) (map[lock.Source]bool, error) {
+	anew := map[lock.Source]bool{}
+	for _, s := range p.lock.Sources() {
+		anew[s] = r.All
+	}
+	for _, ref := range r.Refs {
+		found := false
+		for s := range anew {
+			if s.Ref == ref || s.Kind == lock.Image && s.Ref == normalized(ref) {
+				anew[s], found = true, true
+			}
+		}
+		if !found {
+			return nil, &RefError{Lockfile: p.Lockfile, Ref: ref}
+		}
+	}
+	return anew, nil
+}
+
+func normalized(ref string) string {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return ref
+	}
+	return reference.TagNameOnly(named).String()
+}
+
+// declare returns the lock that a build leaves: with what it added, and with target and epoch where
+// none was declared. An epoch that was given for this one build stays out of it.
+func declare(r *builder.Result, target string, explicit bool) *lock.File {
+	f := r.Lock.Clone()
+	if f.Target == "" {
+		f.Target = target
+	}
+	if f.Epoch.IsZero() && !explicit {
+		f.Epoch = r.Epoch
+	}
+	return f
+}
+
+// writeLock makes of the lockfile what turns before into after. What others added meanwhile stays;
+// where they and this disagree, nothing is written.
+func (p *project) writeLock(ctx context.Context, before, after *lock.File) error {
+	changes := before.Changes(after)
+	return lock.Update(ctx, p.Lockfile, func(f *lock.File) error {
+		made := f.Keep(func(s lock.Source) bool {
+			return !slices.ContainsFunc(changes, func(c lock.Change) bool { return c.Source == s })
+		})
+		for _, c := range changes {
+			if now, ok := f.Pin(c.Source); ok && now != c.Old && now != c.New {
+				return &lock.ConflictError{Source: c.Source, Locked: now, Found: c.New}
+			}
+			if c.New == "" {
+				continue
+			}
+			if err := made.Add(c.Source, c.New); err != nil {
+				return err
+			}
+		}
+		if after.Target != before.Target {
+			made.Target = after.Target
+		}
+		if !after.Epoch.Equal(before.Epoch) {
+			made.Epoch = after.Epoch
+		}
+		*f = *made
+		return nil
+	})
+}
