@@ -234,7 +234,9 @@ func (r *run) build(ctx context.Context, req *builder.Request, salt int32) error
 func (r *run) write(ctx context.Context, o image.Options) (image.Image, error) {
 	var sources []image.Source
 	for _, p := range r.result.Platforms {
-		sources = append(sources, image.Source{Platform: p.Platform, BaseLayers: p.BaseLayers, BaseHistory: p.BaseHistory})
+		sources = append(sources, image.Source{
+			Platform: p.Platform, BaseLayers: p.BaseLayers, BaseHistory: p.BaseHistory, BaseRef: p.BaseRef,
+		})
 	}
 	return r.ingest.Write(ctx, r.result.Root, sources, o)
 }

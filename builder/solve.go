@@ -81,6 +81,7 @@ type Result struct {
 type Platform struct {
 	Platform                ocispec.Platform
 	BaseLayers, BaseHistory int             // the lowest, which come from the base image
+	BaseRef                 string          // of the base image, where it has one
 	Steps                   []frontend.Step // behind each layer above the base
 }
 
@@ -539,7 +540,7 @@ func (s *solve) solve(ctx context.Context, c gateway.Client, res *gateway.Result
 		} else {
 			out.AddRef(p.id, ref)
 		}
-		platform := Platform{Steps: g.Layers()}
+		platform := Platform{Steps: g.Layers(), BaseRef: g.Base()}
 		if i < len(ps.Platforms) {
 			platform.Platform = platforms.Normalize(ps.Platforms[i].Platform)
 			var base ocispec.Image

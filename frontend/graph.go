@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kedge-build/kedge/lock"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
 	"google.golang.org/protobuf/proto"
@@ -189,6 +190,30 @@ func (g *Graph) layers(out *pb.Input) []digest.Digest {
 		return upper
 	}
 	return nil
+}
+
+// Base returns the reference of the image that the result starts from, or nothing where it starts from
+// scratch or from something else.
+func (g *Graph) Base() string {
+	if len(g.nodes) == 0 {
+		return ""
+	}
+	at := len(g.nodes) - 1
+	for {
+		n := g.nodes[at]
+		if src := n.op.GetSource(); src != nil {
+			in, err := Identify(src)
+			if err != nil || in.Source.Kind != lock.Image {
+				return ""
+			}
+			return in.Source.Ref
+		}
+		// What a step writes on is its first input, save for what copies into scratch.
+		if len(n.op.Inputs) == 0 || n.op.GetDiff() != nil {
+			return ""
+		}
+		at = g.index[digest.Digest(n.op.Inputs[0].Digest)]
+	}
 }
 
 // fileInput follows the actions of a file operation, which write on top of each other, to the input

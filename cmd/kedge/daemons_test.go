@@ -212,3 +212,22 @@ func TestInterrupt(t *testing.T) {
 		t.Errorf("images: %s", listed)
 	}
 }
+
+// Every example is built twice, and comes out the same.
+func TestExamples(t *testing.T) {
+	_, buildkitd := testenv.Shared(t)
+	dirs, err := filepath.Glob(filepath.Join(testenv.Repository(t), "examples", "*", "Dockerfile"))
+	if err != nil || len(dirs) == 0 {
+		t.Fatalf("no examples: %v", err)
+	}
+	for _, dockerfile := range dirs {
+		dir := filepath.Dir(dockerfile)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			lockfile := filepath.Join(t.TempDir(), "lock")
+			out, _ := kedge(t, nil, 0, "verify", "--builder", buildkitd.Addr, "--lockfile", lockfile, dir)
+			if !strings.HasPrefix(out, "verified") {
+				t.Error(out)
+			}
+		})
+	}
+}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/docker/cli/cli/config/configfile"
 	"github.com/kedge-build/kedge/image"
+	"github.com/moby/buildkit/session/auth/authprovider"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tonistiigi/go-csvvalue"
 )
@@ -126,8 +127,8 @@ func (d *delivery) load(ctx context.Context, p *process) error {
 func (d *delivery) push(ctx context.Context, p *process, auth *configfile.ConfigFile) error {
 	err := d.store.Push(ctx, d.desc, d.names, image.PushOptions{
 		Credentials: func(host string) (string, string, error) {
-			if host == "docker.io" || host == "registry-1.docker.io" {
-				host = "https://index.docker.io/v1/" // the key under which docker login keeps it
+			if host == "docker.io" || host == authprovider.DockerHubRegistryHost {
+				host = authprovider.DockerHubConfigfileKey
 			}
 			cred, err := auth.GetAuthConfig(host)
 			if err != nil {
