@@ -63,11 +63,8 @@ func TestArgsOfBuildKit(t *testing.T) {
 }
 
 func TestHash(t *testing.T) {
-	// The first two lines were made by the command in the comment of Hash.
-	const two = "16f64f1ed8f3"
-	if got := Hash([]Arg{{"A", "1"}, {"B", "2"}}); len(got) != 12 {
-		t.Errorf("%q", got)
-	}
+	// What the command in the comment of Hash prints.
+	const two = "22ee4d94a93a"
 	if got, again := Hash([]Arg{{"A", "1"}, {"B", "2"}}), Hash([]Arg{{"B", "2"}, {"A", "1"}}); got != again || got != two {
 		t.Errorf("%s, in another order %s, want %s", got, again, two)
 	}

@@ -157,7 +157,6 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		ts.Check(err)
 		cmd := exec.Command(args[1], args[2:]...)
 		cmd.Dir = ts.MkAbs(".")
-		cmd.Env = os.Environ()
 		for _, name := range []string{"HOME", "XDG_DATA_HOME", "BUILDKIT_HOST", "BUILDKIT_PROGRESS", "PATH"} {
 			cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 		}

@@ -1,0 +1,417 @@
+package frontend
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
+	"google.golang.org/protobuf/proto"
+)
+
+const graphFile = `FROM debian:12
+RUN one
+RUN two \
+  && three
+COPY a b /
+ADD https://example.com/x /
+WORKDIR /w
+`
+
+var graphMap = llb.NewSourceMap(nil, "Dockerfile", "Dockerfile", []byte(graphFile))
+
+// at says that an operation is of some lines of graphFile.
+func at(first, last int32) llb.ConstraintsOpt {
+	return graphMap.Location([]*pb.Range{{Start: &pb.Position{Line: first}, End: &pb.Position{Line: last}}})
+}
+
+func definition(t testing.TB, st llb.State) *pb.Definition {
+	t.Helper()
+	def, err := st.Marshal(t.Context(), llb.LinuxArm64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return def.ToPB()
+}
+
+func mustGraph(t testing.TB, def *pb.Definition) *Graph {
+	t.Helper()
+	g, err := NewGraph(def)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func base() llb.State { return llb.Image("docker.io/library/debian:12", at(1, 1)) }
+
+// dockerfile is about what BuildKit makes of graphFile.
+func dockerfile() llb.State {
+	st := base()
+	st = st.Run(llb.Args([]string{"/bin/sh", "-c", "one"}), at(2, 2)).Root()
+	st = st.Run(llb.Args([]string{"/bin/sh", "-c", "two   && three"}), at(3, 4)).Root()
+	local := llb.Local("context")
+	st = st.File(llb.Copy(local, "a", "/").Copy(local, "b", "/"), at(5, 5))
+	st = st.File(llb.Copy(llb.HTTP("https://example.com/x"), "x", "/"), at(6, 6))
+	return st.File(llb.Mkdir("/w", 0o755, llb.WithParents(true)), at(7, 7))
+}
+
+func TestUses(t *testing.T) {
+	type use struct {
+		ID   string
+		Arch string
+		Line int
+	}
+	var got []use
+	for _, u := range mustGraph(t, definition(t, dockerfile())).Uses() {
+		got = append(got, use{u.Op.Identifier, u.Platform.GetArchitecture(), u.Line})
+	}
+	slices.SortFunc(got, func(a, b use) int { return a.Line - b.Line })
+	want := []use{
+		{"docker-image://docker.io/library/debian:12", "arm64", 1},
+		{"local://context", "", 5},
+		{"https://example.com/x", "", 6},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestRewriteNothing(t *testing.T) {
+	def := definition(t, dockerfile())
+	edited := 0
+	got, err := mustGraph(t, def).Rewrite(func(*pb.Op, *pb.OpMetadata) { edited++ })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !proto.Equal(def, got) {
+		t.Errorf("got %v\nwant %v", got, def)
+	}
+	if edited != len(def.Def)-1 {
+		t.Errorf("%d operations edited, want all %d but the result", edited, len(def.Def)-1)
+	}
+}
+
+func TestRewrite(t *testing.T) {
+	def := definition(t, dockerfile())
+	before := proto.Clone(def)
+	g := mustGraph(t, def)
+	got, err := g.Rewrite(func(op *pb.Op, md *pb.OpMetadata) {
+		if src := op.GetSource(); src != nil && strings.HasPrefix(src.Identifier, imageScheme) {
+			src.Identifier += "@" + digestA
+		}
+		if exec := op.GetExec(); exec != nil {
+			md.IgnoreCache = true
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !proto.Equal(before, def) {
+		t.Error("the definition was changed")
+	}
+	after := mustGraph(t, got)
+	for i, n := range g.nodes {
+		now := after.nodes[i]
+		// The base image is below all but what comes from elsewhere.
+		src := n.op.GetSource()
+		moves := src == nil || strings.HasPrefix(src.Identifier, imageScheme)
+		if moves != (n.digest != now.digest) {
+			t.Errorf("%v became %v", n.op, now.op)
+		}
+		if diff := cmp.Diff(g.step(n.digest), after.step(now.digest)); diff != "" {
+			t.Errorf("source location (-before +after):\n%s", diff)
+		}
+		if md := got.Metadata[now.digest.String()]; md == nil || md.IgnoreCache != (n.op.GetExec() != nil) {
+			t.Errorf("metadata of %v is %v", now.op, md)
+		}
+	}
+	if diff := cmp.Diff(g.Layers(), after.Layers()); diff != "" {
+		t.Errorf("layers (-before +after):\n%s", diff)
+	}
+	if !slices.ContainsFunc(after.Uses(), func(u Use) bool { return strings.HasSuffix(u.Op.Identifier, "debian:12@"+digestA) }) {
+		t.Errorf("not pinned: %v", after.Uses())
+	}
+	// BuildKit can read it.
+	if _, err := llb.NewDefinitionOp(got); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRewriteMerges has two names of one image become one operation.
+func TestRewriteMerges(t *testing.T) {
+	a, b := llb.Image("docker.io/library/debian:12"), llb.Image("docker.io/library/debian:13")
+	g := mustGraph(t, definition(t, llb.Scratch().File(llb.Copy(a, "/x", "/a")).File(llb.Copy(b, "/x", "/b"))))
+	def, err := g.Rewrite(func(op *pb.Op, _ *pb.OpMetadata) {
+		if src := op.GetSource(); src != nil {
+			src.Identifier = "docker-image://docker.io/library/debian:12@" + digestA
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := len(mustGraph(t, def).Layers()); got != 2 {
+		t.Errorf("%d layers", got)
+	}
+	if _, err := llb.NewDefinitionOp(def); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLayers(t *testing.T) {
+	run := func(st llb.State, line int32) llb.State {
+		return st.Run(llb.Args([]string{"x"}), at(line, line)).Root()
+	}
+	local := llb.Local("context")
+	other := run(base(), 2)
+	tests := []struct {
+		name string
+		st   llb.State
+		want []int
+	}{
+		{"scratch", llb.Scratch(), nil},
+		{"base only", base(), nil},
+		{"chain", dockerfile(), []int{2, 3, 5, 6, 7}},
+		{"actions on scratch", llb.Scratch().File(llb.Mkdir("/a", 0o755).Mkfile("/a/b", 0o644, nil).Rm("/a/b"), at(5, 5)), []int{5}},
+		{"run on scratch", run(llb.Scratch(), 2), []int{2}},
+		{"a copied stage is not below", base().File(llb.Copy(run(other, 3), "/a", "/"), at(5, 5)), []int{5}},
+		{"several actions on a layer", run(base(), 2).File(llb.Copy(local, "a", "/").Mkdir("/x", 0o755), at(5, 5)), []int{2, 5}},
+		{"merge", llb.Merge([]llb.State{other, llb.Scratch().File(llb.Copy(local, "a", "/"), at(5, 5)), llb.Scratch().File(llb.Copy(local, "b", "/"), at(6, 6))}), []int{2, 5, 6}},
+		{"diff", llb.Diff(other, run(run(other, 3), 5)), []int{3, 5}},
+		{"diff of the same", llb.Diff(other, other), nil},
+		{"diff from scratch", llb.Diff(llb.Scratch(), run(other, 3)), []int{2, 3}},
+		{"diff from the base", llb.Diff(base(), run(other, 3)), []int{2, 3}},
+		{"merge of a diff", llb.Merge([]llb.State{base(), llb.Diff(other, run(other, 3))}), []int{3}},
+		{"second mount", run(base(), 2).Run(llb.Args([]string{"x"}), at(3, 3)).AddMount("/m", run(llb.Scratch(), 5)), []int{5, 3}},
+		{"mounts are not layers", base().Run(llb.Args([]string{"x"}), at(3, 3),
+			llb.AddMount("/m", other, llb.Readonly), llb.AddMount("/c", llb.Scratch(), llb.AsPersistentCacheDir("c", llb.CacheMountShared))).Root(), []int{3}},
+		{"no location", base().Run(llb.Args([]string{"x"})).Root(), []int{0}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var got []int
+			for _, s := range mustGraph(t, definition(t, test.st)).Layers() {
+				got = append(got, s.Line)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestSteps(t *testing.T) {
+	want := []Step{
+		{"Dockerfile", 2, "RUN one"},
+		{"Dockerfile", 3, "RUN two && three"},
+		{"Dockerfile", 5, "COPY a b /"},
+		{"Dockerfile", 6, "ADD https://example.com/x /"},
+		{"Dockerfile", 7, "WORKDIR /w"},
+	}
+	if diff := cmp.Diff(want, mustGraph(t, definition(t, dockerfile())).Layers()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCommands(t *testing.T) {
+	g := mustGraph(t, definition(t, dockerfile()))
+	var got []string
+	for d, command := range g.Commands() {
+		if n := g.nodes[g.index[d]]; strings.Join(n.op.GetExec().GetMeta().GetArgs(), " ") != command {
+			t.Errorf("%s is of %v", command, n.op)
+		}
+		got = append(got, command)
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff([]string{"/bin/sh -c one", "/bin/sh -c two   && three"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEmptyGraph(t *testing.T) {
+	for _, def := range []*pb.Definition{nil, {}, {Source: &pb.Source{}}} {
+		g := mustGraph(t, def)
+		if g.Layers() != nil || g.Uses() != nil || len(g.Commands()) != 0 {
+			t.Errorf("%v has something in it", def)
+		}
+		got, err := g.Rewrite(func(*pb.Op, *pb.OpMetadata) { t.Error("edited") })
+		if err != nil || len(got.Def) != 0 {
+			t.Errorf("%v, %v", got, err)
+		}
+	}
+}
+
+func marshal(t testing.TB, op *pb.Op) []byte {
+	t.Helper()
+	data, err := op.MarshalVT()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestBrokenGraph(t *testing.T) {
+	good := definition(t, dockerfile())
+	edit := func(change func(*pb.Definition)) *pb.Definition {
+		def := good.CloneVT()
+		change(def)
+		return def
+	}
+	tests := map[string]*pb.Definition{
+		"input is missing":      edit(func(d *pb.Definition) { d.Def = d.Def[1:] }),
+		"order is turned round": edit(func(d *pb.Definition) { slices.Reverse(d.Def) }),
+		"no protobuf":           edit(func(d *pb.Definition) { d.Def[0] = []byte{0xff} }),
+		"cut":                   edit(func(d *pb.Definition) { d.Def[0] = d.Def[0][:len(d.Def[0])-1] }),
+		"no digest":             {Def: [][]byte{marshal(t, &pb.Op{Inputs: []*pb.Input{{Digest: "x"}}})}},
+		"empty digest":          {Def: [][]byte{marshal(t, &pb.Op{Inputs: []*pb.Input{{}}})}},
+	}
+	for name, def := range tests {
+		if _, err := NewGraph(def); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// TestOddGraph checks that what makes no sense is no panic and no endless loop.
+func TestOddGraph(t *testing.T) {
+	image := marshal(t, &pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: "docker-image://a"}}})
+	imageDigest := digest.FromBytes(image).String()
+	result := func(ops ...*pb.Op) *pb.Definition {
+		def := &pb.Definition{Def: [][]byte{image}}
+		below := imageDigest
+		for _, op := range ops {
+			op.Inputs = []*pb.Input{{Digest: below}}
+			data := marshal(t, op)
+			def.Def = append(def.Def, data)
+			below = digest.FromBytes(data).String()
+		}
+		def.Def = append(def.Def, marshal(t, &pb.Op{Inputs: []*pb.Input{{Digest: below}}}))
+		return def
+	}
+	located := func(infos []*pb.SourceInfo, locations ...*pb.Location) *pb.Definition {
+		return &pb.Definition{Def: [][]byte{image}, Source: &pb.Source{
+			Infos: infos, Locations: map[string]*pb.Locations{imageDigest: {Locations: locations}},
+		}}
+	}
+	merge := func(input int64) *pb.Op {
+		return &pb.Op{Op: &pb.Op_Merge{Merge: &pb.MergeOp{Inputs: []*pb.MergeInput{{Input: input}}}}}
+	}
+	file := func(actions ...*pb.FileAction) *pb.Op {
+		return &pb.Op{Op: &pb.Op_File{File: &pb.FileOp{Actions: actions}}}
+	}
+	exec := func(e *pb.ExecOp) *pb.Op { return &pb.Op{Op: &pb.Op_Exec{Exec: e}} }
+	lines := func(first, last int32) []*pb.Range {
+		return []*pb.Range{{Start: &pb.Position{Line: first}, End: &pb.Position{Line: last}}}
+	}
+	tests := map[string]*pb.Definition{
+		"input out of range":      result(merge(7)),
+		"negative input":          result(merge(-7)),
+		"exec without anything":   result(exec(&pb.ExecOp{})),
+		"exec without its output": result(exec(&pb.ExecOp{Mounts: []*pb.Mount{{Output: 3}}})),
+		"diff without sides":      result(&pb.Op{Op: &pb.Op_Diff{Diff: &pb.DiffOp{}}}),
+		"file without actions":    result(file()),
+		"action of itself":        result(file(&pb.FileAction{Input: 1})),
+		"actions of each other":   result(file(&pb.FileAction{Input: 2}, &pb.FileAction{Input: 1, Output: -1})),
+		"action out of range":     result(file(&pb.FileAction{Input: 1 << 40})),
+		"result without an input": {Def: [][]byte{image, marshal(t, &pb.Op{})}},
+		"no result":               {Def: [][]byte{image}},
+		"build":                   result(&pb.Op{Op: &pb.Op_Build{Build: &pb.BuildOp{}}}),
+		"result in the middle":    result(&pb.Op{}, merge(0)),
+		"no such file":            located(nil, &pb.Location{SourceIndex: 3, Ranges: lines(1, 1)}, &pb.Location{}),
+		"no ranges":               located([]*pb.SourceInfo{{}}, &pb.Location{}),
+		"range without positions": located([]*pb.SourceInfo{{}}, &pb.Location{Ranges: []*pb.Range{{}}}),
+		"lines out of range":      located([]*pb.SourceInfo{{Data: []byte("x")}}, &pb.Location{Ranges: lines(-5, 9)}),
+	}
+	for name, def := range tests {
+		t.Run(name, func(t *testing.T) { walk(t, mustGraph(t, def)) })
+	}
+}
+
+// walk uses all of a graph.
+func walk(t testing.TB, g *Graph) {
+	t.Helper()
+	g.Layers()
+	g.Uses()
+	g.Commands()
+	same, err := g.Rewrite(func(*pb.Op, *pb.OpMetadata) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(g.def.GetDef(), same.GetDef()); diff != "" {
+		t.Errorf("rewriting nothing (-before +after):\n%s", diff)
+	}
+	edited, err := g.Rewrite(func(op *pb.Op, _ *pb.OpMetadata) {
+		if src := op.GetSource(); src != nil {
+			src.Identifier += "x"
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewGraph(edited); err != nil {
+		t.Errorf("rewritten it is broken: %v", err)
+	}
+}
+
+func TestFetch(t *testing.T) {
+	for _, test := range sourceTests {
+		def, err := Fetch(test.op)
+		if err != nil {
+			t.Fatal(err)
+		}
+		uses := mustGraph(t, def).Uses()
+		if len(uses) != 1 || !uses[0].Op.EqualVT(test.op) {
+			t.Errorf("%v: %v", test.op, uses)
+		}
+	}
+}
+
+// excessive says that a graph is no case for a fuzzer: its layers multiply, or its locations are not
+// those of a file.
+func excessive(def *pb.Definition) bool {
+	inputs := 0
+	for _, data := range def.Def {
+		var op pb.Op
+		if op.UnmarshalVT(data) != nil {
+			return false
+		}
+		inputs += len(op.Inputs) + len(op.GetMerge().GetInputs())
+	}
+	for _, locations := range def.GetSource().GetLocations() {
+		for _, l := range locations.GetLocations() {
+			if l.GetSourceIndex() < 0 {
+				return true
+			}
+			for _, r := range l.GetRanges() {
+				if int(r.GetEnd().GetLine())-int(r.GetStart().GetLine()) > 1000 {
+					return true
+				}
+			}
+		}
+	}
+	return inputs > 40
+}
+
+func FuzzNewGraph(f *testing.F) {
+	for _, st := range []llb.State{llb.Scratch(), base(), dockerfile(), llb.Merge([]llb.State{base(), llb.Diff(base(), dockerfile())})} {
+		data, err := definition(f, st).MarshalVT()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		def := &pb.Definition{}
+		if def.UnmarshalVT(data) != nil || excessive(def) {
+			return
+		}
+		g, err := NewGraph(def)
+		if err != nil {
+			return
+		}
+		walk(t, g)
+	})
+}
