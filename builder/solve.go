@@ -271,8 +271,15 @@ func (s *solve) build(ctx context.Context, c gateway.Client, open func(time.Time
 	if err := checkCapabilities(c.BuildOpts().LLBCaps); err != nil {
 		return nil, err
 	}
-	res, parts, err := s.frontend(ctx, c)
-	if err != nil {
+	var res *gateway.Result
+	var parts []part
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		res, parts, err = s.frontend(gctx, c)
+		return err
+	})
+	group.Go(func() error { return s.outline(gctx, c) })
+	if err := group.Wait(); err != nil {
 		return nil, err
 	}
 	uses := usesOf(parts)
@@ -296,18 +303,17 @@ func (s *solve) build(ctx context.Context, c gateway.Client, open func(time.Time
 			uses = usesOf(parts)
 		}
 	}
-	if err := s.outline(ctx, c); err != nil {
-		return nil, err
-	}
 	if open == nil {
 		return gateway.NewResult(), nil
 	}
 	if err := s.fetch(ctx, c, uses); err != nil {
 		return nil, err
 	}
-	if s.store.Store, err = open(s.epoch); err != nil {
+	store, err := open(s.epoch)
+	if err != nil {
 		return nil, err
 	}
+	s.store.Store = store
 	return s.solve(ctx, c, res, parts)
 }
 

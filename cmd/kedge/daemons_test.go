@@ -120,12 +120,15 @@ func TestLoadWithoutAnEngine(t *testing.T) {
 	}
 }
 
-// What a second build leaves in the builder is released.
+// What a second build leaves in the builder is released, its cache mounts among it; a user's stay.
 func TestVerifyReleases(t *testing.T) {
 	registry := testenv.NewRegistry(t)
 	testenv.Debian(t, registry)
 	buildkitd := testenv.StartBuildkitd(t, testenv.BuildkitdOptions{Registry: registry})
-	dir := write(t, hello)
+	dir := write(t, map[string]string{
+		"Dockerfile": hello["Dockerfile"] + "RUN --mount=type=cache,target=/var/kedge date >> /var/kedge/log\n",
+		"greeting":   hello["greeting"],
+	})
 	kedge(t, nil, 0, "build", "--builder", buildkitd.Addr, dir)
 	before := usage(t, buildkitd)
 	kedge(t, nil, 0, "verify", "--builder", buildkitd.Addr, dir)
