@@ -276,19 +276,14 @@ func pause(ctx context.Context, first *builder.Result) error {
 	if first.Began.IsZero() {
 		return nil // all came from the cache, made by some earlier build
 	}
-	now := time.Now()
 	until := first.Began.Add(2 * time.Second)
 	if end := first.Ended.Add(time.Second); end.After(until) {
 		until = end
 	}
-	d := until.Sub(now)
-	if first.Ended.After(now) || now.Sub(first.Ended) > time.Hour {
-		d = 2 * time.Second // the builder's clock is not ours
-	}
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(min(max(d, 0), 2*time.Second)):
+	case <-time.After(time.Until(until)):
 		return nil
 	}
 }

@@ -2,10 +2,13 @@ package build
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/kedge-build/kedge/lock"
 )
 
 // Epoch says where SOURCE_DATE_EPOCH comes from. The zero value: from the lock, else from the base
@@ -23,7 +26,7 @@ func ParseEpoch(s string) (Epoch, error) {
 		return Epoch{mode: s}, nil
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || n < 0 || n > 253402300799 { // the year 9999
+	if err != nil || n < 0 || n > lock.MaxEpoch {
 		return Epoch{}, fmt.Errorf("source date epoch %q is not a number of seconds since 1970, git or base", s)
 	}
 	return Epoch{at: time.Unix(n, 0).UTC(), mode: "at"}, nil
@@ -62,8 +65,16 @@ func (e Epoch) choose(dir string, locked time.Time) (time.Time, func(time.Time) 
 
 // headTime returns the commit time of the git checkout that dir is in.
 func headTime(dir string) (time.Time, bool) {
-	cmd := exec.Command("git", "log", "-1", "--format=%ct")
+	cmd := exec.Command("git", "log", "-1", "--no-show-signature", "--format=%ct")
 	cmd.Dir = dir
+	// In a git hook these name the repository of the hook.
+	for _, kv := range os.Environ() {
+		switch name, _, _ := strings.Cut(kv, "="); name {
+		case "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE":
+		default:
+			cmd.Env = append(cmd.Env, kv)
+		}
+	}
 	out, err := cmd.Output()
 	if err != nil {
 		return time.Time{}, false

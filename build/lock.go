@@ -149,6 +149,9 @@ func (p *project) writeLock(ctx context.Context, before, after *lock.File) error
 			}
 		}
 		if after.Target != before.Target {
+			if f.Target != before.Target && f.Target != after.Target {
+				return &TargetError{Lockfile: p.Lockfile, Declared: f.Target, Asked: after.Target}
+			}
 			made.Target = after.Target
 		}
 		if !after.Epoch.Equal(before.Epoch) {

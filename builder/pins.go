@@ -90,6 +90,13 @@ func (p *pins) add(in frontend.Input, pin string) error {
 	return p.file.Add(s, pin)
 }
 
+func (p *pins) isUnlocked(s lock.Source) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.unlocked[s]
+	return ok
+}
+
 func (p *pins) changed(s lock.Source, locked, found string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -141,12 +148,14 @@ func (p *pins) check(_ context.Context, req *policysession.CheckPolicyRequest) (
 		return &policysession.DecisionResponse{Action: sourcepolicy.PolicyAction_ALLOW}, nil, nil
 	}
 	s, pin, ok := p.find(in)
-	if !ok {
-		if p.locked && op.Attrs[pb.AttrImageRecordType] == "frontend" {
-			// To look at an image that is not locked is one thing, to run it another.
+	if p.locked && op.Attrs[pb.AttrImageRecordType] == "frontend" && (!ok || p.isUnlocked(s)) {
+		// To look at an image that is not locked is one thing, to run it another.
+		if !ok {
 			p.changed(in.Source, "", "")
-			return deny(fmt.Sprintf("frontend %q is not locked", in.Source.Ref)), nil, nil
 		}
+		return deny(fmt.Sprintf("frontend %q is not locked", in.Source.Ref)), nil, nil
+	}
+	if !ok {
 		found := foundPin(req.Source)
 		if found == "" {
 			return nil, metaRequest(op, req.Platform), nil
@@ -154,7 +163,10 @@ func (p *pins) check(_ context.Context, req *policysession.CheckPolicyRequest) (
 		if err := p.add(in, found); err != nil {
 			return deny(err.Error()), nil, nil
 		}
-		pin = found
+		pin, s = found, in.Source
+		if in.Pin != "" {
+			s = in.Written
+		}
 	}
 	if !agree(in, pin) {
 		p.changed(s, pin, in.Pin)

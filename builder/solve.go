@@ -71,7 +71,8 @@ type Result struct {
 	Resolution
 	Root      ocispec.Descriptor // manifest or index
 	Platforms []Platform
-	// Executed is when the newest step began and ended that was not taken from the cache; zero where all were.
+	// Began and Ended are when the last RUN began, and when one last ended, of those that were not
+	// taken from the cache, by this machine's clock; zero where all were.
 	Began, Ended time.Time
 
 	made []made
@@ -259,7 +260,7 @@ func (s *solve) frontendOptions() map[string]string {
 	return opts
 }
 
-func (s *solve) cacheNamespace() string { return fmt.Sprintf("kedge-%d", s.salt) }
+func (s *solve) cacheNamespace() string { return fmt.Sprintf("kedge-%d-", s.salt) }
 
 // part is the build of one platform.
 type part struct {
@@ -621,16 +622,24 @@ func (s *solve) finish(res *client.SolveResponse) error {
 	if err := json.Unmarshal(data, &s.result.Root); err != nil {
 		return fmt.Errorf("reading the export's descriptor: %w", err)
 	}
+	// The daemon's last word came a moment ago: that is how its clock differs from ours.
+	var last time.Time
+	for _, v := range s.vertex {
+		if v.Completed != nil && v.Completed.After(last) {
+			last = *v.Completed
+		}
+	}
+	offset := time.Since(last)
 	for d, v := range s.vertex {
 		if v.Started == nil || v.Completed == nil || v.Cached {
 			continue
 		}
 		if _, ok := s.exec[d]; ok {
-			if v.Started.After(s.result.Began) {
-				s.result.Began = *v.Started
+			if began := v.Started.Add(offset); began.After(s.result.Began) {
+				s.result.Began = began
 			}
-			if v.Completed.After(s.result.Ended) {
-				s.result.Ended = *v.Completed
+			if ended := v.Completed.Add(offset); ended.After(s.result.Ended) {
+				s.result.Ended = ended
 			}
 		}
 		if s.salt != 0 {

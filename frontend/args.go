@@ -73,7 +73,7 @@ func left(name string, given bool) bool {
 //
 //	printf '%s\0' A=1 B=2 | LC_ALL=C sort -z | sha256sum | head -c 12
 //
-// No value can hold a NUL, so that no two sets look alike. Tags carry it as args-HASH; another way
+// (Of no args it is the sha256 of nothing.) No value can hold a NUL, so that no two sets look alike. Tags carry it as args-HASH; another way
 // of hashing would come with another prefix.
 func Hash(args []Arg) string {
 	lines := make([]string, len(args))

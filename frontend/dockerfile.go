@@ -113,7 +113,7 @@ func (d *Dockerfile) read(n *parser.Node) {
 			d.refs = append(d.refs, mention{value, n.StartLine})
 		case "mount":
 			for field := range strings.SplitSeq(value, ",") {
-				if from, ok := strings.CutPrefix(strings.TrimSpace(field), "from="); ok {
+				if key, from, _ := strings.Cut(strings.TrimSpace(field), "="); strings.EqualFold(key, "from") {
 					d.refs = append(d.refs, mention{from, n.StartLine})
 				}
 			}
@@ -189,25 +189,17 @@ func sameImage(word, ref string) bool {
 	return err == nil && in.Written.Ref == ref
 }
 
-var variable = regexp.MustCompile(`\\?\$(\{[^}]*\}|\w+)`)
-
-// MayName says whether the Dockerfile could name s with some build args or for some platform.
+// MayName says whether the Dockerfile could name s with some build args or for some platform. Where it
+// is not sure it says yes.
 func (d *Dockerfile) MayName(s lock.Source) bool {
 	if d.Line(s) > 0 {
 		return true
 	}
 	for _, m := range append([]mention{d.syntax}, d.refs...) {
-		if m.word == "" || !strings.Contains(m.word, "$") {
+		if !strings.Contains(m.word, "$") {
 			continue
 		}
-		literal := variable.Split(m.word, -1)
-		for i := range literal {
-			literal[i] = regexp.QuoteMeta(literal[i])
-		}
-		pattern, err := regexp.Compile("^" + strings.Join(literal, ".*") + "$")
-		if err != nil {
-			return true
-		}
+		pattern := template(m.word, s.Kind)
 		for _, form := range forms(s) {
 			if pattern.MatchString(form) {
 				return true
@@ -215,6 +207,71 @@ func (d *Dockerfile) MayName(s lock.Source) bool {
 		}
 	}
 	return false
+}
+
+// template returns what a word with variables in it can become, a source of that kind.
+func template(word string, kind lock.Kind) *regexp.Regexp {
+	word = strings.Trim(word, `"'`)
+	if kind == lock.Image {
+		if name, _, ok := strings.Cut(word, "@"); ok && strings.Contains(name, "$") {
+			word = name + "${DIGEST}" // a reference that is locked may carry it or not
+		}
+	} else {
+		if scheme, rest, ok := strings.Cut(word, "://"); ok {
+			host, _, _ := strings.Cut(rest, "/")
+			word = scheme + "://" + rest[strings.LastIndex(host, "@")+1:]
+		}
+		if kind == lock.Git {
+			// The folder in a repository is not part of the reference, and a query is written as a
+			// fragment there.
+			word, _, _ = strings.Cut(word, "?")
+			remote, fragment, ok := strings.Cut(word, "#")
+			if ref, _, _ := strings.Cut(fragment, ":"); ok && !strings.HasPrefix(fragment, "${") {
+				fragment = ref
+			} else if i := strings.LastIndex(fragment, "}:"); i >= 0 {
+				fragment = fragment[:i+1]
+			}
+			word = remote
+			if ok {
+				word += "#" + fragment
+			} else {
+				word += "${REF}"
+			}
+		}
+	}
+	var b strings.Builder
+	for i := 0; i < len(word); i++ {
+		if word[i] != '$' {
+			b.WriteString(regexp.QuoteMeta(word[i : i+1]))
+			continue
+		}
+		b.WriteString(".*")
+		i = variableEnd(word, i) - 1
+	}
+	return regexp.MustCompile("^(?s:" + b.String() + ")$")
+}
+
+// variableEnd returns where the variable that begins with the $ at i ends.
+func variableEnd(word string, i int) int {
+	i++
+	if i < len(word) && word[i] == '{' {
+		depth := 0
+		for ; i < len(word); i++ {
+			switch word[i] {
+			case '{':
+				depth++
+			case '}':
+				if depth--; depth == 0 {
+					return i + 1
+				}
+			}
+		}
+		return i
+	}
+	for i < len(word) && (word[i] == '_' || '0' <= word[i] && word[i] <= '9' || 'A' <= word[i] && word[i] <= 'Z' || 'a' <= word[i] && word[i] <= 'z') {
+		i++
+	}
+	return i
 }
 
 // forms returns the ways to write s in a Dockerfile.
@@ -225,7 +282,16 @@ func forms(s lock.Source) []string {
 	}
 	if named, err := reference.ParseNormalizedNamed(s.Ref); err == nil {
 		familiar := reference.FamiliarString(named)
-		forms = append(forms, familiar, strings.TrimSuffix(familiar, ":latest"), strings.TrimSuffix(s.Ref, ":latest"))
+		forms = append(forms, familiar)
+		if rest, ok := strings.CutPrefix(s.Ref, "docker.io/"); ok {
+			forms = append(forms, rest, "index.docker.io/"+rest)
+			if short, ok := strings.CutPrefix(rest, "library/"); ok {
+				forms = append(forms, "docker.io/"+short, "index.docker.io/"+short)
+			}
+		}
+		for _, form := range forms {
+			forms = append(forms, strings.TrimSuffix(form, ":latest"))
+		}
 	}
 	return forms
 }

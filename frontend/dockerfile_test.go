@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/kedge-build/kedge/lock"
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/source/git"
+	"github.com/opencontainers/go-digest"
 )
 
 func lines(l ...string) []byte { return []byte(strings.Join(l, "\n") + "\n") }
@@ -318,9 +323,89 @@ func FuzzParse(f *testing.F) {
 			if in, err := identifyImage(m.word); err == nil && d.Line(in.Written) == 0 {
 				t.Errorf("%q of line %d has no line", m.word, m.line)
 			}
-			if s := (lock.Source{Kind: lock.URL, Ref: m.word}); !d.MayName(s) {
+			if s := (lock.Source{Kind: lock.URL, Ref: m.word}); m.word != "" && !d.MayName(s) {
 				t.Errorf("%q is not named", m.word)
 			}
 		}
 	})
+}
+
+func TestCredentials(t *testing.T) {
+	for _, o := range []*pb.SourceOp{
+		op("https://u:secret@example.com/100%"),
+		op("git://example.com/r.git", pb.AttrFullRemoteURL, "ssh://git:secret@example.com/r.git"),
+		op("ftp://u:secret@example.com/a"),
+	} {
+		in, err := Identify(o)
+		if s := fmt.Sprint(in.Source.Ref, err); contains(s, "secret") {
+			t.Errorf("%s", s)
+		}
+	}
+}
+
+func contains(s, sub string) bool {
+	for i := range s {
+		if len(s)-i >= len(sub) && s[i:i+len(sub)] == sub {
+			return true
+		}
+	}
+	return false
+}
+
+func TestOperationSSH(t *testing.T) {
+	for _, ref := range []string{"ssh://git@example.com:22/o/r.git#v1", "ssh://git@example.com/o/r.git#v1", "git@example.com:o/r.git#v1", "git@example.com:/o/r.git"} {
+		o := Operation(lock.Source{Kind: lock.Git, Ref: ref})
+		_, err := (&git.Source{}).Identifier("git", o.Identifier[len("git://"):], o.Attrs, nil)
+		if err != nil {
+			t.Errorf("%s: %v: %v", ref, o, err)
+		}
+		def, _ := llb.Git(ref[:], "").Marshal(t.Context())
+		t.Log(o.Identifier, mustGraph(t, def.ToPB()).Uses()[0].Op.Identifier)
+	}
+}
+
+func TestSourceIndex(t *testing.T) {
+	image := marshal(t, &pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: "docker-image://a"}}})
+	def := &pb.Definition{Def: [][]byte{image}, Source: &pb.Source{Infos: []*pb.SourceInfo{{}}, Locations: map[string]*pb.Locations{
+		digest.FromBytes(image).String(): {Locations: []*pb.Location{{SourceIndex: -1, Ranges: []*pb.Range{{Start: &pb.Position{Line: 1}}}}}}}}}
+	mustGraph(t, def).Uses()
+}
+
+func TestMayNameWithVariables(t *testing.T) {
+	i := func(r string) lock.Source { return lock.Source{Kind: lock.Image, Ref: r} }
+	for text, s := range map[string]lock.Source{
+		"FROM debian:${TAG:-${DEFAULT}}":                    i("docker.io/library/debian:12"),
+		"FROM docker.io/debian:$T":                          i("docker.io/library/debian:12"),
+		"FROM library/debian:$T":                            i("docker.io/library/debian:12"),
+		`FROM "debian:$T"`:                                  i("docker.io/library/debian:12"),
+		"FROM debian:$T@" + digestA:                         i("docker.io/library/debian:12"),
+		"FROM x\nADD https://example.com/r.git#${V}:sub /":  {Kind: lock.Git, Ref: "https://example.com/r.git#v1"},
+		"FROM x\nADD https://u:${P}@example.com/a-$V /":     {Kind: lock.URL, Ref: "https://example.com/a-1"},
+		"FROM x\nADD https://example.com/r.git?branch=$V /": {Kind: lock.Git, Ref: "https://example.com/r.git#v1"},
+		"FROM x\nRUN --mount=type=bind,From=tool:1 true":    i("docker.io/library/tool:1"),
+	} {
+		if d := mustParse(t, text); !d.MayName(s) {
+			t.Errorf("%s: %s is not named", text, s)
+		}
+	}
+}
+
+func TestLayersOfForeignDiff(t *testing.T) {
+	run := func(st llb.State, line int32) llb.State {
+		return st.Run(llb.Args([]string{"x"}), at(line, line)).Root()
+	}
+	// One layer: the difference itself.
+	st := llb.Diff(run(base(), 2), run(run(llb.Image("other"), 3), 5))
+	if got := mustGraph(t, definition(t, st)).Layers(); len(got) != 1 {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestMergeBlowUp(t *testing.T) {
+	st := base().Run(llb.Args([]string{"x"})).Root()
+	for range 22 {
+		st = llb.Diff(st, st.File(llb.Mkdir("/a", 0o755)))
+		st = llb.Diff(st, llb.Merge([]llb.State{st, st.File(llb.Mkdir("/a", 0o755))}))
+	}
+	_ = st
 }

@@ -121,17 +121,14 @@ type Step struct {
 func (g *Graph) step(d digest.Digest) Step {
 	src := g.def.GetSource()
 	for _, loc := range src.GetLocations()[d.String()].GetLocations() {
-		if int(loc.SourceIndex) >= len(src.Infos) || len(loc.Ranges) == 0 {
+		if loc.SourceIndex < 0 || int(loc.SourceIndex) >= len(src.Infos) || len(loc.Ranges) == 0 {
 			continue
 		}
 		info := src.Infos[loc.SourceIndex]
 		s := Step{File: info.Filename, Line: int(loc.Ranges[0].GetStart().GetLine())}
 		lines := strings.Split(string(info.Data), "\n")
 		for _, r := range loc.Ranges {
-			for i := int(r.GetStart().GetLine()); i <= int(r.GetEnd().GetLine()); i++ {
-				if i < 1 || i > len(lines) {
-					continue
-				}
+			for i := max(1, int(r.GetStart().GetLine())); i <= min(len(lines), int(r.GetEnd().GetLine())); i++ {
 				line := strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(lines[i-1]), `\`))
 				s.Text = strings.TrimSpace(s.Text + " " + line)
 			}
@@ -187,7 +184,7 @@ func (g *Graph) layers(out *pb.Input) []digest.Digest {
 		if len(lower) <= len(upper) && slices.Equal(lower, upper[:len(lower)]) {
 			return upper[len(lower):]
 		}
-		return upper
+		return []digest.Digest{n.digest} // what is in upper and not in lower, as one layer
 	}
 	return nil
 }

@@ -369,8 +369,7 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// excessive says that a graph is no case for a fuzzer: its layers multiply, or its locations are not
-// those of a file.
+// excessive says that a graph is no case for a fuzzer: its layers multiply.
 func excessive(def *pb.Definition) bool {
 	inputs := 0
 	for _, data := range def.Def {
@@ -379,18 +378,6 @@ func excessive(def *pb.Definition) bool {
 			return false
 		}
 		inputs += len(op.Inputs) + len(op.GetMerge().GetInputs())
-	}
-	for _, locations := range def.GetSource().GetLocations() {
-		for _, l := range locations.GetLocations() {
-			if l.GetSourceIndex() < 0 {
-				return true
-			}
-			for _, r := range l.GetRanges() {
-				if int(r.GetEnd().GetLine())-int(r.GetStart().GetLine()) > 1000 {
-					return true
-				}
-			}
-		}
 	}
 	return inputs > 40
 }

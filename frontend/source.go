@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"path"
 	"regexp"
 	"strings"
 
 	"github.com/distribution/reference"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/gitutil"
 )
 
 // Input is what one source operation of a build fetches.
@@ -31,7 +33,7 @@ type Input struct {
 type UnsupportedError struct{ Identifier string }
 
 func (e *UnsupportedError) Error() string {
-	return fmt.Sprintf("source %q is of a kind that cannot be locked", e.Identifier)
+	return fmt.Sprintf("source %q is of a kind that cannot be locked", withoutUser(e.Identifier))
 }
 
 const (
@@ -103,10 +105,22 @@ func identifyGit(op *pb.SourceOp) Input {
 // withoutUser drops the credentials of a URL: they are not what is fetched, and a lock is committed.
 func withoutUser(raw string) string {
 	u, err := url.Parse(raw)
-	if err != nil || u.User == nil || u.Scheme == "ssh" {
-		return raw
+	if err != nil {
+		scheme, rest, ok := strings.Cut(raw, "://")
+		if !ok {
+			return raw // git@host:path, and not a URL
+		}
+		host, _, _ := strings.Cut(rest, "/")
+		return scheme + "://" + rest[strings.LastIndex(host, "@")+1:]
 	}
-	u.User = nil
+	switch _, secret := u.User.Password(); {
+	case u.User == nil || u.Scheme == "ssh" && !secret:
+		return raw
+	case u.Scheme == "ssh":
+		u.User = url.User(u.User.Username())
+	default:
+		u.User = nil
+	}
 	return u.String()
 }
 
@@ -137,11 +151,11 @@ func Operation(s lock.Source) *pb.SourceOp {
 		return &pb.SourceOp{Identifier: imageScheme + s.Ref}
 	case lock.Git:
 		remote, ref, _ := strings.Cut(s.Ref, "#")
-		_, path, ok := strings.Cut(remote, "://")
-		if !ok {
-			path = strings.Replace(remote, ":", "/", 1)
+		location := remote
+		if u, err := gitutil.ParseURL(remote); err == nil {
+			location = u.Host + path.Join("/", u.Path)
 		}
-		op := &pb.SourceOp{Identifier: gitScheme + path, Attrs: map[string]string{pb.AttrFullRemoteURL: remote}}
+		op := &pb.SourceOp{Identifier: gitScheme + location, Attrs: map[string]string{pb.AttrFullRemoteURL: remote}}
 		if ref != "" {
 			op.Identifier += "#" + ref
 		}

@@ -16,6 +16,10 @@ import (
 // Version is the version of the format that this package writes, and the only one that it reads.
 const Version = 1
 
+// MaxEpoch is the latest epoch, in seconds since 1970: file times that count nanoseconds end there, in
+// the year 2262.
+const MaxEpoch = 1<<63/1_000_000_000 - 1
+
 // Kind says what a source is, and with that what pins it.
 type Kind string
 

@@ -150,7 +150,7 @@ func (p *parser) keyValue(table, key string, line int, value *unstable.Node) {
 		p.file.Target = string(value.Data)
 	case "epoch":
 		t, err := time.Parse(time.RFC3339, string(value.Data))
-		if value.Kind != unstable.DateTime || err != nil || t.Nanosecond() != 0 || t.Unix() < 0 || t.Year() > 9999 {
+		if value.Kind != unstable.DateTime || err != nil || t.Nanosecond() != 0 || t.Unix() < 0 || t.Unix() > MaxEpoch {
 			p.fail(line, "epoch is not a time in whole seconds such as 2006-01-02T15:04:05Z")
 			return
 		}

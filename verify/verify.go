@@ -52,6 +52,9 @@ func Compare(ctx context.Context, store content.Provider, first, second image.Im
 	}
 	for i, a := range first.Manifests {
 		b := second.Manifests[i]
+		if platforms.Format(a.Platform) != platforms.Format(b.Platform) {
+			return nil, fmt.Errorf("the builds cannot be compared: one is for %s, the other for %s", platforms.Format(a.Platform), platforms.Format(b.Platform))
+		}
 		p := Platform{
 			Platform: platforms.Format(a.Platform),
 			First:    a.Descriptor.Digest,
@@ -78,12 +81,15 @@ func layers(ctx context.Context, store content.Provider, a, b image.Manifest, st
 			continue
 		}
 		l := Layer{Index: i, First: x.Descriptor.Digest, Second: y.Descriptor.Digest}
-		if base := max(len(a.Layers), len(b.Layers)) - len(steps); i >= base && base >= 0 {
+		if base := len(a.Layers) - len(steps); base >= 0 && i >= base && i < len(a.Layers) {
 			l.Line, l.Instruction = steps[i-base].Line, steps[i-base].Text
 		}
 		var err error
 		if l.Paths, err = paths(ctx, store, x, y); err != nil {
 			return nil, fmt.Errorf("comparing layer %d: %w", i, err)
+		}
+		if l.Paths == nil {
+			l.Paths = []diff.Path{} // the same entries, in another order
 		}
 		differing = append(differing, l)
 	}

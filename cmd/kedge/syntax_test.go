@@ -54,6 +54,9 @@ func TestSyntax(t *testing.T) {
 	if want := "Dockerfile:1: image \"docker.io/test/frontend:1\" is not locked"; !strings.Contains(errs, want) {
 		t.Errorf("no %q in %s", want, errs)
 	}
+	if strings.Contains(errs, "library/tiny") {
+		t.Errorf("the frontend ran: %s", errs)
+	}
 	kedge(t, nil, 0, "lock", "--builder", buildkitd.Addr, dir)
 	text, err := os.ReadFile(lockfile)
 	if err != nil || !strings.Contains(string(text), `"docker.io/test/frontend:1" = "sha256:`) {

@@ -1,0 +1,162 @@
+package builder
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/tonistiigi/fsutil"
+	fstypes "github.com/tonistiigi/fsutil/types"
+)
+
+var epoch = time.Unix(1700000000, 0)
+
+func write(t testing.TB, path, content string, modified time.Time) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, modified, modified); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func fsOf(t testing.TB, dir string) fsutil.FS {
+	t.Helper()
+	fs, err := fsutil.NewFS(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fs
+}
+
+// times walks a directory as BuildKit's client does and returns the times that it sends.
+func (c *contextTimes) times(t testing.TB, name, dir string) map[string]int64 {
+	t.Helper()
+	var opt fsutil.FilterOpt
+	if err := c.filter(map[string]fsutil.FS{name: fsOf(t, dir)})(name, &opt); err != nil {
+		t.Fatal(err)
+	}
+	times := map[string]int64{}
+	fs, err := fsutil.NewFilterFS(fsOf(t, dir), &opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = fs.Walk(t.Context(), "", func(path string, e os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		times[path] = info.Sys().(*fstypes.Stat).ModTime
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return times
+}
+
+func newTimes(at time.Time) *contextTimes {
+	c := &contextTimes{seen: map[string]uint32{}}
+	c.setEpoch(at)
+	return c
+}
+
+func TestContextTimes(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "sub/deep"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("a", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Unix(1, 2)
+	write(t, filepath.Join(dir, "a"), "one", old)
+	write(t, filepath.Join(dir, "sub/deep/b"), "one", old)
+	write(t, filepath.Join(dir, "empty"), "", old)
+	c := newTimes(epoch)
+	first := c.times(t, "context", dir)
+	if len(first) != 6 {
+		t.Fatalf("%v", first)
+	}
+	for path, at := range first {
+		if time.Unix(0, at).Unix() != epoch.Unix() {
+			t.Errorf("%s is of %v, want the epoch", path, time.Unix(0, at))
+		}
+	}
+	for _, path := range []string{"sub", "sub/deep", "link"} {
+		if first[path] != epoch.UnixNano() {
+			t.Errorf("%s is of %d, want %d", path, first[path], epoch.UnixNano())
+		}
+	}
+	if first["a"] != first["sub/deep/b"] || first["a"] == first["empty"] {
+		t.Errorf("times do not follow from content: %v", first)
+	}
+
+	// A checkout at another time.
+	other := t.TempDir()
+	if err := os.CopyFS(other, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(other, "a"), "one", time.Now())
+	if diff := cmp.Diff(first, newTimes(epoch).times(t, "context", other)); diff != "" {
+		t.Errorf("of another checkout:\n%s", diff)
+	}
+
+	// The same mtime and size, other content: of all, only that file moves.
+	write(t, filepath.Join(dir, "a"), "two", old)
+	second := c.times(t, "context", dir)
+	if second["a"] == first["a"] {
+		t.Error("the time of a file that was edited is the same")
+	}
+	second["a"] = first["a"]
+	if diff := cmp.Diff(first, second); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"a"}, c.moved); diff != "" {
+		t.Errorf("moved:\n%s", diff)
+	}
+
+	// Another epoch moves the seconds and nothing else.
+	c.setEpoch(epoch.Add(time.Hour))
+	for path, at := range c.times(t, "context", dir) {
+		if at-second[path] != int64(time.Hour) && path != "a" {
+			t.Errorf("%s moved by %d", path, at-second[path])
+		}
+	}
+}
+
+func TestContextTimesMoved(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(dir, "a"), "one", epoch)
+	write(t, filepath.Join(other, "a"), "two", epoch)
+	c := newTimes(epoch)
+	c.times(t, "context", dir)
+	c.times(t, "context-other", other)
+	write(t, filepath.Join(dir, "new"), "x", epoch)
+	write(t, filepath.Join(dir, "a"), "one", epoch.Add(time.Hour))
+	c.times(t, "context", dir)
+	if c.moved != nil {
+		t.Errorf("files of another context, that are new or that were touched moved: %q", c.moved)
+	}
+}
+
+func TestContextTimesElsewhere(t *testing.T) {
+	opt := &fsutil.FilterOpt{}
+	if err := newTimes(epoch).filter(nil)("dockerfile", opt); err != nil || opt.Map != nil {
+		t.Errorf("%v, %v", opt, err)
+	}
+	// A file that cannot be read is left to the sync, which says so.
+	if err := newTimes(epoch).filter(map[string]fsutil.FS{"context": fsOf(t, t.TempDir())})("context", opt); err != nil {
+		t.Fatal(err)
+	}
+	st := &fstypes.Stat{Mode: 0o644, ModTime: 7}
+	if got := opt.Map("gone", st); got != fsutil.MapResultKeep || st.ModTime != 7 {
+		t.Errorf("%v, %v", got, st)
+	}
+}

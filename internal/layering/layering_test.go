@@ -1,0 +1,119 @@
+// Package layering holds the arrows of docs/design.md: which package of kedge may import which, and
+// which of them may know of BuildKit, Docker's CLI and flags.
+package layering
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/kedge-build/kedge/"
+
+// arrows are the packages of kedge that each of its packages may import, not counting tests.
+var arrows = map[string][]string{
+	"lock":             {},
+	"frontend":         {"lock"},
+	"builder/daemon":   {},
+	"builder":          {"lock", "frontend", "builder/daemon"},
+	"image":            {},
+	"diff":             {},
+	"verify":           {"diff", "frontend", "image"},
+	"build":            {"builder", "frontend", "image", "lock", "verify"},
+	"cmd/kedge":        {"build", "builder", "builder/daemon", "frontend", "image", "lock", "verify", "diff"},
+	"internal/debian":  {},
+	"internal/demo":    {"internal/debian", "internal/testenv"},
+	"internal/testenv": {"internal/debian"},
+}
+
+// outside are modules that only some packages may import.
+var outside = map[string][]string{
+	"github.com/moby/buildkit": {"frontend", "builder", "builder/daemon", "build", "cmd/kedge", "internal/demo", "internal/testenv"},
+	"github.com/urfave/cli":    {"cmd/kedge"},
+}
+
+func TestLayering(t *testing.T) {
+	list := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...")
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err, list.Stderr)
+	}
+	seen := 0
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; seen++ {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(p.ImportPath, module)
+		for _, path := range p.Imports {
+			if why := refused(name, path); why != "" {
+				t.Errorf("%s imports %s: %s", name, path, why)
+			}
+		}
+	}
+	if seen < len(arrows) {
+		t.Errorf("%d packages seen, want at least %d", seen, len(arrows))
+	}
+}
+
+// refused says why a package may not import another; it is empty where it may.
+func refused(name, path string) string {
+	for prefix, may := range outside {
+		if (path == prefix || strings.HasPrefix(path, prefix+"/")) && !slices.Contains(may, name) {
+			return "only these may: " + strings.Join(may, ", ")
+		}
+	}
+	below, ok := strings.CutPrefix(path, module)
+	if !ok {
+		return ""
+	}
+	may, listed := arrows[name]
+	switch {
+	case !listed && strings.HasPrefix(name, "internal/") && below != "cmd/kedge":
+		return "" // tools for the project's own use
+	case !listed:
+		return "it is not among the arrows in this test"
+	case slices.Contains(may, below):
+		return ""
+	}
+	return "of kedge it may import only: " + strings.Join(may, ", ")
+}
+
+func TestRefused(t *testing.T) {
+	for _, bad := range [][2]string{
+		{"lock", module + "frontend"},
+		{"frontend", module + "builder"},
+		{"image", module + "lock"},
+		{"image", "github.com/moby/buildkit/client"},
+		{"diff", module + "image"},
+		{"verify", module + "builder"},
+		{"builder", module + "image"},
+		{"build", "github.com/urfave/cli/v2"},
+		{"build", module + "internal/testenv"},
+		{"new", module + "lock"},
+		{"internal/new", module + "cmd/kedge"},
+	} {
+		if refused(bad[0], bad[1]) == "" {
+			t.Errorf("%s may import %s", bad[0], bad[1])
+		}
+	}
+	for _, good := range [][2]string{
+		{"lock", "fmt"},
+		{"builder", module + "frontend"},
+		{"builder", "github.com/moby/buildkit/client"},
+		{"image", "github.com/moby/buildkitten"},
+	} {
+		if why := refused(good[0], good[1]); why != "" {
+			t.Errorf("%s may not import %s: %s", good[0], good[1], why)
+		}
+	}
+}

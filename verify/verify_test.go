@@ -1,0 +1,277 @@
+package verify
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/diff"
+	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/image"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sirupsen/logrus"
+)
+
+var (
+	epoch = time.Unix(1700000000, 0)
+	amd64 = ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	arm64 = ocispec.Platform{OS: "linux", Architecture: "arm64"}
+)
+
+// TestMain silences containerd, which warns where fs-verity is missing.
+func TestMain(m *testing.M) {
+	logrus.SetOutput(io.Discard)
+	os.Exit(m.Run())
+}
+
+// layer is the content of files by their path, in pairs.
+func layer(t testing.TB, files ...string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for i := 0; i < len(files); i += 2 {
+		if err := w.WriteHeader(&tar.Header{Name: files[i], Mode: 0o644, ModTime: epoch, Size: int64(len(files[i+1]))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, files[i+1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// built is what a builder exports for one platform.
+type built struct {
+	platform ocispec.Platform
+	base     [][]byte
+	layers   [][]byte
+	env      string
+}
+
+func testStore(t testing.TB) *image.Store {
+	t.Helper()
+	s, err := image.OpenStore(t.Context(), filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// write has the store make the canonical image of a build.
+func write(t testing.TB, s *image.Store, builds ...built) image.Image {
+	t.Helper()
+	in, err := s.NewIngest(t.Context(), epoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	send := func(mediaType string, data []byte) ocispec.Descriptor {
+		d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+		err := content.WriteBlob(t.Context(), in, d.Digest.String(), bytes.NewReader(data), d)
+		if err != nil && !errdefs.IsAlreadyExists(err) {
+			t.Fatal(err)
+		}
+		return d
+	}
+	document := func(mediaType string, v any) ocispec.Descriptor {
+		data, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return send(mediaType, data)
+	}
+	var sources []image.Source
+	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	for _, b := range builds {
+		config := ocispec.Image{Created: &epoch, Platform: b.platform, Config: ocispec.ImageConfig{Env: []string{"A=" + b.env}}, RootFS: ocispec.RootFS{Type: "layers"}}
+		manifest := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Layers: []ocispec.Descriptor{}}
+		for i, data := range append(append([][]byte{}, b.base...), b.layers...) {
+			manifest.Layers = append(manifest.Layers, send(ocispec.MediaTypeImageLayer, data))
+			config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, digest.FromBytes(data))
+			config.History = append(config.History, ocispec.History{CreatedBy: fmt.Sprint("layer ", i)})
+		}
+		manifest.Config = document(ocispec.MediaTypeImageConfig, config)
+		d := document(ocispec.MediaTypeImageManifest, manifest)
+		d.Platform = &b.platform
+		index.Manifests = append(index.Manifests, d)
+		sources = append(sources, image.Source{Platform: b.platform, BaseLayers: len(b.base), BaseHistory: len(b.base)})
+	}
+	img, err := in.Write(t.Context(), document(ocispec.MediaTypeImageIndex, index), sources, image.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// without leaves the digests out, which follow from what is compared elsewhere.
+func without(t testing.TB, v *Verdict, first, second image.Image) Verdict {
+	t.Helper()
+	out := *v
+	for i := range out.Platforms {
+		p := &out.Platforms[i]
+		if p.First != first.Manifests[i].Descriptor.Digest || p.Second != second.Manifests[i].Descriptor.Digest {
+			t.Errorf("digests of %s are %s and %s", p.Platform, p.First, p.Second)
+		}
+		p.First, p.Second = "", ""
+		for j := range p.Layers {
+			l := &p.Layers[j]
+			check := func(got digest.Digest, m image.Manifest) {
+				want := digest.Digest("")
+				if l.Index < len(m.Layers) {
+					want = m.Layers[l.Index].Descriptor.Digest
+				}
+				if got != want {
+					t.Errorf("layer %d of %s is %q, want %q", l.Index, p.Platform, got, want)
+				}
+			}
+			check(l.First, first.Manifests[i])
+			check(l.Second, second.Manifests[i])
+			l.First, l.Second = "", ""
+		}
+	}
+	return out
+}
+
+func TestCompare(t *testing.T) {
+	base := [][]byte{layer(t, "etc/base", "1")}
+	one, other := layer(t, "a", "1", "b", "1"), layer(t, "a", "1", "b", "2")
+	last := layer(t, "z", "z")
+	steps := map[string][]frontend.Step{
+		"linux/amd64": {{File: "Dockerfile", Line: 3, Text: "RUN one"}, {File: "Dockerfile", Line: 4, Text: "RUN two"}},
+		"linux/arm64": {{File: "Dockerfile", Line: 13, Text: "RUN arm"}, {File: "Dockerfile", Line: 14, Text: "RUN arm two"}},
+	}
+	content := func(path string) []diff.Path {
+		return []diff.Path{{Path: path, Change: diff.Changed, What: []string{"content"}}}
+	}
+	image := func(layers ...[]byte) built { return built{platform: amd64, base: base, layers: layers} }
+	arm := func(layers ...[]byte) built { return built{platform: arm64, base: base, layers: layers} }
+	only := func(p Platform) []Platform { p.Platform = "linux/amd64"; return []Platform{p} }
+	tests := []struct {
+		name          string
+		first, second []built
+		want          []Platform
+	}{
+		{"same", []built{image(one, last)}, []built{image(one, last)}, only(Platform{Same: true})},
+		{"nothing in it", []built{{platform: amd64}}, []built{{platform: amd64}}, only(Platform{Same: true})},
+		{"first step", []built{image(one, last)}, []built{image(other, last)},
+			only(Platform{Layers: []Layer{{Index: 1, Line: 3, Instruction: "RUN one", Paths: content("b")}}})},
+		{"last step", []built{image(last, one)}, []built{image(last, other)},
+			only(Platform{Layers: []Layer{{Index: 2, Line: 4, Instruction: "RUN two", Paths: content("b")}}})},
+		{"both steps", []built{image(one, one)}, []built{image(other, other)},
+			only(Platform{Layers: []Layer{{Index: 1, Line: 3, Instruction: "RUN one", Paths: content("b")}, {Index: 2, Line: 4, Instruction: "RUN two", Paths: content("b")}}})},
+		{"steps the other way round", []built{image(one, last)}, []built{image(last, one)},
+			only(Platform{Layers: []Layer{
+				{Index: 1, Line: 3, Instruction: "RUN one", Paths: []diff.Path{{Path: "a", Change: diff.Removed}, {Path: "b", Change: diff.Removed}, {Path: "z", Change: diff.Added}}},
+				{Index: 2, Line: 4, Instruction: "RUN two", Paths: []diff.Path{{Path: "a", Change: diff.Added}, {Path: "b", Change: diff.Added}, {Path: "z", Change: diff.Removed}}},
+			}})},
+		{"base", []built{image(one, last)}, []built{{platform: amd64, base: [][]byte{layer(t, "etc/base", "2")}, layers: [][]byte{one, last}}},
+			only(Platform{Layers: []Layer{{Index: 0, Paths: content("etc/base")}}})},
+		{"config only", []built{image(one, last)}, []built{{platform: amd64, base: base, layers: [][]byte{one, last}, env: "other"}}, only(Platform{})},
+		{"a layer less", []built{image(one, last)}, []built{image(one)},
+			only(Platform{Layers: []Layer{{Index: 2, Line: 4, Instruction: "RUN two", Paths: []diff.Path{{Path: "z", Change: diff.Removed}}}}})},
+		{"more layers than steps know", []built{image(one, one, one)}, []built{image(other, one, one)}, only(Platform{Layers: []Layer{{Index: 1, Paths: content("b")}}})},
+		{"two platforms, same", []built{image(one, last), arm(one, last)}, []built{image(one, last), arm(one, last)},
+			[]Platform{{Platform: "linux/amd64", Same: true}, {Platform: "linux/arm64", Same: true}}},
+		{"two platforms in another order", []built{image(one, last), arm(last, one)}, []built{arm(last, one), image(one, last)},
+			[]Platform{{Platform: "linux/amd64", Same: true}, {Platform: "linux/arm64", Same: true}}},
+		{"one of two platforms", []built{image(one, last), arm(one, last)}, []built{image(one, last), arm(other, last)},
+			[]Platform{{Platform: "linux/amd64", Same: true}, {Platform: "linux/arm64", Layers: []Layer{{Index: 1, Line: 13, Instruction: "RUN arm", Paths: content("b")}}}}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := testStore(t)
+			first, second := write(t, s, test.first...), write(t, s, test.second...)
+			got, err := Compare(t.Context(), s, first, second, steps)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := Verdict{Reproducible: true, Platforms: test.want}
+			for _, p := range test.want {
+				want.Reproducible = want.Reproducible && p.Same
+			}
+			if diff := cmp.Diff(want, without(t, got, first, second)); diff != "" {
+				t.Error(diff)
+			}
+			if got.Reproducible != (first.Descriptor.Digest == second.Descriptor.Digest) {
+				t.Errorf("reproducible: %v, but the images are %s and %s", got.Reproducible, first.Descriptor.Digest, second.Descriptor.Digest)
+			}
+		})
+	}
+}
+
+// TestCompareWithoutSteps still says which layer and which file.
+func TestCompareWithoutSteps(t *testing.T) {
+	s := testStore(t)
+	first := write(t, s, built{platform: amd64, layers: [][]byte{layer(t, "a", "1")}})
+	second := write(t, s, built{platform: amd64, layers: [][]byte{layer(t, "a", "2")}})
+	v, err := Compare(t.Context(), s, first, second, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Layer{{Index: 0, Paths: []diff.Path{{Path: "a", Change: diff.Changed, What: []string{"content"}}}}}
+	if diff := cmp.Diff(want, without(t, v, first, second).Platforms[0].Layers); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCompareErrors(t *testing.T) {
+	s := testStore(t)
+	one := built{platform: amd64, layers: [][]byte{layer(t, "a", "1")}}
+	two := built{platform: arm64, layers: [][]byte{layer(t, "a", "1")}}
+	single, both := write(t, s, one), write(t, s, one, two)
+	for name, pair := range map[string][2]image.Image{
+		"more platforms":  {single, both},
+		"fewer platforms": {both, single},
+		"none":            {{}, {}},
+		"none and one":    {{}, single},
+	} {
+		if v, err := Compare(t.Context(), s, pair[0], pair[1], nil); err == nil || v != nil {
+			t.Errorf("%s: %v, %v", name, v, err)
+		}
+	}
+	other := write(t, s, built{platform: amd64, layers: [][]byte{layer(t, "a", "2")}})
+	if v, err := Compare(t.Context(), testStore(t), single, other, nil); !errdefs.IsNotFound(err) || v != nil {
+		t.Errorf("blobs that are gone: %v, %v", v, err)
+	}
+}
+
+func TestMoreLayersInTheSecond(t *testing.T) {
+	s := testStore(t)
+	base := [][]byte{layer(t, "etc/base", "1")}
+	first := write(t, s, built{platform: amd64, base: base, layers: [][]byte{layer(t, "a", "1")}})
+	second := write(t, s, built{platform: amd64, base: base, layers: [][]byte{layer(t, "a", "2"), layer(t, "b", "2")}})
+	v, err := Compare(t.Context(), s, first, second, map[string][]frontend.Step{"linux/amd64": {{Line: 3, Text: "RUN one"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := v.Platforms[0].Layers[0]; l.Line != 3 {
+		t.Errorf("%+v", l)
+	}
+	if l := v.Platforms[0].Layers[1]; l.Line != 0 {
+		t.Errorf("%+v", l)
+	}
+}
+
+func TestOtherPlatform(t *testing.T) {
+	s := testStore(t)
+	a := write(t, s, built{platform: amd64, layers: [][]byte{layer(t, "a", "1")}})
+	b := write(t, s, built{platform: arm64, layers: [][]byte{layer(t, "a", "1")}})
+	if v, err := Compare(t.Context(), s, a, b, nil); err == nil {
+		t.Errorf("%+v", v)
+	}
+}
