@@ -41,6 +41,7 @@ type Options struct {
 	Locked     bool              // nothing may be added to the lock
 	NoCache    bool
 	Epoch      Epoch
+	Env        []string // of the process, for git
 	Auth       *configfile.ConfigFile
 
 	// Progress, where it is not nil, shows a build: it returns where its progress goes, and a
@@ -103,14 +104,15 @@ func (p *project) target() (string, error) {
 	return declared, nil
 }
 
-func (p *project) request(file *lock.File, target string) *builder.Request {
+func (p *project) request(ctx context.Context, file *lock.File, target string) (*builder.Request, error) {
 	req := &builder.Request{
 		Context: p.Context, Dockerfile: p.Dockerfile, Parsed: p.parsed,
 		Target: p.parsed.Option(target), Platforms: p.Platforms, Args: p.Args, Contexts: p.Contexts, NoCache: p.NoCache,
-		Lock: file, Locked: p.Locked, Auth: p.Auth,
+		Lock: file, Locked: p.Locked, Leave: []string{p.Lockfile}, Auth: p.Auth,
 	}
-	req.Epoch, req.NewEpoch = p.Epoch.choose(p.Context, file.Epoch)
-	return req
+	var err error
+	req.Epoch, req.NewEpoch, err = p.Epoch.choose(ctx, p.Context, p.Env, file.Epoch)
+	return req, err
 }
 
 // show gives req a display, and returns what waits for it.
@@ -132,6 +134,9 @@ type Result struct {
 	// Verdict is nil where no second build was asked for. Where it says no, both images are in the
 	// store all the same, without a name.
 	Verdict *verify.Verdict
+	// NotReleased says why what the second build left in the builder's cache is still there; nil
+	// where it is not. It changes nothing about the verdict.
+	NotReleased error
 
 	writeLock func(context.Context) error // nil where nothing may be added
 }
@@ -146,7 +151,10 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 	if err != nil {
 		return nil, err
 	}
-	req := p.request(p.lock, target)
+	req, err := p.request(ctx, p.lock, target)
+	if err != nil {
+		return nil, err
+	}
 	first := &run{b: b, store: store}
 	defer first.close()
 	wait := p.show(req, "")
@@ -173,6 +181,7 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 			}
 			again := *req
 			again.Lock, again.Locked, again.Epoch, again.Status = first.result.Lock, true, first.result.Epoch, nil
+			again.Compare = first.result
 			wait := p.show(&again, "verifying")
 			defer wait()
 			return second.build(gctx, &again, salt())
@@ -184,12 +193,9 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 	if verified {
 		write.HashFirst = true
 		other, err := second.write(ctx, write)
-		rerr := second.release(ctx)
+		res.NotReleased = second.release(ctx)
 		if err != nil {
-			return nil, err
-		}
-		if rerr != nil {
-			return nil, rerr
+			return nil, errors.Join(err, res.NotReleased)
 		}
 		if res.Verdict, err = verify.Compare(ctx, store, res.Image, other, steps(first.result)); err != nil {
 			return nil, err
@@ -271,12 +277,13 @@ func salt() int32 {
 
 // pause waits until every step of the second build begins at least two seconds after its like in the
 // first did, and one after it ended: a clock that a step writes down has moved on by then, also one
-// that counts in seconds or, as in zip files, in pairs of them.
+// that counts in seconds or, as in zip files, in pairs of them. What the first took from the cache
+// was made before it started, and perhaps only just.
 func pause(ctx context.Context, first *builder.Result) error {
-	if first.Began.IsZero() {
-		return nil // all came from the cache, made by some earlier build
+	until := first.Started.Add(2 * time.Second)
+	if began := first.Began.Add(2 * time.Second); began.After(until) {
+		until = began
 	}
-	until := first.Began.Add(2 * time.Second)
 	if end := first.Ended.Add(time.Second); end.After(until) {
 		until = end
 	}

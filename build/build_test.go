@@ -208,8 +208,8 @@ func TestEpochChoose(t *testing.T) {
 		{"given", "5", inGit, locked, newest, time.Unix(5, 0)},
 		{"given as 1970", "0", inGit, locked, newest, time.Unix(0, 0)},
 		{"of git", "git", inGit, locked, newest, committed},
-		{"of git, no checkout", "git", plain, locked, newest, earliest},
-		{"of git, too old", "git", old, locked, newest, earliest},
+		{"of git, no checkout", "git", plain, locked, newest, none},
+		{"of git, too old", "git", old, locked, newest, time.Date(1975, 1, 1, 0, 0, 0, 0, time.UTC)},
 		{"of the base", "base", inGit, locked, newest, newest.Truncate(time.Second)},
 		{"of the base, 1970", "base", inGit, locked, time.Unix(0, 0), committed},
 		{"of the base, none, no checkout", "base", plain, locked, none, earliest},
@@ -229,7 +229,13 @@ func TestEpochChoose(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, ask := e.choose(test.dir, test.locked)
+			got, ask, err := e.choose(t.Context(), test.dir, os.Environ(), test.locked)
+			if test.want.IsZero() != (err != nil) {
+				t.Fatal(err)
+			}
+			if err != nil {
+				return
+			}
 			if ask != nil {
 				if !got.IsZero() {
 					t.Errorf("both %v and a question", got)
@@ -531,7 +537,7 @@ func TestTargetConflict(t *testing.T) {
 func TestGitDir(t *testing.T) {
 	here := checkout(t, time.Unix(1600000000, 0))
 	t.Setenv("GIT_DIR", checkout(t, time.Unix(1700000000, 0))+"/.git")
-	if got, _ := headTime(here); got.Unix() != 1600000000 {
+	if got, _ := headTime(t.Context(), here, os.Environ()); got.Unix() != 1600000000 {
 		t.Error(got)
 	}
 }

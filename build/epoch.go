@@ -1,8 +1,9 @@
 package build
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -39,49 +40,55 @@ func (e Epoch) Explicit() bool { return e.mode != "" }
 var earliest = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // choose returns the epoch, or how to get it from the newest base image.
-func (e Epoch) choose(dir string, locked time.Time) (time.Time, func(time.Time) time.Time) {
-	fallback := func() time.Time {
-		if t, ok := headTime(dir); ok {
-			return t
-		}
-		return earliest
-	}
+func (e Epoch) choose(ctx context.Context, dir string, env []string, locked time.Time) (time.Time, func(time.Time) time.Time, error) {
 	switch {
 	case e.mode == "at":
-		return e.at, nil
+		return e.at, nil, nil
 	case e.mode == "git":
-		return fallback(), nil
+		t, err := headTime(ctx, dir, env)
+		if err != nil {
+			return t, nil, fmt.Errorf("taking the source date epoch from git: %w", err)
+		}
+		return t, nil, nil
 	case e.mode == "" && !locked.IsZero():
-		return locked, nil
+		return locked, nil, nil
 	}
 	return time.Time{}, func(newest time.Time) time.Time {
 		// Some images say 1970 for "no date".
-		if newest.Before(earliest) {
-			return fallback()
+		if !newest.Before(earliest) {
+			return newest.UTC().Truncate(time.Second)
 		}
-		return newest.UTC().Truncate(time.Second)
-	}
+		if t, err := headTime(ctx, dir, env); err == nil && !t.Before(earliest) {
+			return t
+		}
+		return earliest
+	}, nil
 }
 
 // headTime returns the commit time of the git checkout that dir is in.
-func headTime(dir string) (time.Time, bool) {
-	cmd := exec.Command("git", "log", "-1", "--no-show-signature", "--format=%ct")
+func headTime(ctx context.Context, dir string, env []string) (time.Time, error) {
+	cmd := exec.CommandContext(ctx, "git", "log", "-1", "--no-show-signature", "--format=%ct")
 	cmd.Dir = dir
-	// In a git hook these name the repository of the hook.
-	for _, kv := range os.Environ() {
+	cmd.Env = []string{}
+	for _, kv := range env {
 		switch name, _, _ := strings.Cut(kv, "="); name {
 		case "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE":
+			// In a git hook these name the repository of the hook.
 		default:
 			cmd.Env = append(cmd.Env, kv)
 		}
 	}
 	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return time.Time{}, fmt.Errorf("%s", strings.TrimSpace(string(exit.Stderr)))
+	}
 	if err != nil {
-		return time.Time{}, false
+		return time.Time{}, err
 	}
 	n, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
-	if err != nil || n < earliest.Unix() {
-		return time.Time{}, false
+	if err != nil || n < 0 || n > lock.MaxEpoch {
+		return time.Time{}, fmt.Errorf("%q is no time of a commit", out)
 	}
-	return time.Unix(n, 0).UTC(), true
+	return time.Unix(n, 0).UTC(), nil
 }

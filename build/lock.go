@@ -30,9 +30,20 @@ type Locked struct {
 	Sources  int
 	Changes  []lock.Change
 	// Changed says whether the file is another than before: also for a new target or epoch.
-	Changed  bool
-	Target   string
-	ArgsHash string
+	Changed           bool
+	OldTarget, Target string    // the old one is empty where none was declared
+	OldEpoch, Epoch   time.Time // and zero
+	ArgsHash          string
+}
+
+// EpochError says that two commands declared different epochs at once.
+type EpochError struct {
+	Lockfile        string
+	Declared, Found time.Time
+}
+
+func (e *EpochError) Error() string {
+	return fmt.Sprintf("%s: another command declared the epoch %s, not %s", e.Lockfile, e.Declared.Format(time.RFC3339), e.Found.Format(time.RFC3339))
 }
 
 // Lock resolves what o would be built from and writes the lock, unless check is set.
@@ -41,11 +52,13 @@ func Lock(ctx context.Context, b *builder.Builder, o Options, refresh Refresh, c
 	if err != nil {
 		return nil, err
 	}
-	target := p.lock.Target
-	if p.Target != "" || target == "" {
-		target = p.Target
+	var target string
+	if p.Target != "" {
+		target, err = p.parsed.Target(p.Target)
+	} else {
+		target, err = p.target()
 	}
-	if target, err = p.parsed.Target(target); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	anew, err := p.refreshed(refresh)
@@ -56,10 +69,13 @@ func Lock(ctx context.Context, b *builder.Builder, o Options, refresh Refresh, c
 	if refresh.All {
 		start.Epoch = time.Time{}
 	}
-	req := p.request(start, target)
+	req, err := p.request(ctx, start, target)
+	if err != nil {
+		return nil, err
+	}
 	req.Locked = false
 	for _, s := range p.lock.Sources() {
-		if anew[s] && p.parsed.MayName(s) {
+		if anew[s] && (!refresh.All || p.parsed.MayName(s)) {
 			req.Relock = append(req.Relock, s)
 		}
 	}
@@ -78,7 +94,8 @@ func Lock(ctx context.Context, b *builder.Builder, o Options, refresh Refresh, c
 		made.Epoch = res.Epoch
 	}
 	out := &Locked{
-		Lockfile: p.Lockfile, Sources: len(made.Sources()), Changes: p.lock.Changes(made), Target: target,
+		Lockfile: p.Lockfile, Sources: len(made.Sources()), Changes: p.lock.Changes(made),
+		OldTarget: p.lock.Target, Target: target, OldEpoch: p.lock.Epoch, Epoch: made.Epoch,
 		ArgsHash: frontend.Hash(res.Args),
 	}
 	out.Changed = !p.exists || string(made.Format()) != string(p.lock.Format())
@@ -155,6 +172,9 @@ func (p *project) writeLock(ctx context.Context, before, after *lock.File) error
 			made.Target = after.Target
 		}
 		if !after.Epoch.Equal(before.Epoch) {
+			if !f.Epoch.Equal(before.Epoch) && !f.Epoch.Equal(after.Epoch) {
+				return &EpochError{Lockfile: p.Lockfile, Declared: f.Epoch, Found: after.Epoch}
+			}
 			made.Epoch = after.Epoch
 		}
 		*f = *made

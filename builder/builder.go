@@ -32,7 +32,6 @@ type Options struct {
 type Builder struct {
 	client *client.Client
 	lease  *daemon.Lease // nil for a daemon that is not kedge's own
-	times  contextTimes
 }
 
 // AddressError says that a builder could not be reached.
@@ -50,7 +49,7 @@ func (e *AddressError) Unwrap() error { return e.Err }
 // Open connects to a builder, which it starts where it is kedge's own. Errors are an *AddressError
 // and those of daemon.Acquire. The caller must Close it.
 func Open(ctx context.Context, o Options) (*Builder, error) {
-	b := &Builder{times: contextTimes{seen: map[string]uint32{}}}
+	b := &Builder{}
 	address := o.Address
 	if address == "" {
 		lease, err := daemon.Acquire(ctx, o.Own)
@@ -108,11 +107,20 @@ func (e *CapabilityError) Error() string {
 	return fmt.Sprintf("the builder cannot %s: that needs BuildKit %s or newer", e.What, e.Needed)
 }
 
-// checkCapabilities refuses a daemon that cannot ask kedge about each source: nothing would stop what
-// is not locked. That came last of all that a build needs.
+// needed is what every build asks of the daemon.
+var needed = []struct {
+	capability apicaps.CapID
+	CapabilityError
+}{
+	{pb.CapExecValidExitCode, CapabilityError{"take a second build for another one", "v0.18"}},
+	{pb.CapSourcePolicySession, CapabilityError{"ask kedge which sources it may fetch", "v0.26"}},
+}
+
 func checkCapabilities(have apicaps.CapSet) error {
-	if have.Supports(pb.CapSourcePolicySession) != nil {
-		return &CapabilityError{What: "ask kedge which sources it may fetch", Needed: "v0.26"}
+	for _, n := range needed {
+		if have.Supports(n.capability) != nil {
+			return &n.CapabilityError
+		}
 	}
 	return nil
 }

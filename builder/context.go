@@ -5,7 +5,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,7 +17,7 @@ import (
 )
 
 // contextTimes gives the files of a build context times that follow from their content, so that the
-// time of a checkout reaches no build.
+// time of a checkout reaches no build, and remembers what was sent.
 //
 // All get the epoch. BuildKit's sync takes a file for unchanged when its size and mtime are, so that
 // a file's nanoseconds carry 30 bits of its sha256: an edit moves them. A layer's times are whole
@@ -22,8 +25,7 @@ import (
 type contextTimes struct {
 	mu    sync.Mutex
 	epoch time.Time
-	seen  map[string]uint32 // by context and path
-	moved []string          // files that changed since an earlier walk
+	sent  map[string]string // what was sent of each path, by mount and path
 }
 
 func (c *contextTimes) setEpoch(t time.Time) {
@@ -32,59 +34,78 @@ func (c *contextTimes) setEpoch(t time.Time) {
 	c.epoch = t
 }
 
-// filter is a filesync.FilterOptFunc for the local directories in roots.
-func (c *contextTimes) filter(roots map[string]fsutil.FS) func(string, *fsutil.FilterOpt) error {
+// filter is a filesync.FilterOptFunc for the mounts in roots. Paths for which leave is true are left
+// out.
+func (c *contextTimes) filter(roots map[string]fsutil.FS, leave func(mount, path string) bool) func(string, *fsutil.FilterOpt) error {
 	return func(name string, opt *fsutil.FilterOpt) error {
 		root, ok := roots[name]
 		if !ok {
 			return nil
 		}
 		opt.Map = func(path string, st *fstypes.Stat) fsutil.MapResult {
+			if leave(name, path) {
+				return fsutil.MapResultExclude
+			}
+			var sum []byte
 			nanos := uint32(0)
 			if os.FileMode(st.Mode).IsRegular() {
-				sum, err := fileSum(root, path)
-				if err != nil {
+				var err error
+				if sum, err = fileSum(root, path); err != nil {
 					// Sending it will fail with the same error, and say so.
 					return fsutil.MapResultKeep
 				}
-				nanos = sum % uint32(time.Second)
-				c.note(name+"\x00"+path, path, nanos)
+				nanos = binary.BigEndian.Uint32(sum) % uint32(time.Second)
 			}
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			st.ModTime = c.epoch.Unix()*int64(time.Second) + int64(nanos)
+			c.sent[name+"\x00"+path] = fmt.Sprintf("%o %q %x", st.Mode, st.Linkname, sum)
+			st.ModTime = int64(nanos)
+			if !c.epoch.IsZero() {
+				st.ModTime += c.epoch.Unix() * int64(time.Second)
+			}
 			return fsutil.MapResultKeep
 		}
 		return nil
 	}
 }
 
-func (c *contextTimes) note(key, path string, nanos uint32) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if old, ok := c.seen[key]; ok && old != nanos {
-		c.moved = append(c.moved, path)
-	}
-	c.seen[key] = nanos
-}
-
-func fileSum(root fsutil.FS, path string) (uint32, error) {
+func fileSum(root fsutil.FS, path string) ([]byte, error) {
 	f, err := root.Open(path)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer f.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, f); err != nil {
-		return 0, err
+		return nil, err
 	}
-	return binary.BigEndian.Uint32(h.Sum(nil)), nil
+	return h.Sum(nil), nil
 }
 
-// ChangedContextError says that a file of the build context changed between two builds that are to
-// be compared.
+// changed returns a path of which the two builds were sent something else, or nothing.
+func changed(first, second map[string]string) (string, bool) {
+	for _, key := range slices.Sorted(maps.Keys(first)) {
+		if first[key] != second[key] {
+			return withoutMount(key), true
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(second)) {
+		if _, ok := first[key]; !ok {
+			return withoutMount(key), true
+		}
+	}
+	return "", false
+}
+
+func withoutMount(key string) string {
+	_, path, _ := strings.Cut(key, "\x00")
+	return path
+}
+
+// ChangedContextError says that a file of the build context, or the Dockerfile, changed between two
+// builds that are to be compared.
 type ChangedContextError struct{ Path string }
 
 func (e *ChangedContextError) Error() string {
-	return fmt.Sprintf("%q in the build context changed while it was built", e.Path)
+	return fmt.Sprintf("%q changed between the two builds: they cannot be compared", e.Path)
 }

@@ -36,7 +36,7 @@ func fsOf(t testing.TB, dir string) fsutil.FS {
 func (c *contextTimes) times(t testing.TB, name, dir string) map[string]int64 {
 	t.Helper()
 	var opt fsutil.FilterOpt
-	if err := c.filter(map[string]fsutil.FS{name: fsOf(t, dir)})(name, &opt); err != nil {
+	if err := c.filter(map[string]fsutil.FS{name: fsOf(t, dir)}, leaveNothing)(name, &opt); err != nil {
 		t.Fatal(err)
 	}
 	times := map[string]int64{}
@@ -61,8 +61,10 @@ func (c *contextTimes) times(t testing.TB, name, dir string) map[string]int64 {
 	return times
 }
 
+func leaveNothing(string, string) bool { return false }
+
 func newTimes(at time.Time) *contextTimes {
-	c := &contextTimes{seen: map[string]uint32{}}
+	c := &contextTimes{sent: map[string]string{}}
 	c.setEpoch(at)
 	return c
 }
@@ -118,9 +120,6 @@ func TestContextTimes(t *testing.T) {
 	if diff := cmp.Diff(first, second); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"a"}, c.moved); diff != "" {
-		t.Errorf("moved:\n%s", diff)
-	}
 
 	// Another epoch moves the seconds and nothing else.
 	c.setEpoch(epoch.Add(time.Hour))
@@ -131,28 +130,41 @@ func TestContextTimes(t *testing.T) {
 	}
 }
 
-func TestContextTimesMoved(t *testing.T) {
-	dir, other := t.TempDir(), t.TempDir()
-	write(t, filepath.Join(dir, "a"), "one", epoch)
-	write(t, filepath.Join(other, "a"), "two", epoch)
-	c := newTimes(epoch)
-	c.times(t, "context", dir)
-	c.times(t, "context-other", other)
-	write(t, filepath.Join(dir, "new"), "x", epoch)
-	write(t, filepath.Join(dir, "a"), "one", epoch.Add(time.Hour))
-	c.times(t, "context", dir)
-	if c.moved != nil {
-		t.Errorf("files of another context, that are new or that were touched moved: %q", c.moved)
+func TestChanged(t *testing.T) {
+	sent := func(edit func(dir string)) map[string]string {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "a"), "one", epoch)
+		write(t, filepath.Join(dir, "b"), "two", epoch)
+		edit(dir)
+		c := newTimes(epoch)
+		c.times(t, "context", dir)
+		return c.sent
+	}
+	first := sent(func(string) {})
+	for name, test := range map[string]struct {
+		edit func(dir string)
+		want string
+	}{
+		"nothing": {func(string) {}, ""},
+		"a time":  {func(dir string) { write(t, filepath.Join(dir, "a"), "one", epoch.Add(time.Hour)) }, ""},
+		"content": {func(dir string) { write(t, filepath.Join(dir, "a"), "eno", epoch) }, "a"},
+		"added":   {func(dir string) { write(t, filepath.Join(dir, "c"), "", epoch) }, "c"},
+		"removed": {func(dir string) { _ = os.Remove(filepath.Join(dir, "b")) }, "b"},
+		"mode":    {func(dir string) { _ = os.Chmod(filepath.Join(dir, "b"), 0o700) }, "b"},
+	} {
+		if got, ok := changed(first, sent(test.edit)); got != test.want || ok != (test.want != "") {
+			t.Errorf("%s: %q, %v", name, got, ok)
+		}
 	}
 }
 
 func TestContextTimesElsewhere(t *testing.T) {
 	opt := &fsutil.FilterOpt{}
-	if err := newTimes(epoch).filter(nil)("dockerfile", opt); err != nil || opt.Map != nil {
+	if err := newTimes(epoch).filter(nil, leaveNothing)("dockerfile", opt); err != nil || opt.Map != nil {
 		t.Errorf("%v, %v", opt, err)
 	}
 	// A file that cannot be read is left to the sync, which says so.
-	if err := newTimes(epoch).filter(map[string]fsutil.FS{"context": fsOf(t, t.TempDir())})("context", opt); err != nil {
+	if err := newTimes(epoch).filter(map[string]fsutil.FS{"context": fsOf(t, t.TempDir())}, leaveNothing)("context", opt); err != nil {
 		t.Fatal(err)
 	}
 	st := &fstypes.Stat{Mode: 0o644, ModTime: 7}

@@ -53,6 +53,8 @@ type pins struct {
 	locked bool // nothing may be added
 
 	mu       sync.Mutex
+	sealed   bool                   // all that the build fetches is known
+	probed   map[lock.Source]string // sources to look up anew, with what was found
 	file     *lock.File
 	used     map[lock.Source]bool
 	unlocked map[lock.Source]Unlocked
@@ -62,6 +64,13 @@ type pins struct {
 func (p *pins) find(in frontend.Input) (lock.Source, string, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, s := range []lock.Source{in.Source, in.Written} {
+		if found, ok := p.probed[s]; ok && found == "" {
+			return lock.Source{}, "", false
+		} else if ok {
+			return s, found, true
+		}
+	}
 	pin, ok := p.file.Pin(in.Source)
 	if ok && (in.Pin == "" || in.Pin == pin || in.Source == in.Written) {
 		p.used[in.Source] = true
@@ -83,11 +92,47 @@ func (p *pins) add(in frontend.Input, pin string) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if _, ok := p.probed[s]; ok {
+		p.probed[s] = pin
+		return nil
+	}
 	if p.locked {
 		p.unlocked[s] = Unlocked{Source: s}
 	}
 	p.used[s] = true
 	return p.file.Add(s, pin)
+}
+
+// seal ends the looking up: what the daemon asks for from now on, and nothing has named before, is
+// refused where nothing may be added.
+func (p *pins) seal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sealed = true
+}
+
+// probe has look find out what s is now, and returns what it is locked to and what was found, or
+// nothing.
+func (p *pins) probe(s lock.Source, look func() error) (pin, found string) {
+	p.mu.Lock()
+	pin, _ = p.file.Pin(s)
+	p.probed = map[lock.Source]string{s: ""}
+	p.mu.Unlock()
+	err := look()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	found, p.probed = p.probed[s], nil
+	if err != nil {
+		return pin, ""
+	}
+	return pin, found
+}
+
+func (p *pins) refuses(s lock.Source) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, probing := p.probed[s]
+	return p.locked && p.sealed && !probing
 }
 
 func (p *pins) isUnlocked(s lock.Source) bool {
@@ -151,9 +196,13 @@ func (p *pins) check(_ context.Context, req *policysession.CheckPolicyRequest) (
 	if p.locked && op.Attrs[pb.AttrImageRecordType] == "frontend" && (!ok || p.isUnlocked(s)) {
 		// To look at an image that is not locked is one thing, to run it another.
 		if !ok {
-			p.changed(in.Source, "", "")
+			p.changed(in.Written, "", "")
 		}
-		return deny(fmt.Sprintf("frontend %q is not locked", in.Source.Ref)), nil, nil
+		return deny(fmt.Sprintf("frontend %q is not locked", in.Written.Ref)), nil, nil
+	}
+	if !ok && p.refuses(in.Source) {
+		p.changed(in.Written, "", "")
+		return deny(fmt.Sprintf("%q is not locked", in.Written.Ref)), nil, nil
 	}
 	if !ok {
 		found := foundPin(req.Source)

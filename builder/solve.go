@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -53,6 +53,11 @@ type Request struct {
 	Epoch    time.Time
 	NewEpoch func(newestBase time.Time) time.Time
 
+	// Leave are files that no build is sent: the lockfile, which is not part of what it locks.
+	Leave []string
+	// Compare is the first build, where this is the second: they must be sent the same files.
+	Compare *Result
+
 	Auth *configfile.ConfigFile // credentials, as docker keeps them
 	// Status gets the progress of the build; it is closed at its end. It may be nil.
 	Status chan *client.SolveStatus
@@ -71,11 +76,14 @@ type Result struct {
 	Resolution
 	Root      ocispec.Descriptor // manifest or index
 	Platforms []Platform
+	// Started is when this build began, by this machine's clock.
+	Started time.Time
 	// Began and Ended are when the last RUN began, and when one last ended, of those that were not
 	// taken from the cache, by this machine's clock; zero where all were.
 	Began, Ended time.Time
 
 	made []made
+	sent map[string]string
 }
 
 // Platform is the part of a Result that is for one platform.
@@ -102,6 +110,9 @@ func (b *Builder) Resolve(ctx context.Context, req *Request) (*Resolution, error
 func (b *Builder) Build(ctx context.Context, req *Request, salt int32, open func(epoch time.Time) (content.Store, error)) (*Result, error) {
 	s := newSolve(b, req, salt)
 	if err := s.run(ctx, open); err != nil {
+		if salt != 0 {
+			err = errors.Join(err, b.Release(context.WithoutCancel(ctx), &s.result))
+		}
 		return nil, err
 	}
 	return &s.result, nil
@@ -114,6 +125,7 @@ type solve struct {
 	salt   int32
 	pins   *pins
 	epoch  time.Time
+	times  contextTimes
 	store  lateStore
 	result Result
 	err    error // what ended the build function, as it was before it went through the daemon
@@ -127,7 +139,7 @@ type lateStore struct{ content.Store }
 
 func newSolve(b *Builder, req *Request, salt int32) *solve {
 	return &solve{
-		b: b, req: req, salt: salt, epoch: req.Epoch,
+		b: b, req: req, salt: salt, epoch: req.Epoch, times: contextTimes{sent: map[string]string{}},
 		pins: &pins{
 			locked: req.Locked, file: req.Lock.Clone(),
 			used: map[lock.Source]bool{}, unlocked: map[lock.Source]Unlocked{},
@@ -137,8 +149,12 @@ func newSolve(b *Builder, req *Request, salt int32) *solve {
 }
 
 func (s *solve) run(ctx context.Context, open func(time.Time) (content.Store, error)) error {
+	began := time.Now()
 	opt, err := s.options()
 	if err != nil {
+		if s.req.Status != nil {
+			close(s.req.Status)
+		}
 		return err
 	}
 	if open != nil {
@@ -148,7 +164,6 @@ func (s *solve) run(ctx context.Context, open func(time.Time) (content.Store, er
 			OutputStore: &s.store,
 		}}
 	}
-	moved := len(s.b.times.moved)
 	status := make(chan *client.SolveStatus)
 	var watching sync.WaitGroup
 	watching.Go(func() { s.watch(status) })
@@ -158,23 +173,23 @@ func (s *solve) run(ctx context.Context, open func(time.Time) (content.Store, er
 		return out, err
 	}, status)
 	watching.Wait()
-	if unlocked := s.pins.err(s.req, nil); err != nil && s.err == nil && unlocked != nil {
-		return unlocked
+	s.account(began)
+	var unlocked *UnlockedError
+	if errors.As(s.err, &unlocked) {
+		return s.err // with the lines that only the build function knew
 	}
-	if s.err != nil {
-		var unlocked *UnlockedError
-		if errors.As(s.err, &unlocked) || err == nil {
-			return s.err
-		}
+	// Also where nothing failed: what the lock forbids is never a success.
+	if denied := s.pins.err(s.req, nil); denied != nil {
+		return denied
 	}
 	if err != nil {
-		if denied := s.pins.err(s.req, nil); denied != nil {
-			return denied
-		}
 		return err
 	}
-	if len(s.b.times.moved) > moved {
-		return &ChangedContextError{Path: s.b.times.moved[moved]}
+	s.result.sent = s.times.sent
+	if first := s.req.Compare; first != nil {
+		if path, ok := changed(first.sent, s.result.sent); ok {
+			return &ChangedContextError{Path: path}
+		}
 	}
 	s.result.Lock, s.result.Used, s.result.Epoch = s.pins.file, s.pins.used, s.epoch
 	if open == nil {
@@ -192,13 +207,12 @@ func (s *solve) options() (client.SolveOpt, error) {
 		}
 		mounts[name] = fs
 	}
-	contexts := maps.Clone(mounts)
 	dir, err := fsutil.NewFS(filepath.Dir(s.req.Dockerfile))
 	if err != nil {
 		return client.SolveOpt{}, fmt.Errorf("opening the folder of %q: %w", s.req.Dockerfile, err)
 	}
 	mounts["dockerfile"] = dir
-	s.b.times.setEpoch(s.epoch)
+	s.times.setEpoch(s.epoch)
 	abs, err := filepath.Abs(s.req.Context)
 	if err != nil {
 		return client.SolveOpt{}, err
@@ -211,13 +225,43 @@ func (s *solve) options() (client.SolveOpt, error) {
 	}
 	return client.SolveOpt{
 		LocalMounts:          mounts,
-		LocalFilterOpt:       s.b.times.filter(contexts),
+		LocalFilterOpt:       s.times.filter(mounts, s.leaves()),
 		SharedKey:            "kedge:" + digest.FromString(abs).Encoded(),
 		FrontendAttrs:        map[string]string{},
 		Session:              attachables,
 		SourcePolicyProvider: policysession.NewPolicyProvider(s.pins.check),
 		Internal:             s.salt != 0,
 	}, nil
+}
+
+// leaves returns what says of a path in a mount that it is one of s.req.Leave, or the file beside it
+// that becomes it.
+func (s *solve) leaves() func(mount, path string) bool {
+	dirs := map[string]string{}
+	for mount, dir := range s.directories() {
+		dirs[mount] = realPath(dir)
+	}
+	return func(mount, path string) bool {
+		dir, ok := dirs[mount]
+		return ok && slices.ContainsFunc(s.req.Leave, func(leave string) bool {
+			folder, name := realPath(filepath.Dir(leave)), filepath.Base(leave)
+			if filepath.Dir(filepath.Join(dir, path)) != folder {
+				return false
+			}
+			return filepath.Base(path) == name || strings.HasPrefix(filepath.Base(path), "."+name+".")
+		})
+	}
+}
+
+// realPath returns the path of a folder without symbolic links, as far as it can tell.
+func realPath(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	return path
 }
 
 // directories returns the contexts that are directories, by the name of their mount.
@@ -272,15 +316,8 @@ func (s *solve) build(ctx context.Context, c gateway.Client, open func(time.Time
 	if err := checkCapabilities(c.BuildOpts().LLBCaps); err != nil {
 		return nil, err
 	}
-	var res *gateway.Result
-	var parts []part
-	group, gctx := errgroup.WithContext(ctx)
-	group.Go(func() (err error) {
-		res, parts, err = s.frontend(gctx, c)
-		return err
-	})
-	group.Go(func() error { return s.outline(gctx, c) })
-	if err := group.Wait(); err != nil {
+	res, parts, err := s.ask(ctx, c)
+	if err != nil {
 		return nil, err
 	}
 	uses := usesOf(parts)
@@ -296,14 +333,20 @@ func (s *solve) build(ctx context.Context, c gateway.Client, open func(time.Time
 			return nil, err
 		}
 		s.epoch = s.req.NewEpoch(newest)
-		s.b.times.setEpoch(s.epoch)
-		if open != nil {
-			if res, parts, err = s.frontend(ctx, c); err != nil {
-				return nil, err
-			}
-			uses = usesOf(parts)
+		s.times.setEpoch(s.epoch)
+		// What a variable makes of the epoch may be a source, or an arg.
+		if res, parts, err = s.ask(ctx, c); err != nil {
+			return nil, err
+		}
+		uses = usesOf(parts)
+		if err := s.lookUp(ctx, c, uses); err != nil {
+			return nil, err
+		}
+		if err := s.pins.err(s.req, uses); err != nil {
+			return nil, err
 		}
 	}
+	s.pins.seal()
 	if open == nil {
 		return gateway.NewResult(), nil
 	}
@@ -316,6 +359,17 @@ func (s *solve) build(ctx context.Context, c gateway.Client, open func(time.Time
 	}
 	s.store.Store = store
 	return s.solve(ctx, c, res, parts)
+}
+
+// ask has the frontend make the LLB, and name the args that it used.
+func (s *solve) ask(ctx context.Context, c gateway.Client) (res *gateway.Result, parts []part, err error) {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		res, parts, err = s.frontend(ctx, c)
+		return err
+	})
+	group.Go(func() error { return s.outline(ctx, c) })
+	return res, parts, group.Wait()
 }
 
 func usesOf(parts []part) []frontend.Use {
@@ -415,11 +469,7 @@ func (s *solve) newestBase(ctx context.Context, c gateway.Client, uses []fronten
 			continue
 		}
 		group.Go(func() error {
-			opt := sourceresolver.Opt{ImageOpt: &sourceresolver.ResolveImageOpt{}}
-			if p := use.Platform; p != nil {
-				opt.ImageOpt.Platform = &ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}
-			}
-			meta, err := c.ResolveSourceMetadata(ctx, use.Op.CloneVT(), opt)
+			meta, err := c.ResolveSourceMetadata(ctx, use.Op.CloneVT(), imageOpt(use.Platform))
 			if err != nil {
 				return err
 			}
@@ -466,6 +516,8 @@ func (s *solve) outline(ctx context.Context, c gateway.Client) error {
 // fetch gets what is pinned by content before any step runs, so that a source that no longer is what
 // the lock says ends the build there.
 func (s *solve) fetch(ctx context.Context, c gateway.Client, uses []frontend.Use) error {
+	var mu sync.Mutex
+	failed := map[lock.Source]*pb.SourceOp{}
 	group, gctx := errgroup.WithContext(ctx)
 	for _, use := range uses {
 		in, err := frontend.Identify(use.Op)
@@ -481,37 +533,33 @@ func (s *solve) fetch(ctx context.Context, c gateway.Client, uses []frontend.Use
 			if err != nil {
 				return err
 			}
-			_, err = c.Solve(gctx, gateway.SolveRequest{Definition: def, Evaluate: true})
-			if err == nil || gctx.Err() != nil {
-				return err
+			if _, err = c.Solve(gctx, gateway.SolveRequest{Definition: def, Evaluate: true}); err != nil && gctx.Err() == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed[src] = use.Op
 			}
-			return s.whyChanged(ctx, c, src, pin, err)
+			return err
 		})
 	}
 	err := group.Wait()
+	for src, op := range failed {
+		s.lookAgain(ctx, c, src, op)
+	}
 	if unlocked := s.pins.err(s.req, uses); unlocked != nil {
 		return unlocked
 	}
 	return err
 }
 
-// whyChanged looks whether a source that could not be fetched is something else now.
-func (s *solve) whyChanged(ctx context.Context, c gateway.Client, src lock.Source, pin string, failed error) error {
-	s.pins.mu.Lock()
-	held := s.pins.file
-	s.pins.file = held.Keep(func(other lock.Source) bool { return other != src })
-	s.pins.mu.Unlock()
-	_, err := c.ResolveSourceMetadata(ctx, frontend.Operation(src), sourceresolver.Opt{})
-	s.pins.mu.Lock()
-	now, _ := s.pins.file.Pin(src)
-	s.pins.file = held
-	delete(s.pins.unlocked, src)
-	s.pins.mu.Unlock()
-	if err != nil || now == pin {
-		return failed
+// lookAgain looks whether a source that could not be fetched is something else now.
+func (s *solve) lookAgain(ctx context.Context, c gateway.Client, src lock.Source, op *pb.SourceOp) {
+	pin, found := s.pins.probe(src, func() error {
+		_, err := c.ResolveSourceMetadata(ctx, op.CloneVT(), sourceresolver.Opt{LogName: "look again at " + src.Ref})
+		return err
+	})
+	if found != "" && found != pin {
+		s.pins.changed(src, pin, found)
 	}
-	s.pins.changed(src, pin, now)
-	return failed
 }
 
 // solve hands the pinned build to the daemon, which executes it when it is exported.
@@ -547,20 +595,53 @@ func (s *solve) solve(ctx context.Context, c gateway.Client, res *gateway.Result
 		} else {
 			out.AddRef(p.id, ref)
 		}
-		platform := Platform{Steps: g.Layers(), BaseRef: g.Base()}
+		platform := Platform{Steps: g.Layers()}
+		if use := g.BaseUse(); use != nil {
+			if in, err := frontend.Identify(use.Op); err == nil {
+				platform.BaseRef = in.Source.Ref
+			}
+		}
 		if i < len(ps.Platforms) {
 			platform.Platform = platforms.Normalize(ps.Platforms[i].Platform)
-			var base ocispec.Image
-			if data := exptypes.ParseKey(res.Metadata, exptypes.ExporterImageBaseConfigKey, &ps.Platforms[i]); len(data) > 0 {
-				if err := json.Unmarshal(data, &base); err != nil {
-					return nil, fmt.Errorf("reading the base image's config: %w", err)
-				}
+			base, err := s.base(ctx, c, g, exptypes.ParseKey(res.Metadata, exptypes.ExporterImageBaseConfigKey, &ps.Platforms[i]))
+			if err != nil {
+				return nil, err
 			}
 			platform.BaseLayers, platform.BaseHistory = len(base.RootFS.DiffIDs), len(base.History)
 		}
 		s.result.Platforms = append(s.result.Platforms, platform)
 	}
 	return out, nil
+}
+
+// base returns the config of the image that g starts from: what the frontend says, or, where it is
+// too old to say, what the image itself does.
+func (s *solve) base(ctx context.Context, c gateway.Client, g *frontend.Graph, said []byte) (base ocispec.Image, err error) {
+	if use := g.BaseUse(); len(said) == 0 && use != nil {
+		meta, err := c.ResolveSourceMetadata(ctx, use.Op.CloneVT(), imageOpt(use.Platform))
+		if err != nil {
+			return base, err
+		}
+		if meta.Image != nil {
+			said = meta.Image.Config
+		}
+	}
+	if len(said) == 0 {
+		return base, nil
+	}
+	if err := json.Unmarshal(said, &base); err != nil {
+		return base, fmt.Errorf("reading the base image's config: %w", err)
+	}
+	return base, nil
+}
+
+// imageOpt asks for an image's config for a platform.
+func imageOpt(p *pb.Platform) sourceresolver.Opt {
+	opt := sourceresolver.Opt{ImageOpt: &sourceresolver.ResolveImageOpt{}}
+	if p != nil {
+		opt.ImageOpt.Platform = &ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}
+	}
+	return opt
 }
 
 // edit pins an operation and tells its process the epoch.
@@ -622,6 +703,12 @@ func (s *solve) finish(res *client.SolveResponse) error {
 	if err := json.Unmarshal(data, &s.result.Root); err != nil {
 		return fmt.Errorf("reading the export's descriptor: %w", err)
 	}
+	return nil
+}
+
+// account keeps when the steps ran, and what they may have left.
+func (s *solve) account(began time.Time) {
+	s.result.Started = began
 	// The daemon's last word came a moment ago: that is how its clock differs from ours.
 	var last time.Time
 	for _, v := range s.vertex {
@@ -634,7 +721,7 @@ func (s *solve) finish(res *client.SolveResponse) error {
 		if v.Started == nil || v.Completed == nil || v.Cached {
 			continue
 		}
-		if _, ok := s.exec[d]; ok {
+		if _, ok := s.command(d); ok {
 			if began := v.Started.Add(offset); began.After(s.result.Began) {
 				s.result.Began = began
 			}
@@ -643,11 +730,25 @@ func (s *solve) finish(res *client.SolveResponse) error {
 			}
 		}
 		if s.salt != 0 {
-			s.result.made = append(s.result.made, made{name: v.Name, args: s.exec[d], from: *v.Started, to: *v.Completed})
+			args, _ := s.command(d)
+			s.result.made = append(s.result.made, made{name: v.Name, args: args, from: *v.Started, to: *v.Completed})
 		}
 	}
 	if s.salt != 0 {
 		s.result.made = append(s.result.made, made{namespace: s.cacheNamespace()})
 	}
-	return nil
+}
+
+// command returns the command line of a RUN. Where a step is to ignore the cache, and another build
+// runs the same with it, the daemon shows it under a digest of its own.
+func (s *solve) command(d digest.Digest) (string, bool) {
+	if args, ok := s.exec[d]; ok {
+		return args, true
+	}
+	for vertex, args := range s.exec {
+		if digest.FromString(vertex.String()+"-ignorecache") == d {
+			return args, true
+		}
+	}
+	return "", false
 }

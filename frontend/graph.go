@@ -157,22 +157,20 @@ func (g *Graph) Layers() []Step {
 
 // layers returns the vertices that each add one layer to out.
 func (g *Graph) layers(out *pb.Input) []digest.Digest {
-	n := g.nodes[g.index[digest.Digest(out.Digest)]]
+	n := g.node(out)
 	input := func(i int64) []digest.Digest {
-		if i < 0 || i >= int64(len(n.op.Inputs)) {
-			return nil // scratch
+		if in := n.input(i); in != nil {
+			return g.layers(in)
 		}
-		return g.layers(n.op.Inputs[i])
+		return nil
 	}
 	switch {
-	case n.op.GetExec() != nil:
-		for _, m := range n.op.GetExec().Mounts {
-			if m.Output == out.Index {
-				return append(input(m.Input), n.digest)
-			}
+	case n.op.GetExec() != nil, n.op.GetFile() != nil:
+		below, ok := n.below(out.Index)
+		if !ok {
+			return nil
 		}
-	case n.op.GetFile() != nil:
-		return append(g.fileInput(n, out.Index, input), n.digest)
+		return append(input(below), n.digest)
 	case n.op.GetMerge() != nil:
 		var all []digest.Digest
 		for _, in := range n.op.GetMerge().Inputs {
@@ -189,46 +187,69 @@ func (g *Graph) layers(out *pb.Input) []digest.Digest {
 	return nil
 }
 
-// Base returns the reference of the image that the result starts from, or nothing where it starts from
-// scratch or from something else.
-func (g *Graph) Base() string {
+// BaseUse returns the image that the result starts from, or nil where it starts from scratch or from
+// something else.
+func (g *Graph) BaseUse() *Use {
 	if len(g.nodes) == 0 {
-		return ""
+		return nil
 	}
-	at := len(g.nodes) - 1
-	for {
-		n := g.nodes[at]
+	result := g.nodes[len(g.nodes)-1]
+	if result.op.Op != nil {
+		return nil
+	}
+	out := result.input(0)
+	for out != nil {
+		n := g.node(out)
 		if src := n.op.GetSource(); src != nil {
 			in, err := Identify(src)
 			if err != nil || in.Source.Kind != lock.Image {
-				return ""
+				return nil
 			}
-			return in.Source.Ref
+			return &Use{Op: src, Platform: n.op.Platform, Line: g.step(n.digest).Line}
 		}
-		// What a step writes on is its first input, save for what copies into scratch.
-		if len(n.op.Inputs) == 0 || n.op.GetDiff() != nil {
-			return ""
+		below, ok := n.below(out.Index)
+		if inputs := n.op.GetMerge().GetInputs(); len(inputs) > 0 {
+			below, ok = inputs[0].Input, true
 		}
-		at = g.index[digest.Digest(n.op.Inputs[0].Digest)]
+		if !ok {
+			return nil
+		}
+		out = n.input(below)
 	}
+	return nil
 }
 
-// fileInput follows the actions of a file operation, which write on top of each other, to the input
-// that the first of them writes on.
-func (g *Graph) fileInput(n node, output int64, input func(int64) []digest.Digest) []digest.Digest {
-	actions := n.op.GetFile().Actions
+func (g *Graph) node(out *pb.Input) node { return g.nodes[g.index[digest.Digest(out.Digest)]] }
+
+// input returns an input by its number, or nil for scratch.
+func (n node) input(i int64) *pb.Input {
+	if i < 0 || i >= int64(len(n.op.Inputs)) {
+		return nil
+	}
+	return n.op.Inputs[i]
+}
+
+// below returns the number of the input that a RUN or a file operation writes its output on.
+func (n node) below(output int64) (int64, bool) {
+	for _, m := range n.op.GetExec().GetMounts() {
+		if m.Output == output {
+			return m.Input, true
+		}
+	}
+	// The actions of a file operation write on top of each other.
+	actions := n.op.GetFile().GetActions()
 	at := slices.IndexFunc(actions, func(a *pb.FileAction) bool { return a.Output == output })
 	for range actions {
 		if at < 0 || at >= len(actions) {
-			return nil
+			return 0, false
 		}
 		in := actions[at].Input
 		if in < int64(len(n.op.Inputs)) {
-			return input(in)
+			return in, true
 		}
 		at = int(in) - len(n.op.Inputs)
 	}
-	return nil
+	return 0, false
 }
 
 // Commands returns the command line of each RUN, by its vertex.

@@ -96,6 +96,7 @@ func TestParseRefuses(t *testing.T) {
 		{"epoch has no zone", "version = 1\nepoch = 2026-10-20T00:00:00\n", "L:2: epoch is not a time in whole seconds such as 2006-01-02T15:04:05Z"},
 		{"empty target", "version = 1\ntarget = \"\"\n", "L:2: target is not the name of a stage in quotes"},
 		{"space in reference", "version = 1\n[image]\n\"a b\" = \"" + digestA + "\"\n", `L:3: "a b" is not a reference`},
+		{"dotted key", "version = 1\n[image]\na.b = \"" + digestA + "\"\n", "L:3: a.b is not one key: a reference is written in quotes"},
 		{"binary", "version = 1\n\xff\xfe", "L:1: not UTF-8 text"},
 		{
 			"every error", "version = 1\nfoo = 1\nbar = 2\n",

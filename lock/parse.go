@@ -69,7 +69,11 @@ func (p *parser) parse() {
 	table := ""
 	for p.toml.NextExpression() {
 		e := p.toml.Expression()
-		key, line := p.key(e)
+		key, parts, line := p.key(e)
+		if parts > 1 {
+			p.fail(line, "%s is not one key: a reference is written in quotes", key)
+			continue
+		}
 		switch e.Kind {
 		case unstable.Table:
 			table = key
@@ -101,8 +105,8 @@ func (p *parser) parse() {
 	}
 }
 
-// key returns the dotted key of an expression and its line.
-func (p *parser) key(e *unstable.Node) (string, int) {
+// key returns the key of an expression, of how many parts it is, and its line.
+func (p *parser) key(e *unstable.Node) (string, int, int) {
 	var parts []string
 	line := 1
 	for it := e.Key(); it.Next(); {
@@ -112,7 +116,7 @@ func (p *parser) key(e *unstable.Node) (string, int) {
 		}
 		parts = append(parts, string(n.Data))
 	}
-	return strings.Join(parts, "."), line
+	return strings.Join(parts, "."), len(parts), line
 }
 
 // once reports the second use of a name.

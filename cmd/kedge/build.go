@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 
 	"github.com/kedge-build/kedge/build"
+	"github.com/kedge-build/kedge/builder"
 	"github.com/urfave/cli/v2"
 )
 
@@ -20,7 +23,11 @@ func (p *process) buildVerb() *cli.Command {
 			&cli.BoolFlag{Name: "push", Usage: "push the image to the registries of its names"},
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"},
 		}...),
-		Action: func(c *cli.Context) error { return p.build(c, c.Bool("verify")) },
+		Action: func(c *cli.Context) error {
+			return p.withBuilder(c, func(b *builder.Builder, o build.Options) error {
+				return p.build(c, b, o, c.Bool("verify"))
+			})
+		},
 	}
 }
 
@@ -30,16 +37,14 @@ func (p *process) verifyVerb() *cli.Command {
 		Flags: append(append(sourceFlags(), p.lockedFlag()),
 			&cli.BoolFlag{Name: "no-cache", Usage: "take no step of the first build from the builder's cache; the second never does"},
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"}),
-		Action: func(c *cli.Context) error { return p.build(c, true) },
+		Action: func(c *cli.Context) error {
+			return p.withBuilder(c, func(b *builder.Builder, o build.Options) error { return p.build(c, b, o, true) })
+		},
 	}
 }
 
-func (p *process) build(c *cli.Context, verified bool) error {
+func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, verified bool) error {
 	ctx := c.Context
-	o, err := p.options(c)
-	if err != nil {
-		return err
-	}
 	outputs, err := parseOutputs(c.StringSlice("output"))
 	if err != nil {
 		return err
@@ -59,18 +64,26 @@ func (p *process) build(c *cli.Context, verified bool) error {
 		return err
 	}
 	defer store.Close()
-	b, err := p.openBuilder(ctx, c)
-	if err != nil {
-		return err
-	}
-	defer b.Close()
 	res, err := build.Run(ctx, b, store, o, verified)
 	if err != nil {
 		return err
 	}
+	if res.NotReleased != nil {
+		p.say("%v", res.NotReleased)
+	}
+	answer := p.stdout
+	for _, o := range outputs {
+		if o.dest == "-" {
+			answer = p.stderr // stdout is the archive's
+		}
+	}
 	if v := res.Verdict; v != nil && !v.Reproducible {
-		if err := p.finish(c, res, nil); err != nil {
+		if err := p.print(answer, c.String("format"), res, nil); err != nil {
 			return err
+		}
+		// That the lock could not be written does not change the answer.
+		if err := p.writeLock(ctx, res); err != nil {
+			p.say("%v", err)
 		}
 		return errNo
 	}
@@ -99,17 +112,27 @@ func (p *process) build(c *cli.Context, verified bool) error {
 			return err
 		}
 	}
-	return p.finish(c, res, names)
+	if err := p.writeLock(ctx, res); err != nil {
+		return err
+	}
+	return p.print(answer, c.String("format"), res, names)
 }
 
-// finish writes the lock and prints the answer of build and verify.
-func (p *process) finish(c *cli.Context, res *build.Result, names []string) error {
-	if err := res.WriteLock(c.Context); err != nil {
+func (p *process) writeLock(ctx context.Context, res *build.Result) error {
+	if err := res.WriteLock(ctx); err != nil {
 		return err
 	}
 	p.sayChanges("locked", res.Added)
-	if c.String("format") == "json" {
-		e := json.NewEncoder(p.stdout)
+	return nil
+}
+
+// print prints the answer of build and verify.
+func (p *process) print(w io.Writer, format string, res *build.Result, names []string) error {
+	if format == "json" {
+		if names == nil {
+			names = []string{}
+		}
+		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
 		return e.Encode(struct {
 			Digest   string   `json:"digest"`
@@ -121,15 +144,15 @@ func (p *process) finish(c *cli.Context, res *build.Result, names []string) erro
 	}
 	if v := res.Verdict; v != nil {
 		if v.Reproducible {
-			fmt.Fprintln(p.stdout, "verified: two builds, the same bit for bit")
+			fmt.Fprintln(w, "verified: two builds, the same bit for bit")
 		} else {
-			printDifferences(p.stdout, v)
+			printDifferences(w, v)
 		}
 	}
-	fmt.Fprintf(p.stdout, "lock    %s\n", res.Lockfile)
-	fmt.Fprintf(p.stdout, "digest  %s\n", res.Image.Descriptor.Digest)
+	fmt.Fprintf(w, "lock    %s\n", res.Lockfile)
+	fmt.Fprintf(w, "digest  %s\n", res.Image.Descriptor.Digest)
 	for _, name := range names {
-		fmt.Fprintf(p.stdout, "tag     %s\n", name)
+		fmt.Fprintf(w, "tag     %s\n", name)
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func (p *process) builderVerb() *cli.Command {
 			},
 			{Name: "logs", Usage: "print its log", Action: p.builderLogs},
 			{
-				Name: "serve", Hidden: true, Usage: "run it, until it is idle",
+				Name: "serve", Hidden: true, Usage: "run it, until it is idle", ArgsUsage: "ROOT",
 				Action: func(c *cli.Context) error { return daemon.Serve(c.Context, c.Args().First(), p.stderr) },
 			},
 		},

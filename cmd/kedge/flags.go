@@ -27,7 +27,7 @@ func sourceFlags() []cli.Flag {
 		&cli.StringFlag{Name: "target", Usage: "the target `STAGE`, which the lock declares"},
 		&cli.StringSliceFlag{Name: "platform", Usage: "the `PLATFORM` to build for, such as linux/arm64", EnvVars: []string{"DOCKER_DEFAULT_PLATFORM"}},
 		&cli.StringFlag{Name: "lockfile", Usage: "the lockfile `PATH` (default: DOCKERFILE.lock)"},
-		&cli.StringFlag{Name: "source-date-epoch", Usage: "SOURCE_DATE_EPOCH: a `NUMBER`, git (the commit's time) or base (the newest base image's)", EnvVars: []string{"SOURCE_DATE_EPOCH"}},
+		&cli.StringFlag{Name: "source-date-epoch", Usage: "SOURCE_DATE_EPOCH: a `NUMBER`, git (the commit's time) or base (the newest base image's)"},
 		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, tty, plain, rawjson or quiet", EnvVars: []string{"BUILDKIT_PROGRESS"}},
 		&cli.StringFlag{Name: "builder", Usage: "a BuildKit `ADDRESS` in place of kedge's own builder", EnvVars: []string{"BUILDKIT_HOST"}},
 		&cli.StringFlag{Name: "tlscacert", Usage: "CA certificate `FILE` for a tcp:// builder"},
@@ -48,13 +48,9 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 	if c.NArg() != 1 {
 		return build.Options{}, usagef("%s takes one PATH, the build context, and got %d", c.Command.Name, c.NArg())
 	}
-	epoch, err := build.ParseEpoch(c.String("source-date-epoch"))
-	if err != nil {
-		return build.Options{}, usageError{err}
-	}
 	o := build.Options{
 		Context: c.Args().First(), Dockerfile: c.String("file"), Lockfile: c.String("lockfile"),
-		Target: c.String("target"), Locked: c.Bool("locked"), NoCache: c.Bool("no-cache"), Epoch: epoch,
+		Target: c.String("target"), Locked: c.Bool("locked"), NoCache: c.Bool("no-cache"), Env: p.environ,
 		Args: map[string]string{}, Contexts: map[string]string{},
 		Auth: config.LoadDefaultConfigFile(io.Discard),
 	}
@@ -79,7 +75,27 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 		if !ok || name == "" || value == "" {
 			return build.Options{}, usagef("build context %q is not NAME=VALUE", context)
 		}
+		if strings.HasPrefix(value, "oci-layout://") {
+			return build.Options{}, usagef("build context %q: an OCI layout is not supported: push it to a registry, and use docker-image://", context)
+		}
+		if !strings.Contains(value, "://") {
+			if info, err := os.Stat(value); err != nil || !info.IsDir() {
+				return build.Options{}, usagef("build context %q: %q is neither a directory nor a URL such as docker-image://IMAGE", context, value)
+			}
+		}
 		o.Contexts[strings.ToLower(name)] = value
+	}
+	epoch := c.String("source-date-epoch")
+	if arg, ok := o.Args["SOURCE_DATE_EPOCH"]; ok && epoch == "" {
+		epoch = arg // docker's own way to say it
+	}
+	delete(o.Args, "SOURCE_DATE_EPOCH")
+	if epoch == "" && c.Command.Name != "lock" { // what is to be locked is said by a flag
+		epoch = p.env["SOURCE_DATE_EPOCH"]
+	}
+	var err error
+	if o.Epoch, err = build.ParseEpoch(epoch); err != nil {
+		return build.Options{}, usageError{err}
 	}
 	mode := progressui.DisplayMode(c.String("progress"))
 	switch mode {
@@ -104,6 +120,7 @@ func (p *process) display(mode progressui.DisplayMode, title string) (chan *clie
 	go func() {
 		defer close(done)
 		if err == nil {
+			// It ends when status is closed: an interrupt is to be shown to its end.
 			_, _ = d.UpdateFrom(context.Background(), status)
 		}
 		for range status { // a build must not wait for a display that has ended
@@ -123,6 +140,20 @@ func (p *process) builderRoot() string { return filepath.Join(p.dataDir(), "buil
 
 func (p *process) openStore(ctx context.Context) (*image.Store, error) {
 	return image.OpenStore(ctx, filepath.Join(p.dataDir(), "store"))
+}
+
+// withBuilder runs a verb that needs a builder.
+func (p *process) withBuilder(c *cli.Context, verb func(*builder.Builder, build.Options) error) error {
+	o, err := p.options(c)
+	if err != nil {
+		return err
+	}
+	b, err := p.openBuilder(c.Context, c)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	return verb(b, o)
 }
 
 func (p *process) openBuilder(ctx context.Context, c *cli.Context) (*builder.Builder, error) {

@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/kedge-build/kedge/build"
+	"github.com/kedge-build/kedge/builder"
 	"github.com/urfave/cli/v2"
 )
 
@@ -14,20 +16,15 @@ func (p *process) lockVerb() *cli.Command {
 		Flags: append(sourceFlags(),
 			&cli.GenericFlag{Name: "refresh", Value: refresh, Usage: "look up everything anew; --refresh=REF only that, repeatable"},
 			&cli.BoolFlag{Name: "check", Usage: "change nothing, and exit with 4 if the lock would change"}),
-		Action: func(c *cli.Context) error { return p.lock(c, refresh.Refresh) },
+		Action: func(c *cli.Context) error {
+			return p.withBuilder(c, func(b *builder.Builder, o build.Options) error {
+				return p.lock(c, b, o, refresh.Refresh)
+			})
+		},
 	}
 }
 
-func (p *process) lock(c *cli.Context, refresh build.Refresh) error {
-	o, err := p.options(c)
-	if err != nil {
-		return err
-	}
-	b, err := p.openBuilder(c.Context, c)
-	if err != nil {
-		return err
-	}
-	defer b.Close()
+func (p *process) lock(c *cli.Context, b *builder.Builder, o build.Options, refresh build.Refresh) error {
 	check := c.Bool("check")
 	locked, err := build.Lock(c.Context, b, o, refresh, check)
 	if err != nil {
@@ -38,6 +35,12 @@ func (p *process) lock(c *cli.Context, refresh build.Refresh) error {
 		verb = "would lock"
 	}
 	p.sayChanges(verb, locked.Changes)
+	if locked.OldTarget != locked.Target && locked.OldTarget != "" {
+		p.say("moved target: %s -> %s", locked.OldTarget, locked.Target)
+	}
+	if !locked.OldEpoch.Equal(locked.Epoch) && !locked.OldEpoch.IsZero() {
+		p.say("moved epoch: %s -> %s", locked.OldEpoch.Format(time.RFC3339), locked.Epoch.Format(time.RFC3339))
+	}
 	if check && locked.Changed {
 		p.say("%s: is not up to date", locked.Lockfile)
 		fmt.Fprintln(p.stderr, "hint: run kedge lock, and commit the lockfile")
@@ -68,30 +71,25 @@ func (p *process) tagVerb() *cli.Command {
 		Name: "tag", Usage: "print the tag of the build args, args-HASH, without building", ArgsUsage: "PATH",
 		Flags: append(sourceFlags(), &cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "print the names for `NAME[:TAG]` instead"}),
 		Action: func(c *cli.Context) error {
-			o, err := p.options(c)
-			if err != nil {
-				return err
-			}
-			b, err := p.openBuilder(c.Context, c)
-			if err != nil {
-				return err
-			}
-			defer b.Close()
-			locked, err := build.Lock(c.Context, b, o, build.Refresh{}, true)
-			if err != nil {
-				return err
-			}
-			names, err := build.Names(c.StringSlice("tag"), locked.ArgsHash)
-			if err != nil {
-				return usageError{err}
-			}
-			if len(names) == 0 {
-				names = []string{"args-" + locked.ArgsHash}
-			}
-			for _, name := range names {
-				fmt.Fprintln(p.stdout, name)
-			}
-			return nil
+			return p.withBuilder(c, func(b *builder.Builder, o build.Options) error { return p.tag(c, b, o) })
 		},
 	}
+}
+
+func (p *process) tag(c *cli.Context, b *builder.Builder, o build.Options) error {
+	locked, err := build.Lock(c.Context, b, o, build.Refresh{}, true)
+	if err != nil {
+		return err
+	}
+	names, err := build.Names(c.StringSlice("tag"), locked.ArgsHash)
+	if err != nil {
+		return usageError{err}
+	}
+	if len(names) == 0 {
+		names = []string{"args-" + locked.ArgsHash}
+	}
+	for _, name := range names {
+		fmt.Fprintln(p.stdout, name)
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/docker/cli/cli/config/configfile"
@@ -52,6 +53,9 @@ func parseOutputs(values []string) ([]output, error) {
 		if o.dir && (o.format != image.OCI || o.dest == "-") {
 			return nil, usagef("output %q: tar=false is for type=oci and a directory", value)
 		}
+		if o.dest == "-" && slices.ContainsFunc(outputs, func(o output) bool { return o.dest == "-" }) {
+			return nil, usagef("output %q: there is one stdout", value)
+		}
 		outputs = append(outputs, o)
 	}
 	return outputs, nil
@@ -71,6 +75,9 @@ func (d *delivery) write(ctx context.Context, p *process, o output) error {
 	if o.dest == "-" {
 		return d.store.Export(ctx, p.stdout, d.desc, d.names, o.format)
 	}
+	if info, err := os.Stat(o.dest); err == nil && !info.Mode().IsRegular() {
+		return d.writeTo(ctx, o) // a device or a pipe is not replaced
+	}
 	tmp, err := os.CreateTemp(filepath.Dir(o.dest), "."+filepath.Base(o.dest)+".*")
 	if err != nil {
 		return fmt.Errorf("writing %q: %w", o.dest, err)
@@ -80,7 +87,22 @@ func (d *delivery) write(ctx context.Context, p *process, o output) error {
 	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
 		return fmt.Errorf("writing %q: %w", o.dest, err)
 	}
-	return os.Rename(tmp.Name(), o.dest)
+	if err := os.Rename(tmp.Name(), o.dest); err != nil {
+		return fmt.Errorf("writing %q: %w", o.dest, err)
+	}
+	return nil
+}
+
+// writeTo writes to what is there already, and is no file.
+func (d *delivery) writeTo(ctx context.Context, o output) error {
+	f, err := os.OpenFile(o.dest, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("writing %q: %w", o.dest, err)
+	}
+	if err := errors.Join(d.store.Export(ctx, f, d.desc, d.names, o.format), f.Close()); err != nil {
+		return fmt.Errorf("writing %q: %w", o.dest, err)
+	}
+	return nil
 }
 
 // load gives the image to the Docker Engine that $DOCKER_HOST names, by default the local one.

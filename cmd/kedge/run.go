@@ -32,7 +32,7 @@ const (
 // errNo ends a verb whose answer is no, and which has said so.
 var errNo = errors.New("no")
 
-// forbidden ends a verb that a lock forbids, and which has said why.
+// errForbidden ends a verb that a lock forbids, and which has said why.
 var errForbidden = errors.New("forbidden")
 
 // usageError is a command line that does not make sense.
@@ -83,10 +83,33 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 			return cli.ShowAppHelp(c)
 		},
 	}
-	for _, c := range app.Commands {
-		c.OnUsageError = app.OnUsageError
-	}
+	strict(app.Commands)
 	return p.exitCode(ctx, app.RunContext(ctx, permute(app, args)))
+}
+
+// strict has wrong flags, verbs and arguments end as usage errors, at every level.
+func strict(commands []*cli.Command) {
+	for _, c := range commands {
+		c.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usageError{err} }
+		if len(c.Subcommands) > 0 {
+			c.HideHelpCommand = true
+			c.Action = func(c *cli.Context) error {
+				if c.Args().Present() {
+					return usagef("%s has no verb %q", c.Command.Name, c.Args().First())
+				}
+				return cli.ShowSubcommandHelp(c)
+			}
+			strict(c.Subcommands)
+			continue
+		}
+		action := c.Action
+		c.Action = func(c *cli.Context) error {
+			if c.Args().Present() && c.Command.ArgsUsage == "" {
+				return usagef("%s takes no arguments, and got %q", c.Command.Name, c.Args().First())
+			}
+			return action(c)
+		}
+	}
 }
 
 // permute puts the flags of a verb before its arguments, as docker takes them in any order.
@@ -162,6 +185,7 @@ func advice(err error) (int, string) {
 		target   *build.TargetError
 		syntax   lock.Errors
 		conflict *lock.ConflictError
+		epoch    *build.EpochError
 		stage    *frontend.TargetError
 		ref      *build.RefError
 		missing  *daemon.MissingError
@@ -172,7 +196,6 @@ func advice(err error) (int, string) {
 		address  *builder.AddressError
 		busy     *image.BusyError
 		notFound *image.NotFoundError
-		parse    *frontend.ParseError
 	)
 	switch {
 	case errors.As(err, &usage):
@@ -190,6 +213,8 @@ func advice(err error) (int, string) {
 		return exitForbidden, "docs/lockfile.md says what a lockfile is; kedge lock writes one anew where there is none"
 	case errors.As(err, &conflict):
 		return exitForbidden, "another command changed the lockfile, or the Dockerfile names another checksum: run again, or kedge lock --refresh=" + conflict.Source.Ref
+	case errors.As(err, &epoch):
+		return exitForbidden, "run again: the lock that is there now is used then"
 	case errors.As(err, &stage):
 		if stage.Unnamed > 0 {
 			return exitUsage, ""
@@ -220,8 +245,6 @@ func advice(err error) (int, string) {
 		return exitFailed, "wait until the build has ended"
 	case errors.As(err, &notFound):
 		return exitFailed, "kedge images lists what there is"
-	case errors.As(err, &parse):
-		return exitFailed, ""
 	}
 	return exitFailed, ""
 }
