@@ -23,7 +23,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: kedge buildkit ## bin/kedge, and a stock buildkitd and buildctl
+build: kedge buildkit runc ## bin/kedge, a stock buildkitd and buildctl, and runc where there is none
 
 .PHONY: kedge
 kedge:
@@ -33,6 +33,17 @@ kedge:
 buildkit:
 	$(GOBUILD) -ldflags '-X $(BUILDKIT)/version.Version=$(call VERSION_OF,.,$(BUILDKIT)) -X $(BUILDKIT)/version.Package=$(BUILDKIT)' \
 		-o $(BIN)/ $(BUILDKIT)/cmd/buildkitd $(BUILDKIT)/cmd/buildctl
+
+# BuildKit gives every step a seccomp profile, which a runc without libseccomp refuses.
+.PHONY: runc
+runc:
+	@if command -v runc >/dev/null || command -v crun >/dev/null; then :; \
+	elif pkg-config --exists libseccomp 2>/dev/null; then \
+		set -x; CGO_ENABLED=1 $(GO) -C hack/runc build -trimpath -buildvcs=false -tags seccomp -o $(abspath $(BIN))/ \
+			github.com/opencontainers/runc; \
+	else \
+		echo 'no runc and no crun: apt-get install runc, or libseccomp-dev and pkg-config and then make build'; \
+	fi
 
 .PHONY: demo
 demo: deps build ## lock, build and verify examples/hello on kedge's own builder

@@ -37,7 +37,7 @@ func Args(outlineJSON []byte, given map[string]string) ([]Arg, error) {
 		values[a.Name] = a.Value
 		args = append(args, Arg{a.Name, a.Value})
 	}
-	slices.SortFunc(args, func(a, b Arg) int { return strings.Compare(a.Name, b.Name) })
+	sortArgs(args)
 	return args, nil
 }
 
@@ -50,8 +50,12 @@ func GivenArgs(given map[string]string) []Arg {
 			args = append(args, Arg{name, value})
 		}
 	}
-	slices.SortFunc(args, func(a, b Arg) int { return strings.Compare(a.Name, b.Name) })
+	sortArgs(args)
 	return args
+}
+
+func sortArgs(args []Arg) {
+	slices.SortFunc(args, func(a, b Arg) int { return strings.Compare(a.Name, b.Name) })
 }
 
 func left(name string, given bool) bool {
@@ -73,8 +77,8 @@ func left(name string, given bool) bool {
 //
 //	printf '%s\0' A=1 B=2 | LC_ALL=C sort -z | sha256sum | head -c 12
 //
-// (Of no args it is the sha256 of nothing.) No value can hold a NUL, so that no two sets look alike. Tags carry it as args-HASH; another way
-// of hashing would come with another prefix.
+// Of no args it is the beginning of the sha256 of nothing. No value can hold a NUL, so that no two
+// sets look alike. Tags carry it as args-HASH; another way of hashing would come with another prefix.
 func Hash(args []Arg) string {
 	lines := make([]string, len(args))
 	for i, a := range args {
