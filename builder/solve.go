@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,84 +13,15 @@ import (
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/platforms"
-	"github.com/docker/cli/cli/config/configfile"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/moby/buildkit/client"
-	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
-	"github.com/moby/buildkit/session"
-	"github.com/moby/buildkit/session/auth/authprovider"
-	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
-	"github.com/moby/buildkit/sourcepolicy/policysession"
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/tonistiigi/fsutil"
 	"golang.org/x/sync/errgroup"
 )
-
-// Request says what to build, and from what.
-type Request struct {
-	Context    string // a directory
-	Dockerfile string // a file
-	Parsed     *frontend.Dockerfile
-	Target     string
-	Platforms  []string          // empty: the builder's own
-	Args       map[string]string // build args
-	Contexts   map[string]string // named contexts: a directory, or what BuildKit takes for one
-	NoCache    bool
-
-	Lock   *lock.File    // what is locked; not changed
-	Locked bool          // nothing may be added to it
-	Relock []lock.Source // sources to look up besides those of the build
-
-	// Epoch is SOURCE_DATE_EPOCH. Zero: NewEpoch is asked, with the newest creation time of the base
-	// images, or the zero time.
-	Epoch    time.Time
-	NewEpoch func(newestBase time.Time) time.Time
-
-	// Leave are files that no build is sent: the lockfile, which is not part of what it locks.
-	Leave []string
-	// Compare is the first build, where this is the second: they must be sent the same files.
-	Compare *Result
-
-	Auth *configfile.ConfigFile // credentials, as docker keeps them
-	// Status gets the progress of the build; it is closed at its end. It may be nil.
-	Status chan *client.SolveStatus
-}
-
-// Resolution is what a build is made from.
-type Resolution struct {
-	Lock  *lock.File // Request.Lock and what was added
-	Used  map[lock.Source]bool
-	Epoch time.Time
-	Args  []frontend.Arg // that the target uses
-}
-
-// Result is a build as BuildKit exported it.
-type Result struct {
-	Resolution
-	Root      ocispec.Descriptor // manifest or index
-	Platforms []Platform
-	// Started is when this build began, by this machine's clock.
-	Started time.Time
-	// Began and Ended are when the last RUN began, and when one last ended, of those that were not
-	// taken from the cache, by this machine's clock; zero where all were.
-	Began, Ended time.Time
-
-	made []made
-	sent map[string]string
-}
-
-// Platform is the part of a Result that is for one platform.
-type Platform struct {
-	Platform                ocispec.Platform
-	BaseLayers, BaseHistory int             // the lowest, which come from the base image
-	BaseRef                 string          // of the base image, where it has one
-	Steps                   []frontend.Step // behind each layer above the base
-}
 
 // Resolve finds what a build would be made from, and runs none of its steps. Sources that the lock
 // does not have are added to a copy of it, or reported as an *UnlockedError where req.Locked is set.
@@ -182,6 +111,9 @@ func (s *solve) run(ctx context.Context, open func(time.Time) (content.Store, er
 	if denied := s.pins.err(s.req, nil); denied != nil {
 		return denied
 	}
+	if s.err != nil {
+		return s.err
+	}
 	if err != nil {
 		return err
 	}
@@ -197,114 +129,6 @@ func (s *solve) run(ctx context.Context, open func(time.Time) (content.Store, er
 	}
 	return s.finish(res)
 }
-
-func (s *solve) options() (client.SolveOpt, error) {
-	mounts := map[string]fsutil.FS{}
-	for name, dir := range s.directories() {
-		fs, err := fsutil.NewFS(dir)
-		if err != nil {
-			return client.SolveOpt{}, fmt.Errorf("opening build context %q: %w", dir, err)
-		}
-		mounts[name] = fs
-	}
-	dir, err := fsutil.NewFS(filepath.Dir(s.req.Dockerfile))
-	if err != nil {
-		return client.SolveOpt{}, fmt.Errorf("opening the folder of %q: %w", s.req.Dockerfile, err)
-	}
-	mounts["dockerfile"] = dir
-	s.times.setEpoch(s.epoch)
-	abs, err := filepath.Abs(s.req.Context)
-	if err != nil {
-		return client.SolveOpt{}, err
-	}
-	attachables := []session.Attachable{}
-	if s.req.Auth != nil {
-		attachables = append(attachables, authprovider.NewDockerAuthProvider(authprovider.DockerAuthProviderConfig{
-			AuthConfigProvider: authprovider.LoadAuthConfig(s.req.Auth),
-		}))
-	}
-	return client.SolveOpt{
-		LocalMounts:          mounts,
-		LocalFilterOpt:       s.times.filter(mounts, s.leaves()),
-		SharedKey:            "kedge:" + digest.FromString(abs).Encoded(),
-		FrontendAttrs:        map[string]string{},
-		Session:              attachables,
-		SourcePolicyProvider: policysession.NewPolicyProvider(s.pins.check),
-		Internal:             s.salt != 0,
-	}, nil
-}
-
-// leaves returns what says of a path in a mount that it is one of s.req.Leave, or the file beside it
-// that becomes it.
-func (s *solve) leaves() func(mount, path string) bool {
-	dirs := map[string]string{}
-	for mount, dir := range s.directories() {
-		dirs[mount] = realPath(dir)
-	}
-	return func(mount, path string) bool {
-		dir, ok := dirs[mount]
-		return ok && slices.ContainsFunc(s.req.Leave, func(leave string) bool {
-			folder, name := realPath(filepath.Dir(leave)), filepath.Base(leave)
-			if filepath.Dir(filepath.Join(dir, path)) != folder {
-				return false
-			}
-			return filepath.Base(path) == name || strings.HasPrefix(filepath.Base(path), "."+name+".")
-		})
-	}
-}
-
-// realPath returns the path of a folder without symbolic links, as far as it can tell.
-func realPath(path string) string {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
-	if abs, err := filepath.Abs(path); err == nil {
-		path = abs
-	}
-	return path
-}
-
-// directories returns the contexts that are directories, by the name of their mount.
-func (s *solve) directories() map[string]string {
-	dirs := map[string]string{"context": s.req.Context}
-	for name, value := range s.req.Contexts {
-		if !strings.Contains(value, "://") {
-			dirs["context-"+name] = value
-		}
-	}
-	return dirs
-}
-
-// frontendOptions are the options of BuildKit's Dockerfile frontend.
-func (s *solve) frontendOptions() map[string]string {
-	opts := map[string]string{"filename": filepath.Base(s.req.Dockerfile), "target": s.req.Target}
-	if len(s.req.Platforms) > 0 {
-		opts["platform"] = strings.Join(s.req.Platforms, ",")
-	}
-	for k, v := range s.req.Args {
-		opts["build-arg:"+k] = v
-	}
-	if !s.epoch.IsZero() {
-		opts["build-arg:SOURCE_DATE_EPOCH"] = strconv.FormatInt(s.epoch.Unix(), 10)
-	}
-	for name, value := range s.req.Contexts {
-		if !strings.Contains(value, "://") {
-			value = "local:context-" + name
-		}
-		opts["context:"+name] = value
-	}
-	if s.req.NoCache {
-		opts["no-cache"] = ""
-	}
-	if s.salt != 0 {
-		// Cache mounts of its own: a verification neither uses nor prunes the user's.
-		const key = "build-arg:BUILDKIT_CACHE_MOUNT_NS"
-		opts[key] = s.cacheNamespace() + opts[key]
-	}
-	return opts
-}
-
-func (s *solve) cacheNamespace() string { return fmt.Sprintf("kedge-%d-", s.salt) }
 
 // part is the build of one platform.
 type part struct {
@@ -372,14 +196,6 @@ func (s *solve) ask(ctx context.Context, c gateway.Client) (res *gateway.Result,
 	return res, parts, group.Wait()
 }
 
-func usesOf(parts []part) []frontend.Use {
-	var uses []frontend.Use
-	for _, p := range parts {
-		uses = append(uses, p.graph.Uses()...)
-	}
-	return uses
-}
-
 // frontend has BuildKit make LLB of the Dockerfile.
 func (s *solve) frontend(ctx context.Context, c gateway.Client) (*gateway.Result, []part, error) {
 	res, err := c.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: s.frontendOptions()})
@@ -418,148 +234,6 @@ func (s *solve) frontend(ctx context.Context, c gateway.Client) (*gateway.Result
 		}
 	}
 	return res, parts, nil
-}
-
-// lookUp pins every source that is not yet: all at once, where the frontend had no need to.
-func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Use) error {
-	ops := map[lock.Source]*pb.SourceOp{}
-	for _, use := range uses {
-		in, err := frontend.Identify(use.Op)
-		if err != nil {
-			return fmt.Errorf("%s: %w", where(s.req.Dockerfile, use.Line), err)
-		}
-		if _, _, ok := s.pins.find(in); !ok && !in.Local {
-			ops[in.Written] = use.Op
-		}
-	}
-	for _, src := range s.req.Relock {
-		op := frontend.Operation(src)
-		if in, err := frontend.Identify(op); err == nil {
-			if _, _, ok := s.pins.find(in); !ok {
-				ops[in.Written] = op
-			}
-		}
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	for _, op := range ops {
-		group.Go(func() error {
-			// The daemon asks p.check, which asks for the look-up and notes what it finds.
-			_, err := c.ResolveSourceMetadata(ctx, op.CloneVT(), sourceresolver.Opt{LogName: "look up " + op.Identifier})
-			return err
-		})
-	}
-	return group.Wait()
-}
-
-func where(file string, line int) string {
-	if line == 0 {
-		return file
-	}
-	return fmt.Sprintf("%s:%d", file, line)
-}
-
-// newestBase returns the newest creation time of the images that the build uses.
-func (s *solve) newestBase(ctx context.Context, c gateway.Client, uses []frontend.Use) (time.Time, error) {
-	var mu sync.Mutex
-	var newest time.Time
-	group, ctx := errgroup.WithContext(ctx)
-	for _, use := range uses {
-		in, err := frontend.Identify(use.Op)
-		if err != nil || in.Source.Kind != lock.Image {
-			continue
-		}
-		group.Go(func() error {
-			meta, err := c.ResolveSourceMetadata(ctx, use.Op.CloneVT(), imageOpt(use.Platform))
-			if err != nil {
-				return err
-			}
-			var config ocispec.Image
-			if meta.Image == nil || json.Unmarshal(meta.Image.Config, &config) != nil || config.Created == nil {
-				return nil
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if config.Created.After(newest) {
-				newest = *config.Created
-			}
-			return nil
-		})
-	}
-	err := group.Wait()
-	return newest, err
-}
-
-func (s *solve) outline(ctx context.Context, c gateway.Client) error {
-	opts := s.frontendOptions()
-	opts["requestid"] = "frontend.outline"
-	opts["frontend.caps"] = "moby.buildkit.frontend.subrequests"
-	delete(opts, "no-cache")
-	if p := s.req.Platforms; len(p) > 0 {
-		opts["platform"] = p[0]
-	}
-	res, err := c.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: opts})
-	var (
-		noOutline     *errdefs.UnsupportedSubrequestError
-		noSubrequests *errdefs.UnsupportedFrontendCapError
-	)
-	if errors.As(err, &noOutline) || errors.As(err, &noSubrequests) {
-		s.result.Args = frontend.GivenArgs(s.req.Args)
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("asking which build args %q uses: %w", s.req.Dockerfile, err)
-	}
-	s.result.Args, err = frontend.Args(res.Metadata["result.json"], s.req.Args)
-	return err
-}
-
-// fetch gets what is pinned by content before any step runs, so that a source that no longer is what
-// the lock says ends the build there.
-func (s *solve) fetch(ctx context.Context, c gateway.Client, uses []frontend.Use) error {
-	var mu sync.Mutex
-	failed := map[lock.Source]*pb.SourceOp{}
-	group, gctx := errgroup.WithContext(ctx)
-	for _, use := range uses {
-		in, err := frontend.Identify(use.Op)
-		if err != nil || in.Local || in.Source.Kind == lock.Image {
-			continue
-		}
-		src, pin, ok := s.pins.find(in)
-		if !ok {
-			continue
-		}
-		group.Go(func() error {
-			def, err := frontend.Fetch(frontend.Pinned(use.Op, in, pin))
-			if err != nil {
-				return err
-			}
-			if _, err = c.Solve(gctx, gateway.SolveRequest{Definition: def, Evaluate: true}); err != nil && gctx.Err() == nil {
-				mu.Lock()
-				defer mu.Unlock()
-				failed[src] = use.Op
-			}
-			return err
-		})
-	}
-	err := group.Wait()
-	for src, op := range failed {
-		s.lookAgain(ctx, c, src, op)
-	}
-	if unlocked := s.pins.err(s.req, uses); unlocked != nil {
-		return unlocked
-	}
-	return err
-}
-
-// lookAgain looks whether a source that could not be fetched is something else now.
-func (s *solve) lookAgain(ctx context.Context, c gateway.Client, src lock.Source, op *pb.SourceOp) {
-	pin, found := s.pins.probe(src, func() error {
-		_, err := c.ResolveSourceMetadata(ctx, op.CloneVT(), sourceresolver.Opt{LogName: "look again at " + src.Ref})
-		return err
-	})
-	if found != "" && found != pin {
-		s.pins.changed(src, pin, found)
-	}
 }
 
 // solve hands the pinned build to the daemon, which executes it when it is exported.
@@ -612,36 +286,6 @@ func (s *solve) solve(ctx context.Context, c gateway.Client, res *gateway.Result
 		s.result.Platforms = append(s.result.Platforms, platform)
 	}
 	return out, nil
-}
-
-// base returns the config of the image that g starts from: what the frontend says, or, where it is
-// too old to say, what the image itself does.
-func (s *solve) base(ctx context.Context, c gateway.Client, g *frontend.Graph, said []byte) (base ocispec.Image, err error) {
-	if use := g.BaseUse(); len(said) == 0 && use != nil {
-		meta, err := c.ResolveSourceMetadata(ctx, use.Op.CloneVT(), imageOpt(use.Platform))
-		if err != nil {
-			return base, err
-		}
-		if meta.Image != nil {
-			said = meta.Image.Config
-		}
-	}
-	if len(said) == 0 {
-		return base, nil
-	}
-	if err := json.Unmarshal(said, &base); err != nil {
-		return base, fmt.Errorf("reading the base image's config: %w", err)
-	}
-	return base, nil
-}
-
-// imageOpt asks for an image's config for a platform.
-func imageOpt(p *pb.Platform) sourceresolver.Opt {
-	opt := sourceresolver.Opt{ImageOpt: &sourceresolver.ResolveImageOpt{}}
-	if p != nil {
-		opt.ImageOpt.Platform = &ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}
-	}
-	return opt
 }
 
 // edit pins an operation and tells its process the epoch.

@@ -1,0 +1,124 @@
+package builder
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/auth/authprovider"
+	"github.com/moby/buildkit/sourcepolicy/policysession"
+	"github.com/opencontainers/go-digest"
+	"github.com/tonistiigi/fsutil"
+)
+
+func (s *solve) options() (client.SolveOpt, error) {
+	mounts := map[string]fsutil.FS{}
+	for name, dir := range s.directories() {
+		fs, err := fsutil.NewFS(dir)
+		if err != nil {
+			return client.SolveOpt{}, fmt.Errorf("opening build context %q: %w", dir, err)
+		}
+		mounts[name] = fs
+	}
+	dir, err := fsutil.NewFS(filepath.Dir(s.req.Dockerfile))
+	if err != nil {
+		return client.SolveOpt{}, fmt.Errorf("opening the folder of %q: %w", s.req.Dockerfile, err)
+	}
+	mounts["dockerfile"] = dir
+	s.times.setEpoch(s.epoch)
+	abs, err := filepath.Abs(s.req.Context)
+	if err != nil {
+		return client.SolveOpt{}, err
+	}
+	attachables := []session.Attachable{}
+	if s.req.Auth != nil {
+		attachables = append(attachables, authprovider.NewDockerAuthProvider(authprovider.DockerAuthProviderConfig{
+			AuthConfigProvider: authprovider.LoadAuthConfig(s.req.Auth),
+		}))
+	}
+	return client.SolveOpt{
+		LocalMounts:          mounts,
+		LocalFilterOpt:       s.times.filter(mounts, s.leaves()),
+		SharedKey:            "kedge:" + digest.FromString(abs).Encoded(),
+		FrontendAttrs:        map[string]string{},
+		Session:              attachables,
+		SourcePolicyProvider: policysession.NewPolicyProvider(s.pins.check),
+		Internal:             s.salt != 0,
+	}, nil
+}
+
+// leaves returns what says of a path in a mount that it is one of s.req.Leave, or the file beside it
+// that becomes it.
+func (s *solve) leaves() func(mount, path string) bool {
+	dirs := map[string]string{}
+	for mount, dir := range s.directories() {
+		dirs[mount] = realPath(dir)
+	}
+	return func(mount, path string) bool {
+		dir, ok := dirs[mount]
+		return ok && slices.ContainsFunc(s.req.Leave, func(leave string) bool {
+			folder, name := realPath(filepath.Dir(leave)), filepath.Base(leave)
+			if filepath.Dir(filepath.Join(dir, path)) != folder {
+				return false
+			}
+			return filepath.Base(path) == name || strings.HasPrefix(filepath.Base(path), "."+name+".")
+		})
+	}
+}
+
+// realPath returns the path of a folder without symbolic links, as far as it can tell.
+func realPath(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	return path
+}
+
+// directories returns the contexts that are directories, by the name of their mount.
+func (s *solve) directories() map[string]string {
+	dirs := map[string]string{"context": s.req.Context}
+	for name, value := range s.req.Contexts {
+		if !strings.Contains(value, "://") {
+			dirs["context-"+name] = value
+		}
+	}
+	return dirs
+}
+
+// frontendOptions are the options of BuildKit's Dockerfile frontend.
+func (s *solve) frontendOptions() map[string]string {
+	opts := map[string]string{"filename": filepath.Base(s.req.Dockerfile), "target": s.req.Target}
+	if len(s.req.Platforms) > 0 {
+		opts["platform"] = strings.Join(s.req.Platforms, ",")
+	}
+	for k, v := range s.req.Args {
+		opts["build-arg:"+k] = v
+	}
+	if !s.epoch.IsZero() {
+		opts["build-arg:SOURCE_DATE_EPOCH"] = strconv.FormatInt(s.epoch.Unix(), 10)
+	}
+	for name, value := range s.req.Contexts {
+		if !strings.Contains(value, "://") {
+			value = "local:context-" + name
+		}
+		opts["context:"+name] = value
+	}
+	if s.req.NoCache {
+		opts["no-cache"] = ""
+	}
+	if s.salt != 0 {
+		// Cache mounts of its own: a verification neither uses nor prunes the user's.
+		const key = "build-arg:BUILDKIT_CACHE_MOUNT_NS"
+		opts[key] = s.cacheNamespace() + opts[key]
+	}
+	return opts
+}
+
+func (s *solve) cacheNamespace() string { return fmt.Sprintf("kedge-%d-", s.salt) }

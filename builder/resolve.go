@@ -1,0 +1,199 @@
+package builder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/lock"
+	"github.com/moby/buildkit/client/llb/sourceresolver"
+	gateway "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/errdefs"
+	"github.com/moby/buildkit/solver/pb"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+func usesOf(parts []part) []frontend.Use {
+	var uses []frontend.Use
+	for _, p := range parts {
+		uses = append(uses, p.graph.Uses()...)
+	}
+	return uses
+}
+
+// lookUp pins every source that is not yet: all at once, where the frontend had no need to.
+func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Use) error {
+	ops := map[lock.Source]*pb.SourceOp{}
+	for _, use := range uses {
+		in, err := frontend.Identify(use.Op)
+		if err != nil {
+			return fmt.Errorf("%s: %w", where(s.req.Dockerfile, use.Line), err)
+		}
+		if _, _, ok := s.pins.find(in); !ok && !in.Local {
+			ops[in.Written] = use.Op
+		}
+	}
+	for _, src := range s.req.Relock {
+		op := frontend.Operation(src)
+		if in, err := frontend.Identify(op); err == nil {
+			if _, _, ok := s.pins.find(in); !ok {
+				ops[in.Written] = op
+			}
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, op := range ops {
+		group.Go(func() error {
+			// The daemon asks p.check, which asks for the look-up and notes what it finds.
+			_, err := c.ResolveSourceMetadata(ctx, op.CloneVT(), sourceresolver.Opt{LogName: "look up " + op.Identifier})
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+func where(file string, line int) string {
+	if line == 0 {
+		return file
+	}
+	return fmt.Sprintf("%s:%d", file, line)
+}
+
+// newestBase returns the newest creation time of the images that the build uses.
+func (s *solve) newestBase(ctx context.Context, c gateway.Client, uses []frontend.Use) (time.Time, error) {
+	var mu sync.Mutex
+	var newest time.Time
+	group, ctx := errgroup.WithContext(ctx)
+	for _, use := range uses {
+		in, err := frontend.Identify(use.Op)
+		if err != nil || in.Source.Kind != lock.Image {
+			continue
+		}
+		group.Go(func() error {
+			meta, err := c.ResolveSourceMetadata(ctx, use.Op.CloneVT(), imageOpt(use.Platform))
+			if err != nil {
+				return err
+			}
+			var config ocispec.Image
+			if meta.Image == nil || json.Unmarshal(meta.Image.Config, &config) != nil || config.Created == nil {
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if config.Created.After(newest) {
+				newest = *config.Created
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	return newest, err
+}
+
+func (s *solve) outline(ctx context.Context, c gateway.Client) error {
+	opts := s.frontendOptions()
+	opts["requestid"] = "frontend.outline"
+	opts["frontend.caps"] = "moby.buildkit.frontend.subrequests"
+	delete(opts, "no-cache")
+	if p := s.req.Platforms; len(p) > 0 {
+		opts["platform"] = p[0]
+	}
+	res, err := c.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: opts})
+	var (
+		noOutline     *errdefs.UnsupportedSubrequestError
+		noSubrequests *errdefs.UnsupportedFrontendCapError
+	)
+	if errors.As(err, &noOutline) || errors.As(err, &noSubrequests) {
+		s.result.Args = frontend.GivenArgs(s.req.Args)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("asking which build args %q uses: %w", s.req.Dockerfile, err)
+	}
+	s.result.Args, err = frontend.Args(res.Metadata["result.json"], s.req.Args)
+	return err
+}
+
+// fetch gets what is pinned by content before any step runs, so that a source that no longer is what
+// the lock says ends the build there.
+func (s *solve) fetch(ctx context.Context, c gateway.Client, uses []frontend.Use) error {
+	var mu sync.Mutex
+	failed := map[lock.Source]*pb.SourceOp{}
+	group, gctx := errgroup.WithContext(ctx)
+	for _, use := range uses {
+		in, err := frontend.Identify(use.Op)
+		if err != nil || in.Local || in.Source.Kind == lock.Image {
+			continue
+		}
+		src, pin, ok := s.pins.find(in)
+		if !ok {
+			continue
+		}
+		group.Go(func() error {
+			def, err := frontend.Fetch(frontend.Pinned(use.Op, in, pin))
+			if err != nil {
+				return err
+			}
+			if _, err = c.Solve(gctx, gateway.SolveRequest{Definition: def, Evaluate: true}); err != nil && gctx.Err() == nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed[src] = use.Op
+			}
+			return err
+		})
+	}
+	err := group.Wait()
+	for src, op := range failed {
+		s.lookAgain(ctx, c, src, op)
+	}
+	if unlocked := s.pins.err(s.req, uses); unlocked != nil {
+		return unlocked
+	}
+	return err
+}
+
+// lookAgain looks whether a source that could not be fetched is something else now.
+func (s *solve) lookAgain(ctx context.Context, c gateway.Client, src lock.Source, op *pb.SourceOp) {
+	pin, found := s.pins.probe(src, func() error {
+		_, err := c.ResolveSourceMetadata(ctx, op.CloneVT(), sourceresolver.Opt{LogName: "look again at " + src.Ref})
+		return err
+	})
+	if found != "" && found != pin {
+		s.pins.changed(src, pin, found)
+	}
+}
+
+// base returns the config of the image that g starts from: what the frontend says, or, where it is
+// too old to say, what the image itself does.
+func (s *solve) base(ctx context.Context, c gateway.Client, g *frontend.Graph, said []byte) (base ocispec.Image, err error) {
+	if use := g.BaseUse(); len(said) == 0 && use != nil {
+		meta, err := c.ResolveSourceMetadata(ctx, use.Op.CloneVT(), imageOpt(use.Platform))
+		if err != nil {
+			return base, err
+		}
+		if meta.Image != nil {
+			said = meta.Image.Config
+		}
+	}
+	if len(said) == 0 {
+		return base, nil
+	}
+	if err := json.Unmarshal(said, &base); err != nil {
+		return base, fmt.Errorf("reading the base image's config: %w", err)
+	}
+	return base, nil
+}
+
+// imageOpt asks for an image's config for a platform.
+func imageOpt(p *pb.Platform) sourceresolver.Opt {
+	opt := sourceresolver.Opt{ImageOpt: &sourceresolver.ResolveImageOpt{}}
+	if p != nil {
+		opt.ImageOpt.Platform = &ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}
+	}
+	return opt
+}
