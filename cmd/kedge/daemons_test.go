@@ -177,9 +177,11 @@ func TestInterrupt(t *testing.T) {
 	args := []string{"kedge", "build", "--no-cache", "--builder", buildkitd.Addr, "-t", "app", "-o", "type=oci,dest=" + out, dir}
 	interrupted := 0
 	for delay := 10 * time.Millisecond; ; delay += delay/4 + 10*time.Millisecond {
-		ctx, cancel := context.WithTimeout(t.Context(), delay)
+		ctx, cancel := context.WithCancel(t.Context())
+		timer := time.AfterFunc(delay, cancel)
 		var stdout, stderr bytes.Buffer
 		code := run(ctx, args, env, nil, &stdout, &stderr)
+		timer.Stop()
 		cancel()
 		if code == exitOK {
 			break
