@@ -19,25 +19,35 @@ type made struct {
 
 // Release removes what the second build of a verification left in the builder's cache. No API says
 // which records a build made; they are those that the daemon describes by its steps and that were
-// made while those ran. What anybody uses stays.
+// made while those ran. What anybody still uses after two seconds stays.
 func (b *Builder) Release(ctx context.Context, r *Result) error {
-	usage, err := b.client.DiskUsage(ctx)
-	if err != nil {
-		return fmt.Errorf("looking for what the second build left: %w", err)
-	}
-	prune := &pruneIDs{}
-	for _, u := range usage {
-		if slices.ContainsFunc(r.made, func(m made) bool { return m.left(u) }) {
-			prune.filter = append(prune.filter, "id=="+u.ID)
+	// A daemon lets go of what a build used a moment after that ended.
+	for wait := 10 * time.Millisecond; ; wait *= 2 {
+		usage, err := b.client.DiskUsage(ctx)
+		if err != nil {
+			return fmt.Errorf("looking for what the second build left: %w", err)
+		}
+		prune := &pruneIDs{}
+		for _, u := range usage {
+			if slices.ContainsFunc(r.made, func(m made) bool { return m.left(u) }) {
+				prune.filter = append(prune.filter, "id=="+u.ID)
+			}
+		}
+		if len(prune.filter) == 0 {
+			return nil
+		}
+		if err := b.client.Prune(ctx, nil, prune); err != nil {
+			return fmt.Errorf("removing what the second build left: %w", err)
+		}
+		if wait > time.Second {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
 		}
 	}
-	if len(prune.filter) == 0 {
-		return nil
-	}
-	if err := b.client.Prune(ctx, nil, prune); err != nil {
-		return fmt.Errorf("removing what the second build left: %w", err)
-	}
-	return nil
 }
 
 func (m made) left(u *client.UsageInfo) bool {
