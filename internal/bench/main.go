@@ -1,0 +1,139 @@
+// Command bench measures kedge against BuildKit's own way to a reproducible
+// image, buildctl with rewrite-timestamp, on one buildkitd of its own. Run it as
+// root at the root of the repository, as `make bench` does; arguments (small,
+// large, memory) pick parts. docs/performance.md says what the figures mean.
+//
+// All that it writes is in a temporary folder; of its processes none is left. It
+// fails when it cannot measure, and not when a goal is missed.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	// The daemon is to end with this process. Its death signal comes when the
+	// thread that started it ends: this one, which stays.
+	runtime.LockOSThread()
+	n := flag.Int("n", 3, "measure everything `N` times")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, *n, flag.Args(), os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, n int, parts []string, stdout, stderr io.Writer) (err error) {
+	all := []string{"small", "large", "memory"}
+	for _, part := range parts {
+		if !slices.Contains(all, part) {
+			return fmt.Errorf("no part %q: there are %s", part, strings.Join(all, ", "))
+		}
+	}
+	if len(parts) == 0 {
+		parts = all
+	}
+	if n < 1 {
+		return errors.New("-n must be 1 or more")
+	}
+	root, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "kedge-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	b, err := start(ctx, filepath.Join(root, "bin"), dir, stderr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.stop()) }()
+	if err := b.printVersions(ctx, stdout); err != nil {
+		return err
+	}
+
+	before, err := load()
+	if err != nil {
+		return err
+	}
+	var rows []row
+	for _, part := range parts {
+		var more []row
+		switch part {
+		case "small":
+			more, err = b.apt(ctx, n, aptGoals{
+				name: "small", pkg: "nginx-light", cold: 0.9, unchanged: 0.4, verify: 1.6, lock: true,
+			})
+		case "large":
+			more, err = b.apt(ctx, n, aptGoals{
+				name: "large", pkg: "build-essential", cold: 0.6, unchanged: 0.04, verify: 1.0,
+			})
+		case "memory":
+			more, err = b.memory(ctx, n)
+		}
+		if err != nil {
+			return err
+		}
+		rows = append(rows, more...)
+	}
+	after, err := load()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "load      %s before, %s after\n\n", before, after)
+	return printTable(stdout, rows)
+}
+
+// printVersions prints what a figure depends on.
+func (b *bench) printVersions(ctx context.Context, w io.Writer) error {
+	fmt.Fprintf(w, "date      %s\n", time.Now().UTC().Format("2006-01-02 15:04 MST"))
+	for _, program := range []string{b.kedge, b.buildkitd} {
+		out, err := exec.CommandContext(ctx, program, "--version").Output()
+		if err != nil {
+			return fmt.Errorf("running %s: %w", filepath.Base(program), err)
+		}
+		fmt.Fprintf(w, "%-9s %s", filepath.Base(program), out)
+	}
+	var host syscall.Utsname
+	if err := syscall.Uname(&host); err != nil {
+		return err
+	}
+	var release []byte
+	for _, c := range host.Release {
+		if c == 0 {
+			break
+		}
+		release = append(release, byte(c))
+	}
+	_, err := fmt.Fprintf(w, "go        %s\nkernel    %s\ncores     %d\n", runtime.Version(), release, runtime.NumCPU())
+	return err
+}
+
+// load returns the machine's average load of the last minute: others' work
+// makes figures wrong.
+func load() (string, error) {
+	content, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "", err
+	}
+	one, _, _ := strings.Cut(string(content), " ")
+	return one, nil
+}

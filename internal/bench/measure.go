@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// notReproducible is what kedge verify exits with when the answer is no.
+const notReproducible = 3
+
+// aptGoals name a build that installs a package, and what is asked of kedge: ratios of
+// its time to BuildKit's.
+type aptGoals struct {
+	name, pkg               string
+	cold, unchanged, verify float64
+	lock                    bool // also measure kedge lock
+}
+
+// apt measures builds that install a Debian package and copy 200 files.
+func (b *bench) apt(ctx context.Context, n int, g aptGoals) ([]row, error) {
+	dir := filepath.Join(b.dir, g.name)
+	dockerfile := "FROM debian:bookworm-slim\n" +
+		"RUN apt-get update && apt-get install -y --no-install-recommends " + g.pkg + "\n" +
+		"COPY files /srv/files\n"
+	if err := writeContext(dir, dockerfile, 200); err != nil {
+		return nil, err
+	}
+	b.say("%s: kedge lock, as a repository would have it", g.name)
+	if _, _, err := b.runKedge(ctx, "lock", dir); err != nil {
+		return nil, err
+	}
+	var (
+		tar       = filepath.Join(b.dir, g.name+".tar")
+		layout    = filepath.Join(b.dir, g.name+".oci")
+		cold      = row{what: g.name + ": cold build", unit: "s", goal: g.cold}
+		verify    = row{what: g.name + ": cold verify", unit: "s", goal: g.verify}
+		unchanged = row{what: g.name + ": nothing changed", unit: "s", goal: g.unchanged}
+		different int // verifications
+	)
+	timed := func(into *[]float64, label string, build func() (float64, error)) error {
+		seconds, err := build()
+		if err != nil {
+			return fmt.Errorf("%s: %w", g.name, err)
+		}
+		b.say("%s: %s: %.2f s", g.name, label, seconds)
+		*into = append(*into, seconds)
+		return nil
+	}
+	kedge := func(verb string, args ...string) func() (float64, error) {
+		return func() (float64, error) {
+			took, _, err := b.runKedge(ctx, verb, dir, args...)
+			if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == notReproducible {
+				different++
+				err = nil // an answer, and it took its time
+			}
+			return took.Seconds(), err
+		}
+	}
+	buildctl := func(output string) func() (float64, error) {
+		return func() (float64, error) {
+			took, err := b.runBuildctl(ctx, dir, output)
+			return took.Seconds(), err
+		}
+	}
+	cooled := func(build func() (float64, error)) func() (float64, error) {
+		return func() (float64, error) {
+			if err := os.RemoveAll(tar); err != nil {
+				return 0, err
+			}
+			if err := b.cool(ctx); err != nil {
+				return 0, err
+			}
+			return build()
+		}
+	}
+
+	for range n {
+		if err := timed(&cold.buildkit, "cold buildctl build", cooled(buildctl("type=oci,dest="+tar))); err != nil {
+			return nil, err
+		}
+		if err := timed(&cold.kedge, "cold kedge build", cooled(kedge("build", "-o", "type=oci,dest="+tar))); err != nil {
+			return nil, err
+		}
+		if err := timed(&verify.kedge, "cold kedge verify", cooled(kedge("verify"))); err != nil {
+			return nil, err
+		}
+	}
+	verify.buildkit = cold.buildkit // one build
+	if different > 0 {
+		verify.note = fmt.Sprintf("%d of %d verifications found a difference", different, n)
+	}
+
+	// Once untimed, so that the steps, kedge's store and the layout are there.
+	for _, build := range []func() (float64, error){buildctl("type=oci,tar=false,dest=" + layout), kedge("build")} {
+		if _, err := build(); err != nil {
+			return nil, err
+		}
+	}
+	for range n {
+		if err := timed(&unchanged.buildkit, "buildctl build, nothing changed", buildctl("type=oci,tar=false,dest="+layout)); err != nil {
+			return nil, err
+		}
+		if err := timed(&unchanged.kedge, "kedge build, nothing changed", kedge("build")); err != nil {
+			return nil, err
+		}
+	}
+	rows := []row{cold, unchanged, verify}
+	if !g.lock {
+		return rows, nil
+	}
+	lock := row{what: "full lock: kedge lock", unit: "s", goal: 0.3}
+	asked := row{what: "full lock: registry requests", goal: 0}
+	for range n {
+		before := b.requests.Load()
+		if err := timed(&lock.kedge, "kedge lock", kedge("lock")); err != nil {
+			return nil, err
+		}
+		asked.kedge = append(asked.kedge, float64(b.requests.Load()-before))
+	}
+	return append(rows, lock, asked), nil
+}
+
+// memory measures the most that kedge has in memory while it writes an image
+// with a layer of 1 GiB.
+func (b *bench) memory(ctx context.Context, n int) ([]row, error) {
+	dir, tar := filepath.Join(b.dir, "memory"), filepath.Join(b.dir, "memory.tar")
+	dockerfile := "FROM debian:bookworm-slim\nRUN head -c 512M /dev/urandom >/random && head -c 512M /dev/zero >/zero\n"
+	if err := writeContext(dir, dockerfile, 0); err != nil {
+		return nil, err
+	}
+	peak := row{what: "layer of 1 GiB: peak memory", unit: "MiB", goal: 200, worst: true}
+	for range n {
+		if err := b.cool(ctx); err != nil {
+			return nil, err
+		}
+		took, bytes, err := b.runKedge(ctx, "build", dir, "-o", "type=oci,dest="+tar)
+		if err != nil {
+			return nil, fmt.Errorf("memory: %w", err)
+		}
+		mib := float64(bytes) / (1 << 20)
+		b.say("memory: cold kedge build: %.1f s, at most %.0f MiB", took.Seconds(), mib)
+		peak.kedge = append(peak.kedge, mib)
+		if err := os.Remove(tar); err != nil {
+			return nil, err
+		}
+	}
+	return []row{peak}, nil
+}
+
+// writeContext writes a build context with a Dockerfile, and files of 4 KiB in
+// the folder files, always the same.
+func writeContext(dir, dockerfile string, files int) error {
+	if err := os.MkdirAll(filepath.Join(dir, "files"), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
+		return err
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range files {
+		content := make([]byte, 4<<10)
+		for j := range content {
+			content[j] = "0123456789abcdef"[random.IntN(16)]
+		}
+		if err := os.WriteFile(filepath.Join(dir, "files", fmt.Sprintf("%03d.txt", i)), content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.log, format+"\n", args...) }
