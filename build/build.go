@@ -41,7 +41,8 @@ type Options struct {
 	Locked     bool              // nothing may be added to the lock
 	NoCache    bool
 	Epoch      Epoch
-	Env        []string // of the process, for git
+	Normalize  image.Rules // the version is the lock's
+	Env        []string    // of the process, for git
 	Auth       *configfile.ConfigFile
 
 	// Progress, where it is not nil, shows a build: it returns where its progress goes, and a
@@ -84,8 +85,14 @@ func open(o Options) (*project, error) {
 	if p.parsed, err = frontend.Parse(o.Dockerfile, data); err != nil {
 		return nil, err
 	}
-	p.lock, p.exists, err = lock.Read(o.Lockfile)
-	return p, err
+	if p.lock, p.exists, err = lock.Read(o.Lockfile); err != nil {
+		return nil, err
+	}
+	p.Normalize.Version = p.lock.Rules
+	if p.Normalize, err = p.Normalize.Check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", o.Lockfile, err)
+	}
+	return p, nil
 }
 
 // target returns the declared target, or the one that is asked for where none is declared.
@@ -155,7 +162,7 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 	if err != nil {
 		return nil, err
 	}
-	first := &run{b: b, store: store}
+	first := &run{b: b, store: store, keep: p.parsed.Keep}
 	defer first.close()
 	wait := p.show(req, "")
 	err = first.build(ctx, req, 0)
@@ -164,15 +171,18 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 		return nil, err
 	}
 	res := &Result{ArgsHash: frontend.Hash(first.result.Args), Lockfile: p.Lockfile}
-	write := image.Options{Labels: map[string]string{ArgsLabel: res.ArgsHash}}
+	write := image.Options{Labels: map[string]string{ArgsLabel: res.ArgsHash}, Rules: p.Normalize}
 
 	// The second build runs while the first one's image is written.
 	group, gctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
 		res.Image, err = first.write(gctx, write)
+		if notSent := (*image.NotSentError)(nil); errors.As(err, &notSent) {
+			res.Image, err = first.again(gctx, req, write)
+		}
 		return err
 	})
-	second := &run{b: b, store: store}
+	second := &run{b: b, store: store, keep: p.parsed.Keep}
 	defer second.close()
 	if verified {
 		group.Go(func() error {
@@ -191,7 +201,6 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 		return nil, errors.Join(err, second.release(ctx))
 	}
 	if verified {
-		write.HashFirst = true
 		other, err := second.write(ctx, write)
 		res.NotReleased = second.release(ctx)
 		if err != nil {
@@ -223,6 +232,7 @@ func (r *Result) WriteLock(ctx context.Context) error {
 type run struct {
 	b      *builder.Builder
 	store  *image.Store
+	keep   func(line int) []string
 	ingest *image.Ingest
 	result *builder.Result
 }
@@ -231,7 +241,7 @@ func (r *run) build(ctx context.Context, req *builder.Request, salt int32) error
 	var err error
 	r.result, err = r.b.Build(ctx, req, salt, func(epoch time.Time) (content.Store, error) {
 		var err error
-		r.ingest, err = r.store.NewIngest(ctx, epoch)
+		r.ingest, err = r.store.NewIngest(ctx, epoch, salt != 0)
 		return r.ingest, err
 	})
 	return err
@@ -240,11 +250,30 @@ func (r *run) build(ctx context.Context, req *builder.Request, salt int32) error
 func (r *run) write(ctx context.Context, o image.Options) (image.Image, error) {
 	var sources []image.Source
 	for _, p := range r.result.Platforms {
-		sources = append(sources, image.Source{
+		src := image.Source{
 			Platform: p.Platform, BaseLayers: p.BaseLayers, BaseHistory: p.BaseHistory, BaseRef: p.BaseRef,
-		})
+			Keep: map[int][]string{},
+		}
+		for i, step := range p.Steps {
+			if keep := r.keep(step.Line); len(keep) > 0 {
+				src.Keep[p.BaseLayers+i] = keep
+			}
+		}
+		sources = append(sources, src)
 	}
 	return r.ingest.Write(ctx, r.result.Root, sources, o)
+}
+
+// again exports what the first build made once more: it is in the builder's cache now.
+func (r *run) again(ctx context.Context, req *builder.Request, o image.Options) (image.Image, error) {
+	anew := *req
+	anew.Lock, anew.Epoch, anew.Status, anew.NoCache = r.result.Lock, r.result.Epoch, nil, false
+	next := &run{b: r.b, store: r.store, keep: r.keep}
+	defer next.close()
+	if err := next.build(ctx, &anew, 0); err != nil {
+		return image.Image{}, err
+	}
+	return next.write(ctx, o)
 }
 
 func (r *run) release(ctx context.Context) error {

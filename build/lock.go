@@ -9,6 +9,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
 )
 
@@ -33,6 +34,7 @@ type Locked struct {
 	Changed           bool
 	OldTarget, Target string    // the old one is empty where none was declared
 	OldEpoch, Epoch   time.Time // and zero
+	OldRules, Rules   int       // of normalisation; and 0
 	ArgsHash          string
 }
 
@@ -44,6 +46,16 @@ type EpochError struct {
 
 func (e *EpochError) Error() string {
 	return fmt.Sprintf("%s: another command declared the epoch %s, not %s", e.Lockfile, e.Declared.Format(time.RFC3339), e.Found.Format(time.RFC3339))
+}
+
+// RulesError says that two commands, of two kedges, declared different rules at once.
+type RulesError struct {
+	Lockfile        string
+	Declared, Found int
+}
+
+func (e *RulesError) Error() string {
+	return fmt.Sprintf("%s: another command declared the rules of version %d, not %d", e.Lockfile, e.Declared, e.Found)
 }
 
 // Lock resolves what o would be built from and writes the lock, unless check is set.
@@ -67,7 +79,7 @@ func Lock(ctx context.Context, b *builder.Builder, o Options, refresh Refresh, c
 	}
 	start := p.lock.Keep(func(s lock.Source) bool { return !anew[s] })
 	if refresh.All {
-		start.Epoch = time.Time{}
+		start.Epoch, start.Rules = time.Time{}, 0
 	}
 	req, err := p.request(ctx, start, target)
 	if err != nil {
@@ -93,9 +105,13 @@ func Lock(ctx context.Context, b *builder.Builder, o Options, refresh Refresh, c
 	if made.Epoch.IsZero() || p.Epoch.Explicit() {
 		made.Epoch = res.Epoch
 	}
+	if made.Rules == 0 {
+		made.Rules = image.RulesVersion
+	}
 	out := &Locked{
 		Lockfile: p.Lockfile, Sources: len(made.Sources()), Changes: p.lock.Changes(made),
 		OldTarget: p.lock.Target, Target: target, OldEpoch: p.lock.Epoch, Epoch: made.Epoch,
+		OldRules: p.lock.Rules, Rules: made.Rules,
 		ArgsHash: frontend.Hash(res.Args),
 	}
 	out.Changed = !p.exists || string(made.Format()) != string(p.lock.Format())
@@ -143,6 +159,9 @@ func declare(r *builder.Result, target string, explicit bool) *lock.File {
 	if f.Epoch.IsZero() && !explicit {
 		f.Epoch = r.Epoch
 	}
+	if f.Rules == 0 {
+		f.Rules = image.RulesVersion
+	}
 	return f
 }
 
@@ -176,6 +195,12 @@ func (p *project) writeLock(ctx context.Context, before, after *lock.File) error
 				return &EpochError{Lockfile: p.Lockfile, Declared: f.Epoch, Found: after.Epoch}
 			}
 			made.Epoch = after.Epoch
+		}
+		if after.Rules != before.Rules {
+			if f.Rules != before.Rules && f.Rules != after.Rules {
+				return &RulesError{Lockfile: p.Lockfile, Declared: f.Rules, Found: after.Rules}
+			}
+			made.Rules = after.Rules
 		}
 		*f = *made
 		return nil

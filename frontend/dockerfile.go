@@ -25,6 +25,7 @@ type Dockerfile struct {
 	name   string
 	syntax mention
 	refs   []mention
+	keep   map[int][]string // by the line of the instruction
 }
 
 // Stage is one FROM.
@@ -62,7 +63,7 @@ func Parse(name string, data []byte) (*Dockerfile, error) {
 	if err != nil {
 		return nil, &ParseError{File: name, Line: errorLine(err), Err: err}
 	}
-	d := &Dockerfile{name: name}
+	d := &Dockerfile{name: name, keep: map[int][]string{}}
 	if ref, _, loc, ok := parser.DetectSyntax(data); ok {
 		d.syntax = mention{word: ref}
 		if len(loc) > 0 {
@@ -90,6 +91,11 @@ func (d *Dockerfile) read(n *parser.Node) {
 	var words []string
 	for w := n.Next; w != nil; w = w.Next {
 		words = append(words, w.Value)
+	}
+	for _, comment := range n.PrevComment {
+		if paths, ok := strings.CutPrefix(strings.TrimSpace(comment), "kedge: keep="); ok {
+			d.keep[n.StartLine] = append(d.keep[n.StartLine], strings.Fields(paths)...)
+		}
 	}
 	switch strings.ToLower(n.Value) {
 	case "from":
@@ -120,6 +126,10 @@ func (d *Dockerfile) read(n *parser.Node) {
 		}
 	}
 }
+
+// Keep returns the paths that comments above the instruction on a line, # kedge: keep=PATH, except from
+// normalisation.
+func (d *Dockerfile) Keep(line int) []string { return d.keep[line] }
 
 // TargetError says that there is no such stage, or one that cannot be a target: BuildKit knows a
 // stage by its name only, save the last.

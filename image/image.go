@@ -44,6 +44,9 @@ type Layer struct {
 	// Raw is the digest of the blob that the layer was made from. It is empty for the layers of a
 	// base image, which are taken as they are, and for an image that is read back from the store.
 	Raw digest.Digest
+	// Normalised are the paths that rules dropped or changed, sorted, by the id of the rule; for
+	// layers that have Raw.
+	Normalised map[string][]string
 }
 
 // maxDocument bounds manifests, indexes and configs, in bytes. Registries take 4 MiB.

@@ -42,22 +42,22 @@ func TestMain(m *testing.M) {
 }
 
 // file is an entry of a layer with content.
-func file(name, body string) entry {
-	return entry{Header: tar.Header{Name: name, Mode: 0o644, ModTime: late, Typeflag: tar.TypeReg}, body: body}
+func file(name, body string) tarEntry {
+	return tarEntry{Header: tar.Header{Name: name, Mode: 0o644, ModTime: late, Typeflag: tar.TypeReg}, body: body}
 }
 
-type entry struct {
+type tarEntry struct {
 	tar.Header
 	body string
 }
 
-func (e entry) with(change func(*tar.Header)) entry {
+func (e tarEntry) with(change func(*tar.Header)) tarEntry {
 	e.PAXRecords = nil
 	change(&e.Header)
 	return e
 }
 
-func tarball(t testing.TB, entries ...entry) []byte {
+func tarball(t testing.TB, entries ...tarEntry) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -259,9 +259,9 @@ func testStore(t testing.TB) *Store {
 	return s
 }
 
-func testIngest(t testing.TB, s *Store) *Ingest {
+func testIngest(t testing.TB, s *Store, second bool) *Ingest {
 	t.Helper()
-	in, err := s.NewIngest(t.Context(), epoch)
+	in, err := s.NewIngest(t.Context(), epoch, second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,8 +280,14 @@ func sourcesOf(imgs []rawImage) []Source {
 // build does one export into s and returns the image and what travelled.
 func build(t testing.TB, s *Store, opts Options, imgs ...rawImage) (Image, map[digest.Digest]bool) {
 	t.Helper()
+	return buildAgain(t, s, false, opts, imgs...)
+}
+
+// buildAgain is build; second says that it is the second build of a verification.
+func buildAgain(t testing.TB, s *Store, second bool, opts Options, imgs ...rawImage) (Image, map[digest.Digest]bool) {
+	t.Helper()
 	x := newExport(t, imgs...)
-	in := testIngest(t, s)
+	in := testIngest(t, s, second)
 	sent := x.send(t, in)
 	img, err := in.Write(t.Context(), x.root, sourcesOf(imgs), opts)
 	if err != nil {
@@ -403,10 +409,10 @@ func TestWriteOnlyContentCounts(t *testing.T) {
 		"padding":    append(slices.Clone(layer), make([]byte, 10240)...),
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, opts := range []Options{{}, {HashFirst: true}} {
-				got, _ := build(t, testStore(t), opts, rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{blob}})
+			for _, second := range []bool{false, true} {
+				got, _ := buildAgain(t, testStore(t), second, Options{}, rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{blob}})
 				if got.Descriptor.Digest != want.Descriptor.Digest {
-					t.Errorf("%+v: digest %s, want %s", opts, got.Descriptor.Digest, want.Descriptor.Digest)
+					t.Errorf("second %v: digest %s, want %s", second, got.Descriptor.Digest, want.Descriptor.Digest)
 				}
 			}
 		})
@@ -447,7 +453,7 @@ func TestWriteIndex(t *testing.T) {
 	}
 	raw.Manifests = slices.DeleteFunc(raw.Manifests, func(d ocispec.Descriptor) bool { return d.Platform.Architecture == "arm64" })
 	x.root = x.add(ocispec.MediaTypeImageIndex, marshal(t, raw))
-	in := testIngest(t, s)
+	in := testIngest(t, s, false)
 	x.send(t, in)
 	one, err := in.Write(t.Context(), x.root, sourcesOf([]rawImage{a}), Options{})
 	if err != nil {
@@ -481,7 +487,7 @@ func TestIngestSkipsWhatIsKnown(t *testing.T) {
 		t.Errorf("left in tmp: %q", got)
 	}
 	// Another epoch is another result.
-	in, err := s.NewIngest(t.Context(), epoch.Add(time.Hour))
+	in, err := s.NewIngest(t.Context(), epoch.Add(time.Hour), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -496,7 +502,7 @@ func TestBadRecordsAreIgnored(t *testing.T) {
 	want, _ := build(t, testStore(t), Options{}, raw)
 	otherLayer := func(s *Store) record {
 		img, _ := build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{tarball(t, file("other", "other"))}})
-		r, ok := s.rawRecord(img.Manifests[0].Layers[0].Raw, epoch)
+		r, ok := s.anyRawRecord(img.Manifests[0].Layers[0].Raw, epoch)
 		if !ok {
 			t.Fatal("no record")
 		}
@@ -533,9 +539,9 @@ func TestBadRecordsAreIgnored(t *testing.T) {
 				}
 				writeFile(t, path, changed)
 			}
-			for _, opts := range []Options{{}, {HashFirst: true}} {
-				got, sent := build(t, s, opts, raw)
-				if !opts.HashFirst && !sent[digest.FromBytes(raw.layers[0])] {
+			for _, second := range []bool{false, true} {
+				got, sent := buildAgain(t, s, second, Options{}, raw)
+				if !sent[digest.FromBytes(raw.layers[0])] {
 					t.Error("the record was believed")
 				}
 				if diff := gocmp.Diff(want, got); diff != "" {
@@ -561,16 +567,16 @@ func TestBadRecordsAreIgnored(t *testing.T) {
 	})
 }
 
-func TestHashFirstDoesNotCompressAgain(t *testing.T) {
+func TestSecondBuildDoesNotCompressAgain(t *testing.T) {
 	s := testStore(t)
 	build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", "a"))}})
 	before := files(t, s.dir)
 	again := tarball(t, file("a", "a").with(func(h *tar.Header) { h.ModTime = late.Add(time.Minute) }))
 	x := newExport(t, rawImage{platform: amd64, layers: [][]byte{again}})
-	in := testIngest(t, s)
+	in := testIngest(t, s, true)
 	x.send(t, in)
 	sent := len(files(t, in.dir))
-	if _, err := in.Write(t.Context(), x.root, []Source{{Platform: amd64}}, Options{HashFirst: true}); err != nil {
+	if _, err := in.Write(t.Context(), x.root, []Source{{Platform: amd64}}, Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := len(files(t, in.dir)); got > sent {
@@ -588,7 +594,7 @@ func TestBaseLayerThatWasNew(t *testing.T) {
 	build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{layer}})
 	onTop := rawImage{platform: amd64, base: [][]byte{layer}, layers: [][]byte{tarball(t, file("b", "b"))}}
 	x := newExport(t, onTop)
-	in := testIngest(t, s)
+	in := testIngest(t, s, false)
 	x.send(t, in)
 	if _, err := in.Write(t.Context(), x.root, sourcesOf([]rawImage{onTop}), Options{}); err == nil {
 		t.Fatal("an image without its base layer was written")
@@ -628,7 +634,7 @@ func TestWriteRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := testStore(t)
 			x := newExport(t, tt.raw)
-			in := testIngest(t, s)
+			in := testIngest(t, s, false)
 			x.send(t, in)
 			_, err := in.Write(t.Context(), x.root, tt.sources, Options{})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -642,7 +648,7 @@ func TestWriteRefuses(t *testing.T) {
 }
 
 func TestWriteWrongBlob(t *testing.T) {
-	in := testIngest(t, testStore(t))
+	in := testIngest(t, testStore(t), false)
 	d := ocispec.Descriptor{Digest: digest.FromString("right"), Size: 5}
 	err := content.WriteBlob(t.Context(), in, "ref", strings.NewReader("wrong"), d)
 	if !errdefs.IsFailedPrecondition(err) {
@@ -675,7 +681,7 @@ func (c cancelAfter) Err() error {
 func TestWriteInterrupted(t *testing.T) {
 	s := testStore(t)
 	x := newExport(t, rawImage{platform: amd64, layers: [][]byte{tarball(t, file("big", string(noise(20<<20))))}})
-	in := testIngest(t, s)
+	in := testIngest(t, s, false)
 	x.send(t, in)
 	before := files(t, s.dir)
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -24,16 +24,16 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 )
 
 // An Ingest is a content.Store that takes one export of a builder, the raw image, and writes the
 // canonical image from it. It says that it has what need not travel: blobs that the Store has, and
-// raw layers whose canonical form the Store has. All else is kept until Close.
+// raw layers of which the Store has a canonical form. All else is kept until Close.
 type Ingest struct {
 	blobStore // of what this export sent
 	store     *Store
 	epoch     time.Time
+	second    bool
 	dir       string
 	lock      *flock.Flock
 	recordMu  sync.Mutex
@@ -53,22 +53,33 @@ type Source struct {
 	// BaseRef is the reference of the base image, if it has one: a push can then mount its layers
 	// within the registry.
 	BaseRef string
+	// Keep are, for layers by their index, the paths that no normalisation rule touches, and what is
+	// below them.
+	Keep map[int][]string
 }
 
 // Options are choices for Ingest.Write. The zero value is a plain build.
 type Options struct {
 	Labels map[string]string // set in the image config, over labels of the same name
-	// HashFirst finds the diffID of each new layer before it compresses anything, and uses the blob
-	// that the store has for it. It suits an image that is expected to be there already: the second
-	// build of a verification.
-	HashFirst bool
+	Rules  Rules
+}
+
+// A NotSentError says that a raw layer is needed that the builder was told not to send: the Store
+// has canonical forms of it, but over other layers than now. The next export will send it.
+type NotSentError struct{ Layer digest.Digest }
+
+func (e *NotSentError) Error() string {
+	return fmt.Sprintf("layer %s was not sent; it will be the next time", e.Layer)
 }
 
 // NewIngest starts an export whose image is written for epoch, in whole seconds. The caller must
 // close it. Until then the store cannot be pruned.
-func (s *Store) NewIngest(ctx context.Context, epoch time.Time) (_ *Ingest, err error) {
+//
+// second is for the second build of a verification. All its layers travel; and since the image is
+// expected to be there already, Write finds the diffID of each before it compresses anything.
+func (s *Store) NewIngest(ctx context.Context, epoch time.Time, second bool) (_ *Ingest, err error) {
 	s.use.RLock()
-	in := &Ingest{store: s, epoch: time.Unix(epoch.Unix(), 0).UTC()}
+	in := &Ingest{store: s, epoch: time.Unix(epoch.Unix(), 0).UTC(), second: second}
 	defer func() {
 		if err != nil {
 			s.use.RUnlock()
@@ -112,7 +123,7 @@ func (in *Ingest) Info(ctx context.Context, dgst digest.Digest) (content.Info, e
 	if info, err := in.store.Info(ctx, dgst); err == nil {
 		return info, nil
 	}
-	if r, ok := in.store.rawRecord(dgst, in.epoch); ok {
+	if r, ok := in.store.anyRawRecord(dgst, in.epoch); ok && !in.second {
 		return content.Info{Digest: dgst, Size: r.RawSize}, nil
 	}
 	return content.Info{}, err
@@ -150,8 +161,12 @@ func (in *Ingest) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (conten
 // root is an index.
 //
 // New layers are normalised and compressed side by side. When Write fails or ctx is done, the Store
-// lists what it listed before.
+// lists what it listed before. After a *NotSentError another export is worth a try.
 func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []Source, opts Options) (Image, error) {
+	rules, err := opts.Rules.Check()
+	if err != nil {
+		return Image{}, err
+	}
 	exports, err := in.exports(ctx, root, sources)
 	if err != nil {
 		return Image{}, fmt.Errorf("read exported image %s: %w", root.Digest, err)
@@ -161,13 +176,13 @@ func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []
 			return Image{}, fmt.Errorf("write image: %w", err)
 		}
 	}
-	layers, err := in.writeLayers(ctx, exports, opts.HashFirst)
+	layers, err := in.writeLayers(ctx, exports, rules)
 	if err != nil {
 		return Image{}, fmt.Errorf("write image: %w", err)
 	}
 	var img Image
-	for _, e := range exports {
-		m, err := in.writeManifest(ctx, e, layers, opts.Labels)
+	for i, e := range exports {
+		m, err := in.writeManifest(ctx, e, layers[i], opts.Labels)
 		if err != nil {
 			return Image{}, fmt.Errorf("write image for %s: %w", platforms.FormatAll(e.Platform), err)
 		}
@@ -301,12 +316,8 @@ func (in *Ingest) adopt(ctx context.Context, dgst digest.Digest) error {
 func (in *Ingest) adoptBase(ctx context.Context, e export) error {
 	for _, l := range e.layers[:e.BaseLayers] {
 		err := in.adopt(ctx, l.Digest)
-		if name := rawName(l.Digest, in.epoch.Unix()); errdefs.IsNotFound(err) && in.known(l.Digest) {
-			// It was a new layer once, so that Writer said it need not be sent.
-			if err := os.Remove(in.store.path(layersDir, name)); err != nil {
-				return err
-			}
-			return fmt.Errorf("base layer %s was not sent because it was once a new layer; it will be the next time", l.Digest)
+		if errdefs.IsNotFound(err) {
+			return in.notSent(l.Digest, err) // it may have been a new layer once
 		}
 		if err != nil {
 			return fmt.Errorf("base layer: %w", err)
@@ -322,90 +333,19 @@ func (in *Ingest) adoptBase(ctx context.Context, e export) error {
 	return nil
 }
 
-func (in *Ingest) known(raw digest.Digest) bool {
-	_, ok := in.store.rawRecord(raw, in.epoch)
-	return ok
-}
-
-// A rawLayer is a layer as the builder made it. The diffID is what the config says of it.
-type rawLayer struct {
-	digest, diffID digest.Digest
-	size           int64
-}
-
-func (e export) raw(i int) rawLayer {
-	return rawLayer{digest: e.layers[i].Digest, diffID: e.config.diffIDs[i], size: e.layers[i].Size}
-}
-
-// writeLayers writes every new layer once, several side by side.
-func (in *Ingest) writeLayers(ctx context.Context, exports []export, hashFirst bool) (map[rawLayer]Layer, error) {
-	var todo []rawLayer
-	for _, e := range exports {
-		for i := e.BaseLayers; i < len(e.layers); i++ {
-			if r := e.raw(i); !slices.Contains(todo, r) {
-				todo = append(todo, r)
-			}
-		}
+// notSent returns a *NotSentError where a raw layer is missing because Info said that it need not be
+// sent, and sees to it that the next one is; else it returns err.
+func (in *Ingest) notSent(raw digest.Digest, err error) error {
+	names := in.store.rawRecords(raw, in.epoch)
+	if len(names) == 0 {
+		return err
 	}
-	done := make([]Layer, len(todo))
-	eg, egCtx := errgroup.WithContext(ctx)
-	eg.SetLimit(min(runtime.GOMAXPROCS(0), maxLayers))
-	for i, r := range todo {
-		eg.Go(func() (err error) {
-			if done[i], err = in.writeLayer(egCtx, r, hashFirst); err != nil {
-				return fmt.Errorf("layer %s: %w", r.digest, err)
-			}
-			return nil
-		})
-	}
-	if err := eg.Wait(); err != nil {
-		return nil, err
-	}
-	layers := map[rawLayer]Layer{}
-	for i, r := range todo {
-		layers[r] = done[i]
-	}
-	return layers, nil
-}
-
-func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, hashFirst bool) (Layer, error) {
-	if r, ok := in.store.rawRecord(raw.digest, in.epoch); ok {
-		if r.RawDiffID != raw.diffID {
-			return Layer{}, fmt.Errorf("its diffID is %s, the config says %s", r.RawDiffID, raw.diffID)
-		}
-		return newLayer(r, raw.digest), nil
-	}
-	if hashFirst {
-		var diffID digest.Digest
-		err := in.readRaw(ctx, raw, func(src io.Reader) (err error) {
-			diffID, err = canonicalise(ctx, io.Discard, src, raw.diffID, in.epoch)
+	for _, name := range names {
+		if err := os.Remove(in.store.path(layersDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
-		})
-		if err != nil {
-			return Layer{}, err
-		}
-		if r, ok := in.store.readRecord(diffName(diffID)); ok {
-			return newLayer(r, raw.digest), nil
 		}
 	}
-	r, err := in.compressLayer(ctx, raw)
-	if err != nil {
-		return Layer{}, err
-	}
-	if err := in.adopt(ctx, r.Digest); err != nil {
-		return Layer{}, err
-	}
-	if err := in.writeRecord(r); err != nil {
-		return Layer{}, err
-	}
-	// A raw layer that is only compared is not seen again, so there is nothing to remember.
-	if !hashFirst {
-		r.Raw, r.RawDiffID, r.RawSize, r.Epoch = raw.digest, raw.diffID, raw.size, in.epoch.Unix()
-		if err := in.writeRecord(r); err != nil {
-			return Layer{}, err
-		}
-	}
-	return newLayer(r, raw.digest), nil
+	return &NotSentError{raw}
 }
 
 func newLayer(r record, raw digest.Digest) Layer {
@@ -413,12 +353,16 @@ func newLayer(r record, raw digest.Digest) Layer {
 		Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: r.Digest, Size: r.Size},
 		DiffID:     r.DiffID,
 		Raw:        raw,
+		Normalised: r.Normalised,
 	}
 }
 
 // readRaw hands fn the bytes of a raw layer.
 func (in *Ingest) readRaw(ctx context.Context, raw rawLayer, fn func(io.Reader) error) error {
 	ra, err := in.ReaderAt(ctx, ocispec.Descriptor{Digest: raw.digest})
+	if errdefs.IsNotFound(err) {
+		return in.notSent(raw.digest, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -430,8 +374,8 @@ func (in *Ingest) readRaw(ctx context.Context, raw rawLayer, fn func(io.Reader) 
 }
 
 // compressLayer writes the canonical blob of a raw layer beside those that were sent.
-func (in *Ingest) compressLayer(ctx context.Context, raw rawLayer) (_ record, err error) {
-	ref := "canonical-" + raw.digest.String() + "-" + raw.diffID.String()
+func (in *Ingest) compressLayer(ctx context.Context, raw rawLayer, p *plan) (_ record, err error) {
+	ref := "canonical-" + raw.under.String() + "-" + raw.digest.String()
 	w, err := in.blobStore.Writer(ctx, content.WithRef(ref))
 	if err != nil {
 		return record{}, err
@@ -444,7 +388,7 @@ func (in *Ingest) compressLayer(ctx context.Context, raw rawLayer) (_ record, er
 	}()
 	r := record{Version: recordVersion, Rules: RulesVersion}
 	err = in.readRaw(ctx, raw, func(src io.Reader) (err error) {
-		r.DiffID, err = compress(ctx, w, src, raw.diffID, in.epoch)
+		r.DiffID, err = p.compress(ctx, w, src, raw.diffID)
 		return err
 	})
 	if err != nil {
@@ -461,7 +405,7 @@ func (in *Ingest) compressLayer(ctx context.Context, raw rawLayer) (_ record, er
 	return r, nil
 }
 
-func (in *Ingest) writeManifest(ctx context.Context, e export, layers map[rawLayer]Layer, labels map[string]string) (Manifest, error) {
+func (in *Ingest) writeManifest(ctx context.Context, e export, layers []Layer, labels map[string]string) (Manifest, error) {
 	m := Manifest{Platform: e.Platform, Created: in.epoch}
 	mf := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2},
@@ -472,7 +416,7 @@ func (in *Ingest) writeManifest(ctx context.Context, e export, layers map[rawLay
 	for i, desc := range e.layers {
 		l := Layer{Descriptor: plain(desc), DiffID: e.config.diffIDs[i]}
 		if i >= e.BaseLayers {
-			l = layers[e.raw(i)]
+			l = layers[i-e.BaseLayers]
 		}
 		m.Layers = append(m.Layers, l)
 		mf.Layers = append(mf.Layers, l.Descriptor)

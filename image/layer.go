@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -45,13 +46,13 @@ const maxZstdWindow = 128 << 20
 const maxSparse = 8 << 30
 
 // normalise reads a layer, an uncompressed tar, from src and writes its canonical form to dst: the
-// entries in their order, changed only by the rules. It reads no further than the end-of-archive
-// mark. Memory does not grow with the layer.
-func normalise(ctx context.Context, dst io.Writer, src io.Reader, epoch time.Time) error {
+// entries in their order, as the plan has it. It reads no further than the end-of-archive mark, and
+// holds no file in memory but those that a rule rewrites.
+func (p *plan) normalise(ctx context.Context, dst io.Writer, src io.Reader) error {
 	tr := tar.NewReader(interruptible(ctx, src))
 	tw := tar.NewWriter(dst)
 	buf := make([]byte, 64<<10)
-	for {
+	for i := 0; ; i++ {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
 			break
@@ -62,13 +63,28 @@ func normalise(ctx context.Context, dst io.Writer, src io.Reader, epoch time.Tim
 		if err := checkEntry(h); err != nil {
 			return fmt.Errorf("read layer: entry %q: %w", h.Name, err)
 		}
-		if !applyRules(h, epoch) {
+		if _, drop := p.drop[i]; drop || !applyForms(h, p.epoch) {
 			continue
+		}
+		if t, ok := p.time[i]; ok {
+			h.ModTime = unix(t)
+		}
+		content := onlyReader{tr}
+		if c, ok := p.rewrite[i]; ok {
+			was, err := io.ReadAll(tr)
+			if err != nil {
+				return fmt.Errorf("read layer: entry %q: %w", h.Name, err)
+			}
+			now := c.rule.rewrite(was, c.facts)
+			if !bytes.Equal(was, now) {
+				p.touched[i] = touch{c.rule.id, clean(h.Name)}
+			}
+			h.Size, content = int64(len(now)), onlyReader{bytes.NewReader(now)}
 		}
 		if err := tw.WriteHeader(h); err != nil {
 			return fmt.Errorf("write layer: entry %q: %w", h.Name, err)
 		}
-		if _, err := io.CopyBuffer(tw, onlyReader{tr}, buf); err != nil {
+		if _, err := io.CopyBuffer(tw, content, buf); err != nil {
 			return fmt.Errorf("copy layer: entry %q: %w", h.Name, err)
 		}
 	}
@@ -81,9 +97,9 @@ func normalise(ctx context.Context, dst io.Writer, src io.Reader, epoch time.Tim
 // onlyReader hides other methods, so that io.CopyBuffer uses the buffer it is given.
 type onlyReader struct{ io.Reader }
 
-func applyRules(h *tar.Header, epoch time.Time) (keep bool) {
-	for _, r := range rules {
-		if !r.apply(h, epoch) {
+func applyForms(h *tar.Header, epoch time.Time) (keep bool) {
+	for _, f := range forms {
+		if !f.apply(h, epoch) {
 			return false
 		}
 	}
@@ -151,7 +167,7 @@ func decompress(r io.Reader) (io.Reader, func(), error) {
 
 // canonicalise reads a raw layer, in whatever compression, and writes the canonical tar to dst. It
 // returns the diffID of what it wrote. That of what it read must be want.
-func canonicalise(ctx context.Context, dst io.Writer, raw io.Reader, want digest.Digest, epoch time.Time) (digest.Digest, error) {
+func (p *plan) canonicalise(ctx context.Context, dst io.Writer, raw io.Reader, want digest.Digest) (digest.Digest, error) {
 	if err := want.Validate(); err != nil {
 		return "", fmt.Errorf("diffID %q: %w", want, err)
 	}
@@ -165,7 +181,7 @@ func canonicalise(ctx context.Context, dst io.Writer, raw io.Reader, want digest
 
 	diffID := sha256.New()
 	w := bufio.NewWriterSize(io.MultiWriter(diffID, dst), 256<<10)
-	if err := normalise(ctx, w, src, epoch); err != nil {
+	if err := p.normalise(ctx, w, src); err != nil {
 		return "", err
 	}
 	// What follows the end of the archive is padding, but the diffID covers it.
@@ -182,7 +198,7 @@ func canonicalise(ctx context.Context, dst io.Writer, raw io.Reader, want digest
 }
 
 // compress is canonicalise with gzip after it: dst gets the blob of the canonical layer.
-func compress(ctx context.Context, dst io.Writer, raw io.Reader, want digest.Digest, epoch time.Time) (digest.Digest, error) {
+func (p *plan) compress(ctx context.Context, dst io.Writer, raw io.Reader, want digest.Digest) (digest.Digest, error) {
 	zw, err := pgzip.NewWriterLevel(dst, gzipLevel)
 	if err != nil {
 		return "", err
@@ -191,7 +207,7 @@ func compress(ctx context.Context, dst io.Writer, raw io.Reader, want digest.Dig
 		return "", err
 	}
 	zw.ModTime = time.Unix(0, 0) // "no time"; pgzip writes garbage for the zero time.Time
-	diffID, err := canonicalise(ctx, zw, raw, want, epoch)
+	diffID, err := p.canonicalise(ctx, zw, raw, want)
 	// Closing also ends its goroutines, so it is due after a failure, too.
 	if cerr := zw.Close(); err == nil && cerr != nil {
 		err = fmt.Errorf("compress layer: %w", cerr)

@@ -66,16 +66,16 @@ func TestNormaliseEvensOut(t *testing.T) {
 			}
 		})
 	}
-	global := entry{Header: tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "git"}}}
+	global := tarEntry{Header: tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "git"}}}
 	if !bytes.Equal(normal(t, tarball(t, global, file("dir/a", "body"))), want) {
 		t.Error("a global header stays")
 	}
 }
 
 func TestNormaliseKeepsDifferences(t *testing.T) {
-	link := entry{Header: tar.Header{Name: "l", Linkname: "target", Typeflag: tar.TypeSymlink, ModTime: epoch}}
-	dev := entry{Header: tar.Header{Name: "d", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3, ModTime: epoch}}
-	tests := map[string][2]entry{
+	link := tarEntry{Header: tar.Header{Name: "l", Linkname: "target", Typeflag: tar.TypeSymlink, ModTime: epoch}}
+	dev := tarEntry{Header: tar.Header{Name: "d", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3, ModTime: epoch}}
+	tests := map[string][2]tarEntry{
 		"content":       {file("a", "x"), file("a", "y")},
 		"name":          {file("a", "x"), file("b", "x")},
 		"mode":          {file("a", "x"), file("a", "x").with(func(h *tar.Header) { h.Mode = 0o755 })},
@@ -107,7 +107,7 @@ func TestNormaliseKeepsDifferences(t *testing.T) {
 // TestNormaliseKeeps checks that what a layer can hold survives.
 func TestNormaliseKeeps(t *testing.T) {
 	long := strings.Repeat("long/", 60) + strings.Repeat("n", 200)
-	in := []entry{
+	in := []tarEntry{
 		file(long, "x"),
 		file("latin1-\xe9\xff", "not UTF-8"),
 		file("utf8-é", "x"),
@@ -222,7 +222,7 @@ func brokenLayers(t testing.TB) map[string][]byte {
 		return b
 	}
 	pax := func(record string) []byte {
-		return tarball(t, entry{Header: tar.Header{Name: "x", Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}, body: record}, file("f", "x"))
+		return tarball(t, tarEntry{Header: tar.Header{Name: "x", Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}, body: record}, file("f", "x"))
 	}
 	asPAX := func(b []byte) []byte {
 		b = bytes.Clone(b)
@@ -245,7 +245,7 @@ func brokenLayers(t testing.TB) map[string][]byte {
 		"record without end": asPAX(pax("99999999 a=b\n")),
 		"unknown type":       tarball(t, file("a", "").with(func(h *tar.Header) { h.Typeflag = 'Z' })),
 		"leaves the root":    tarball(t, file("a/../../b", "")),
-		"link out of root":   tarball(t, entry{Header: tar.Header{Name: "a", Linkname: "../b", Typeflag: tar.TypeLink}}),
+		"link out of root":   tarball(t, tarEntry{Header: tar.Header{Name: "a", Linkname: "../b", Typeflag: tar.TypeLink}}),
 		"no tar":             noise(2000),
 	}
 }
@@ -290,7 +290,7 @@ func FuzzLayer(f *testing.F) {
 	for _, b := range brokenLayers(f) {
 		f.Add(b)
 	}
-	f.Add(tarball(f, file("a", "x"), file("latin1-\xe9", ""), entry{Header: tar.Header{Name: "l", Linkname: "t", Typeflag: tar.TypeSymlink}}))
+	f.Add(tarball(f, file("a", "x"), file("latin1-\xe9", ""), tarEntry{Header: tar.Header{Name: "l", Linkname: "t", Typeflag: tar.TypeSymlink}}))
 	f.Add(tarball(f, file("x", "x").with(func(h *tar.Header) { h.PAXRecords = map[string]string{xattrPrefix + "a": "b"} })))
 	f.Add(sparse(f, 4096))
 	f.Add(gzipped(f, tarball(f, file("a", "x"))))
@@ -489,4 +489,13 @@ func TestRulesMarkdown(t *testing.T) {
 	if diff := gocmp.Diff(string(want), got); diff != "" {
 		t.Errorf("%s is not what the rules say; run go test ./image -run RulesMarkdown -update (-file +rules):\n%s", golden, diff)
 	}
+}
+
+// normalise and compress are what is done where no rule applies.
+func normalise(ctx context.Context, dst io.Writer, src io.Reader, epoch time.Time) error {
+	return (&plan{epoch: epoch}).normalise(ctx, dst, src)
+}
+
+func compress(ctx context.Context, dst io.Writer, raw io.Reader, want digest.Digest, epoch time.Time) (digest.Digest, error) {
+	return (&plan{epoch: epoch}).compress(ctx, dst, raw, want)
 }

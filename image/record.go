@@ -21,9 +21,9 @@ import (
 // A record is what the store knows of a layer, a JSON file in layers. There are three kinds, by
 // file name:
 //
-//	raw-ALG-HEX-EPOCH.json  what normalising a raw layer to an epoch gave
-//	diff-ALG-HEX.json       the blob of a canonical layer, by its diffID
-//	source-ALG-HEX.json     the repositories that a base layer is in
+//	raw-ALG-HEX-EPOCH-UNDER.json  what normalising a raw layer to an epoch gave, over what is under it
+//	diff-ALG-HEX.json             the blob of a canonical layer, by its diffID
+//	source-ALG-HEX.json           the repositories that a base layer is in
 //
 // A record only saves work. One that cannot be read, does not fit its name, is of another version
 // or names a blob that is not in the store is as good as none.
@@ -36,6 +36,10 @@ type record struct {
 	RawDiffID digest.Digest `json:"rawDiffID,omitempty"`
 	RawSize   int64         `json:"rawSize,omitempty"`
 	Epoch     int64         `json:"epoch,omitempty"` // seconds since 1970
+	Under     digest.Digest `json:"under,omitempty"` // see under
+
+	// The paths that rules dropped or changed, by the rule's id, for raw.
+	Normalised map[string][]string `json:"normalised,omitempty"`
 
 	// The canonical layer, for raw and diff.
 	DiffID digest.Digest `json:"diffID,omitempty"`
@@ -56,7 +60,7 @@ const maxRepos = 8
 func (r record) name() string {
 	switch {
 	case r.Raw != "":
-		return rawName(r.Raw, r.Epoch)
+		return rawName(r.Raw, r.Epoch, r.Under)
 	case r.DiffID != "":
 		return diffName(r.DiffID)
 	default:
@@ -64,8 +68,13 @@ func (r record) name() string {
 	}
 }
 
-func rawName(raw digest.Digest, epoch int64) string {
-	return fmt.Sprintf("raw-%s-%s-%d.json", raw.Algorithm(), raw.Encoded(), epoch)
+func rawName(raw digest.Digest, epoch int64, under digest.Digest) string {
+	return fmt.Sprintf("%s%s.json", rawPrefix(raw, epoch), under.Encoded())
+}
+
+// rawPrefix is what the names begin with that records of one raw layer have.
+func rawPrefix(raw digest.Digest, epoch int64) string {
+	return fmt.Sprintf("raw-%s-%s-%d-", raw.Algorithm(), raw.Encoded(), epoch)
 }
 
 func diffName(diffID digest.Digest) string {
@@ -87,7 +96,7 @@ func parseRecord(name string, data []byte) (record, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return record{}, errors.New("more than one JSON document")
 	}
-	for _, d := range []digest.Digest{r.Raw, r.RawDiffID, r.DiffID} {
+	for _, d := range []digest.Digest{r.Raw, r.RawDiffID, r.DiffID, r.Under} {
 		if err := d.Validate(); d != "" && err != nil {
 			return record{}, err
 		}
@@ -102,7 +111,7 @@ func parseRecord(name string, data []byte) (record, error) {
 	if r.Version != recordVersion || r.Rules != rules {
 		return record{}, fmt.Errorf("record version %d, rules version %d", r.Version, r.Rules)
 	}
-	if r.Raw != "" && (r.DiffID == "" || r.RawDiffID == "" || r.RawSize <= 0) {
+	if r.Raw != "" && (r.DiffID == "" || r.RawDiffID == "" || r.Under == "" || r.RawSize <= 0) {
 		return record{}, errors.New("incomplete record")
 	}
 	if r.name() != name {
@@ -133,11 +142,39 @@ func (s *Store) readRecord(name string) (record, bool) {
 }
 
 // rawRecord returns what normalising a raw layer gave, if its blob is still here.
-func (s *Store) rawRecord(raw digest.Digest, epoch time.Time) (record, bool) {
+func (s *Store) rawRecord(raw digest.Digest, epoch time.Time, under digest.Digest) (record, bool) {
 	if raw.Validate() != nil {
 		return record{}, false
 	}
-	return s.readRecord(rawName(raw, epoch.Unix()))
+	return s.readRecord(rawName(raw, epoch.Unix(), under))
+}
+
+// rawRecords returns the names of the records of a raw layer, whatever it lies on.
+func (s *Store) rawRecords(raw digest.Digest, epoch time.Time) []string {
+	if raw.Validate() != nil {
+		return nil
+	}
+	files, err := os.ReadDir(s.path(layersDir))
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, f := range files {
+		if strings.HasPrefix(f.Name(), rawPrefix(raw, epoch.Unix())) {
+			names = append(names, f.Name())
+		}
+	}
+	return names
+}
+
+// anyRawRecord returns one of the records of a raw layer.
+func (s *Store) anyRawRecord(raw digest.Digest, epoch time.Time) (record, bool) {
+	for _, name := range s.rawRecords(raw, epoch) {
+		if r, ok := s.readRecord(name); ok {
+			return r, true
+		}
+	}
+	return record{}, false
 }
 
 // sources returns the repositories that a blob is in, with their host.
@@ -197,7 +234,7 @@ func (in *Ingest) writeRecord(r record) error {
 	return nil
 }
 
-// pruneRecords removes the records that are of no use, or all.
+// pruneRecords removes the records that are of no use, or all, and what layers hold.
 func (s *Store) pruneRecords(all bool) error {
 	files, err := os.ReadDir(s.path(layersDir))
 	if err != nil {

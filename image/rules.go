@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// RulesVersion names the bytes that kedge makes of a given raw layer: the rules below, the tar
-// writer and the compressor. It is raised with every change that moves a digest, and results that
+// RulesVersion names the bytes that kedge makes of a given raw layer: the forms below, the rules, the
+// tar writer and the compressor. It is raised with every change that moves a digest, and results that
 // an older version cached are then not used.
 const RulesVersion = 1
 
-// A rule is one thing that normalisation does to a layer, with its reason. Rules run in order on
-// the header of every entry; RulesMarkdown documents them.
-type rule struct {
+// A form is one thing that is done to the header of every entry of a new layer, with its reason.
+// Forms run in order and cannot be switched off; RulesMarkdown documents them.
+type form struct {
 	id   string // lower-case words with dashes; never reused for something else
 	what string // what happens, one sentence
 	why  string // why it may happen, one sentence
@@ -33,7 +33,7 @@ const (
 
 const xattrPrefix = "SCHILY.xattr."
 
-var rules = []rule{
+var forms = []form{
 	{
 		id:   "global-header",
 		what: "PAX global headers are dropped.",
@@ -135,10 +135,33 @@ var rules = []rule{
 func RulesMarkdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# What kedge does to a layer\n\n")
-	fmt.Fprintf(&b, "Generated from `image/rules.go`; rules version %d. The layers of base images are never touched.\n", RulesVersion)
-	fmt.Fprintf(&b, "The order of entries, their content and everything not named here stay as BuildKit made them.\n")
+	fmt.Fprintf(&b, "Generated from the package `image`; rules version %d. The layers of base images are never touched.\n", RulesVersion)
+	fmt.Fprintf(&b, "The order of entries and everything not named here stay as BuildKit made them.\n")
+	fmt.Fprintf(&b, "\n# Rules\n\n")
+	fmt.Fprintf(&b, "`--normalize=-ID` switches a rule off, `--normalize=none` all of them; `# kedge: keep=PATH` above an\n")
+	fmt.Fprintf(&b, "instruction keeps what its layer has at PATH and below. Of a file that a rule drops the layer does not carry the\n")
+	fmt.Fprintf(&b, "change: where the base image has it, that one stays. `~` is /root and every folder in /home; a path\n")
+	fmt.Fprintf(&b, "stands for all below it, too, and `PATH/**` only for that.\n")
 	for _, r := range rules {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n%s See <%s>.\n", r.id, r.what, r.why, r.link)
+		if len(r.paths) > 0 {
+			fmt.Fprintf(&b, "\n")
+		}
+		for _, p := range r.paths {
+			fmt.Fprintf(&b, "- `%s`\n", shown(p))
+		}
+	}
+	fmt.Fprintf(&b, "\n# Form\n\nWhat happens to every entry, whatever the rules.\n")
+	for _, f := range forms {
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n%s See <%s>.\n", f.id, f.what, f.why, f.link)
 	}
 	return b.String()
+}
+
+// shown returns a pattern as documents have it.
+func shown(pattern string) string {
+	if strings.HasPrefix(pattern, "~") || strings.HasPrefix(pattern, "**") {
+		return pattern
+	}
+	return "/" + pattern
 }

@@ -55,6 +55,8 @@ type File struct {
 	Target string
 	// Epoch is the SOURCE_DATE_EPOCH of the build, in whole seconds. Zero: not declared.
 	Epoch time.Time
+	// Rules is the version of the normalisation rules that the image is written by. Zero: not declared.
+	Rules int
 
 	pins map[Source]string
 }
@@ -88,7 +90,7 @@ func (f *File) Sources() []Source {
 
 // Keep returns a copy of f with only the pins of those sources for which keep is true.
 func (f *File) Keep(keep func(Source) bool) *File {
-	kept := &File{Target: f.Target, Epoch: f.Epoch, pins: maps.Clone(f.pins)}
+	kept := &File{Target: f.Target, Epoch: f.Epoch, Rules: f.Rules, pins: maps.Clone(f.pins)}
 	maps.DeleteFunc(kept.pins, func(s Source, _ string) bool { return !keep(s) })
 	return kept
 }

@@ -159,8 +159,15 @@ func (p *parser) keyValue(table, key string, line int, value *unstable.Node) {
 			return
 		}
 		p.file.Epoch = t.UTC()
+	case "rules":
+		v, err := strconv.Atoi(string(value.Data))
+		if value.Kind != unstable.Integer || err != nil || v < 1 {
+			p.fail(line, "rules is not a positive number")
+			return
+		}
+		p.file.Rules = v
 	default:
-		p.fail(line, "unknown key %q: this kedge knows version, target and epoch", key)
+		p.fail(line, "unknown key %q: this kedge knows version, target, epoch and rules", key)
 	}
 }
 
@@ -211,6 +218,9 @@ func (f *File) Format() []byte {
 	}
 	if !f.Epoch.IsZero() {
 		fmt.Fprintf(&b, "epoch = %s\n", f.Epoch.UTC().Format(time.RFC3339))
+	}
+	if f.Rules != 0 {
+		fmt.Fprintf(&b, "rules = %d\n", f.Rules)
 	}
 	var table Kind
 	for _, s := range f.Sources() {

@@ -73,9 +73,9 @@ func testStore(t testing.TB) *image.Store {
 }
 
 // write has the store make the canonical image of a build.
-func write(t testing.TB, s *image.Store, builds ...built) image.Image {
+func write(t testing.TB, s *image.Store, second bool, builds ...built) image.Image {
 	t.Helper()
-	in, err := s.NewIngest(t.Context(), epoch)
+	in, err := s.NewIngest(t.Context(), epoch, second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,8 +172,8 @@ func TestCompare(t *testing.T) {
 			only(Platform{Layers: []Layer{{Index: 1, Line: 3, Instruction: "RUN one", Paths: content("b")}}})},
 		{"last step", []built{image(last, one)}, []built{image(last, other)},
 			only(Platform{Layers: []Layer{{Index: 2, Line: 4, Instruction: "RUN two", Paths: content("b")}}})},
-		{"both steps", []built{image(one, one)}, []built{image(other, other)},
-			only(Platform{Layers: []Layer{{Index: 1, Line: 3, Instruction: "RUN one", Paths: content("b")}, {Index: 2, Line: 4, Instruction: "RUN two", Paths: content("b")}}})},
+		{"both steps", []built{image(one, layer(t, "c", "1"))}, []built{image(other, layer(t, "c", "2"))},
+			only(Platform{Layers: []Layer{{Index: 1, Line: 3, Instruction: "RUN one", Paths: content("b")}, {Index: 2, Line: 4, Instruction: "RUN two", Paths: content("c")}}})},
 		{"steps the other way round", []built{image(one, last)}, []built{image(last, one)},
 			only(Platform{Layers: []Layer{
 				{Index: 1, Line: 3, Instruction: "RUN one", Paths: []diff.Path{{Path: "a", Change: diff.Removed}, {Path: "b", Change: diff.Removed}, {Path: "z", Change: diff.Added}}},
@@ -184,7 +184,7 @@ func TestCompare(t *testing.T) {
 		{"config only", []built{image(one, last)}, []built{{platform: amd64, base: base, layers: [][]byte{one, last}, env: "other"}}, only(Platform{})},
 		{"a layer less", []built{image(one, last)}, []built{image(one)},
 			only(Platform{Layers: []Layer{{Index: 2, Line: 4, Instruction: "RUN two", Paths: []diff.Path{{Path: "z", Change: diff.Removed}}}}})},
-		{"more layers than steps know", []built{image(one, one, one)}, []built{image(other, one, one)}, only(Platform{Layers: []Layer{{Index: 1, Paths: content("b")}}})},
+		{"more layers than steps know", []built{image(one, last, last)}, []built{image(other, last, last)}, only(Platform{Layers: []Layer{{Index: 1, Paths: content("b")}}})},
 		{"two platforms, same", []built{image(one, last), arm(one, last)}, []built{image(one, last), arm(one, last)},
 			[]Platform{{Platform: "linux/amd64", Same: true}, {Platform: "linux/arm64", Same: true}}},
 		{"two platforms in another order", []built{image(one, last), arm(last, one)}, []built{arm(last, one), image(one, last)},
@@ -195,7 +195,7 @@ func TestCompare(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := testStore(t)
-			first, second := write(t, s, test.first...), write(t, s, test.second...)
+			first, second := write(t, s, false, test.first...), write(t, s, true, test.second...)
 			got, err := Compare(t.Context(), s, first, second, steps)
 			if err != nil {
 				t.Fatal(err)
@@ -217,8 +217,8 @@ func TestCompare(t *testing.T) {
 // TestCompareWithoutSteps still says which layer and which file.
 func TestCompareWithoutSteps(t *testing.T) {
 	s := testStore(t)
-	first := write(t, s, built{platform: amd64, layers: [][]byte{layer(t, "a", "1")}})
-	second := write(t, s, built{platform: amd64, layers: [][]byte{layer(t, "a", "2")}})
+	first := write(t, s, false, built{platform: amd64, layers: [][]byte{layer(t, "a", "1")}})
+	second := write(t, s, false, built{platform: amd64, layers: [][]byte{layer(t, "a", "2")}})
 	v, err := Compare(t.Context(), s, first, second, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -233,7 +233,7 @@ func TestCompareErrors(t *testing.T) {
 	s := testStore(t)
 	one := built{platform: amd64, layers: [][]byte{layer(t, "a", "1")}}
 	two := built{platform: arm64, layers: [][]byte{layer(t, "a", "1")}}
-	single, both := write(t, s, one), write(t, s, one, two)
+	single, both := write(t, s, false, one), write(t, s, false, one, two)
 	for name, pair := range map[string][2]image.Image{
 		"more platforms":  {single, both},
 		"fewer platforms": {both, single},
@@ -244,7 +244,7 @@ func TestCompareErrors(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, v, err)
 		}
 	}
-	other := write(t, s, built{platform: amd64, layers: [][]byte{layer(t, "a", "2")}})
+	other := write(t, s, false, built{platform: amd64, layers: [][]byte{layer(t, "a", "2")}})
 	if v, err := Compare(t.Context(), testStore(t), single, other, nil); !errdefs.IsNotFound(err) || v != nil {
 		t.Errorf("blobs that are gone: %v, %v", v, err)
 	}
@@ -253,8 +253,8 @@ func TestCompareErrors(t *testing.T) {
 func TestMoreLayersInTheSecond(t *testing.T) {
 	s := testStore(t)
 	base := [][]byte{layer(t, "etc/base", "1")}
-	first := write(t, s, built{platform: amd64, base: base, layers: [][]byte{layer(t, "a", "1")}})
-	second := write(t, s, built{platform: amd64, base: base, layers: [][]byte{layer(t, "a", "2"), layer(t, "b", "2")}})
+	first := write(t, s, false, built{platform: amd64, base: base, layers: [][]byte{layer(t, "a", "1")}})
+	second := write(t, s, false, built{platform: amd64, base: base, layers: [][]byte{layer(t, "a", "2"), layer(t, "b", "2")}})
 	v, err := Compare(t.Context(), s, first, second, map[string][]frontend.Step{"linux/amd64": {{Line: 3, Text: "RUN one"}}})
 	if err != nil {
 		t.Fatal(err)
@@ -269,8 +269,8 @@ func TestMoreLayersInTheSecond(t *testing.T) {
 
 func TestOtherPlatform(t *testing.T) {
 	s := testStore(t)
-	a := write(t, s, built{platform: amd64, layers: [][]byte{layer(t, "a", "1")}})
-	b := write(t, s, built{platform: arm64, layers: [][]byte{layer(t, "a", "1")}})
+	a := write(t, s, false, built{platform: amd64, layers: [][]byte{layer(t, "a", "1")}})
+	b := write(t, s, false, built{platform: arm64, layers: [][]byte{layer(t, "a", "1")}})
 	if v, err := Compare(t.Context(), s, a, b, nil); err == nil {
 		t.Errorf("%+v", v)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -28,6 +29,7 @@ func sourceFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "platform", Usage: "the `PLATFORM` to build for, such as linux/arm64", EnvVars: []string{"DOCKER_DEFAULT_PLATFORM"}},
 		&cli.StringFlag{Name: "lockfile", Usage: "the lockfile `PATH` (default: DOCKERFILE.lock)"},
 		&cli.StringFlag{Name: "source-date-epoch", Usage: "SOURCE_DATE_EPOCH: a `NUMBER`, git (the commit's time) or base (the newest base image's)"},
+		&cli.StringFlag{Name: "normalize", Value: "all", Usage: "normalisation `RULES`: all, none, or -RULE,+RULE"},
 		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, tty, plain, rawjson or quiet", EnvVars: []string{"BUILDKIT_PROGRESS"}},
 		&cli.StringFlag{Name: "builder", Usage: "a BuildKit `ADDRESS` in place of kedge's own builder", EnvVars: []string{"BUILDKIT_HOST"}},
 		&cli.StringFlag{Name: "tlscacert", Usage: "CA certificate `FILE` for a tcp:// builder"},
@@ -96,6 +98,9 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 	var err error
 	if o.Epoch, err = build.ParseEpoch(epoch); err != nil {
 		return build.Options{}, usageError{err}
+	}
+	if o.Normalize, err = image.ParseRules(c.String("normalize")); err != nil {
+		return build.Options{}, usageError{fmt.Errorf("--normalize: %w", err)}
 	}
 	mode := progressui.DisplayMode(c.String("progress"))
 	switch mode {

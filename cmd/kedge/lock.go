@@ -41,6 +41,9 @@ func (p *process) lock(c *cli.Context, b *builder.Builder, o build.Options, refr
 	if !locked.OldEpoch.Equal(locked.Epoch) && !locked.OldEpoch.IsZero() {
 		p.say("moved epoch: %s -> %s", locked.OldEpoch.Format(time.RFC3339), locked.Epoch.Format(time.RFC3339))
 	}
+	if locked.OldRules != locked.Rules && locked.OldRules != 0 {
+		p.say("moved normalisation rules: %d -> %d", locked.OldRules, locked.Rules)
+	}
 	if check && locked.Changed {
 		p.say("%s: is not up to date", locked.Lockfile)
 		fmt.Fprintln(p.stderr, "hint: run kedge lock, and commit the lockfile")

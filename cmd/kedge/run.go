@@ -186,6 +186,8 @@ func advice(err error) (int, string) {
 		syntax   lock.Errors
 		conflict *lock.ConflictError
 		epoch    *build.EpochError
+		rules    *build.RulesError
+		newer    *image.VersionError
 		stage    *frontend.TargetError
 		ref      *build.RefError
 		missing  *daemon.MissingError
@@ -213,7 +215,9 @@ func advice(err error) (int, string) {
 		return exitForbidden, "docs/lockfile.md says what a lockfile is; kedge lock writes one anew where there is none"
 	case errors.As(err, &conflict):
 		return exitForbidden, "another command changed the lockfile, or the Dockerfile names another checksum: run again, or kedge lock --refresh=" + conflict.Source.Ref
-	case errors.As(err, &epoch):
+	case errors.As(err, &newer):
+		return exitForbidden, "use the kedge that wrote the lock, or a later one"
+	case errors.As(err, &epoch), errors.As(err, &rules):
 		return exitForbidden, "run again: the lock that is there now is used then"
 	case errors.As(err, &stage):
 		if stage.Unnamed > 0 {

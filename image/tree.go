@@ -1,0 +1,391 @@
+package image
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Prefixes of the names of whiteouts (https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#whiteouts).
+const (
+	whiteoutPrefix = ".wh."
+	opaqueWhiteout = ".wh..wh..opq"
+)
+
+// An entry is what is known of an entry of a layer, in its canonical form. Fields are exported for
+// encoding/gob.
+type entry struct {
+	Name         string // without slashes around it
+	Type         byte
+	Mode         int64
+	UID, GID     int
+	Size         int64
+	Link         string
+	Major, Minor int64
+	Xattrs       string
+	Time         int64 // of modification, in seconds since 1970
+	// Sum is the sha256 of a file's content, in neutral form where a rule rewrites it. It is empty
+	// for a file that was not read.
+	Sum []byte
+
+	rawTime int64 // as the build had it
+	rule    *rule // about the file, with a content that it applies to
+	skip    bool  // not a file at all
+}
+
+// whiteout returns what an entry hides: a path, or all that is below it.
+func (e *entry) whiteout() (target string, below, ok bool) {
+	dir, base := path.Split(e.Name)
+	dir = strings.TrimSuffix(dir, "/")
+	if base == opaqueWhiteout {
+		return dir, true, true
+	}
+	if hidden, ok := strings.CutPrefix(base, whiteoutPrefix); ok {
+		return path.Join(dir, hidden), false, true
+	}
+	return "", false, false
+}
+
+// repeats reports whether two entries are the same but for their times.
+func (e *entry) repeats(o *entry) bool {
+	if e.Type != o.Type || e.Mode != o.Mode || e.UID != o.UID || e.GID != o.GID || e.Link != o.Link ||
+		e.Major != o.Major || e.Minor != o.Minor || e.Xattrs != o.Xattrs {
+		return false
+	}
+	if e.Type != tar.TypeReg {
+		return true
+	}
+	return e.Size == o.Size && len(e.Sum) > 0 && string(e.Sum) == string(o.Sum)
+}
+
+// endOfTime clamps nothing.
+var endOfTime = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+
+// A scanner reads layers.
+type scanner struct {
+	epoch time.Time // of the image
+	clamp time.Time // the epoch for the layer's times
+	all   *matcher  // of all rules: by them files are compared
+	rules *matcher  // of the rules that apply; nil for none
+	read  func(*entry) bool
+}
+
+// scan reads a layer, an uncompressed tar, and returns its entries in their order. It reads those
+// files that read says, and those that a rule has to look at.
+func (s *scanner) scan(ctx context.Context, src io.Reader) ([]entry, error) {
+	tr := tar.NewReader(interruptible(ctx, src))
+	var entries []entry
+	sum := sha256.New()
+	buf := make([]byte, 64<<10)
+	for {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return entries, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read layer: %w", err)
+		}
+		if err := checkEntry(h); err != nil {
+			return nil, fmt.Errorf("read layer: entry %q: %w", h.Name, err)
+		}
+		rawTime := h.ModTime.Unix()
+		if !applyForms(h, s.clamp) {
+			entries = append(entries, entry{skip: true})
+			continue
+		}
+		e := entry{
+			Name: clean(h.Name), Type: h.Typeflag, Mode: h.Mode, UID: h.Uid, GID: h.Gid, Size: h.Size, Link: h.Linkname,
+			Major: h.Devmajor, Minor: h.Devminor, Xattrs: xattrs(h), Time: h.ModTime.Unix(), rawTime: rawTime,
+		}
+		if e.Type == tar.TypeLink {
+			e.Link = clean(e.Link)
+		}
+		if err := s.inspect(&e, tr); err != nil {
+			return nil, fmt.Errorf("read layer: entry %q: %w", h.Name, err)
+		}
+		if e.Type == tar.TypeReg && e.Sum == nil && s.read(&e) {
+			sum.Reset()
+			if _, err := io.CopyBuffer(sum, onlyReader{tr}, buf); err != nil {
+				return nil, fmt.Errorf("read layer: entry %q: %w", h.Name, err)
+			}
+			e.Sum = sum.Sum(nil)
+		}
+		entries = append(entries, e)
+	}
+}
+
+// inspect finds the rule about an entry, and reads its content where the rule goes by that. Whether
+// or not the rule is on, the file is compared by its neutral form.
+func (s *scanner) inspect(e *entry, r io.Reader) error {
+	if _, _, whiteout := e.whiteout(); whiteout {
+		return nil
+	}
+	rule := s.all.find(e.Name)
+	if rule == nil {
+		return nil
+	}
+	if rule.byContent() {
+		if e.Type != tar.TypeReg || e.Size > maxRewrite {
+			return nil
+		}
+		content, err := io.ReadAll(r)
+		if err != nil {
+			return err
+		}
+		applies := rule.is == nil || rule.is(content)
+		if applies && rule.rewrite != nil {
+			content = rule.rewrite(content, facts{epoch: s.epoch.Unix(), neutral: true})
+			e.Size = int64(len(content))
+		}
+		sum := sha256.Sum256(content)
+		e.Sum = sum[:]
+		if !applies {
+			return nil
+		}
+	}
+	if s.rules != nil {
+		e.rule = s.rules.find(e.Name)
+	}
+	return nil
+}
+
+func xattrs(h *tar.Header) string {
+	var b strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(h.PAXRecords)) {
+		if strings.HasPrefix(k, xattrPrefix) {
+			fmt.Fprintf(&b, "%q=%q\n", k, h.PAXRecords[k])
+		}
+	}
+	return b.String()
+}
+
+// A tree is what layers hold together.
+type tree struct {
+	entry    *entry // nil for a folder that no layer names
+	children map[string]*tree
+}
+
+func (t *tree) find(name string) *tree {
+	if name == "" {
+		return t
+	}
+	for t != nil && name != "" {
+		var part string
+		part, name, _ = strings.Cut(name, "/")
+		t = t.children[part]
+	}
+	return t
+}
+
+// lookup returns the entry at a path, nil if there is none.
+func (t *tree) lookup(name string) *entry {
+	if n := t.find(name); n != nil {
+		return n.entry
+	}
+	return nil
+}
+
+// hide applies a whiteout, and reports whether there was something to hide.
+func (t *tree) hide(target string, below bool) bool {
+	if below {
+		n := t.find(target)
+		if n == nil {
+			return false
+		}
+		had := len(n.children) > 0
+		n.children = nil
+		return had
+	}
+	dir, base := path.Split(target)
+	n := t.find(strings.TrimSuffix(dir, "/"))
+	if n == nil || n.children[base] == nil {
+		return false
+	}
+	delete(n.children, base)
+	return true
+}
+
+// add puts an entry in its place.
+func (t *tree) add(e *entry) {
+	for name := e.Name; name != ""; {
+		var part string
+		part, name, _ = strings.Cut(name, "/")
+		next := t.children[part]
+		if next == nil {
+			next = &tree{}
+			if t.children == nil {
+				t.children = map[string]*tree{}
+			}
+			t.children[part] = next
+		}
+		t = next
+	}
+	t.entry = e
+	if e.Type != tar.TypeDir {
+		t.children = nil
+	}
+}
+
+// apply puts a canonical layer on top.
+func (t *tree) apply(entries []entry) {
+	for i := range entries {
+		if target, below, ok := entries[i].whiteout(); ok {
+			t.hide(target, below)
+		}
+	}
+	for i := range entries {
+		if _, _, ok := entries[i].whiteout(); !ok && !entries[i].skip {
+			t.add(&entries[i])
+		}
+	}
+}
+
+// A plan says what becomes of the entries of a layer, by their index.
+type plan struct {
+	epoch   time.Time
+	drop    map[int]string // the id of the rule
+	time    map[int]int64  // of modification, in seconds since 1970, where it is another
+	rewrite map[int]change
+	kept    []entry       // for later builds; nil if not all of them were read
+	touched map[int]touch // what a rule dropped or changed; complete once the layer is written
+}
+
+// A touch is a path that a rule dropped or changed.
+type touch struct{ rule, path string }
+
+// A change is how the content of a file is rewritten.
+type change struct {
+	rule  *rule
+	facts facts
+}
+
+// plan decides about a new layer over t, which it changes into the tree with the layer.
+func (t *tree) plan(entries []entry, epoch time.Time, rules Rules) *plan {
+	p := &plan{epoch: epoch, drop: map[int]string{}, time: map[int]int64{}, rewrite: map[int]change{}, touched: map[int]touch{}}
+	for i := range entries {
+		if target, below, ok := entries[i].whiteout(); ok && !t.hide(target, below) && rules.enabled(whiteoutID) {
+			p.drop[i] = whiteoutID
+		} else if e := &entries[i]; !ok && e.rule != nil && e.rule.rewrite == nil {
+			p.drop[i] = e.rule.id
+		}
+	}
+	p.keepNeeded(entries)
+	if rules.enabled(repeatsID) {
+		p.dropRepeats(entries, t)
+	}
+	t.apply(kept(entries, p))
+	at := map[string]*entry{}
+	for i := range entries {
+		at[entries[i].Name] = &entries[i]
+	}
+	for i := range entries {
+		e := &entries[i]
+		if _, ok := p.drop[i]; ok || e.rule == nil || e.rule.rewrite == nil {
+			continue
+		}
+		c := change{e.rule, facts{epoch: epoch.Unix()}}
+		source := pycSource(e.Name)
+		if now := t.lookup(source); now != nil {
+			c.facts.source.raw, c.facts.source.final = now.Time, now.Time
+			if was := at[source]; was != nil {
+				c.facts.source.raw = was.rawTime
+			}
+		}
+		p.rewrite[i] = c
+	}
+	for i, id := range p.drop {
+		p.touched[i] = touch{id, entries[i].Name}
+	}
+	return p
+}
+
+// normalised returns the paths that rules dropped or changed, sorted, by the id of the rule; nil if
+// there are none.
+func (p *plan) normalised() map[string][]string {
+	var paths map[string][]string
+	for _, t := range p.touched {
+		if paths == nil {
+			paths = map[string][]string{}
+		}
+		paths[t.rule] = append(paths[t.rule], t.path)
+	}
+	for _, names := range paths {
+		slices.Sort(names)
+	}
+	return paths
+}
+
+func (r Rules) enabled(id string) bool {
+	i := slices.IndexFunc(rules, func(r rule) bool { return r.id == id })
+	return r.on(&rules[i])
+}
+
+// keepNeeded takes back what would leave a hard link without its target, or a file without its
+// folder.
+func (p *plan) keepNeeded(entries []entry) {
+	needed := map[string]bool{}
+	for i := len(entries) - 1; i >= 0; i-- {
+		e := &entries[i]
+		if _, ok := p.drop[i]; ok && !needed[e.Name] {
+			continue
+		}
+		delete(p.drop, i)
+		if e.Type == tar.TypeLink {
+			needed[e.Link] = true
+		}
+		for dir := path.Dir(e.Name); dir != "." && !needed[dir]; dir = path.Dir(dir) {
+			needed[dir] = true
+		}
+	}
+}
+
+// dropRepeats drops what t holds already. A folder stays where the layer has something below it: a
+// Docker Engine makes those that are absent with a mode of its own, over that of the layers below.
+// It then keeps its time, too, unless something came into it or went.
+func (p *plan) dropRepeats(entries []entry, t *tree) {
+	linked, moved, needed := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for i := range entries {
+		if e := &entries[i]; e.Type == tar.TypeLink {
+			linked[e.Link] = true
+		}
+	}
+	for i := len(entries) - 1; i >= 0; i-- { // what is in a folder comes after it
+		e := &entries[i]
+		if _, ok := p.drop[i]; ok || e.skip {
+			continue
+		}
+		below := t.lookup(e.Name)
+		if below != nil && e.repeats(below) {
+			switch {
+			case e.Type == tar.TypeDir && !needed[e.Name], e.Type != tar.TypeDir && e.Type != tar.TypeLink && !linked[e.Name]:
+				p.drop[i] = repeatsID
+				continue
+			case e.Type == tar.TypeDir && !moved[e.Name]:
+				e.Time = below.Time
+				p.time[i] = below.Time
+			}
+		}
+		if below == nil {
+			moved[parent(e.Name)] = true
+		}
+		needed[parent(e.Name)] = true
+	}
+}
+
+// parent returns the folder of a path, "" for the root.
+func parent(name string) string {
+	if dir := path.Dir(name); dir != "." {
+		return dir
+	}
+	return ""
+}
+
+func unix(seconds int64) time.Time { return time.Unix(seconds, 0) }
