@@ -51,11 +51,27 @@ type Options struct {
 }
 
 // TargetError says that another target is asked for than the lock declares.
-type TargetError struct{ Lockfile, Declared, Asked string }
+type TargetError struct {
+	Lockfile, Declared, Asked string
+	Moved                     bool // nobody asked for Asked: it is the last stage, and was not when the lock was written
+}
 
 func (e *TargetError) Error() string {
+	if e.Moved {
+		return fmt.Sprintf("%s: declares target %q, and the last stage is %q now", e.Lockfile, e.Declared, e.Asked)
+	}
 	return fmt.Sprintf("%s: declares target %q, not %q", e.Lockfile, e.Declared, e.Asked)
 }
+
+// SecondBuildError says that the first build succeeded and the second did not: whether they are the
+// same nobody knows.
+type SecondBuildError struct{ Err error }
+
+func (e *SecondBuildError) Error() string {
+	return fmt.Sprintf("the first build succeeded, and the second failed: %v", e.Err)
+}
+
+func (e *SecondBuildError) Unwrap() error { return e.Err }
 
 // project is what Options name, read.
 type project struct {
@@ -108,7 +124,29 @@ func (p *project) target() (string, error) {
 	if p.Target != "" && asked != declared {
 		return "", &TargetError{Lockfile: p.Lockfile, Declared: declared, Asked: asked}
 	}
+	// Somebody who adds a stage, and asks for none, means the last.
+	last, err := p.parsed.Target("")
+	if err != nil {
+		return "", err
+	}
+	known := declared
+	if p.lock.Last != "" {
+		if known, err = p.parsed.Target(p.lock.Last); err != nil {
+			known = p.lock.Last
+		}
+	}
+	if p.Target == "" && last != known {
+		return "", &TargetError{Lockfile: p.Lockfile, Declared: declared, Asked: last, Moved: true}
+	}
 	return declared, nil
+}
+
+// declareTarget writes down the target, and the last stage where that is another.
+func (p *project) declareTarget(f *lock.File, target string) {
+	f.Target, f.Last = target, ""
+	if last, err := p.parsed.Target(""); err == nil && last != target {
+		f.Last = last
+	}
 }
 
 func (p *project) request(ctx context.Context, file *lock.File, target string) (*builder.Request, error) {
@@ -134,10 +172,10 @@ func (p *project) show(req *builder.Request, title string) func() {
 
 // Result is what a build made.
 type Result struct {
-	Image    image.Image
-	ArgsHash string
-	Lockfile string
-	Added    []lock.Change // to the lock, once it is written
+	Image                image.Image
+	ArgsHash             string
+	Dockerfile, Lockfile string
+	Added                []lock.Change // to the lock, once it is written
 	// Verdict is nil where no second build was asked for. Where it says no, both images are in the
 	// store all the same, without a name.
 	Verdict *verify.Verdict
@@ -170,7 +208,7 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 	if err != nil {
 		return nil, err
 	}
-	res := &Result{ArgsHash: frontend.Hash(first.result.Args), Lockfile: p.Lockfile}
+	res := &Result{ArgsHash: frontend.Hash(first.result.Args), Dockerfile: p.Dockerfile, Lockfile: p.Lockfile}
 	write := image.Options{Labels: map[string]string{ArgsLabel: res.ArgsHash}, Rules: p.Normalize}
 
 	// The second build runs while the first one's image is written.
@@ -194,7 +232,12 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 			again.Compare = first.result
 			wait := p.show(&again, "verifying")
 			defer wait()
-			return second.build(gctx, &again, salt())
+			if err := second.build(gctx, &again, salt()); err != nil && gctx.Err() == nil {
+				return &SecondBuildError{err}
+			} else if err != nil {
+				return err
+			}
+			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {
@@ -211,7 +254,7 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 		}
 	}
 	if !p.Locked {
-		after := declare(first.result, target, p.Epoch.Explicit())
+		after := p.declare(first.result, target)
 		res.Added = p.lock.Changes(after)
 		res.writeLock = func(ctx context.Context) error { return p.writeLock(ctx, p.lock, after) }
 	}

@@ -305,25 +305,29 @@ func TestProjectTarget(t *testing.T) {
 	tests := []struct {
 		name                  string
 		dockerfile            string
-		declared, asked, want string
+		declared, last, asked, want string
 		refused               bool // by the lock
 	}{
-		{"nothing said", stages, "", "", "app", false},
-		{"asked", stages, "", "base", "base", false},
-		{"declared", stages, "base", "", "base", false},
-		{"declared and asked", stages, "app", "APP", "app", false},
-		{"declared and asked by index", stages, "app", "1", "app", false},
-		{"declared by index", stages, "0", "base", "base", false},
-		{"another", stages, "app", "base", "", true},
-		{"declared one is gone", stages, "gone", "", "", true},
-		{"declared one is gone, another asked", stages, "gone", "app", "", true},
-		{"no such", stages, "app", "gone", "", false},
-		{"last without a name", "FROM a\n", "0", "", "0", false},
-		{"last has a name now", "FROM a AS app\n", "0", "", "app", false},
+		{"nothing said", stages, "", "", "", "app", false},
+		{"asked", stages, "", "", "base", "base", false},
+		{"declared", stages, "base", "app", "", "base", false},
+		{"declared and asked", stages, "app", "", "APP", "app", false},
+		{"declared and asked by index", stages, "app", "", "1", "app", false},
+		{"declared by index", stages, "0", "1", "base", "base", false},
+		{"a stage was added", stages, "base", "", "", "", true},
+		{"another was added", stages + "FROM c AS test\n", "base", "app", "", "", true},
+		{"one was added, the declared one asked", stages, "base", "", "base", "base", false},
+		{"the known last is gone", stages, "base", "test", "", "", true},
+		{"another", stages, "app", "", "base", "", true},
+		{"declared one is gone", stages, "gone", "", "", "", true},
+		{"declared one is gone, another asked", stages, "gone", "", "app", "", true},
+		{"no such", stages, "app", "", "gone", "", false},
+		{"last without a name", "FROM a\n", "0", "", "", "0", false},
+		{"last has a name now", "FROM a AS app\n", "0", "", "", "app", false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			p := testProject(t, test.dockerfile, &lock.File{Target: test.declared})
+			p := testProject(t, test.dockerfile, &lock.File{Target: test.declared, Last: test.last})
 			p.Target = test.asked
 			got, err := p.target()
 			var refused *TargetError
@@ -412,16 +416,28 @@ func TestDeclare(t *testing.T) {
 		lock     lock.File
 		explicit bool
 		target   string
+		last     string
 		epoch    time.Time
 	}{
-		{"new", lock.File{}, false, "app", made},
-		{"declared", lock.File{Target: "base", Epoch: other}, false, "base", other},
-		{"epoch of this build only", lock.File{}, true, "app", time.Time{}},
+		{"new", lock.File{}, false, "app", "test", made},
+		{"declared", lock.File{Target: "base", Epoch: other}, false, "base", "", other},
+		{"epoch of this build only", lock.File{}, true, "app", "test", time.Time{}},
+	}
+	parsed, err := frontend.Parse("Dockerfile", []byte("FROM a AS app\nFROM app AS test\n"))
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, test := range tests {
 		r := &builder.Result{Resolution: builder.Resolution{Lock: &test.lock, Epoch: made}}
 		before := *test.lock.Clone()
-		got := declare(r, "app", test.explicit)
+		p := &project{parsed: parsed}
+		if test.explicit {
+			p.Epoch = Epoch{mode: "at"}
+		}
+		got := p.declare(r, "app")
+		if got.Last != test.last {
+			t.Errorf("%s: last stage %q, not %q", test.name, got.Last, test.last)
+		}
 		if got.Target != test.target || !got.Epoch.Equal(test.epoch) {
 			t.Errorf("%s: %q, %v", test.name, got.Target, got.Epoch)
 		}

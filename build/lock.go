@@ -101,7 +101,7 @@ func Lock(ctx context.Context, b *builder.Builder, o Options, refresh Refresh, c
 	if refresh.All {
 		made = made.Keep(func(s lock.Source) bool { return res.Used[s] || p.parsed.MayName(s) })
 	}
-	made.Target = target
+	p.declareTarget(made, target)
 	if made.Epoch.IsZero() || p.Epoch.Explicit() {
 		made.Epoch = res.Epoch
 	}
@@ -110,7 +110,7 @@ func Lock(ctx context.Context, b *builder.Builder, o Options, refresh Refresh, c
 	}
 	out := &Locked{
 		Lockfile: p.Lockfile, Sources: len(made.Sources()), Changes: p.lock.Changes(made),
-		OldTarget: p.lock.Target, Target: target, OldEpoch: p.lock.Epoch, Epoch: made.Epoch,
+		OldTarget: p.lock.Target, Target: made.Target, OldEpoch: p.lock.Epoch, Epoch: made.Epoch,
 		OldRules: p.lock.Rules, Rules: made.Rules,
 		ArgsHash: frontend.Hash(res.Args),
 	}
@@ -149,14 +149,14 @@ func normalized(ref string) string {
 	return reference.TagNameOnly(named).String()
 }
 
-// declare returns the lock that a build leaves: with what it added, and with target and epoch where
-// none was declared. An epoch that was given for this one build stays out of it.
-func declare(r *builder.Result, target string, explicit bool) *lock.File {
+// declare returns the lock that a build leaves: with what it added, and with target, epoch and rules
+// where none were declared. An epoch that was given for this one build stays out of it.
+func (p *project) declare(r *builder.Result, target string) *lock.File {
 	f := r.Lock.Clone()
 	if f.Target == "" {
-		f.Target = target
+		p.declareTarget(f, target)
 	}
-	if f.Epoch.IsZero() && !explicit {
+	if f.Epoch.IsZero() && !p.Epoch.Explicit() {
 		f.Epoch = r.Epoch
 	}
 	if f.Rules == 0 {
@@ -184,11 +184,11 @@ func (p *project) writeLock(ctx context.Context, before, after *lock.File) error
 				return err
 			}
 		}
-		if after.Target != before.Target {
+		if after.Target != before.Target || after.Last != before.Last {
 			if f.Target != before.Target && f.Target != after.Target {
 				return &TargetError{Lockfile: p.Lockfile, Declared: f.Target, Asked: after.Target}
 			}
-			made.Target = after.Target
+			made.Target, made.Last = after.Target, after.Last
 		}
 		if !after.Epoch.Equal(before.Epoch) {
 			if !f.Epoch.Equal(before.Epoch) && !f.Epoch.Equal(after.Epoch) {

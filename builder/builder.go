@@ -16,6 +16,8 @@ import (
 	_ "github.com/moby/buildkit/client/connhelper/ssh"             // ssh://
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/apicaps"
+	"github.com/moby/buildkit/util/grpcerrors"
+	"google.golang.org/grpc/codes"
 )
 
 // Options say which builder is wanted.
@@ -45,6 +47,24 @@ func (e *AddressError) Error() string {
 }
 
 func (e *AddressError) Unwrap() error { return e.Err }
+
+// LostError says that a builder ended while it was needed.
+type LostError struct {
+	Own bool // it was kedge's own
+	Err error
+}
+
+func (e *LostError) Error() string { return "the builder has ended, or does not answer any more" }
+
+func (e *LostError) Unwrap() error { return e.Err }
+
+// lost returns err as a *LostError where there is no connection to the daemon any more.
+func (b *Builder) lost(err error) error {
+	if grpcerrors.Code(err) != codes.Unavailable {
+		return err
+	}
+	return &LostError{Own: b.lease != nil, Err: err}
+}
 
 // Open connects to a builder, which it starts where it is kedge's own. Errors are an *AddressError
 // and those of daemon.Acquire. The caller must Close it.

@@ -63,6 +63,30 @@ func (m made) left(u *client.UsageInfo) bool {
 	return u.Description == m.name
 }
 
+// Prune frees the cache of what no build uses, and returns how many bytes that were; all also frees
+// what belongs to BuildKit itself.
+func (b *Builder) Prune(ctx context.Context, all bool) (freed int64, err error) {
+	records := make(chan client.UsageInfo)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for r := range records {
+			freed += r.Size
+		}
+	}()
+	var opts []client.PruneOption
+	if all {
+		opts = append(opts, client.PruneAll)
+	}
+	err = b.client.Prune(ctx, records, opts...)
+	close(records)
+	<-done
+	if err != nil {
+		return freed, fmt.Errorf("pruning the builder's cache: %w", err)
+	}
+	return freed, nil
+}
+
 // pruneIDs is a client.PruneOption.
 type pruneIDs struct{ filter []string }
 

@@ -28,14 +28,18 @@ func usesOf(parts []part) []frontend.Use {
 
 // lookUp pins every source that is not yet: all at once, where the frontend had no need to.
 func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Use) error {
-	ops := map[lock.Source]*pb.SourceOp{}
+	ops, lines := map[lock.Source]*pb.SourceOp{}, map[lock.Source]int{}
 	for _, use := range uses {
 		in, err := frontend.Identify(use.Op)
 		if err != nil {
 			return fmt.Errorf("%s: %w", where(s.req.Dockerfile, use.Line), err)
 		}
+		// BuildKit would turn the cached layers of an image that both use into those of the other.
+		if os := use.Platform.GetOS(); os != "" && os != "linux" {
+			return fmt.Errorf("%s: image %q for %s: kedge builds images for linux", where(s.req.Dockerfile, use.Line), in.Source.Ref, os)
+		}
 		if _, _, ok := s.pins.find(in); !ok && !in.Local {
-			ops[in.Written] = use.Op
+			ops[in.Written], lines[in.Written] = use.Op, use.Line
 		}
 	}
 	for _, src := range s.req.Relock {
@@ -47,11 +51,14 @@ func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Us
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	for _, op := range ops {
+	for src, op := range ops {
 		group.Go(func() error {
 			// The daemon asks p.check, which asks for the look-up and notes what it finds.
 			_, err := c.ResolveSourceMetadata(ctx, op.CloneVT(), sourceresolver.Opt{LogName: "look up " + op.Identifier})
-			return err
+			if err != nil {
+				return fmt.Errorf("%s: looking up %s %q: %w", where(s.req.Dockerfile, lines[src]), src.Kind, src.Ref, err)
+			}
+			return nil
 		})
 	}
 	return group.Wait()

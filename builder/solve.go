@@ -20,7 +20,6 @@ import (
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sync/errgroup"
 )
 
 // Resolve finds what a build would be made from, and runs none of its steps. Sources that the lock
@@ -112,10 +111,10 @@ func (s *solve) run(ctx context.Context, open func(time.Time) (content.Store, er
 		return denied
 	}
 	if s.err != nil {
-		return s.err
+		return s.b.lost(s.err)
 	}
 	if err != nil {
-		return err
+		return s.b.lost(err)
 	}
 	s.result.sent = s.times.sent
 	if first := s.req.Compare; first != nil {
@@ -187,13 +186,16 @@ func (s *solve) build(ctx context.Context, c gateway.Client, open func(time.Time
 
 // ask has the frontend make the LLB, and name the args that it used.
 func (s *solve) ask(ctx context.Context, c gateway.Client) (res *gateway.Result, parts []part, err error) {
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() (err error) {
-		res, parts, err = s.frontend(ctx, c)
-		return err
-	})
-	group.Go(func() error { return s.outline(ctx, c) })
-	return res, parts, group.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	outlined := make(chan error, 1)
+	go func() { outlined <- s.outline(ctx, c) }()
+	if res, parts, err = s.frontend(ctx, c); err != nil {
+		cancel()
+		<-outlined // what is wrong with the Dockerfile both say, and this one with its line
+		return nil, nil, err
+	}
+	return res, parts, <-outlined
 }
 
 // frontend has BuildKit make LLB of the Dockerfile.

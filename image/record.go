@@ -234,7 +234,18 @@ func (in *Ingest) writeRecord(r record) error {
 	return nil
 }
 
-// pruneRecords removes the records that are of no use, or all, and what layers hold.
+// pruneEntries removes what is known of the content of layers.
+func (s *Store) pruneEntries() error {
+	files, err := os.ReadDir(s.path(layersDir))
+	for _, f := range files {
+		if strings.HasSuffix(f.Name(), ".gob") {
+			err = errors.Join(err, os.Remove(s.path(layersDir, f.Name())))
+		}
+	}
+	return err
+}
+
+// pruneRecords removes the records that are of no use, or all.
 func (s *Store) pruneRecords(all bool) error {
 	files, err := os.ReadDir(s.path(layersDir))
 	if err != nil {

@@ -44,6 +44,18 @@ type Store struct {
 	use sync.RWMutex
 }
 
+// A DamagedError says that a store cannot be read as what it is.
+type DamagedError struct {
+	Dir string
+	Err error
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("image store %q is damaged: %v", e.Dir, e.Err)
+}
+
+func (e *DamagedError) Unwrap() error { return e.Err }
+
 // A BusyError says that a store cannot be pruned because somebody, perhaps another process, is
 // using it.
 type BusyError struct{ Dir string }
@@ -213,12 +225,15 @@ func (s *Store) withIndexLock(ctx context.Context, fn func() error) (err error) 
 // without a name.
 func (s *Store) readIndex() ([]ocispec.Descriptor, error) {
 	data, err := os.ReadFile(s.path(ocispec.ImageIndexFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &DamagedError{s.dir, err}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read index: %w", err)
 	}
 	var index ocispec.Index
 	if err := json.Unmarshal(data, &index); err != nil {
-		return nil, fmt.Errorf("read index %q: %w", s.path(ocispec.ImageIndexFile), err)
+		return nil, &DamagedError{s.dir, fmt.Errorf("read %q: %w", ocispec.ImageIndexFile, err)}
 	}
 	return index.Manifests, nil
 }
@@ -383,7 +398,11 @@ func (s *Store) prune(ctx context.Context, all bool, p *Pruned) error {
 			return err
 		}
 	}
-	// The index comes first: whatever happens then, it names nothing that is gone.
+	// What only saves work goes first, so that there is room for the index where the disk is full.
+	if err := s.pruneEntries(); err != nil {
+		return err
+	}
+	// Then the index: whatever happens then, it names nothing that is gone.
 	if err := s.writeIndex(kept); err != nil {
 		return err
 	}

@@ -53,6 +53,8 @@ func compareSources(a, b Source) int {
 type File struct {
 	// Target is the declared target: a stage's name, or its index where it has none. Empty: not declared.
 	Target string
+	// Last is the Dockerfile's last stage, where that is knowingly not the target. Empty: it is.
+	Last string
 	// Epoch is the SOURCE_DATE_EPOCH of the build, in whole seconds. Zero: not declared.
 	Epoch time.Time
 	// Rules is the version of the normalisation rules that the image is written by. Zero: not declared.
@@ -90,7 +92,7 @@ func (f *File) Sources() []Source {
 
 // Keep returns a copy of f with only the pins of those sources for which keep is true.
 func (f *File) Keep(keep func(Source) bool) *File {
-	kept := &File{Target: f.Target, Epoch: f.Epoch, Rules: f.Rules, pins: maps.Clone(f.pins)}
+	kept := &File{Target: f.Target, Last: f.Last, Epoch: f.Epoch, Rules: f.Rules, pins: maps.Clone(f.pins)}
 	maps.DeleteFunc(kept.pins, func(s Source, _ string) bool { return !keep(s) })
 	return kept
 }

@@ -82,7 +82,7 @@ func TestParseRefuses(t *testing.T) {
 		{"newer", "version = 2\n", "L:1: version 2 is newer than this kedge, which reads version 1: use a newer kedge"},
 		{"version as string", "version = \"1\"\n", "L:1: version is not a positive number"},
 		{"version zero", "version = 0\n", "L:1: version is not a positive number"},
-		{"unknown key", "version = 1\ncolour = 3\n", `L:2: unknown key "colour": this kedge knows version, target, epoch and rules`},
+		{"unknown key", "version = 1\ncolour = 3\n", `L:2: unknown key "colour": this kedge knows version, target, last, epoch and rules`},
 		{"unknown table", "version = 1\n[images]\n\"a\" = \"b\"\n", "L:2: unknown table [images]: this kedge knows [image], [url] and [git]"},
 		{"array of tables", "version = 1\n[[image]]\n", "L:2: only tables of key = value lines are allowed here"},
 		{"duplicate key", "version = 1\nversion = 1\n", "L:2: version stands twice, first on line 1"},
@@ -100,7 +100,7 @@ func TestParseRefuses(t *testing.T) {
 		{"binary", "version = 1\n\xff\xfe", "L:1: not UTF-8 text"},
 		{
 			"every error", "version = 1\nfoo = 1\nbar = 2\n",
-			"L:2: unknown key \"foo\": this kedge knows version, target, epoch and rules\nL:3: unknown key \"bar\": this kedge knows version, target, epoch and rules",
+			"L:2: unknown key \"foo\": this kedge knows version, target, last, epoch and rules\nL:3: unknown key \"bar\": this kedge knows version, target, last, epoch and rules",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

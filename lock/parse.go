@@ -146,12 +146,16 @@ func (p *parser) keyValue(table, key string, line int, value *unstable.Node) {
 		case v > Version:
 			p.fail(line, "version %d is newer than this kedge, which reads version %d: use a newer kedge", v, Version)
 		}
-	case "target":
+	case "target", "last":
 		if value.Kind != unstable.String || len(value.Data) == 0 {
-			p.fail(line, `target is not the name of a stage in quotes`)
+			p.fail(line, "%s is not the name of a stage in quotes", key)
 			return
 		}
-		p.file.Target = string(value.Data)
+		if key == "last" {
+			p.file.Last = string(value.Data)
+		} else {
+			p.file.Target = string(value.Data)
+		}
 	case "epoch":
 		t, err := time.Parse(time.RFC3339, string(value.Data))
 		if value.Kind != unstable.DateTime || err != nil || t.Nanosecond() != 0 || t.Unix() < 0 || t.Unix() > MaxEpoch {
@@ -167,7 +171,7 @@ func (p *parser) keyValue(table, key string, line int, value *unstable.Node) {
 		}
 		p.file.Rules = v
 	default:
-		p.fail(line, "unknown key %q: this kedge knows version, target, epoch and rules", key)
+		p.fail(line, "unknown key %q: this kedge knows version, target, last, epoch and rules", key)
 	}
 }
 
@@ -215,6 +219,9 @@ func (f *File) Format() []byte {
 	fmt.Fprintf(&b, "version = %d\n", Version)
 	if f.Target != "" {
 		fmt.Fprintf(&b, "target = %s\n", quote(f.Target))
+	}
+	if f.Last != "" {
+		fmt.Fprintf(&b, "last = %s\n", quote(f.Last))
 	}
 	if !f.Epoch.IsZero() {
 		fmt.Fprintf(&b, "epoch = %s\n", f.Epoch.UTC().Format(time.RFC3339))

@@ -411,6 +411,9 @@ func Stop(ctx context.Context, root string, force bool) error {
 			return err
 		}
 		if ph == absent {
+			if d.expel(ctx, proc{}) == nil {
+				d.clear() // of one that was killed
+			}
 			d.sweep()
 			return nil
 		}

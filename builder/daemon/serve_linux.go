@@ -59,6 +59,7 @@ func Serve(ctx context.Context, root string, log io.Writer) error {
 	if err := d.expel(ctx, old.Daemon); err != nil {
 		return err
 	}
+	d.clear()
 	if err := d.prepareSockets(); err != nil {
 		return err
 	}
@@ -70,6 +71,7 @@ func Serve(ctx context.Context, root string, log io.Writer) error {
 		if d.has(lock) {
 			os.Remove(d.state()) // first, so that nobody joins
 			c.stop(stopGrace)
+			d.clear()
 			d.sweep()
 			return
 		}

@@ -59,6 +59,12 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 	if c.Bool("push") && len(tags) == 0 {
 		return usagef("--push needs a name: -t NAME")
 	}
+	var docker *engine
+	if c.Bool("load") {
+		if docker, err = p.findEngine(ctx); err != nil {
+			return err
+		}
+	}
 	store, err := p.openStore(ctx)
 	if err != nil {
 		return err
@@ -102,8 +108,8 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 			return err
 		}
 	}
-	if c.Bool("load") {
-		if err := out.load(ctx, p); err != nil {
+	if docker != nil {
+		if err := out.load(ctx, p, docker); err != nil {
 			return err
 		}
 	}
@@ -122,7 +128,7 @@ func (p *process) writeLock(ctx context.Context, res *build.Result) error {
 	if err := res.WriteLock(ctx); err != nil {
 		return err
 	}
-	p.sayChanges("locked", res.Added)
+	p.sayChanges(false, res.Added)
 	return nil
 }
 
@@ -146,7 +152,7 @@ func (p *process) print(w io.Writer, format string, res *build.Result, names []s
 		if v.Reproducible {
 			fmt.Fprintln(w, "verified: two builds, the same bit for bit")
 		} else {
-			printDifferences(w, v)
+			printDifferences(w, res.Dockerfile, v)
 		}
 	}
 	fmt.Fprintf(w, "lock    %s\n", res.Lockfile)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/docker/go-units"
 	"github.com/kedge-build/kedge/builder/daemon"
 	"github.com/urfave/cli/v2"
 )
@@ -41,6 +42,23 @@ func (p *process) builderVerb() *cli.Command {
 				Name: "stop", Usage: "stop it",
 				Flags:  []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "also while it is in use"}},
 				Action: func(c *cli.Context) error { return daemon.Stop(c.Context, p.builderRoot(), c.Bool("force")) },
+			},
+			{
+				Name: "prune", Usage: "free its cache of what no build uses",
+				Flags: append(builderFlags(), &cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also what belongs to BuildKit itself"}),
+				Action: func(c *cli.Context) error {
+					b, err := p.openBuilder(c.Context, c)
+					if err != nil {
+						return err
+					}
+					defer b.Close()
+					freed, err := b.Prune(c.Context, c.Bool("all"))
+					if err != nil {
+						return err
+					}
+					fmt.Fprintf(p.stdout, "freed %s\n", units.HumanSize(float64(freed)))
+					return nil
+				},
 			},
 			{Name: "logs", Usage: "print its log", Action: p.builderLogs},
 			{

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/platforms"
 	"github.com/docker/cli/cli/config"
 	"github.com/kedge-build/kedge/build"
 	"github.com/kedge-build/kedge/builder"
@@ -21,7 +22,7 @@ import (
 )
 
 func sourceFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "the Dockerfile `PATH` (default: PATH/Dockerfile)"},
 		&cli.StringSliceFlag{Name: "build-arg", Usage: "set a build arg `NAME=VALUE`; NAME alone takes the environment's"},
 		&cli.StringSliceFlag{Name: "build-context", Usage: "a named context `NAME=VALUE`"},
@@ -31,6 +32,12 @@ func sourceFlags() []cli.Flag {
 		&cli.StringFlag{Name: "source-date-epoch", Usage: "SOURCE_DATE_EPOCH: a `NUMBER`, git (the commit's time) or base (the newest base image's)"},
 		&cli.StringFlag{Name: "normalize", Value: "all", Usage: "normalisation `RULES`: all, none, or -RULE,+RULE"},
 		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, tty, plain, rawjson or quiet", EnvVars: []string{"BUILDKIT_PROGRESS"}},
+	}, builderFlags()...)
+}
+
+// builderFlags say which builder, and how to reach it.
+func builderFlags() []cli.Flag {
+	return []cli.Flag{
 		&cli.StringFlag{Name: "builder", Usage: "a BuildKit `ADDRESS` in place of kedge's own builder", EnvVars: []string{"BUILDKIT_HOST"}},
 		&cli.StringFlag{Name: "tlscacert", Usage: "CA certificate `FILE` for a tcp:// builder"},
 		&cli.StringFlag{Name: "tlscert", Usage: "client certificate `FILE` for a tcp:// builder"},
@@ -42,8 +49,11 @@ func sourceFlags() []cli.Flag {
 
 // lockedFlag is for the verbs that build: in CI nothing is added to a lock unasked.
 func (p *process) lockedFlag() cli.Flag {
-	ci, _ := strconv.ParseBool(p.env["CI"])
-	return &cli.BoolFlag{Name: "locked", Value: ci, Usage: "add nothing to the lock"}
+	ci := p.env["CI"] != ""
+	if value, err := strconv.ParseBool(p.env["CI"]); err == nil {
+		ci = value
+	}
+	return &cli.BoolFlag{Name: "locked", Value: ci, Usage: "add nothing to the lock; what $CI says, unless it is given"}
 }
 
 func (p *process) options(c *cli.Context) (build.Options, error) {
@@ -59,6 +69,11 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 	for _, list := range c.StringSlice("platform") {
 		for platform := range strings.SplitSeq(list, ",") {
 			if platform != "" {
+				if parsed, err := platforms.Parse(platform); err != nil {
+					return build.Options{}, usagef("platform %q: %v", platform, err)
+				} else if parsed.OS != "linux" {
+					return build.Options{}, usagef("platform %q: kedge builds images for linux", platform)
+				}
 				o.Platforms = append(o.Platforms, platform)
 			}
 		}
@@ -69,6 +84,9 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 			if value, ok = p.env[name]; !ok {
 				continue // as docker does
 			}
+		}
+		if name == "" {
+			return build.Options{}, usagef("build arg %q is not NAME=VALUE", arg)
 		}
 		o.Args[name] = value
 	}
@@ -177,6 +195,12 @@ func (p *process) daemonOptions(c *cli.Context) (daemon.Options, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return daemon.Options{}, err
+	}
+	if c.Duration("builder-idle") < 0 {
+		return daemon.Options{}, usagef("builder-idle %v is negative", c.Duration("builder-idle"))
+	}
+	if c.String("builder") != "" && c.String("buildkitd-config") != "" {
+		return daemon.Options{}, usagef("--buildkitd-config is for kedge's own builder, and --builder names another")
 	}
 	return daemon.Options{
 		Root: p.builderRoot(), Serve: []string{exe, "builder", "serve"}, Env: p.environ,

@@ -30,26 +30,26 @@ func (p *process) lock(c *cli.Context, b *builder.Builder, o build.Options, refr
 	if err != nil {
 		return err
 	}
-	verb := "locked"
+	p.sayChanges(check, locked.Changes)
+	moved := "moved"
 	if check {
-		verb = "would lock"
+		moved = "would move"
 	}
-	p.sayChanges(verb, locked.Changes)
 	if locked.OldTarget != locked.Target && locked.OldTarget != "" {
-		p.say("moved target: %s -> %s", locked.OldTarget, locked.Target)
+		p.say("%s target: %s -> %s", moved, locked.OldTarget, locked.Target)
 	}
 	if !locked.OldEpoch.Equal(locked.Epoch) && !locked.OldEpoch.IsZero() {
-		p.say("moved epoch: %s -> %s", locked.OldEpoch.Format(time.RFC3339), locked.Epoch.Format(time.RFC3339))
+		p.say("%s epoch: %s -> %s", moved, locked.OldEpoch.Format(time.RFC3339), locked.Epoch.Format(time.RFC3339))
 	}
 	if locked.OldRules != locked.Rules && locked.OldRules != 0 {
-		p.say("moved normalisation rules: %d -> %d", locked.OldRules, locked.Rules)
+		p.say("%s normalisation rules: %d -> %d", moved, locked.OldRules, locked.Rules)
 	}
 	if check && locked.Changed {
 		p.say("%s: is not up to date", locked.Lockfile)
-		fmt.Fprintln(p.stderr, "hint: run kedge lock, and commit the lockfile")
+		fmt.Fprintln(p.stderr, "hint: run the same without --check, and commit the lockfile")
 		return errForbidden
 	}
-	fmt.Fprintf(p.stdout, "%s: %d sources, target %s\n", locked.Lockfile, locked.Sources, locked.Target)
+	fmt.Fprintf(p.stdout, "%s: %s, target %s\n", locked.Lockfile, counted(locked.Sources, "source"), locked.Target)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/moby/buildkit/session/auth/authprovider"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tonistiigi/go-csvvalue"
+	"golang.org/x/sys/unix"
 )
 
 // output is one -o.
@@ -56,9 +58,31 @@ func parseOutputs(values []string) ([]output, error) {
 		if o.dest == "-" && slices.ContainsFunc(outputs, func(o output) bool { return o.dest == "-" }) {
 			return nil, usagef("output %q: there is one stdout", value)
 		}
+		if err := o.check(); err != nil {
+			return nil, err
+		}
 		outputs = append(outputs, o)
 	}
 	return outputs, nil
+}
+
+// check finds what would only be found once the image is built.
+func (o output) check() error {
+	if o.dest == "-" {
+		return nil
+	}
+	dir := filepath.Dir(o.dest)
+	if info, err := os.Stat(o.dest); err == nil {
+		if info.IsDir() && !o.dir {
+			return usagef("output %q is a directory", o.dest)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("writing %q: %w", o.dest, err)
+	}
+	if err := unix.Access(dir, unix.W_OK); err != nil && !o.dir {
+		return fmt.Errorf("writing %q: directory %q: %w", o.dest, dir, err)
+	}
+	return nil
 }
 
 // delivery is an image on its way out of the store.
@@ -78,16 +102,20 @@ func (d *delivery) write(ctx context.Context, p *process, o output) error {
 	if info, err := os.Stat(o.dest); err == nil && !info.Mode().IsRegular() {
 		return d.writeTo(ctx, o) // a device or a pipe is not replaced
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(o.dest), "."+filepath.Base(o.dest)+".*")
+	dest := o.dest
+	if target, err := filepath.EvalSymlinks(dest); err == nil {
+		dest = target
+	}
+	tmp, err := os.OpenFile(filepath.Join(filepath.Dir(dest), fmt.Sprintf(".%s.%d", filepath.Base(dest), os.Getpid())), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return fmt.Errorf("writing %q: %w", o.dest, err)
 	}
 	defer os.Remove(tmp.Name())
 	err = d.store.Export(ctx, tmp, d.desc, d.names, o.format)
-	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
+	if err := errors.Join(err, tmp.Close()); err != nil {
 		return fmt.Errorf("writing %q: %w", o.dest, err)
 	}
-	if err := os.Rename(tmp.Name(), o.dest); err != nil {
+	if err := os.Rename(tmp.Name(), dest); err != nil {
 		return fmt.Errorf("writing %q: %w", o.dest, err)
 	}
 	return nil
@@ -105,21 +133,40 @@ func (d *delivery) writeTo(ctx context.Context, o output) error {
 	return nil
 }
 
-// load gives the image to the Docker Engine that $DOCKER_HOST names, by default the local one.
-func (d *delivery) load(ctx context.Context, p *process) error {
+// An engine is a Docker Engine's API.
+type engine struct {
+	host string
+	http.Client
+}
+
+// findEngine returns the Docker Engine that $DOCKER_HOST names, once it has answered.
+func (p *process) findEngine(ctx context.Context) (*engine, error) {
 	host := p.env["DOCKER_HOST"]
 	if host == "" {
 		host = "unix:///var/run/docker.sock"
 	}
 	network, address, ok := strings.Cut(host, "://")
 	if !ok || network != "unix" && network != "tcp" {
-		return fmt.Errorf("loading into Docker: DOCKER_HOST %q is not unix://PATH or tcp://HOST:PORT", host)
+		return nil, fmt.Errorf("loading into Docker: DOCKER_HOST %q is not unix://PATH or tcp://HOST:PORT", host)
 	}
-	engine := &http.Client{Transport: &http.Transport{
+	e := &engine{host: host, Client: http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, address)
 		},
-	}}
+	}}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/_ping", nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := e.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("loading into Docker at %q: %w", host, err)
+	}
+	return e, res.Body.Close()
+}
+
+// load gives the image to the Docker Engine that $DOCKER_HOST names, by default the local one.
+func (d *delivery) load(ctx context.Context, p *process, engine *engine) error {
 	loaded, err := d.store.Load(ctx, d.desc, d.names, func(ctx context.Context, archive io.Reader) (io.ReadCloser, error) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://docker/images/load?quiet=1", archive)
 		if err != nil {
@@ -138,7 +185,7 @@ func (d *delivery) load(ctx context.Context, p *process) error {
 		return res.Body, nil
 	})
 	if err != nil {
-		return fmt.Errorf("loading into Docker at %q: %w", host, err)
+		return fmt.Errorf("loading into Docker at %q: %w", engine.host, err)
 	}
 	for _, name := range loaded {
 		p.say("loaded %s", name)

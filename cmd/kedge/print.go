@@ -3,7 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/verify"
@@ -12,7 +15,7 @@ import (
 // maxPaths is how many paths of a layer a person is shown; JSON has all.
 const maxPaths = 20
 
-func printDifferences(w io.Writer, v *verify.Verdict) {
+func printDifferences(w io.Writer, dockerfile string, v *verify.Verdict) {
 	fmt.Fprintln(w, "not reproducible: two builds differ")
 	for _, p := range v.Platforms {
 		if p.Same {
@@ -25,7 +28,7 @@ func printDifferences(w io.Writer, v *verify.Verdict) {
 		for _, l := range p.Layers {
 			fmt.Fprintf(w, "  layer %d", l.Index)
 			if l.Line > 0 {
-				fmt.Fprintf(w, ", Dockerfile:%d: %s", l.Line, shortened(l.Instruction, 80))
+				fmt.Fprintf(w, ", %s:%d: %s", dockerfile, l.Line, shortened(plain(l.Instruction), 80))
 			}
 			fmt.Fprintln(w)
 			for i, path := range l.Paths {
@@ -33,7 +36,7 @@ func printDifferences(w io.Writer, v *verify.Verdict) {
 					fmt.Fprintf(w, "    and %d more (--format json has all)\n", len(l.Paths)-i)
 					break
 				}
-				fmt.Fprintf(w, "    %-8s /%s", path.Change, strings.TrimPrefix(path.Path, "/"))
+				fmt.Fprintf(w, "    %-8s %s", path.Change, plain("/"+strings.TrimPrefix(path.Path, "/")))
 				if len(path.What) > 0 {
 					fmt.Fprintf(w, " (%s)", strings.Join(path.What, ", "))
 				}
@@ -46,6 +49,22 @@ func printDifferences(w io.Writer, v *verify.Verdict) {
 	}
 }
 
+// plain returns what an image or a Dockerfile says so that a terminal takes no order from it.
+func plain(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(s) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+// counted returns "1 image" and "2 images".
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 func shortened(s string, n int) string {
 	if r := []rune(s); len(r) > n {
 		return string(r[:n-1]) + "…"
@@ -54,15 +73,20 @@ func shortened(s string, n int) string {
 }
 
 // sayChanges tells what moved in a lock.
-func (p *process) sayChanges(verb string, changes []lock.Change) {
+// sayChanges says what a lock became, or would become.
+func (p *process) sayChanges(would bool, changes []lock.Change) {
+	locked, dropped, moved := "locked", "dropped", "moved"
+	if would {
+		locked, dropped, moved = "would lock", "would drop", "would move"
+	}
 	for _, c := range changes {
 		switch {
 		case c.Old == "":
-			p.say("%s %s %s at %s", verb, c.Source.Kind, c.Source.Ref, c.New)
+			p.say("%s %s %s at %s", locked, c.Source.Kind, c.Source.Ref, c.New)
 		case c.New == "":
-			p.say("dropped %s %s, which nothing uses", c.Source.Kind, c.Source.Ref)
+			p.say("%s %s %s, which nothing uses", dropped, c.Source.Kind, c.Source.Ref)
 		default:
-			p.say("moved %s %s: %s -> %s", c.Source.Kind, c.Source.Ref, c.Old, c.New)
+			p.say("%s %s %s: %s -> %s", moved, c.Source.Kind, c.Source.Ref, c.Old, c.New)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/user"
 	"slices"
 	"strings"
 
@@ -56,16 +57,22 @@ func (p *process) say(format string, args ...any) {
 func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	// Libraries log what kedge says itself, or what nobody can act on.
 	logrus.SetOutput(io.Discard)
-	p := &process{env: map[string]string{}, environ: environ, stdin: stdin, stdout: stdout, stderr: stderr}
+	answer := &checkedWriter{w: stdout}
+	p := &process{env: map[string]string{}, environ: environ, stdin: stdin, stdout: answer, stderr: stderr}
 	for _, kv := range environ {
 		k, v, _ := strings.Cut(kv, "=")
 		p.env[k] = v
+	}
+	if p.env["HOME"] == "" { // as cron and init have it
+		if u, err := user.Current(); err == nil {
+			p.env["HOME"] = u.HomeDir
+		}
 	}
 	app := &cli.App{
 		Name:            "kedge",
 		Usage:           "build container images that come out the same, bit for bit",
 		Version:         version,
-		Writer:          stdout,
+		Writer:          answer,
 		ErrWriter:       stderr,
 		HideHelpCommand: true,
 		// A value may hold a comma.
@@ -84,7 +91,39 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		},
 	}
 	strict(app.Commands)
-	return p.exitCode(ctx, app.RunContext(ctx, permute(app, args)))
+	code := p.exitCode(ctx, app.RunContext(ctx, permute(app, helpVerb(args))))
+	if answer.err != nil && code == exitOK {
+		return p.exitCode(ctx, fmt.Errorf("writing the answer: %w", answer.err))
+	}
+	return code
+}
+
+// checkedWriter keeps the first error: an answer that did not arrive is none.
+type checkedWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (c *checkedWriter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	if c.err == nil {
+		c.err = err
+	}
+	return n, err
+}
+
+// helpVerb turns help VERB and version, as docker has them, into flags.
+func helpVerb(args []string) []string {
+	if len(args) < 2 {
+		return args
+	}
+	switch args[1] {
+	case "help":
+		return slices.Concat(args[:1], args[2:], []string{"--help"})
+	case "version":
+		return []string{args[0], "--version"}
+	}
+	return args
 }
 
 // strict has wrong flags, verbs and arguments end as usage errors, at every level.
@@ -197,6 +236,8 @@ func advice(err error) (int, string) {
 		capable  *builder.CapabilityError
 		address  *builder.AddressError
 		busy     *image.BusyError
+		damaged  *image.DamagedError
+		gone     *builder.LostError
 		notFound *image.NotFoundError
 	)
 	switch {
@@ -209,6 +250,8 @@ func advice(err error) (int, string) {
 			}
 		}
 		return exitForbidden, "kedge lock adds what is missing; commit the lockfile then"
+	case errors.As(err, &target) && target.Moved:
+		return exitForbidden, fmt.Sprintf("kedge lock --target %s builds that from now on, kedge lock --target %s goes on as before", target.Asked, target.Declared)
 	case errors.As(err, &target):
 		return exitForbidden, fmt.Sprintf("to declare another target: kedge lock --target %s", target.Asked)
 	case errors.As(err, &syntax):
@@ -234,7 +277,7 @@ func advice(err error) (int, string) {
 	case errors.As(err, &ref):
 		return exitUsage, "a reference to refresh is written as in the lockfile, or as in the Dockerfile"
 	case errors.As(err, &missing):
-		return exitFailed, fmt.Sprintf("install %s (Debian: runc; make build makes buildkitd), or name a builder with --builder", missing.What)
+		return exitFailed, fmt.Sprintf("install %s, or run make build in kedge's repository, or name a builder with --builder", missing.What)
 	case errors.As(err, &root):
 		return exitFailed, "run as root, or name a builder with --builder ADDRESS"
 	case errors.As(err, &inUse):
@@ -247,6 +290,13 @@ func advice(err error) (int, string) {
 		return exitFailed, "is the address right, and does BuildKit listen there? Without --builder kedge starts its own"
 	case errors.As(err, &busy):
 		return exitFailed, "wait until the build has ended"
+	case errors.As(err, &damaged):
+		return exitFailed, "the store holds only what can be built again: remove " + damaged.Dir
+	case errors.As(err, &gone):
+		if gone.Own {
+			return exitFailed, "kedge builder logs may say why; the next build starts it again"
+		}
+		return exitFailed, "does BuildKit still run there?"
 	case errors.As(err, &notFound):
 		return exitFailed, "kedge images lists what there is"
 	}

@@ -97,7 +97,7 @@ func (p *process) pruneVerb() *cli.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(p.stdout, "removed %d images, %s\n", len(pruned.Images), units.HumanSize(float64(pruned.Bytes)))
+			fmt.Fprintf(p.stdout, "removed %s, %s\n", counted(len(pruned.Images), "image"), units.HumanSize(float64(pruned.Bytes)))
 			return nil
 		},
 	}
