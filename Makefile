@@ -61,6 +61,11 @@ test-short: ## the tests that need nothing but Go
 bench: deps build ## how long builds take, with kedge and without
 	$(GO) run ./internal/bench
 
+# More flags: CORPUSFLAGS='-out FILE -resume'.
+.PHONY: corpus
+corpus: deps build ## how many of the contexts below CORPUS (a folder, or packages) come out the same
+	$(GO) run ./internal/corpus $(CORPUSFLAGS) $(or $(CORPUS),packages)
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	@set -e; for dir in $$(git grep -lE '^func Fuzz' -- '*_test.go' | xargs -r -n1 dirname | sort -u); do \

@@ -14,20 +14,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 )
 
 func main() {
-	// The daemon is to end with this process. Its death signal comes when the
-	// thread that started it ends: this one, which stays.
-	runtime.LockOSThread()
 	n := flag.Int("n", 3, "measure everything `N` times")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -65,8 +59,8 @@ func run(ctx context.Context, n int, parts []string, stdout, stderr io.Writer) (
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.stop()) }()
-	if err := b.printVersions(ctx, stdout); err != nil {
+	defer func() { err = errors.Join(err, b.Stop()) }()
+	if err := b.PrintVersions(ctx, stdout); err != nil {
 		return err
 	}
 
@@ -100,31 +94,6 @@ func run(ctx context.Context, n int, parts []string, stdout, stderr io.Writer) (
 	}
 	fmt.Fprintf(stdout, "load      %s before, %s after\n\n", before, after)
 	return printTable(stdout, rows)
-}
-
-// printVersions prints what a figure depends on.
-func (b *bench) printVersions(ctx context.Context, w io.Writer) error {
-	fmt.Fprintf(w, "date      %s\n", time.Now().UTC().Format("2006-01-02 15:04 MST"))
-	for _, program := range []string{b.kedge, b.buildkitd} {
-		out, err := exec.CommandContext(ctx, program, "--version").Output()
-		if err != nil {
-			return fmt.Errorf("running %s: %w", filepath.Base(program), err)
-		}
-		fmt.Fprintf(w, "%-9s %s", filepath.Base(program), out)
-	}
-	var host syscall.Utsname
-	if err := syscall.Uname(&host); err != nil {
-		return err
-	}
-	var release []byte
-	for _, c := range host.Release {
-		if c == 0 {
-			break
-		}
-		release = append(release, byte(c))
-	}
-	_, err := fmt.Fprintf(w, "go        %s\nkernel    %s\ncores     %d\n", runtime.Version(), release, runtime.NumCPU())
-	return err
 }
 
 // load returns the machine's average load of the last minute: others' work

@@ -116,11 +116,11 @@ func (b *bench) apt(ctx context.Context, n int, g aptGoals) ([]row, error) {
 	lock := row{what: "full lock: kedge lock", unit: "s", goal: 0.3}
 	asked := row{what: "full lock: registry requests", goal: 0}
 	for range n {
-		before := b.requests.Load()
+		before := b.Registry.Requests()
 		if err := timed(&lock.kedge, "kedge lock", kedge("lock")); err != nil {
 			return nil, err
 		}
-		asked.kedge = append(asked.kedge, float64(b.requests.Load()-before))
+		asked.kedge = append(asked.kedge, float64(b.Registry.Requests()-before))
 	}
 	return append(rows, lock, asked), nil
 }

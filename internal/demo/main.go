@@ -10,9 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -21,11 +18,9 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/registry"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
-	"github.com/kedge-build/kedge/internal/debian"
+	"github.com/kedge-build/kedge/internal/rig"
 )
 
 func main() {
@@ -113,10 +108,8 @@ func (d *demo) say(step string) { fmt.Fprintf(d.stderr, "\n==> %s\n", step) }
 
 // run runs kedge. Interrupted, it lets kedge come to an end by itself.
 func (d *demo) run(ctx context.Context, args ...string) error {
-	cmd := exec.CommandContext(ctx, d.kedge, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = d.env, d.stdout, d.stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 15 * time.Second
+	cmd := rig.Command(ctx, d.env, d.kedge, args...)
+	cmd.Stdout, cmd.Stderr = d.stdout, d.stderr
 	fmt.Fprintf(d.stderr, "$ %s\n", cmd)
 	return cmd.Run()
 }
@@ -136,41 +129,13 @@ func hubAnswers(ctx context.Context) bool {
 // mirror serves a Debian image that is made here from a registry on loopback,
 // and returns a buildkitd.toml that puts it in the place of Docker Hub.
 func (d *demo) mirror(ctx context.Context) (config string, stop func(), err error) {
-	cache, err := debian.CacheDir()
+	registry, err := rig.ServeDebian(ctx, filepath.Join(d.dir, "registry"), d.stderr)
 	if err != nil {
-		return "", nil, err
-	}
-	img, err := debian.Slim(ctx, cache, d.stderr)
-	if err != nil {
-		return "", nil, err
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", nil, err
-	}
-	server := &http.Server{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
-	go func() { _ = server.Serve(l) }()
-	defer func() {
-		if err != nil {
-			server.Close()
-		}
-	}()
-	addr := l.Addr().String()
-	if err := push(ctx, addr+"/library/debian:bookworm-slim", img); err != nil {
 		return "", nil, err
 	}
 	config = filepath.Join(d.dir, "buildkitd.toml")
-	content := fmt.Sprintf("[registry.\"docker.io\"]\n  mirrors = [%q]\n[registry.%q]\n  http = true\n", addr, addr)
-	if err := os.WriteFile(config, []byte(content), 0o644); err != nil {
-		return "", nil, err
+	if err := os.WriteFile(config, []byte(rig.MirrorConfig(registry.Addr)), 0o644); err != nil {
+		return "", nil, errors.Join(err, registry.Close())
 	}
-	return config, func() { server.Close() }, nil
-}
-
-func push(ctx context.Context, to string, img v1.Image) error {
-	ref, err := name.ParseReference(to, name.Insecure)
-	if err != nil {
-		return err
-	}
-	return remote.Write(ref, img, remote.WithContext(ctx))
+	return config, func() { registry.Close() }, nil
 }

@@ -26,8 +26,11 @@ var arrows = map[string][]string{
 	"build":            {"builder", "frontend", "image", "lock", "verify"},
 	"cmd/kedge":        {"build", "builder", "builder/daemon", "frontend", "image", "lock", "verify", "diff"},
 	"internal/debian":  {},
-	"internal/demo":    {"internal/debian", "internal/testenv"},
-	"internal/testenv": {"internal/debian"},
+	"internal/rig":     {"internal/debian"},
+	"internal/demo":    {"internal/rig"},
+	"internal/bench":   {"internal/rig"},
+	"internal/corpus":  {"internal/rig"},
+	"internal/testenv": {"internal/debian", "internal/rig"},
 }
 
 // outside are modules that only some packages may import.

@@ -2,7 +2,6 @@ package testenv
 
 import (
 	"bufio"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -10,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/kedge-build/kedge/internal/rig"
 )
 
 // A Buildkitd is a running BuildKit daemon.
@@ -92,7 +93,7 @@ func writeConfig(t testing.TB, path, more string, r *Registry) {
 		b.WriteString(strings.TrimSpace(more) + "\n")
 	}
 	if r != nil {
-		fmt.Fprintf(&b, "[registry.\"docker.io\"]\n  mirrors = [%q]\n[registry.%q]\n  http = true\n", r.Addr, r.Addr)
+		b.WriteString(rig.MirrorConfig(r.Addr))
 	}
 	if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
 		t.Fatal(err)

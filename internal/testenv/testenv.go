@@ -14,11 +14,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/kedge-build/kedge/internal/rig"
 )
 
 // Require skips the test where one of the named programs is missing, is of no
@@ -130,68 +130,34 @@ func shortTempDir(t testing.TB, remove func(dir string)) string {
 
 // A daemon is a program that runs until the test ends.
 type daemon struct {
-	name string
-	cmd  *exec.Cmd
-	log  buffer
-	gone chan struct{} // closed when the process has ended
+	*rig.Daemon
+	log buffer
 }
 
 // start runs a daemon and returns once ready says so. At cleanup the daemon is
 // stopped, and its log is shown if the test has failed.
 func start(t testing.TB, ready func() error, path string, args ...string) *daemon {
 	t.Helper()
-	d := &daemon{name: filepath.Base(path), gone: make(chan struct{})}
-	d.cmd = exec.Command(path, args...)
-	d.cmd.Stdout, d.cmd.Stderr = &d.log, &d.log
+	d := &daemon{}
+	cmd := exec.Command(path, args...)
+	cmd.Stdout, cmd.Stderr = &d.log, &d.log
 	// What it runs is first looked for beside it, then in bin: dockerd's own containerd, a runc.
-	d.cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(path)+":"+bin(t, "")+":"+os.Getenv("PATH"))
-	// A test binary that is killed takes its daemons along.
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	started := make(chan error)
-	go func() {
-		defer close(d.gone)
-		runtime.LockOSThread() // which the death signal hangs on: it is that of the parent's thread
-		err := d.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = d.cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
-		t.Fatalf("starting %s: %v", d.name, err)
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(path)+":"+bin(t, "")+":"+os.Getenv("PATH"))
+	var err error
+	if d.Daemon, err = rig.StartDaemon(cmd, ready); err != nil {
+		t.Fatalf("%v\n%s", err, d.log.tail())
 	}
 	t.Cleanup(func() {
 		d.stop()
 		if t.Failed() {
-			t.Logf("log of %s:\n%s", d.name, d.log.tail())
+			t.Logf("log of %s:\n%s", filepath.Base(path), d.log.tail())
 		}
 	})
-	deadline := time.After(30 * time.Second)
-	for {
-		err := ready()
-		if err == nil {
-			return d
-		}
-		select {
-		case <-d.gone:
-			t.Fatalf("%s has ended: %v", d.name, d.cmd.ProcessState)
-		case <-deadline:
-			t.Fatalf("%s is not ready after 30 seconds: %v", d.name, err)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	return d
 }
 
 // stop ends the daemon in good order if it can, and by force if it cannot.
-func (d *daemon) stop() {
-	_ = d.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-d.gone:
-	case <-time.After(10 * time.Second):
-		_ = d.cmd.Process.Kill()
-		<-d.gone
-	}
-}
+func (d *daemon) stop() { _ = d.Stop(10 * time.Second) }
 
 // A buffer holds what a daemon logs while others read it.
 type buffer struct {

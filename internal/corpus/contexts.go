@@ -1,0 +1,107 @@
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// packagesTxt lists Debian packages, one a line, small ones first.
+//
+//go:embed packages.txt
+var packagesTxt string
+
+// buildContext is a folder that an image is built from.
+type buildContext struct {
+	name string // unique, for people
+	dir  string
+}
+
+// findContexts returns the build contexts that the arguments stand for, those of a folder in the order
+// of their names. The contexts of the packages are written below scratch.
+func findContexts(args []string, scratch string) ([]buildContext, error) {
+	var found []buildContext
+	for _, arg := range args {
+		var more []buildContext
+		var err error
+		if arg == "packages" {
+			more, err = writePackages(parsePackages(packagesTxt), scratch)
+		} else {
+			more, err = below(arg)
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range more {
+			if slices.ContainsFunc(found, func(f buildContext) bool { return f.name == c.name }) {
+				return nil, fmt.Errorf("%q names a second context %q", arg, c.name)
+			}
+			found = append(found, c)
+		}
+	}
+	return found, nil
+}
+
+// below returns every folder at or below root that has a Dockerfile, each under root's own name.
+func below(root string) ([]buildContext, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, err
+	}
+	var found []buildContext
+	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && entry.Name() == ".git":
+			return filepath.SkipDir
+		case entry.IsDir() || entry.Name() != "Dockerfile":
+			return nil
+		}
+		dir := filepath.Dir(path)
+		name, err := filepath.Rel(filepath.Dir(root), dir)
+		found = append(found, buildContext{name: filepath.ToSlash(name), dir: dir})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("no Dockerfile below %q", root)
+	}
+	slices.SortFunc(found, func(a, b buildContext) int { return strings.Compare(a.name, b.name) })
+	return found, nil
+}
+
+// parsePackages returns the lines of a list that are neither empty nor comments.
+func parsePackages(list string) []string {
+	var names []string
+	for line := range strings.Lines(list) {
+		if line, _, _ = strings.Cut(line, "#"); strings.TrimSpace(line) != "" {
+			names = append(names, strings.TrimSpace(line))
+		}
+	}
+	return names
+}
+
+// writePackages writes a context for each package, which does no more than install it.
+func writePackages(names []string, scratch string) ([]buildContext, error) {
+	var written []buildContext
+	for _, name := range names {
+		dir := filepath.Join(scratch, name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+		dockerfile := "FROM debian:bookworm-slim\n" +
+			"RUN apt-get update && apt-get install -y --no-install-recommends " + name + "\n"
+		if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
+			return nil, err
+		}
+		written = append(written, buildContext{name: "packages/" + name, dir: dir})
+	}
+	return written, nil
+}

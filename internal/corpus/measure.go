@@ -1,0 +1,203 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kedge-build/kedge/internal/rig"
+)
+
+// notReproducible is what kedge verify exits with when the answer is no.
+const notReproducible = 3
+
+// maxKept is how large the store of -keep may grow, in bytes.
+const maxKept = 20 << 30
+
+// A measurement is where contexts are built.
+type measurement struct {
+	*rig.Rig
+	dir, data string // what is written; $XDG_DATA_HOME
+	buildkit  bool   // also with BuildKit's own means
+	keep      bool   // kedge's store stays
+	log       io.Writer
+}
+
+// measure builds one context in every way. That a build fails is a result; an error is the end of ctx.
+// What the builds leave is for clean.
+func (m *measurement) measure(ctx context.Context, c buildContext, timeout time.Duration) (result, error) {
+	begin := time.Now()
+	res := result{Context: c.name, Date: begin.UTC().Truncate(time.Second)}
+	within := func(way func(context.Context, buildContext) *outcome) *outcome {
+		ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not built within %s", timeout))
+		defer cancel()
+		return way(ctx, c)
+	}
+	if m.buildkit {
+		m.say("%s: buildctl build, twice", c.name)
+		res.BuildKit = within(m.buildTwice)
+	}
+	if ctx.Err() == nil {
+		m.say("%s: kedge verify", c.name)
+		res.Kedge = within(m.verify)
+	}
+	if ctx.Err() != nil {
+		return res, ctx.Err() // whatever the builds say, they were not let end
+	}
+	res.Seconds = time.Since(begin).Seconds()
+	return res, nil
+}
+
+// buildTwice builds a context twice in BuildKit's own reproducible way.
+func (m *measurement) buildTwice(ctx context.Context, c buildContext) *outcome {
+	var digests []string
+	for i := range 2 {
+		metadata := filepath.Join(m.dir, "metadata.json")
+		archive := filepath.Join(m.dir, "image"+strconv.Itoa(i)+".tar")
+		_, err := m.command(ctx, m.Buildctl, "--addr="+m.Addr, "build", "--no-cache", "--progress=plain",
+			"--frontend=dockerfile.v0", "--local=context="+c.dir, "--local=dockerfile="+c.dir,
+			"--opt=build-arg:SOURCE_DATE_EPOCH="+strconv.FormatInt(m.Registry.Created.Unix(), 10),
+			"--output=type=oci,rewrite-timestamp=true,dest="+archive, "--metadata-file="+metadata)
+		os.Remove(archive) // the digest is all that is asked for
+		if err != nil {
+			return &outcome{Error: reason(err)}
+		}
+		var built struct {
+			Digest string `json:"containerimage.digest"` // of the manifest: there is no index
+		}
+		content, err := os.ReadFile(metadata)
+		if err == nil {
+			err = json.Unmarshal(content, &built)
+		}
+		if err == nil && built.Digest == "" {
+			err = errors.New("buildctl has told no digest")
+		}
+		if err != nil {
+			return &outcome{Error: reason(err)}
+		}
+		digests = append(digests, built.Digest)
+	}
+	return &outcome{Same: digests[0] == digests[1], Digests: digests}
+}
+
+// verify builds a context twice with kedge. Its lockfile is not left in the context.
+func (m *measurement) verify(ctx context.Context, c buildContext) *outcome {
+	lockfile := filepath.Join(m.dir, "Dockerfile.lock")
+	defer os.Remove(lockfile)
+	answer, err := m.command(ctx, m.Kedge, "verify", "--builder="+m.Addr, "--no-cache", "--progress=plain", "--format=json",
+		"--lockfile="+lockfile, c.dir)
+	exit := (*exec.ExitError)(nil)
+	differ := errors.As(err, &exit) && exit.ExitCode() == notReproducible
+	if err != nil && !differ {
+		return &outcome{Error: reason(err)}
+	}
+	var said struct {
+		Verdict json.RawMessage `json:"verdict"`
+	}
+	if err := json.Unmarshal(answer, &said); err != nil {
+		return &outcome{Error: reason(fmt.Errorf("reading the verdict: %w", err))}
+	}
+	return &outcome{Same: !differ, Verdict: said.Verdict}
+}
+
+// clean removes what the builds have left.
+func (m *measurement) clean(ctx context.Context) error {
+	if _, err := m.command(ctx, m.Buildctl, "--addr="+m.Addr, "prune", "--all"); err != nil {
+		return err
+	}
+	if !m.keep {
+		return os.RemoveAll(m.data)
+	}
+	size, err := sizeOf(m.data)
+	if err == nil && size > maxKept {
+		err = fmt.Errorf("what is kept in %q has grown to %d GiB: move it away, and continue with -resume", m.data, size>>30)
+	}
+	return err
+}
+
+// sizeOf returns the bytes of all files below a folder.
+func sizeOf(dir string) (size int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	})
+	return size, err
+}
+
+// A commandError says that a program failed, and all that it printed on stderr.
+type commandError struct {
+	err    error
+	stderr string
+}
+
+func (e *commandError) Error() string { return e.err.Error() + "\n" + rig.Tail(e.stderr) }
+func (e *commandError) Unwrap() error { return e.err }
+
+// command runs a program to its end and returns what it wrote to stdout, also beside a *commandError.
+func (m *measurement) command(ctx context.Context, program string, args ...string) ([]byte, error) {
+	var stdout, stderr bytes.Buffer
+	cmd := rig.Command(ctx, m.Env, program, args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, cause
+	}
+	if err != nil {
+		err = &commandError{fmt.Errorf("running %s: %w", filepath.Base(program), err), stderr.String()}
+	}
+	return stdout.Bytes(), err
+}
+
+// What a step prints comes after its number and the second; that it failed, after its number.
+var (
+	stepLine = regexp.MustCompile(`^#\d+ (?:\d+\.\d+ (.*)|(ERROR: .*))$`)
+	saysWhy  = regexp.MustCompile(`(?i)^(?:E|err|error|fatal|failed)\b.*[:!]|\berror: |: not found$|: No such file or directory$`)
+)
+
+// reason returns one line that says why a build failed: the first error that a step printed, otherwise
+// what kedge said, otherwise the last line.
+func reason(err error) string {
+	failed := (*commandError)(nil)
+	if !errors.As(err, &failed) {
+		return err.Error()
+	}
+	last, said := failed.err.Error(), ""
+	for line := range strings.Lines(failed.stderr) {
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		if step := stepLine.FindStringSubmatch(line); step != nil && saysWhy.MatchString(step[1]+step[2]) {
+			return step[1] + step[2]
+		}
+		last = line
+		if message, ok := strings.CutPrefix(line, "kedge: "); ok {
+			said = message
+		}
+	}
+	if said != "" {
+		return said // and then, perhaps, a hint
+	}
+	return last
+}
+
+func (m *measurement) say(format string, args ...any) { fmt.Fprintf(m.log, format+"\n", args...) }

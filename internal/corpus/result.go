@@ -1,0 +1,166 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// A result is what became of one context.
+type result struct {
+	Context  string    `json:"context"`
+	Date     time.Time `json:"date"`
+	Seconds  float64   `json:"seconds"`
+	BuildKit *outcome  `json:"buildkit,omitempty"` // nil where it was not measured
+	Kedge    *outcome  `json:"kedge,omitempty"`
+}
+
+// An outcome is what became of two builds.
+type outcome struct {
+	Error   string          `json:"error,omitempty"` // why there are no two images
+	Same    bool            `json:"same"`
+	Digests []string        `json:"digests,omitempty"` // of BuildKit's images
+	Verdict json.RawMessage `json:"verdict,omitempty"` // kedge's, as it gave it
+}
+
+// builds reports whether the context can be built: whether either way has made two images.
+func (r result) builds() bool {
+	return r.BuildKit != nil && r.BuildKit.Error == "" || r.Kedge != nil && r.Kedge.Error == ""
+}
+
+// same reports whether two images were made, and are one.
+func (o *outcome) same() bool { return o != nil && o.Error == "" && o.Same }
+
+func (o *outcome) String() string {
+	switch {
+	case o == nil:
+		return ""
+	case o.Error != "":
+		return "failed: " + o.Error
+	case o.Same:
+		return "yes"
+	}
+	return "no"
+}
+
+func (r result) String() string {
+	s := fmt.Sprintf("identical with kedge: %s; %.0f s", r.Kedge, r.Seconds)
+	if r.BuildKit != nil {
+		s = fmt.Sprintf("identical with BuildKit: %s; %s", r.BuildKit, s)
+	}
+	return s
+}
+
+// left returns the paths that a verdict names, each once, and in parentheses what is no path.
+func left(verdict json.RawMessage) ([]string, error) {
+	if len(verdict) == 0 {
+		return nil, nil
+	}
+	var v struct {
+		Platforms []struct {
+			Same   bool
+			Layers []struct{ Paths []struct{ Path string } }
+		}
+	}
+	if err := json.Unmarshal(verdict, &v); err != nil {
+		return nil, fmt.Errorf("reading a verdict: %w", err)
+	}
+	var paths []string
+	for _, p := range v.Platforms {
+		if !p.Same && len(p.Layers) == 0 {
+			paths = append(paths, "(config)")
+		}
+		for _, l := range p.Layers {
+			if len(l.Paths) == 0 {
+				paths = append(paths, "(order)")
+			}
+			for _, path := range l.Paths {
+				paths = append(paths, "/"+strings.TrimPrefix(path.Path, "/"))
+			}
+		}
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths), nil
+}
+
+// shownPaths is how many paths of a context a table has room for.
+const shownPaths = 3
+
+// printTable prints results as a table in Markdown, of which columns line up, and the totals.
+func printTable(w io.Writer, results []result) error {
+	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
+	fmt.Fprintln(t, "| context\t| builds\t| identical with BuildKit's own means\t| identical with kedge\t| what is left\t| causes\t|")
+	fmt.Fprintln(t, "| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t|")
+	var built, tried, buildkit, kedge int
+	for _, r := range results {
+		builds, withBuildKit, withKedge, rest := "yes", r.BuildKit.String(), r.Kedge.String(), ""
+		if r.builds() {
+			built++
+			if r.BuildKit != nil {
+				tried++
+			}
+			if r.BuildKit.same() {
+				buildkit++
+			}
+			if r.Kedge.same() {
+				kedge++
+			}
+			if r.Kedge != nil {
+				paths, err := left(r.Kedge.Verdict)
+				if err != nil {
+					return fmt.Errorf("%s: %w", r.Context, err)
+				}
+				rest = listed(paths)
+			}
+		} else {
+			why := ""
+			for _, o := range []*outcome{r.Kedge, r.BuildKit} {
+				if o != nil {
+					why = o.Error
+				}
+			}
+			builds, withBuildKit, withKedge = "no: "+why, "", ""
+		}
+		fmt.Fprintf(t, "| %s\t| %s\t| %s\t| %s\t| %s\t| \t|\n", cell(r.Context), cell(builds), cell(withBuildKit), cell(withKedge), cell(rest))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "\n%d contexts, %d build. Identical, of what builds:\n\n", len(results), built)
+	if tried > 0 {
+		fmt.Fprintf(w, "- with BuildKit's own means: %s\n", share(buildkit, tried))
+	}
+	_, err := fmt.Fprintf(w, "- with kedge: %s\n", share(kedge, built))
+	return err
+}
+
+// listed returns the number of paths and the first few.
+func listed(paths []string) string {
+	if len(paths) == 0 {
+		return ""
+	}
+	s := fmt.Sprintf("%d: %s", len(paths), strings.Join(paths[:min(len(paths), shownPaths)], ", "))
+	if len(paths) > shownPaths {
+		s += ", …"
+	}
+	return s
+}
+
+func share(n, of int) string {
+	if of == 0 {
+		return "none builds"
+	}
+	return fmt.Sprintf("%d of %d, %.1f %%", n, of, 100*float64(n)/float64(of))
+}
+
+// cell returns text that stays in one cell of a table.
+func cell(s string) string {
+	if r := []rune(s); len(r) > 160 {
+		s = string(r[:159]) + "…"
+	}
+	return strings.NewReplacer("|", `\|`, "\t", " ", "\r", " ", "\n", " ").Replace(s)
+}

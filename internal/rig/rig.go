@@ -1,0 +1,145 @@
+// Package rig is what the project's own programs (demo, bench, corpus) and tests run on: a registry on
+// loopback that stands in for Docker Hub, and daemons that end with the program that started them.
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A Rig is a kedge and a buildkitd that takes the rig's registry for Docker Hub.
+type Rig struct {
+	Kedge, Buildctl, Buildkitd string   // the programs
+	Env                        []string // what they are to run with
+	Addr                       string   // of the daemon, "unix://…"
+	Registry                   *Registry
+
+	daemon *Daemon
+}
+
+// Start starts a registry and the buildkitd of the folder bin. All that they write is below dir, which
+// exists; kedge's store is below data. What starting takes long for is told on log.
+func Start(ctx context.Context, bin, dir, data string, log io.Writer) (_ *Rig, err error) {
+	r := &Rig{
+		Kedge:     filepath.Join(bin, "kedge"),
+		Buildctl:  filepath.Join(bin, "buildctl"),
+		Buildkitd: filepath.Join(bin, "buildkitd"),
+		Addr:      "unix://" + filepath.Join(dir, "buildkitd.sock"),
+	}
+	for _, program := range []string{r.Kedge, r.Buildctl, r.Buildkitd} {
+		if _, err := os.Stat(program); err != nil {
+			return nil, fmt.Errorf("%w; run `make build` first", err)
+		}
+	}
+	// What would change a build, or send it to another builder.
+	unset := []string{"BUILDKIT_HOST", "CI", "DOCKER_DEFAULT_PLATFORM", "SOURCE_DATE_EPOCH"}
+	r.Env = append(slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return slices.Contains(unset, name)
+	}),
+		"PATH="+bin+":"+os.Getenv("PATH"), // bin may have a runc
+		"XDG_DATA_HOME="+data,
+		"DOCKER_CONFIG="+filepath.Join(dir, "docker"),
+	)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Stop())
+		}
+	}()
+	if r.Registry, err = ServeDebian(ctx, filepath.Join(dir, "registry"), log); err != nil {
+		return nil, err
+	}
+	return r, r.startBuildkitd(dir)
+}
+
+func (r *Rig) startBuildkitd(dir string) error {
+	config := filepath.Join(dir, "buildkitd.toml")
+	content := "[worker.oci]\n  gc = false\n" + MirrorConfig(r.Registry.Addr)
+	if err := os.WriteFile(config, []byte(content), 0o644); err != nil {
+		return err
+	}
+	logFile, err := os.Create(filepath.Join(dir, "buildkitd.log"))
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	cmd := exec.Command(r.Buildkitd, "--config="+config, "--root="+filepath.Join(dir, "root"),
+		"--addr="+r.Addr, "--oci-worker-net=host")
+	cmd.Env, cmd.Stdout, cmd.Stderr = r.Env, logFile, logFile
+	r.daemon, err = StartDaemon(cmd, func() error {
+		conn, err := net.Dial("unix", strings.TrimPrefix(r.Addr, "unix://"))
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+	if err != nil {
+		text, _ := os.ReadFile(logFile.Name())
+		return fmt.Errorf("%w\n%s", err, Tail(string(text)))
+	}
+	return nil
+}
+
+// Stop ends the daemon and the registry.
+func (r *Rig) Stop() error {
+	var err error
+	if r.daemon != nil {
+		err = r.daemon.Stop(30 * time.Second)
+	}
+	if r.Registry != nil {
+		err = errors.Join(err, r.Registry.Close())
+	}
+	return err
+}
+
+// Command returns a command that is interrupted when ctx ends, and killed where it has not ended by
+// itself 15 seconds later.
+func Command(ctx context.Context, env []string, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = env
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 15 * time.Second
+	return cmd
+}
+
+// Tail returns the last lines of what a program has printed.
+func Tail(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(lines[max(0, len(lines)-30):], "\n")
+}
+
+// PrintVersions prints what a measurement depends on: the date, the versions, and the machine.
+func (r *Rig) PrintVersions(ctx context.Context, w io.Writer) error {
+	fmt.Fprintf(w, "date      %s\n", time.Now().UTC().Format("2006-01-02 15:04 MST"))
+	for _, program := range []string{r.Kedge, r.Buildkitd} {
+		out, err := exec.CommandContext(ctx, program, "--version").Output()
+		if err != nil {
+			return fmt.Errorf("running %s: %w", filepath.Base(program), err)
+		}
+		fmt.Fprintf(w, "%-9s %s", filepath.Base(program), out)
+	}
+	var host syscall.Utsname
+	if err := syscall.Uname(&host); err != nil {
+		return err
+	}
+	var release []byte
+	for _, c := range host.Release {
+		if c == 0 {
+			break
+		}
+		release = append(release, byte(c))
+	}
+	_, err := fmt.Fprintf(w, "go        %s\nkernel    %s\ncores     %d\n", runtime.Version(), release, runtime.NumCPU())
+	return err
+}
