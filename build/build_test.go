@@ -303,10 +303,10 @@ func testProject(t testing.TB, dockerfile string, f *lock.File) *project {
 func TestProjectTarget(t *testing.T) {
 	const stages = "FROM a AS base\nFROM b AS App\n"
 	tests := []struct {
-		name                  string
-		dockerfile            string
+		name                        string
+		dockerfile                  string
 		declared, last, asked, want string
-		refused               bool // by the lock
+		refused                     bool // by the lock
 	}{
 		{"nothing said", stages, "", "", "", "app", false},
 		{"asked", stages, "", "", "base", "base", false},

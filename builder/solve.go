@@ -192,7 +192,7 @@ func (s *solve) ask(ctx context.Context, c gateway.Client) (res *gateway.Result,
 	go func() { outlined <- s.outline(ctx, c) }()
 	if res, parts, err = s.frontend(ctx, c); err != nil {
 		cancel()
-		<-outlined // what is wrong with the Dockerfile both say, and this one with its line
+		_ = <-outlined // what is wrong with the Dockerfile both say, and this one with its line
 		return nil, nil, err
 	}
 	return res, parts, <-outlined
