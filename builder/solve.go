@@ -188,14 +188,19 @@ func (s *solve) build(ctx context.Context, c gateway.Client, open func(time.Time
 func (s *solve) ask(ctx context.Context, c gateway.Client) (res *gateway.Result, parts []part, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	outlined := make(chan error, 1)
-	go func() { outlined <- s.outline(ctx, c) }()
+	var outlineErr error
+	outlined := make(chan struct{})
+	go func() {
+		defer close(outlined)
+		outlineErr = s.outline(ctx, c)
+	}()
 	if res, parts, err = s.frontend(ctx, c); err != nil {
 		cancel()
-		_ = <-outlined // what is wrong with the Dockerfile both say, and this one with its line
+		<-outlined // what is wrong with the Dockerfile both say, and this one with its line
 		return nil, nil, err
 	}
-	return res, parts, <-outlined
+	<-outlined
+	return res, parts, outlineErr
 }
 
 // frontend has BuildKit make LLB of the Dockerfile.
