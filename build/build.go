@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -42,6 +44,7 @@ type Options struct {
 	NoCache    bool
 	Epoch      Epoch
 	Normalize  image.Rules // the version is the lock's
+	KeepModes  bool        // of a context's files, in place of those that git records
 	Env        []string    // of the process, for git
 	Auth       *configfile.ConfigFile
 
@@ -156,8 +159,58 @@ func (p *project) request(ctx context.Context, file *lock.File, target string) (
 		Lock: file, Locked: p.Locked, Leave: []string{p.Lockfile}, Auth: p.Auth,
 	}
 	var err error
+	if !p.KeepModes {
+		if req.Tracked, err = p.tracked(ctx); err != nil {
+			return nil, err
+		}
+	}
 	req.Epoch, req.NewEpoch, err = p.Epoch.choose(ctx, p.Context, p.Env, file.Epoch)
 	return req, err
+}
+
+// contexts returns the contexts that are directories.
+func (p *project) contexts() []string {
+	dirs := []string{p.Context}
+	for _, value := range p.Contexts {
+		if !strings.Contains(value, "://") {
+			dirs = append(dirs, value)
+		}
+	}
+	return dirs
+}
+
+func (p *project) tracked(ctx context.Context) (map[string]map[string]bool, error) {
+	all := map[string]map[string]bool{}
+	for _, dir := range p.contexts() {
+		var err error
+		if all[dir], err = tracked(ctx, dir, p.Env); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// ignored returns the files that a build was sent and that git ignores, sorted.
+func (p *project) ignored(ctx context.Context, req *builder.Request, sent map[string][]string) ([]string, error) {
+	var all []string
+	for _, dir := range p.contexts() {
+		files := req.Tracked[dir]
+		if files == nil {
+			continue
+		}
+		paths, err := ignored(ctx, dir, p.Env, slices.DeleteFunc(sent[dir], func(path string) bool {
+			_, ok := files[path]
+			return ok
+		}))
+		if err != nil {
+			return nil, err
+		}
+		for _, path := range paths {
+			all = append(all, filepath.Join(dir, path))
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all), nil
 }
 
 // show gives req a display, and returns what waits for it.
@@ -176,6 +229,8 @@ type Result struct {
 	ArgsHash             string
 	Dockerfile, Lockfile string
 	Added                []lock.Change // to the lock, once it is written
+	// Ignored are files that were sent to the build and that git ignores: another checkout lacks them.
+	Ignored []string
 	// Verdict is nil where no second build was asked for. Where it says no, both images are in the
 	// store all the same, without a name.
 	Verdict *verify.Verdict
@@ -209,6 +264,9 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 		return nil, err
 	}
 	res := &Result{ArgsHash: frontend.Hash(first.result.Args), Dockerfile: p.Dockerfile, Lockfile: p.Lockfile}
+	if res.Ignored, err = p.ignored(ctx, req, first.result.Sent); err != nil {
+		return nil, err
+	}
 	write := image.Options{Labels: map[string]string{ArgsLabel: res.ArgsHash}, Rules: p.Normalize}
 
 	// The second build runs while the first one's image is written.

@@ -2,9 +2,7 @@ package build
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os/exec"
 	"strconv"
 	"strings"
 	"time"
@@ -65,25 +63,9 @@ func (e Epoch) choose(ctx context.Context, dir string, env []string, locked time
 	}, nil
 }
 
-// headTime returns the commit time of the git checkout that dir is in, whoever owns that: in CI it is
-// often somebody else.
+// headTime returns the commit time of the git checkout that dir is in.
 func headTime(ctx context.Context, dir string, env []string) (time.Time, error) {
-	cmd := exec.CommandContext(ctx, "git", "-c", "safe.directory=*", "log", "-1", "--no-show-signature", "--format=%ct")
-	cmd.Dir = dir
-	cmd.Env = []string{}
-	for _, kv := range env {
-		switch name, _, _ := strings.Cut(kv, "="); name {
-		case "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE":
-			// In a git hook these name the repository of the hook.
-		default:
-			cmd.Env = append(cmd.Env, kv)
-		}
-	}
-	out, err := cmd.Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		return time.Time{}, fmt.Errorf("%s", strings.TrimSpace(string(exit.Stderr)))
-	}
+	out, err := git(ctx, dir, env, nil, "log", "-1", "--no-show-signature", "--format=%ct")
 	if err != nil {
 		return time.Time{}, err
 	}

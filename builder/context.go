@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +27,34 @@ type contextTimes struct {
 	mu    sync.Mutex
 	epoch time.Time
 	sent  map[string]string // what was sent of each path, by mount and path
+	modes map[string]modes  // by mount
+}
+
+// modes are those that git records, of files and of the folders they are in.
+type modes map[string]os.FileMode
+
+// newModes returns the modes of tracked files, and whether each is executable.
+func newModes(tracked map[string]bool) modes {
+	m := modes{}
+	for path, executable := range tracked {
+		m[path] = 0o644
+		if executable {
+			m[path] = 0o755
+		}
+		for dir := filepath.Dir(path); dir != "." && m[dir] == 0; dir = filepath.Dir(dir) {
+			m[dir] = os.ModeDir | 0o755
+		}
+	}
+	return m
+}
+
+// of returns the mode of a path that has another in the folder of the context. git records none for
+// what is there in place of a file that it tracks.
+func (m modes) of(path string, mode os.FileMode) os.FileMode {
+	if want, ok := m[path]; ok && want.Type() == mode.Type() {
+		return want
+	}
+	return mode
 }
 
 func (c *contextTimes) setEpoch(t time.Time) {
@@ -58,6 +87,7 @@ func (c *contextTimes) filter(roots map[string]fsutil.FS, leave func(mount, path
 			}
 			c.mu.Lock()
 			defer c.mu.Unlock()
+			st.Mode = uint32(c.modes[name].of(path, os.FileMode(st.Mode)))
 			c.sent[name+"\x00"+path] = fmt.Sprintf("%o %q %x", st.Mode, st.Linkname, sum)
 			st.ModTime = int64(nanos)
 			if !c.epoch.IsZero() {
@@ -95,6 +125,18 @@ func changed(first, second map[string]string) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// sentFrom returns the paths that were sent from a mount, sorted.
+func sentFrom(sent map[string]string, mount string) []string {
+	var paths []string
+	for key := range sent {
+		if path, ok := strings.CutPrefix(key, mount+"\x00"); ok {
+			paths = append(paths, path)
+		}
+	}
+	slices.Sort(paths)
+	return paths
 }
 
 func withoutMount(key string) string {

@@ -23,6 +23,7 @@ func (s *solve) options() (client.SolveOpt, error) {
 			return client.SolveOpt{}, fmt.Errorf("opening build context %q: %w", dir, err)
 		}
 		mounts[name] = fs
+		s.times.modes[name] = newModes(s.req.Tracked[dir])
 	}
 	dir, err := fsutil.NewFS(filepath.Dir(s.req.Dockerfile))
 	if err != nil {

@@ -30,6 +30,9 @@ type Request struct {
 	Epoch    time.Time
 	NewEpoch func(newestBase time.Time) time.Time
 
+	// Tracked are, by the directory of a context, the files in it that git tracks, and whether each is
+	// executable: they are sent with the modes that git records.
+	Tracked map[string]map[string]bool
 	// Leave are files that no build is sent: the lockfile, which is not part of what it locks.
 	Leave []string
 	// Compare is the first build, where this is the second: they must be sent the same files.
@@ -58,6 +61,9 @@ type Result struct {
 	// Began and Ended are when the last RUN began, and when one last ended, of those that were not
 	// taken from the cache, by this machine's clock; zero where all were.
 	Began, Ended time.Time
+
+	// Sent are, by the directory of a context, the paths in it that were sent, sorted.
+	Sent map[string][]string
 
 	made []made
 	sent map[string]string

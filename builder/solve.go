@@ -67,7 +67,7 @@ type lateStore struct{ content.Store }
 
 func newSolve(b *Builder, req *Request, salt int32) *solve {
 	return &solve{
-		b: b, req: req, salt: salt, epoch: req.Epoch, times: contextTimes{sent: map[string]string{}},
+		b: b, req: req, salt: salt, epoch: req.Epoch, times: contextTimes{sent: map[string]string{}, modes: map[string]modes{}},
 		pins: &pins{
 			locked: req.Locked, file: req.Lock.Clone(),
 			used: map[lock.Source]bool{}, unlocked: map[lock.Source]Unlocked{},
@@ -117,6 +117,10 @@ func (s *solve) run(ctx context.Context, open func(time.Time) (content.Store, er
 		return s.b.lost(err)
 	}
 	s.result.sent = s.times.sent
+	s.result.Sent = map[string][]string{}
+	for mount, dir := range s.directories() {
+		s.result.Sent[dir] = sentFrom(s.result.sent, mount)
+	}
 	if first := s.req.Compare; first != nil {
 		if path, ok := changed(first.sent, s.result.sent); ok {
 			return &ChangedContextError{Path: path}

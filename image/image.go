@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -47,6 +48,27 @@ type Layer struct {
 	// Normalised are the paths that rules dropped or changed, sorted, by the id of the rule; for
 	// layers that have Raw.
 	Normalised map[string][]string
+}
+
+// Normalised returns the paths that rules dropped or changed, sorted, by platform and rule; for an image
+// that this process wrote.
+func (i Image) Normalised() map[string]map[string][]string {
+	all := map[string]map[string][]string{}
+	for _, m := range i.Manifests {
+		for _, l := range m.Layers {
+			for rule, paths := range l.Normalised {
+				platform := platforms.Format(m.Platform)
+				if all[platform] == nil {
+					all[platform] = map[string][]string{}
+				}
+				all[platform][rule] = append(all[platform][rule], paths...)
+			}
+		}
+		for _, paths := range all[platforms.Format(m.Platform)] {
+			slices.Sort(paths)
+		}
+	}
+	return all
 }
 
 // maxDocument bounds manifests, indexes and configs, in bytes. Registries take 4 MiB.

@@ -74,6 +74,12 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 	if err != nil {
 		return err
 	}
+	if rules := normalised(res.Image); rules != "" {
+		p.say("normalised %s", rules)
+	}
+	if len(res.Ignored) > 0 {
+		p.say("warning: the build was sent %s, which git ignores: another checkout lacks it", enumerated(res.Ignored, 3))
+	}
 	if res.NotReleased != nil {
 		p.say("%v", res.NotReleased)
 	}
@@ -145,8 +151,10 @@ func (p *process) print(w io.Writer, format string, res *build.Result, names []s
 			Args     string   `json:"args"`
 			Names    []string `json:"names"`
 			Lockfile string   `json:"lockfile"`
-			Verdict  any      `json:"verdict,omitempty"`
-		}{res.Image.Descriptor.Digest.String(), res.ArgsHash, names, res.Lockfile, res.Verdict})
+			// Normalised are the paths that rules dropped or changed, by platform and rule.
+			Normalised map[string]map[string][]string `json:"normalised,omitempty"`
+			Verdict    any                            `json:"verdict,omitempty"`
+		}{res.Image.Descriptor.Digest.String(), res.ArgsHash, names, res.Lockfile, res.Image.Normalised(), res.Verdict})
 	}
 	if v := res.Verdict; v != nil {
 		if v.Reproducible {

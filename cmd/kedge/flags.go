@@ -30,6 +30,7 @@ func sourceFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "platform", Usage: "the `PLATFORM` to build for, such as linux/arm64", EnvVars: []string{"DOCKER_DEFAULT_PLATFORM"}},
 		&cli.StringFlag{Name: "lockfile", Usage: "the lockfile `PATH` (default: DOCKERFILE.lock)"},
 		&cli.StringFlag{Name: "source-date-epoch", Usage: "SOURCE_DATE_EPOCH: a `NUMBER`, git (the commit's time) or base (the newest base image's)"},
+		&cli.StringFlag{Name: "context-modes", Value: "git", Usage: "the modes of a context's files: git for those that it records, keep for those on this machine"},
 		&cli.StringFlag{Name: "normalize", Value: "all", Usage: "normalisation `RULES`: all, none, or -RULE,+RULE"},
 		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, tty, plain, rawjson or quiet", EnvVars: []string{"BUILDKIT_PROGRESS"}},
 	}, builderFlags()...)
@@ -119,6 +120,12 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 	}
 	if o.Normalize, err = image.ParseRules(c.String("normalize")); err != nil {
 		return build.Options{}, usageError{fmt.Errorf("--normalize: %w", err)}
+	}
+	switch modes := c.String("context-modes"); modes {
+	case "git", "keep":
+		o.KeepModes = modes == "keep"
+	default:
+		return build.Options{}, usagef("context-modes %q is not git or keep", modes)
 	}
 	mode := progressui.DisplayMode(c.String("progress"))
 	switch mode {

@@ -3,11 +3,14 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/verify"
 )
@@ -55,6 +58,29 @@ func plain(s string) string {
 		return strconv.Quote(s)
 	}
 	return s
+}
+
+// normalised says how many paths each rule was about, for all platforms together.
+func normalised(img image.Image) string {
+	counts := map[string]int{}
+	for _, rules := range img.Normalised() {
+		for rule, paths := range rules {
+			counts[rule] += len(paths)
+		}
+	}
+	var words []string
+	for _, rule := range slices.Sorted(maps.Keys(counts)) {
+		words = append(words, fmt.Sprintf("%d by %s", counts[rule], rule))
+	}
+	return strings.Join(words, ", ")
+}
+
+// enumerated returns "a, b and 3 more".
+func enumerated(names []string, most int) string {
+	if len(names) <= most {
+		return plain(strings.Join(names, ", "))
+	}
+	return plain(strings.Join(names[:most], ", ")) + fmt.Sprintf(" and %d more", len(names)-most)
 }
 
 // counted returns "1 image" and "2 images".

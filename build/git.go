@@ -1,0 +1,87 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// git runs git on the checkout that dir is in, whoever owns that: in CI it is often somebody else.
+func git(ctx context.Context, dir string, env []string, stdin []byte, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-c", "safe.directory=*", "-c", "core.fsmonitor=false"}, args...)...)
+	cmd.Dir, cmd.Stdin = dir, bytes.NewReader(stdin)
+	cmd.Env = []string{}
+	for _, kv := range env {
+		switch name, _, _ := strings.Cut(kv, "="); name {
+		case "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE":
+			// In a git hook these name the repository of the hook.
+		default:
+			cmd.Env = append(cmd.Env, kv)
+		}
+	}
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && len(exit.Stderr) > 0 {
+		return nil, fmt.Errorf("%s", strings.TrimSpace(string(exit.Stderr)))
+	}
+	return out, err
+}
+
+// inCheckout says whether a folder is in a checkout of git.
+func inCheckout(dir string) bool {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return false
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, ".git")); err == nil {
+			return true
+		}
+		if filepath.Dir(dir) == dir {
+			return false
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// tracked returns the files below dir that git tracks, and whether each is executable. It is nil where
+// dir is not in a checkout.
+func tracked(ctx context.Context, dir string, env []string) (map[string]bool, error) {
+	if !inCheckout(dir) {
+		return nil, nil
+	}
+	out, err := git(ctx, dir, env, nil, "ls-files", "--stage", "-z")
+	if err != nil {
+		return nil, fmt.Errorf("asking git for the modes of files in %q: %w", dir, err)
+	}
+	files := map[string]bool{}
+	for line := range strings.SplitSeq(string(out), "\x00") {
+		// MODE SP OBJECT SP STAGE TAB PATH; see git-ls-files(1).
+		meta, path, ok := strings.Cut(line, "\t")
+		if mode, _, _ := strings.Cut(meta, " "); ok && (mode == "100644" || mode == "100755") {
+			files[path] = mode == "100755"
+		}
+	}
+	return files, nil
+}
+
+// ignored returns those of paths below dir that git ignores.
+func ignored(ctx context.Context, dir string, env []string, paths []string) ([]string, error) {
+	if len(paths) == 0 {
+		return nil, nil
+	}
+	out, err := git(ctx, dir, env, []byte(strings.Join(paths, "\x00")), "check-ignore", "--stdin", "-z")
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 {
+		return nil, nil // none is
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking git what it ignores in %q: %w", dir, err)
+	}
+	return strings.FieldsFunc(string(out), func(r rune) bool { return r == 0 }), nil
+}
