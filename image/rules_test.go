@@ -1,0 +1,398 @@
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/gzip"
+)
+
+func folder(name string) tarEntry {
+	return tarEntry{Header: tar.Header{Name: name + "/", Mode: 0o755, ModTime: late, Typeflag: tar.TypeDir}}
+}
+
+func hardLink(name, target string) tarEntry {
+	return tarEntry{Header: tar.Header{Name: name, Linkname: target, Mode: 0o644, ModTime: late, Typeflag: tar.TypeLink}}
+}
+
+func at(when time.Time) func(*tar.Header) { return func(h *tar.Header) { h.ModTime = when } }
+
+// listed returns a line for each entry of a canonical layer: its name, its time where that is not the
+// epoch, and its content.
+func listed(t testing.TB, s *Store, l Layer) []string {
+	t.Helper()
+	ra, err := s.ReaderAt(t.Context(), l.Descriptor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ra.Close()
+	r, release, err := decompress(io.NewSectionReader(ra, 0, ra.Size()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	lines := []string{}
+	for tr := tar.NewReader(r); ; {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return lines
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		line := h.Name
+		if !h.ModTime.Equal(epoch) {
+			line += fmt.Sprintf(" @%d", h.ModTime.Unix())
+		}
+		body, err := io.ReadAll(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(body) > 0 {
+			line += " " + string(body)
+		}
+		lines = append(lines, line)
+	}
+}
+
+// written returns the new layers of an image over base, as listed has them.
+func written(t testing.TB, opts Options, base []byte, layers ...[]byte) [][]string {
+	t.Helper()
+	s := testStore(t)
+	img, _ := build(t, s, opts, rawImage{platform: amd64, base: [][]byte{base}, layers: layers})
+	var lists [][]string
+	for _, l := range img.Manifests[0].Layers[1:] {
+		lists = append(lists, listed(t, s, l))
+	}
+	return lists
+}
+
+var old = time.Unix(1000000000, 0)
+
+func TestRules(t *testing.T) {
+	base := tarball(t,
+		folder("etc").with(at(old)), file("etc/passwd", "root").with(at(old)), file("etc/link", "x").with(at(old)),
+		folder("var").with(at(old)), folder("var/log").with(at(old)), file("var/log/dpkg.log", "base").with(at(old)))
+	private := func(h *tar.Header) { h.Mode = 0o600 }
+	attributed := func(h *tar.Header) {
+		h.Format, h.PAXRecords = tar.FormatPAX, map[string]string{xattrPrefix + "user.a": "1"}
+	}
+	tests := []struct {
+		name  string
+		layer []tarEntry
+		want  []string
+	}{
+		{"a log that the base has", []tarEntry{folder("var"), folder("var/log"), file("var/log/dpkg.log", "new")}, []string{}},
+		{"a log that the base lacks", []tarEntry{folder("var"), folder("var/log"), folder("var/log/apt"), file("var/log/apt/history.log", "new")}, []string{"var/ @1000000000", "var/log/", "var/log/apt/"}},
+		{"much like a log", []tarEntry{file("var/log/dpkg.log.d", "a"), file("var/log/apt-x/history.log", "b"), file("srv/var/log/dpkg.log", "c")},
+			[]string{"var/log/dpkg.log.d a", "var/log/apt-x/history.log b", "srv/var/log/dpkg.log c"}},
+		{"a log that is removed", []tarEntry{file("var/log/.wh.dpkg.log", "")}, []string{"var/log/.wh.dpkg.log"}},
+		{"something else that is removed", []tarEntry{file("etc/.wh.nothing", ""), file("srv/.wh..wh..opq", "")}, []string{}},
+		{"a folder that is made empty", []tarEntry{file("etc/.wh..wh..opq", ""), file("etc/passwd", "root")}, []string{"etc/.wh..wh..opq", "etc/passwd root"}},
+		{"a file again", []tarEntry{folder("etc"), file("etc/passwd", "root")}, []string{}},
+		{"other content", []tarEntry{folder("etc"), file("etc/passwd", "tree")}, []string{"etc/ @1000000000", "etc/passwd tree"}},
+		{"another mode", []tarEntry{file("etc/passwd", "root").with(private)}, []string{"etc/passwd root"}},
+		{"another owner", []tarEntry{file("etc/passwd", "root").with(func(h *tar.Header) { h.Uid = 7 })}, []string{"etc/passwd root"}},
+		{"an attribute", []tarEntry{file("etc/passwd", "root").with(attributed)}, []string{"etc/passwd root"}},
+		{"another type", []tarEntry{folder("etc/passwd")}, []string{"etc/passwd/"}},
+		{"another mode of a folder", []tarEntry{folder("etc").with(private)}, []string{"etc/"}},
+		{"a folder that something came into", []tarEntry{folder("etc"), file("etc/new", "a")}, []string{"etc/", "etc/new a"}},
+		{"a folder that something went from", []tarEntry{folder("etc"), file("etc/.wh.link", "")}, []string{"etc/", "etc/.wh.link"}},
+		{"a file again, and a link to it", []tarEntry{folder("etc"), file("etc/link", "x"), hardLink("etc/second", "etc/link")}, []string{"etc/", "etc/link x", "etc/second"}},
+		{"a log, and a link to it", []tarEntry{file("var/log/dpkg.log", "new"), hardLink("kept", "var/log/dpkg.log")}, []string{"var/log/dpkg.log new", "kept"}},
+		{"a home", []tarEntry{file("root/.wget-hsts", ""), file("home/a/.wget-hsts", ""), file("home/a/b/.wget-hsts", "c"), file("root/.cache/pip/http/a", "d"), file("root/.cache/other", "e")},
+			[]string{"home/a/b/.wget-hsts c", "root/.cache/other e"}},
+		{"in the depth of a home", []tarEntry{file("root/.m2/repository/a/b/1/_remote.repositories", "t"), file("root/.m2/repository/a/b/1/b.jar", "j")}, []string{"root/.m2/repository/a/b/1/b.jar j"}},
+		{"mail", []tarEntry{file("var/mail/a", ""), file("var/mail/b", "mail")}, []string{"var/mail/b mail"}},
+		{"a machine id", []tarEntry{file("etc/machine-id", "0123456789abcdef0123456789abcdef\n")}, []string{"etc/machine-id"}},
+		{"no machine id", []tarEntry{file("etc/machine-id", "uninitialized\n")}, []string{"etc/machine-id uninitialized\n"}},
+		{"passwords", []tarEntry{file("etc/shadow", "a:*:20000:0:99999:7:::\nb:*:19000:0:99999:7:::\nodd\nc:!::0:99999:7:::\n")},
+			[]string{"etc/shadow a:*:19675:0:99999:7:::\nb:*:19000:0:99999:7:::\nodd\nc:!::0:99999:7:::\n"}},
+		{"temporary folders", []tarEntry{folder("tmp"), folder("tmp/npm-12"), file("tmp/npm-12/a", "x"), file("tmp/mine", "y")}, []string{"tmp/", "tmp/mine y"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			layer := tarball(t, test.layer...)
+			if diff := gocmp.Diff([][]string{test.want}, written(t, Options{}, base, layer)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+			all, err := ParseRules("none")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := written(t, Options{Rules: all}, base, layer); len(got[0]) != len(test.layer) {
+				t.Errorf("without rules: %q", got)
+			}
+		})
+	}
+}
+
+func TestLayersRepeat(t *testing.T) {
+	base := tarball(t, folder("etc").with(at(old)))
+	first := tarball(t, folder("etc"), file("etc/a", "1"), file("etc/b", "1"))
+	second := tarball(t, folder("etc"), file("etc/a", "1"), file("etc/b", "2"))
+	third := tarball(t, folder("etc"), file("etc/a", "1"), file("etc/b", "1"))
+	want := [][]string{{"etc/", "etc/a 1", "etc/b 1"}, {"etc/", "etc/b 2"}, {"etc/", "etc/b 1"}}
+	if diff := gocmp.Diff(want, written(t, Options{}, base, first, second, third)); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// TestWhatIsKnownChangesNothing: layers come out the same whatever the store knows of those below.
+func TestWhatIsKnownChangesNothing(t *testing.T) {
+	base := tarball(t, folder("etc"), file("etc/a.pyc", pyc(1, "code")), file("etc/a.py", "a").with(at(old)))
+	layers := [][]byte{
+		tarball(t, file("etc/b.pyc", pyc(late.Unix(), "code")), file("etc/b.py", "b"), file("etc/c", "c")),
+		tarball(t, file("etc/a.pyc", pyc(2, "code")), file("etc/b.pyc", pyc(late.Unix(), "code")), file("etc/c", "c")),
+		tarball(t, file("etc/c", "d"), file("etc/b.pyc", pyc(late.Unix(), "other"))),
+	}
+	want := written(t, Options{}, base, layers...)
+	s := testStore(t)
+	for n := 1; n <= len(layers); n++ {
+		img, _ := build(t, s, Options{}, rawImage{platform: amd64, base: [][]byte{base}, layers: layers[:n]})
+		for i, l := range img.Manifests[0].Layers[1:] {
+			if diff := gocmp.Diff(want[i], listed(t, s, l)); diff != "" {
+				t.Errorf("layer %d of %d (-at once +one by one):\n%s", i, n, diff)
+			}
+		}
+	}
+}
+
+// TestNotSent: a layer lies on other layers than the last time, and was not sent.
+func TestNotSent(t *testing.T) {
+	s := testStore(t)
+	top := tarball(t, file("a", "1"))
+	one, two := tarball(t, file("a", "1")), tarball(t, file("a", "2"))
+	build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{one, top}})
+	x := newExport(t, rawImage{platform: amd64, layers: [][]byte{two, top}})
+	in := testIngest(t, s, false)
+	x.send(t, in)
+	_, err := in.Write(t.Context(), x.root, []Source{{Platform: amd64}}, Options{})
+	if notSent := (*NotSentError)(nil); !errors.As(err, &notSent) {
+		t.Fatalf("got %v", err)
+	}
+	in.Close()
+	img, _ := build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{two, top}})
+	if got := listed(t, s, img.Manifests[0].Layers[1]); !slices.Equal(got, []string{"a 1"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestKeep(t *testing.T) {
+	s := testStore(t)
+	raw := rawImage{platform: amd64, base: [][]byte{tarball(t, folder("etc"))}, layers: [][]byte{
+		tarball(t, file("var/log/dpkg.log", "a"), file("root/.cache/pip/a", "a")),
+		tarball(t, file("var/log/dpkg.log", "b")),
+	}}
+	x := newExport(t, raw)
+	in := testIngest(t, s, false)
+	x.send(t, in)
+	sources := sourcesOf([]rawImage{raw})
+	sources[0].Keep = map[int][]string{1: {"/var/log"}}
+	img, err := in.Write(t.Context(), x.root, sources, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range [][]string{{"var/log/dpkg.log a"}, {}} {
+		if got := listed(t, s, img.Manifests[0].Layers[1+i]); !slices.Equal(got, want) {
+			t.Errorf("layer %d: %q, want %q", i, got, want)
+		}
+	}
+	want := map[string]map[string][]string{"linux/amd64": {"language-caches": {"root/.cache/pip/a"}, "package-manager-logs": {"var/log/dpkg.log"}}}
+	if diff := gocmp.Diff(want, img.Normalised()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// pyc returns a compiled file of Python 3.11 that names the time of its source.
+func pyc(source int64, code string) string {
+	b := []byte{0xa7, 0x0d, '\r', '\n', 0, 0, 0, 0}
+	b = binary.LittleEndian.AppendUint32(b, uint32(source))
+	b = binary.LittleEndian.AppendUint32(b, 7)
+	return string(b) + code
+}
+
+func TestPyc(t *testing.T) {
+	name := "m/__pycache__/a.cpython-311.opt-1.pyc"
+	late := late.Truncate(time.Second)
+	source := func(when time.Time) tarEntry { return file("m/a.py", "source").with(at(when)) }
+	compiled := func(when time.Time) tarEntry { return file(name, pyc(when.Unix(), "code")) }
+	tests := []struct {
+		name string
+		base []tarEntry
+		new  []tarEntry
+		want time.Time // in the last entry
+	}{
+		{"source made by the same step", nil, []tarEntry{source(late), compiled(late)}, epoch},
+		{"source unpacked by the same step", nil, []tarEntry{source(old), compiled(old)}, old},
+		{"source of the base image", []tarEntry{source(old)}, []tarEntry{compiled(old)}, old},
+		{"source of the base image, newer than the epoch", []tarEntry{source(late)}, []tarEntry{compiled(late)}, late},
+		{"source of the base image, touched", []tarEntry{source(old)}, []tarEntry{source(late), compiled(late)}, old},
+		{"no source", nil, []tarEntry{compiled(late)}, epoch},
+		{"stale", nil, []tarEntry{source(old), compiled(old.Add(time.Hour))}, old.Add(time.Hour)},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			got := written(t, Options{}, tarball(t, test.base...), tarball(t, test.new...))[0]
+			want := name + " " + pyc(test.want.Unix(), "code")
+			if last := got[len(got)-1]; last != want {
+				t.Errorf("got %q, want %q", last, want)
+			}
+		})
+	}
+	for what, content := range map[string]string{
+		"by hash":  "\xa7\x0d\r\n\x03\x00\x00\x00" + strings.Repeat("\xff", 8) + "code",
+		"Python 2": "\x03\xf3\r\n\xff\xff\xff\xffcode4567",
+		"short":    "\xa7\x0d\r\n",
+		"no pyc":   strings.Repeat("text", 10),
+	} {
+		want := []string{"a.pyc " + content}
+		if what == "Python 2" {
+			want = []string{"a.pyc \x03\xf3\r\n" + string(binary.LittleEndian.AppendUint32(nil, uint32(epoch.Unix()))) + "code4567"}
+		}
+		if got := written(t, Options{}, tarball(t), tarball(t, file("a.pyc", content)))[0]; !slices.Equal(got, want) {
+			t.Errorf("%s: %q", what, got)
+		}
+	}
+}
+
+func TestPycSource(t *testing.T) {
+	for name, want := range map[string]string{
+		"a/__pycache__/b.cpython-311.pyc":       "a/b.py",
+		"a/__pycache__/b.cpython-311.opt-2.pyc": "a/b.py",
+		"__pycache__/b.pypy39.pyc":              "b.py",
+		"a/b.pyc":                               "a/b.py",
+		"b.pyc":                                 "b.py",
+	} {
+		if got := pycSource(name); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestRewriteGzip(t *testing.T) {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	w.ModTime, w.Name = late, "a"
+	if _, err := w.Write([]byte("content")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got := clampGzip(b.Bytes(), facts{epoch: epoch.Unix()})
+	r, err := gzip.NewReader(bytes.NewReader(got))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(r); err != nil || string(body) != "content" || !r.ModTime.Equal(epoch) || r.Name != "a" {
+		t.Errorf("%q, %v, %v", body, r.ModTime, err)
+	}
+	checked := bytes.Clone(b.Bytes())
+	checked[3] |= 2
+	if isGzip(checked) {
+		t.Error("a checksum over the header is overlooked")
+	}
+}
+
+func TestRewriteTar(t *testing.T) {
+	scripts := tarball(t, file("a.post-install", "script").with(at(late)), file("b.pre-install", "other").with(at(old)))
+	got := clampTar(scripts, facts{epoch: epoch.Unix()})
+	want := tarball(t, file("a.post-install", "script").with(at(epoch)), file("b.pre-install", "other").with(at(old)))
+	if !bytes.Equal(got, want) {
+		t.Error("another archive")
+	}
+	for _, broken := range [][]byte{nil, []byte("no tar"), scripts[:515]} {
+		if got := clampTar(broken, facts{}); !bytes.Equal(got, broken) {
+			t.Errorf("%d bytes became %d", len(broken), len(got))
+		}
+	}
+}
+
+func TestParseRules(t *testing.T) {
+	every := make([]string, len(rules))
+	for i, r := range rules {
+		every[i] = r.id
+	}
+	for s, off := range map[string][]string{
+		"all":                       nil,
+		"none":                      every,
+		"-histories,-machine-id":    {"machine-id", "histories"},
+		"-machine-id,-histories":    {"machine-id", "histories"},
+		"all,-histories":            {"histories"},
+		"-histories,+histories":     nil,
+		"none,+repeats,-repeats":    every,
+		"none,+repeats":             every[1:],
+		"+histories":                nil,
+		"-histories,-histories":     {"histories"},
+		"all,+repeats,-gzip-header": {"gzip-header"},
+	} {
+		if got, err := ParseRules(s); err != nil || !slices.Equal(got.Off, off) {
+			t.Errorf("%q: %q, %v", s, got.Off, err)
+		}
+	}
+	for _, s := range []string{"", "histories", "-", "-nothing", "-histories,none", "all,all", "-histories, -repeats"} {
+		if _, err := ParseRules(s); err == nil {
+			t.Errorf("%q: no error", s)
+		}
+	}
+	if _, err := (Rules{Version: RulesVersion + 1}).Check(); err == nil {
+		t.Error("rules of a later kedge are taken")
+	}
+}
+
+func TestRulesAreSound(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range rules {
+		if seen[r.id] || r.what == "" || r.why == "" || !strings.HasPrefix(r.link, "https://") || r.since < 1 || r.since > RulesVersion {
+			t.Errorf("rule %q", r.id)
+		}
+		seen[r.id] = true
+		for _, p := range r.paths {
+			if strings.HasPrefix(p, "/") || strings.HasSuffix(p, "/") || strings.Contains(p, "//") {
+				t.Errorf("rule %q: path %q", r.id, p)
+			}
+		}
+	}
+}
+
+// FuzzRewrite: what a rule wrote it leaves as it is, and no content makes it fail.
+func FuzzRewrite(f *testing.F) {
+	f.Add([]byte(pyc(late.Unix(), "code")), int64(0))
+	f.Add([]byte("a:*:20000:0:99999:7:::\n"), int64(5))
+	f.Add(tarball(f, file("a", "b")), epoch.Unix())
+	f.Add([]byte("\x1f\x8b\x08\x00\xff\xff\xff\xff\x00\x03\x03\x00\x00\x00\x00\x00\x00\x00"), epoch.Unix())
+	f.Fuzz(func(t *testing.T, content []byte, source int64) {
+		for _, r := range rules {
+			if r.rewrite == nil || r.is != nil && !r.is(content) {
+				continue
+			}
+			for _, neutral := range []bool{false, true} {
+				x := facts{epoch: epoch.Unix(), neutral: neutral}
+				x.source.raw, x.source.final = source, min(source, epoch.Unix())
+				once := r.rewrite(bytes.Clone(content), x)
+				x.source.raw = x.source.final
+				if r.is != nil && !r.is(once) {
+					continue
+				}
+				if again := r.rewrite(bytes.Clone(once), x); !bytes.Equal(once, again) {
+					t.Errorf("%s: %q became %q", r.id, once, again)
+				}
+				// Files are compared in the neutral form, before and after.
+				n := facts{epoch: epoch.Unix(), neutral: true}
+				if a, b := r.rewrite(bytes.Clone(content), n), r.rewrite(bytes.Clone(once), n); !bytes.Equal(a, b) {
+					t.Errorf("%s: neutral forms %q and %q", r.id, a, b)
+				}
+			}
+		}
+	})
+}
