@@ -50,7 +50,7 @@ demo: deps build ## lock, build and verify examples/hello on kedge's own builder
 	$(GO) run ./internal/demo
 
 .PHONY: test
-test: deps build engines ## all tests, with real daemons; installs what they need
+test: deps build engines browser ## all tests, with real daemons; installs what they need
 	KEDGE_TEST_REQUIRE=1 $(GO) test -count=1 -timeout=$(TESTTIMEOUT) ./...
 
 .PHONY: test-short
@@ -111,6 +111,11 @@ engines:
 .PHONY: deps
 deps:
 	@sh hack/deps
+
+# What tests open reports in.
+.PHONY: browser
+browser:
+	@sh hack/deps browser
 
 .PHONY: clean
 clean: ## remove bin; images made for tests stay in the user's cache

@@ -1,0 +1,160 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// group is the causes of one kind.
+type group struct {
+	Kind      text
+	Files     int
+	Fixes     []*fix
+	MoreFixes int
+
+	last *File // the one counted last
+}
+
+type fix struct {
+	Why, Fix text
+	Link     string
+	Files    int
+	Samples  []*sample
+
+	key  [2]string
+	last *File
+}
+
+// More is how many files have it besides the samples.
+func (f *fix) More() int { return f.Files - len(f.Samples) }
+
+type sample struct {
+	ID   int // 0: not in the tree
+	Path text
+}
+
+type patch struct {
+	Number, Files int // Number is 0 for one that is not in the summary
+	Lines         []patchLine
+}
+
+type patchLine struct {
+	Kind string // "ins", "del", "at" or ""
+	Text text
+}
+
+// explain counts the causes of a file, and says whether the summary has all of them. The samples that
+// stand for the file are in p.samples.
+func (p *page) explain(f *File) (all bool) {
+	p.samples = p.samples[:0]
+	if len(f.Causes) == 0 {
+		p.Unexplained++
+	}
+	all = true
+	for _, c := range f.Causes {
+		g := p.groups[c.Kind]
+		if g == nil {
+			if len(p.groups) == maxKinds {
+				p.MoreCauses++
+				all = false
+				continue
+			}
+			g = &group{Kind: visible(c.Kind, maxName)}
+			p.groups[c.Kind] = g
+		}
+		if g.last != f {
+			g.Files++
+			g.last = f
+		}
+		x := g.fix(c)
+		if x == nil {
+			g.MoreFixes++
+			all = false
+			continue
+		}
+		if x.last == f {
+			continue
+		}
+		x.last = f
+		x.Files++
+		if len(x.Samples) < maxSamples {
+			n := &sample{Path: visible("/"+strings.TrimLeft(f.Path, "/"), maxName)}
+			x.Samples, p.samples = append(x.Samples, n), append(p.samples, n)
+		}
+	}
+	return all
+}
+
+// fix returns what g has for the reason and fix of c, or nil where there are too many.
+func (g *group) fix(c Cause) *fix {
+	key := [2]string{c.Why, c.Fix}
+	for _, x := range g.Fixes {
+		if x.key == key {
+			return x
+		}
+	}
+	if len(g.Fixes) == maxFixes {
+		return nil
+	}
+	x := &fix{key: key, Why: visible(c.Why, maxText), Fix: visible(c.Fix, maxText), Link: link(c.Link)}
+	g.Fixes = append(g.Fixes, x)
+	return x
+}
+
+// patch counts a patch and returns its number in the summary, or 0.
+func (p *page) patch(s string) int {
+	if s == "" {
+		return 0
+	}
+	x := p.patches[s]
+	if x == nil {
+		x = &patch{}
+		p.patches[s] = x
+		if len(p.Patches) < maxPatches {
+			p.Patches = append(p.Patches, x)
+			x.Number = len(p.Patches)
+			x.Lines = patchLines(s)
+		} else {
+			p.MorePatches++
+		}
+	}
+	x.Files++
+	return x.Number
+}
+
+func patchLines(s string) []patchLine {
+	more := 0
+	if len(s) > maxPatch {
+		s, more = s[:maxPatch], len(s)-maxPatch
+	}
+	var lines []patchLine
+	for l := range strings.SplitSeq(strings.TrimSuffix(s, "\n"), "\n") {
+		kind := ""
+		switch {
+		case strings.HasPrefix(l, "+++"), strings.HasPrefix(l, "---"), strings.HasPrefix(l, "@@"):
+			kind = "at"
+		case strings.HasPrefix(l, "+"):
+			kind = "ins"
+		case strings.HasPrefix(l, "-"):
+			kind = "del"
+		}
+		lines = append(lines, patchLine{kind, visible(l, maxText)})
+	}
+	if more > 0 {
+		lines = append(lines, patchLine{"at", text{{Text: fmt.Sprintf("%d more bytes", more), Escaped: true}}})
+	}
+	return lines
+}
+
+// summarise puts the kinds of causes in order, and the fixes of each: the most frequent first.
+func (p *page) summarise() {
+	for _, g := range p.groups {
+		slices.SortStableFunc(g.Fixes, func(a, b *fix) int { return cmp.Compare(b.Files, a.Files) })
+		p.Causes = append(p.Causes, g)
+	}
+	slices.SortFunc(p.Causes, func(a, b *group) int {
+		return cmp.Or(cmp.Compare(b.Files, a.Files), cmp.Compare(a.Kind.String(), b.Kind.String()))
+	})
+}
