@@ -92,6 +92,7 @@ vet:
 .PHONY: docs
 docs: ## the parts of docs/ that follow from the code
 	$(GO) test ./image -run RulesMarkdown -update
+	$(GO) test ./cause -run KindsMarkdown -update
 
 # Two Docker Engines for the tests: Debian's, which is old and has the
 # graphdriver store, and a current one with the containerd store. That one wants a

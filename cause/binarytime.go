@@ -91,7 +91,7 @@ func (f *finder) binaryTime(w *window) (found, bool) {
 				if !ok1 || !ok2 || a.Equal(b) && n.size == 4 || !f.plausible(a, b, slack) {
 					continue
 				}
-				if b.Sub(a).Abs() > 30*24*time.Hour && f.clock(a, b, slack, w.times) != BuildClock {
+				if f.clock(a, b, slack, w.times) != BuildClock && !w.alone(n.size, a, b, aligned) {
 					continue
 				}
 				c := Cause{
@@ -104,4 +104,11 @@ func (f *finder) binaryTime(w *window) (found, bool) {
 		}
 	}
 	return found{}, false
+}
+
+// alone reports whether two values that no window confirms may still be taken for times: in a small
+// difference of numbers, and years that are not far off.
+func (w *window) alone(size int, a, b time.Time, aligned bool) bool {
+	return w.bytes && w.spanA == w.spanB && w.spanA <= size && aligned && a.Unix() != b.Unix() &&
+		b.Sub(a).Abs() <= 30*24*time.Hour && a.Year() < 2040
 }

@@ -145,12 +145,14 @@ func (f *finder) token(w *window) (found, bool) {
 		if hit, ok := f.binaryTime(w); ok {
 			return hit, true
 		}
-		// Text that ends where the bytes begin, perhaps.
 	}
 	for _, detect := range tokens {
 		if hit, ok := detect(f, w); ok {
 			return hit, true
 		}
+	}
+	if w.binary && !w.bytes {
+		return f.binaryTime(w) // some numbers look like letters
 	}
 	return found{}, false
 }
@@ -197,6 +199,9 @@ func (f *finder) unknown(p pair, rest []span, known bool, section func(off int64
 	if len(left) == 0 {
 		return
 	}
+	if (!isText(readAt(p.first, 0, headSize)) || !isText(readAt(p.second, 0, headSize))) && f.strays(p, left) {
+		known = true
+	}
 	s := left[0]
 	c := Cause{Kind: Unknown, Where: p.where, Offset: s.a, Count: len(left)}
 	w := f.windowAt(p, s, false)
@@ -215,6 +220,64 @@ func (f *finder) unknown(p pair, rest []span, known bool, section func(off int64
 	}
 	f.add(c)
 }
+
+// strays looks for causes in strings that only one side has, where they are not at the same place:
+// a linker sorts them by their hashes.
+func (f *finder) strays(p pair, rest []span) (any bool) {
+	const maxRead, maxPairs = 64 << 10, 16
+	type stray struct {
+		text []byte
+		off  int64
+	}
+	only := func(r *io.SectionReader, from func(span) (int64, int64), other map[string]bool) (list []stray, all map[string]bool) {
+		all = map[string]bool{}
+		for _, s := range rest {
+			at, end := from(s)
+			b := readAt(r, at-before, min(end-at, maxRead)+before+after)
+			base := max(at-before, 0)
+			for _, m := range stringText.FindAllIndex(b, -1) {
+				t := b[m[0]:m[1]]
+				if all[string(t)] {
+					continue
+				}
+				all[string(t)] = true
+				if other != nil && !other[string(t)] {
+					list = append(list, stray{t, base + int64(m[0])})
+				}
+			}
+		}
+		return list, all
+	}
+	ofFirst := func(s span) (int64, int64) { return s.a, s.aEnd }
+	ofSecond := func(s span) (int64, int64) { return s.b, s.bEnd }
+	_, all := only(p.first, ofFirst, nil)
+	second, others := only(p.second, ofSecond, all)
+	first, _ := only(p.first, ofFirst, others)
+	for i := range min(len(first), len(second), maxPairs) {
+		g := &finder{ctx: f.ctx, hints: f.hints, seen: map[key]int{}}
+		in := pair{first: sectionOf(first[i].text), second: sectionOf(second[i].text), times: p.times, depth: maxDepth}
+		spans := g.spans(in.first, in.second)
+		for _, s := range spans {
+			w := g.windowAt(in, s, false)
+			hit, ok := g.token(w)
+			if !ok {
+				continue
+			}
+			any = true
+			c := hit.cause
+			c.Where, c.Offset = p.where, first[i].off+s.a+int64(hit.a[0]-w.at)
+			if c.First == "" && c.Second == "" {
+				c.First, c.Second = printable(w.a[hit.a[0]:hit.a[1]]), printable(w.b[hit.b[0]:hit.b[1]])
+			}
+			f.add(c)
+			break
+		}
+	}
+	return any
+}
+
+// stringText is a string as compiled programs hold it.
+var stringText = regexp.MustCompile(`[ -~]{6,}`)
 
 // isText reports whether b has no control characters but those of text.
 func isText(b []byte) bool {

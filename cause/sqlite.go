@@ -189,7 +189,7 @@ func (f *finder) row(p pair, x, y *sqliteDB, table string) {
 	})
 	_ = x.walk(x.tables[table], func(id int64, payload []byte) error { // as above
 		second, ok := other[id]
-		if !ok || len(payload) > maxRow || f.stopped() {
+		if !ok || id == 0 || len(payload) > maxRow || f.stopped() {
 			return nil
 		}
 		delete(other, id)
@@ -197,6 +197,9 @@ func (f *finder) row(p pair, x, y *sqliteDB, table string) {
 		in := pair{first: sectionOf(payload), second: sectionOf(second), times: p.times, depth: maxDepth}
 		g.explain(in, g.spans(in.first, in.second))
 		for _, c := range g.causes {
+			if c.Kind == Unknown {
+				continue // that rows differ is said in any case
+			}
 			c.Where, c.Offset = join(p.where, strings.ReplaceAll(table, "/", "_")), -1
 			f.add(c)
 		}
@@ -235,7 +238,7 @@ func (db *sqliteDB) walk(root int64, each func(id int64, payload []byte) error) 
 		} else if kind != 10 && kind != 13 {
 			return errSQLite
 		}
-		if at+head+2*cells > len(page) || int64(len(todo)+cells) > db.pages+1 {
+		if at+head+2*cells > len(page) || interior && int64(len(todo)+cells) > db.pages+1 {
 			return errSQLite
 		}
 		for i := range cells {

@@ -36,6 +36,8 @@ var (
 
 	pathText = regexp.MustCompile(`/?(?:[\w.+@~-]+/)+[\w.+@~-]*`)
 
+	buildRoot = regexp.MustCompile(`^/(?:build|tmp|var/tmp|home|root|srv|usr/src|workspace|go/src)/[^/]+/`)
+
 	uuidName = uuidText
 	dateName = regexp.MustCompile(`(?:^|\D)(?:` + day8 + `|` + isoDay + `|1[67]\d{8})(?:\D|$)`)
 	tempName = regexp.MustCompile(`(?:^|/)(?:tmp\.[A-Za-z0-9]{6,}|tmp[a-z0-9_]{8}|cc[A-Za-z0-9]{6}\.\w+|go-build\d+)(?:/|$)`)
@@ -262,7 +264,7 @@ func (f *finder) path(w *window) (found, bool) {
 	if a[0] != '/' || b[0] != '/' || bytes.Equal(a[:x], b[:y]) || bytes.Count(a, []byte("/")) < 2 || bytes.Count(b, []byte("/")) < 2 {
 		return hit, false
 	}
-	return hit, bytes.Equal(a[x:], b[y:]) || bytes.HasPrefix(a, []byte("/build")) && bytes.HasPrefix(b, []byte("/build"))
+	return hit, bytes.Equal(a[x:], b[y:]) || buildRoot.Match(a) && buildRoot.Match(b)
 }
 
 // list finds the same elements in another order, between brackets.
