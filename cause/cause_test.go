@@ -356,3 +356,13 @@ func TestFast(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkPlace(b *testing.B) {
+	text := "some words here and then a number, which is unknown: 17, and some more words that follow it\n"
+	first := strings.Repeat(text, 64)
+	second := strings.ReplaceAll(first, "17", "23")
+	for b.Loop() {
+		find(b, "x", first, second, hints)
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/64, "µs/place")
+}

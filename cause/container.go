@@ -400,7 +400,7 @@ func (f *finder) member(p pair, format string, a, b *member) {
 
 // join makes the Where of a member.
 func join(where, name string) string {
-	name = strings.TrimPrefix(strings.TrimPrefix(safeName(name), "."), "/")
+	name = strings.TrimPrefix(strings.TrimPrefix(safeName(name), "./"), "/")
 	if where == "" {
 		return name
 	}

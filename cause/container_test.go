@@ -169,6 +169,7 @@ func TestContainers(t *testing.T) {
 		{"zstd level", zstdOf(t, words, zstd.SpeedFastest), append(zstdOf(t, words[:2000], zstd.SpeedDefault), zstdOf(t, words[2000:], zstd.SpeedDefault)...), []seen{{Compression, "", "zstd"}}},
 
 		{"tar", tarOf(t, a, b), tarOf(t, changed, b), stamp("usr/bin/a")},
+		{"tar with a dot", tarOf(t, entry{"./.profile", text1, moment1, 0}), tarOf(t, entry{"./.profile", text2, moment1, 0}), stamp(".profile")},
 		{"tar mtime", tarOf(t, a, b), tarOf(t, a, later), []seen{{ArchiveHeader, "", "tar mtime"}}},
 		{"tar owner", tarOf(t, a, b), tarOf(t, a, owned), []seen{{ArchiveHeader, "", "tar owner"}}},
 		{"tar order", tarOf(t, a, b), tarOf(t, b, a), []seen{{Order, "", "tar members"}}},

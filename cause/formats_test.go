@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -162,8 +163,14 @@ int main(void) { return stamp[0] == 'x'; }
 			}
 		})
 	}
+	// Compressed debug information is opened.
+	packed := []string{"-g3", "-gz=zlib", "-include", "stdio.h", "-Wl,--build-id=none"}
+	got := find(t, "x", compile(one, append(packed, "-DNAME=/build/one/file")...), compile(one, append(packed, "-DNAME=/build/two/file")...), Hints{})
+	if !slices.ContainsFunc(got, func(c Cause) bool { return strings.HasPrefix(c.Where, ".debug_") && c.Kind == BuildPath }) {
+		t.Errorf("compressed debug information: %+v", got)
+	}
 	// Debug information names the directory.
-	got := find(t, "x", compile(one, "-g", "-Wl,--build-id=none"), compile(one, "-g", "-Wl,--build-id=none"), Hints{})
+	got = find(t, "x", compile(one, "-g", "-Wl,--build-id=none"), compile(one, "-g", "-Wl,--build-id=none"), Hints{})
 	if len(got) == 0 || got[0].Kind != BuildPath && got[0].Kind != TempName {
 		t.Errorf("another directory: %+v", got)
 	}

@@ -261,8 +261,12 @@ func (f *finder) path(w *window) (found, bool) {
 	a, b := w.a[hit.a[0]:hit.a[1]], w.b[hit.b[0]:hit.b[1]]
 	// The same file in two directories: a relative path, or a file of another name, says nothing.
 	x, y := bytes.LastIndexByte(a, '/'), bytes.LastIndexByte(b, '/')
-	if a[0] != '/' || b[0] != '/' || bytes.Equal(a[:x], b[:y]) || bytes.Count(a, []byte("/")) < 2 || bytes.Count(b, []byte("/")) < 2 {
+	if a[0] != '/' || b[0] != '/' || bytes.Count(a, []byte("/")) < 2 || bytes.Count(b, []byte("/")) < 2 {
 		return hit, false
+	}
+	if bytes.Equal(a[:x], b[:y]) {
+		// A compiler stores the directory itself.
+		return hit, w.binary && buildRoot.Match(a) && buildRoot.Match(b)
 	}
 	return hit, bytes.Equal(a[x:], b[y:]) || buildRoot.Match(a) && buildRoot.Match(b)
 }
