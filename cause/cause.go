@@ -103,6 +103,7 @@ const (
 	maxDepth  = 8        // containers within each other
 	maxCauses = 100      // that are told apart; the rest adds to the Count of its kind
 	maxSpans  = 64       // differing ranges that are looked at in one file
+	maxPlaces = 10_000   // that are looked at in all of it
 	maxWhole  = 16 << 20 // bytes of a file that a detector may read as a whole
 )
 
@@ -153,6 +154,7 @@ type finder struct {
 	inflated int64 // bytes that came out of containers
 	memory   int64 // of them, those that are in memory now
 	members  int   // of all containers
+	places   int   // that were looked at
 }
 
 // key tells causes apart: those that agree in it are counted as one.

@@ -19,6 +19,7 @@ type window struct {
 	bytes        bool  // the differing bytes are no text
 	times        [2]time.Time
 	name         string
+	lower        []byte // of near
 }
 
 // found is a cause and what it explains of the two windows.
@@ -32,27 +33,60 @@ const (
 	after  = 320
 )
 
-// match finds what matches re in both windows where the difference begins.
+// match finds what matches re in both windows where the difference begins. A token may be as long as
+// reach on both sides.
 func (w *window) match(re *regexp.Regexp) (a, b [2]int, ok bool) {
-	a, ok1 := covering(re, w.a, w.at)
-	b, ok2 := covering(re, w.b, w.bt)
-	if !ok1 || !ok2 || bytes.Equal(w.a[a[0]:a[1]], w.b[b[0]:b[1]]) {
+	a, ok = covering(re, w.a, w.at)
+	if !ok {
+		return a, b, false
+	}
+	b, ok = covering(re, w.b, w.bt)
+	if !ok || bytes.Equal(w.a[a[0]:a[1]], w.b[b[0]:b[1]]) {
 		return a, b, false
 	}
 	// It has to begin in what both have in common, or at the difference.
-	if w.at-a[0] != w.bt-b[0] || a[1] <= w.at && b[1] <= w.bt {
-		return a, b, false
-	}
-	return a, b, true
+	return a, b, w.at-a[0] == w.bt-b[0] && (a[1] > w.at || b[1] > w.bt)
 }
 
+const reach = 112 // longer ones are cut
+
 func covering(re *regexp.Regexp, s []byte, at int) ([2]int, bool) {
-	for _, m := range re.FindAllIndex(s, -1) {
-		if m[0] <= at && at <= m[1] {
-			return [2]int{m[0], m[1]}, true
+	from, to := max(at-reach, 0), min(at+reach, len(s))
+	for from < to {
+		m := re.FindIndex(s[from:to])
+		if m == nil || from+m[0] > at {
+			break
 		}
+		if from+m[1] >= at {
+			return [2]int{from + m[0], from + m[1]}, true
+		}
+		from += max(m[1], 1)
 	}
 	return [2]int{}, false
+}
+
+// near reports whether what stands around the difference has one of the strings, in lower case; it
+// spares the patterns, which are slow.
+func (w *window) near(list ...string) bool {
+	if w.lower == nil {
+		w.lower = bytes.ToLower(w.a[max(w.at-reach, 0):min(w.at+reach, len(w.a))])
+	}
+	for _, s := range list {
+		if bytes.Contains(w.lower, []byte(s)) {
+			return true
+		}
+	}
+	return false
+}
+
+// digits is how many there are around the difference.
+func (w *window) digits() (n int) {
+	for _, c := range w.a[max(w.at-32, 0):min(w.at+32, len(w.a))] {
+		if c >= '0' && c <= '9' {
+			n++
+		}
+	}
+	return n
 }
 
 // tokens are the detectors that explain one place, in the order in which they are asked: what is
@@ -89,6 +123,10 @@ func (f *finder) explainIn(p pair, spans []span, section func(off int64) string)
 			return
 		}
 		for steps := 0; s.a < s.aEnd || s.b < s.bEnd; steps++ {
+			if f.places++; f.places > maxPlaces {
+				rest = append(rest, s)
+				break
+			}
 			w := f.windowAt(p, s, binary)
 			hit, ok := f.token(w)
 			if !ok || steps == maxSpans {
@@ -211,6 +249,8 @@ func (f *finder) unknown(p pair, rest []span, known bool, section func(off int64
 		c.Format = name
 	}
 	switch a, b := p.first.Size(), p.second.Size(); {
+	case f.places > maxPlaces:
+		c.Why = "So many places differ that these were not looked at."
 	case known:
 		c.Why = "Other bytes differ as well, which nothing explains; they may follow from the other causes."
 	case a == 0 || b == 0:
@@ -318,9 +358,9 @@ func ascii(b []byte) bool {
 
 // line returns the line of r that off is in, at most 4 KiB on both sides.
 func line(r *io.SectionReader, off int64) []byte {
-	const reach = 4 << 10
-	from := max(off-reach, 0)
-	b := readAt(r, from, off-from+reach)
+	const most = 4 << 10
+	from := max(off-most, 0)
+	b := readAt(r, from, off-from+most)
 	at := min(int(off-from), len(b))
 	start := bytes.LastIndexByte(b[:at], '\n') + 1
 	end := bytes.IndexByte(b[at:], '\n')

@@ -14,6 +14,7 @@ type stamp struct {
 	re      *regexp.Regexp
 	layouts []string // of package time; empty where parse does it
 	parse   func(s string) (time.Time, bool)
+	need    string        // what it has, in lower case; it spares the pattern
 	unit    time.Duration // what the last digit may be off, or zone-less hours
 	// sure formats are times whatever the value; the others have to be near a build, or near each other.
 	sure bool
@@ -33,11 +34,11 @@ const (
 // stamps are tried in this order: what is part of another comes after it.
 var stamps = []stamp{
 	{
-		format: "RFC 3339", re: regexp.MustCompile(isoDay + `T` + clock24 + `(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)`),
+		format: "RFC 3339", need: "t", re: regexp.MustCompile(isoDay + `T` + clock24 + `(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)`),
 		layouts: []string{time.RFC3339Nano}, unit: 2 * time.Second, sure: true,
 	},
 	{
-		format: "ISO 8601", re: regexp.MustCompile(isoDay + `[T _]` + clock24 + `(?:[.,]\d{1,9})?(?: ?(?:UTC|GMT|Z|[+-]\d{4}|[+-]\d\d:\d\d))?`),
+		format: "ISO 8601", need: ":", re: regexp.MustCompile(isoDay + `[T _]` + clock24 + `(?:[.,]\d{1,9})?(?: ?(?:UTC|GMT|Z|[+-]\d{4}|[+-]\d\d:\d\d))?`),
 		layouts: []string{
 			"2006-01-02 15:04:05 -0700", "2006-01-02 15:04:05-0700", "2006-01-02 15:04:05 -07:00", "2006-01-02 15:04:05-07:00",
 			"2006-01-02 15:04:05 MST", "2006-01-02 15:04:05Z", "2006-01-02 15:04:05",
@@ -45,19 +46,19 @@ var stamps = []stamp{
 		unit: zoneless, sure: true,
 	},
 	{
-		format: "ISO 8601 minutes", re: regexp.MustCompile(isoDay + `[T _](?:[01]\d|2[0-3]):[0-5]\d`),
+		format: "ISO 8601 minutes", need: ":", re: regexp.MustCompile(isoDay + `[T _](?:[01]\d|2[0-3]):[0-5]\d`),
 		layouts: []string{"2006-01-02 15:04"}, unit: zoneless, sure: true,
 	},
 	{
-		format: "RFC 2822", re: regexp.MustCompile(weekday + `, {1,2}\d{1,2} ` + month + ` \d{4} ` + clock24 + ` [+-]\d{4}`),
+		format: "RFC 2822", need: ",", re: regexp.MustCompile(weekday + `, {1,2}\d{1,2} ` + month + ` \d{4} ` + clock24 + ` [+-]\d{4}`),
 		layouts: []string{"Mon, 2 Jan 2006 15:04:05 -0700"}, unit: 2 * time.Second, sure: true,
 	},
 	{
-		format: "RFC 1123", re: regexp.MustCompile(weekday + `, \d{1,2} ` + month + ` \d{4} ` + clock24 + ` [A-Z]{3,4}`),
+		format: "RFC 1123", need: ",", re: regexp.MustCompile(weekday + `, \d{1,2} ` + month + ` \d{4} ` + clock24 + ` [A-Z]{3,4}`),
 		layouts: []string{"Mon, 2 Jan 2006 15:04:05 MST"}, unit: zoneless, sure: true,
 	},
 	{
-		format: "date", re: regexp.MustCompile(weekday + ` ` + month + ` [ \d]\d ` + clock24 + `(?: [AP]M)?(?: [A-Z]{2,5}| [+-]\d{2,4})? \d{4}`),
+		format: "date", need: ":", re: regexp.MustCompile(weekday + ` ` + month + ` [ \d]\d ` + clock24 + `(?: [AP]M)?(?: [A-Z]{2,5}| [+-]\d{2,4})? \d{4}`),
 		layouts: []string{
 			"Mon Jan 2 15:04:05 MST 2006", "Mon Jan 2 15:04:05 2006", "Mon Jan 2 03:04:05 PM MST 2006",
 			"Mon Jan 2 15:04:05 -0700 2006", "Mon Jan 2 15:04:05 -07 2006", "Mon Jan 2 03:04:05 PM 2006",
@@ -65,16 +66,16 @@ var stamps = []stamp{
 		unit: zoneless, sure: true,
 	},
 	{
-		format: "date in en_US", re: regexp.MustCompile(weekday + ` [ \d]\d ` + month + ` \d{4} ` + clock24 + `(?: [AP]M)?(?: [A-Z]{2,5})?`),
+		format: "date in en_US", need: ":", re: regexp.MustCompile(weekday + ` [ \d]\d ` + month + ` \d{4} ` + clock24 + `(?: [AP]M)?(?: [A-Z]{2,5})?`),
 		layouts: []string{"Mon 2 Jan 2006 03:04:05 PM MST", "Mon 2 Jan 2006 15:04:05 MST", "Mon 2 Jan 2006 03:04:05 PM", "Mon 2 Jan 2006 15:04:05"},
 		unit:    zoneless, sure: true,
 	},
 	{
-		format: "common log", re: regexp.MustCompile(`\d\d/` + month + `/\d{4}:` + clock24 + ` [+-]\d{4}`),
+		format: "common log", need: "/", re: regexp.MustCompile(`\d\d/` + month + `/\d{4}:` + clock24 + ` [+-]\d{4}`),
 		layouts: []string{"02/Jan/2006:15:04:05 -0700"}, unit: 2 * time.Second, sure: true,
 	},
 	{
-		format: "PDF", re: regexp.MustCompile(`D:` + day8 + `\d{6}(?:Z|[+-]\d\d'\d\d'?)?`),
+		format: "PDF", need: "d:", re: regexp.MustCompile(`D:` + day8 + `\d{6}(?:Z|[+-]\d\d'\d\d'?)?`),
 		parse: func(s string) (time.Time, bool) {
 			t, err := time.Parse("20060102150405", s[2:16])
 			return t, err == nil
@@ -82,7 +83,7 @@ var stamps = []stamp{
 		unit: zoneless, sure: true,
 	},
 	{
-		format: "C date and time", re: regexp.MustCompile(month + ` [ \d]\d (?:19|20)\d\d,? (?:at )?` + clock24),
+		format: "C date and time", need: ":", re: regexp.MustCompile(month + ` [ \d]\d (?:19|20)\d\d,? (?:at )?` + clock24),
 		layouts: []string{"Jan 2 2006 15:04:05"}, unit: zoneless, sure: true,
 	},
 	{
@@ -90,7 +91,7 @@ var stamps = []stamp{
 		layouts: []string{"Jan 2 2006"}, unit: 24*time.Hour + zoneless, sure: true,
 	},
 	{
-		format: "syslog", re: regexp.MustCompile(`\b` + month + ` [ \d]\d ` + clock24 + `\b`),
+		format: "syslog", need: ":", re: regexp.MustCompile(`\b` + month + ` [ \d]\d ` + clock24 + `\b`),
 		layouts: []string{"Jan 2 15:04:05"}, sure: true,
 	},
 	{
@@ -106,20 +107,20 @@ var stamps = []stamp{
 		layouts: []string{"January 2006", "Jan 2006"}, unit: 32 * 24 * time.Hour, sure: true,
 	},
 	{
-		format: "ISO date", re: regexp.MustCompile(`\b` + isoDay + `\b`),
+		format: "ISO date", need: "-", re: regexp.MustCompile(`\b` + isoDay + `\b`),
 		layouts: []string{"2006-01-02"}, unit: 24*time.Hour + zoneless, sure: true,
 	},
 	{
-		format: "date with slashes", re: regexp.MustCompile(`\b(?:19|20)\d\d/\d\d/\d\d(?: ` + clock24 + `)?`),
+		format: "date with slashes", need: "/", re: regexp.MustCompile(`\b(?:19|20)\d\d/\d\d/\d\d(?: ` + clock24 + `)?`),
 		layouts: []string{"2006/01/02 15:04:05", "2006/01/02"}, unit: 24*time.Hour + zoneless, sure: true,
 	},
 	{
-		format: "date with slashes", re: regexp.MustCompile(`\b\d\d/\d\d/(?:20)?\d\d(?: ` + clock24 + `)?`),
+		format: "date with slashes", need: "/", re: regexp.MustCompile(`\b\d\d/\d\d/(?:20)?\d\d(?: ` + clock24 + `)?`),
 		layouts: []string{"01/02/2006 15:04:05", "02/01/2006 15:04:05", "01/02/06 15:04:05", "01/02/2006", "02/01/2006", "01/02/06", "02/01/06"},
 		unit:    24*time.Hour + zoneless,
 	},
 	{
-		format: "date with dots", re: regexp.MustCompile(`\b\d\d\.\d\d\.(?:19|20)\d\d(?:,? ` + clock24 + `)?`),
+		format: "date with dots", need: ".", re: regexp.MustCompile(`\b\d\d\.\d\d\.(?:19|20)\d\d(?:,? ` + clock24 + `)?`),
 		layouts: []string{"02.01.2006 15:04:05", "02.01.2006"}, unit: 24*time.Hour + zoneless,
 	},
 	{
@@ -156,7 +157,7 @@ var stamps = []stamp{
 		parse: func(s string) (time.Time, bool) { s, _, _ = strings.Cut(s, "."); return epochText(s, 1e9) },
 	},
 	{
-		format: "time of day", re: regexp.MustCompile(`\b` + clock24 + `\b`),
+		format: "time of day", need: ":", re: regexp.MustCompile(`\b` + clock24 + `\b`),
 		layouts: []string{"15:04:05"}, sure: true,
 	},
 }
@@ -232,8 +233,14 @@ func (f *finder) clock(a, b time.Time, slack time.Duration, files [2]time.Time) 
 
 // stamp explains a difference at position pos of two windows of text as a time.
 func (f *finder) stamp(w *window) (found, bool) {
+	if w.digits() < 3 {
+		return found{}, false
+	}
 	for i := range stamps {
 		s := &stamps[i]
+		if s.need != "" && !w.near(s.need) {
+			continue
+		}
 		a, b, ok := w.match(s.re)
 		if !ok {
 			continue

@@ -70,8 +70,13 @@ func (f *finder) hinted(w *window) (found, bool) {
 }
 
 func (f *finder) uuid(w *window) (found, bool) {
-	if hit, ok := w.simple(BuildID, goBuild); ok {
-		return hit, true
+	if w.near("go build id") {
+		if hit, ok := w.simple(BuildID, goBuild); ok {
+			return hit, true
+		}
+	}
+	if !w.near("-") {
+		return found{}, false
 	}
 	return w.simple(UUID, uuidText)
 }
@@ -79,6 +84,9 @@ func (f *finder) uuid(w *window) (found, bool) {
 // temp finds names of temporary files. What both have in common of a path says where it was, and
 // what differs has to look like chance.
 func (f *finder) temp(w *window) (found, bool) {
+	if !w.near("tmp", "cc", "go-build", "pip-", "npm-") {
+		return found{}, false
+	}
 	hit, ok := w.simple(TempName, tempText)
 	if !ok {
 		return hit, false
@@ -91,13 +99,18 @@ func (f *finder) temp(w *window) (found, bool) {
 }
 
 func (f *finder) duration(w *window) (found, bool) {
-	if hit, ok := w.simple(Duration, elapsedName); ok {
-		return hit, true
+	if w.near("real", "user", "sys", "elapsed", "duration", "took", "seconds", "time") {
+		if hit, ok := w.simple(Duration, elapsedName); ok {
+			return hit, true
+		}
 	}
 	return w.simple(Duration, elapsedText)
 }
 
 func (f *finder) documentID(w *window) (found, bool) {
+	if !w.near(`="`, "id") {
+		return found{}, false
+	}
 	return w.simple(DocumentID, generated)
 }
 
@@ -105,16 +118,24 @@ func (f *finder) processID(w *window) (found, bool) {
 	if strings.HasSuffix(w.name, ".pid") && pidFile.Match(w.a) && pidFile.Match(w.b) {
 		return found{Cause{Kind: ProcessID}, [2]int{0, len(w.a)}, [2]int{0, len(w.b)}}, true
 	}
+	if !w.near("pid", "]:", "process") {
+		return found{}, false
+	}
 	return w.simple(ProcessID, pidText)
 }
 
 func (f *finder) inode(w *window) (found, bool) {
+	if !w.near("ino") {
+		return found{}, false
+	}
 	return w.simple(FileStatus, inodeText)
 }
 
 func (f *finder) cpu(w *window) (found, bool) {
-	if hit, ok := w.simple(CPU, cpuOption); ok {
-		return hit, true
+	if w.near("-m", "have_", "has_", "with_", "enable_") {
+		if hit, ok := w.simple(CPU, cpuOption); ok {
+			return hit, true
+		}
 	}
 	a, b := w.lines()
 	if w.bytes || !cpuLine.Match(w.a[a[0]:a[1]]) || !cpuLine.Match(w.b[b[0]:b[1]]) {
@@ -136,6 +157,9 @@ func (w *window) lines() (a, b [2]int) {
 }
 
 func (f *finder) hostname(w *window) (found, bool) {
+	if !w.near("@", "host", "docker", "container", "cri", "libpod", "buildkit") {
+		return found{}, false
+	}
 	for _, re := range []*regexp.Regexp{hostID, hostText, hostUser} {
 		hit, ok := w.simple(Hostname, re)
 		if !ok {
@@ -154,7 +178,7 @@ func (f *finder) random(w *window) (found, bool) {
 	if w.bytes {
 		return w.randomBytes()
 	}
-	if hit, ok := w.simple(Random, cryptText); ok {
+	if hit, ok := w.crypt(); ok {
 		hit.cause.Why = "A password was hashed with a random salt."
 		hit.cause.Fix = "Hash it once, outside, and pass the hash (usermod -p, chpasswd -e), or have it set at start."
 		hit.cause.First, hit.cause.Second = "password hash", "another password hash"
@@ -187,6 +211,13 @@ func (f *finder) random(w *window) (found, bool) {
 		return hit, true
 	}
 	return found{}, false
+}
+
+func (w *window) crypt() (found, bool) {
+	if !w.near("$") {
+		return found{}, false
+	}
+	return w.simple(Random, cryptText)
 }
 
 // chance reports whether two tokens look as if they were drawn: letters and digits on both sides,
@@ -254,6 +285,9 @@ func spread(b []byte) bool {
 
 // path finds two paths that differ in a directory, as those of two builds do.
 func (f *finder) path(w *window) (found, bool) {
+	if !w.near("/") {
+		return found{}, false
+	}
 	hit, ok := w.simple(BuildPath, pathText)
 	if !ok {
 		return hit, false
@@ -338,8 +372,10 @@ var (
 
 // locale finds what depends on the language: known words, decimal points, the variables themselves.
 func (f *finder) locale(w *window) (found, bool) {
-	if hit, ok := w.simple(Locale, langText); ok {
-		return hit, true
+	if w.near("lang", "lc_") {
+		if hit, ok := w.simple(Locale, langText); ok {
+			return hit, true
+		}
 	}
 	if hit, ok := w.simple(Locale, number1); ok {
 		swap := strings.NewReplacer(".", ",", ",", ".").Replace(string(w.a[hit.a[0]:hit.a[1]]))
