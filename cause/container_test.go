@@ -298,3 +298,29 @@ func TestManyMembers(t *testing.T) {
 		t.Errorf("%d causes of %d places, want %d of %d", len(got), total, maxCauses, len(list))
 	}
 }
+
+// A file with more differing places than are looked at says so, and is done in time.
+func TestManyPlaces(t *testing.T) {
+	if testing.Short() {
+		t.Skip("ten thousand places")
+	}
+	body := func(n string) string {
+		return strings.Repeat("some words that are the same, then "+n+" and others\n", maxSpans)
+	}
+	var first, second []entry
+	for i := range maxPlaces/maxSpans + 2 {
+		first = append(first, entry{fmt.Sprintf("f%d", i), body("apples"), moment1, 0})
+		second = append(second, entry{fmt.Sprintf("f%d", i), body("orange"), moment1, 0})
+	}
+	got := find(t, "x", tarOf(t, first...), tarOf(t, second...), hints)
+	total := 0
+	for _, c := range got {
+		if c.Kind != Unknown {
+			t.Errorf("%+v", c)
+		}
+		total += c.Count
+	}
+	if want := len(first) * maxSpans; total != want {
+		t.Errorf("%d places, want %d", total, want)
+	}
+}
