@@ -50,7 +50,7 @@ demo: deps build ## lock, build and verify examples/hello on kedge's own builder
 	$(GO) run ./internal/demo
 
 .PHONY: test
-test: deps build engines browser ## all tests, with real daemons; installs what they need
+test: deps build engines testdeps ## all tests, with real daemons; installs what they need
 	KEDGE_TEST_REQUIRE=1 $(GO) test -count=1 -timeout=$(TESTTIMEOUT) ./...
 
 .PHONY: test-short
@@ -92,6 +92,7 @@ vet:
 .PHONY: docs
 docs: ## the parts of docs/ that follow from the code
 	$(GO) test ./image -run RulesMarkdown -update
+	$(GO) test ./cause -run KindsMarkdown -update
 
 # Two Docker Engines for the tests: Debian's, which is old and has the
 # graphdriver store, and a current one with the containerd store. That one wants a
@@ -113,9 +114,9 @@ deps:
 	@sh hack/deps
 
 # What tests open reports in.
-.PHONY: browser
-browser:
-	@sh hack/deps browser
+.PHONY: testdeps
+testdeps:
+	@sh hack/deps tests
 
 .PHONY: clean
 clean: ## remove bin; images made for tests stay in the user's cache

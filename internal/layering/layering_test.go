@@ -22,6 +22,7 @@ var arrows = map[string][]string{
 	"builder":          {"lock", "frontend", "builder/daemon"},
 	"image":            {},
 	"diff":             {},
+	"cause":            {},
 	"verify":           {"diff", "frontend", "image"},
 	"build":            {"builder", "frontend", "image", "lock", "verify"},
 	"cmd/kedge":        {"build", "builder", "builder/daemon", "frontend", "image", "lock", "verify", "diff", "internal/report"},

@@ -70,7 +70,7 @@ func program(t testing.TB, name string) string {
 			return path
 		}
 	}
-	missing(t, "%s is not here; `make deps build engines browser` brings what the tests need", name)
+	missing(t, "%s is not here; `make deps build engines testdeps` brings what the tests need", name)
 	return ""
 }
 

@@ -1,0 +1,385 @@
+// Package cause says why two versions of one file differ, from what is in them: it opens containers,
+// knows the formats that builds write times, names and random numbers in, and is honest where it
+// finds nothing. Files are hostile input: everything is bounded, and nothing from a file is run.
+package cause
+
+import (
+	"archive/tar"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// File is one version of a file, with what a tar header says about it.
+type File struct {
+	Content      io.ReaderAt // nil where there is none, as for a directory
+	Size         int64       // of Content
+	Type         byte        // as tar.TypeReg; 0 is a regular file
+	Mode         int64       // permissions, setuid, setgid and sticky
+	UID, GID     int
+	Xattrs       map[string]string
+	Linkname     string
+	ModTime      time.Time
+	Major, Minor int64 // of a device
+}
+
+// FileOf is the File that a tar header describes.
+func FileOf(h *tar.Header, content io.ReaderAt) *File {
+	const prefix = "SCHILY.xattr."
+	f := &File{
+		Content: content, Size: h.Size, Type: h.Typeflag, Mode: h.Mode & 0o7777, UID: h.Uid, GID: h.Gid,
+		Linkname: h.Linkname, ModTime: h.ModTime, Major: h.Devmajor, Minor: h.Devminor,
+	}
+	for k, v := range h.PAXRecords {
+		if name, ok := strings.CutPrefix(k, prefix); ok {
+			if f.Xattrs == nil {
+				f.Xattrs = map[string]string{}
+			}
+			f.Xattrs[name] = v
+		}
+	}
+	return f
+}
+
+// Hints is what is known of the two builds. All of it may be missing; it makes answers surer.
+type Hints struct {
+	Epoch         time.Time // SOURCE_DATE_EPOCH, which both builds had
+	First, Second Window
+	Hostnames     [2]string // of the first and the second build
+	Paths         [2]string // the directory that each build ran in
+}
+
+// Window is when a build ran; the zero value says that nobody knows.
+type Window struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+}
+
+func (w Window) known() bool { return !w.From.IsZero() && !w.To.IsZero() }
+
+// holds reports whether t is in w, or at most slack outside.
+func (w Window) holds(t time.Time, slack time.Duration) bool {
+	return w.known() && !t.Before(w.From.Add(-slack)) && !t.After(w.To.Add(slack))
+}
+
+// Clock is where a time came from.
+type Clock string
+
+// The clocks of a Cause.
+const (
+	BuildClock Clock = "build" // the time is in the window of each build
+	FileClock  Clock = "file"  // it is the modification time of the file that holds it
+)
+
+// Cause is one reason why two versions differ.
+type Cause struct {
+	Kind Kind `json:"kind"`
+	// Where is the path of a member within nested containers, as in "data.tar.xz!/usr/bin/x" for a
+	// .deb; empty for the file itself. Compression alone adds nothing to it.
+	Where string `json:"where,omitempty"`
+	// Offset is where the first version begins to differ for this cause, in what Where names,
+	// uncompressed; -1 where the cause is not in the content.
+	Offset int64 `json:"offset"`
+	// First and Second are short printable excerpts of both versions; never those of a private key.
+	First  string `json:"first,omitempty"`
+	Second string `json:"second,omitempty"`
+	Why    string `json:"why"` // one sentence
+	Fix    string `json:"fix"` // what to write instead, one sentence
+	// Format is how it is written: of a time "RFC 3339", of an archive "tar mtime".
+	Format string `json:"format,omitempty"`
+	Clock  Clock  `json:"clock,omitempty"` // of a time; empty where unknown
+	Count  int    `json:"count"`           // places with this cause, from 1; the first is described
+}
+
+const (
+	maxDepth  = 8        // containers within each other
+	maxCauses = 100      // that are told apart; the rest adds to the Count of its kind
+	maxSpans  = 64       // differing ranges that are looked at in one file
+	maxPlaces = 10_000   // that are looked at in all of it
+	maxWhole  = 16 << 20 // bytes of a file that a detector may read as a whole
+)
+
+// Find returns the causes for which two versions of the file at path differ, those that explain most
+// first; none if they are equal. A nil File is one that is absent. Of a file's content the first 64
+// differing ranges are looked at; containers are opened to a depth of 8 and 1 GiB in all, and what is
+// beyond is named as Unopened. An error means that a file could not be read or ctx ended: nothing in
+// a file makes Find fail.
+func Find(ctx context.Context, name string, first, second *File, h Hints) ([]Cause, error) {
+	f := &finder{ctx: ctx, hints: h, seen: map[key]int{}}
+	switch {
+	case first == nil && second == nil:
+		return nil, nil
+	case first == nil || second == nil:
+		f.oneBuildOnly(name, "", first != nil)
+	default:
+		f.file(name, first, second)
+	}
+	if f.err != nil {
+		return nil, fmt.Errorf("looking for the cause in %q: %w", name, f.err)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("looking for the cause in %q: %w", name, err)
+	}
+	// What explains nothing comes last.
+	slices.SortStableFunc(f.causes, func(a, b Cause) int { return cmp.Compare(rank(a.Kind), rank(b.Kind)) })
+	return f.causes, nil
+}
+
+func rank(k Kind) int {
+	switch k {
+	case Unknown:
+		return 2
+	case Unopened, BuildID, FileTime:
+		return 1
+	}
+	return 0
+}
+
+// finder collects the causes of one pair of files.
+type finder struct {
+	ctx    context.Context //nolint:containedctx // it lives as long as one Find
+	hints  Hints
+	causes []Cause
+	seen   map[key]int
+	err    error // of reading the files themselves
+
+	inflated int64 // bytes that came out of containers
+	memory   int64 // of them, those that are in memory now
+	members  int   // of all containers
+	places   int   // that were looked at
+}
+
+// key tells causes apart: those that agree in it are counted as one.
+type key struct {
+	kind               Kind
+	where, format, why string
+	clock              Clock
+}
+
+// add keeps a cause. Why and Fix come from its kind where they are empty.
+func (f *finder) add(c Cause) {
+	d := describe(c.Kind)
+	c.Why, c.Fix = cmp.Or(c.Why, d.Why), cmp.Or(c.Fix, d.Fix)
+	c.Count = max(c.Count, 1)
+	k := key{c.Kind, c.Where, c.Format, c.Why, c.Clock}
+	if len(f.causes) >= maxCauses {
+		k = key{kind: c.Kind}
+	}
+	if i, ok := f.seen[k]; ok {
+		f.causes[i].Count += c.Count
+		return
+	}
+	f.seen[k] = len(f.causes)
+	if _, ok := f.seen[key{kind: c.Kind}]; !ok {
+		f.seen[key{kind: c.Kind}] = len(f.causes)
+	}
+	f.causes = append(f.causes, c)
+}
+
+// stopped reports whether there is no use in going on.
+func (f *finder) stopped() bool { return f.err != nil || f.ctx.Err() != nil }
+
+func (f *finder) oneBuildOnly(name, where string, first bool) {
+	c := Cause{Kind: OneBuildOnly, Where: where, Offset: -1}
+	which := "second"
+	if first {
+		which = "first"
+		c.First = printable([]byte(name))
+	} else {
+		c.Second = printable([]byte(name))
+	}
+	c.Why = "Only the " + which + " build has this file."
+	switch base := path.Base(name); {
+	case uuidName.MatchString(base):
+		c.Why = "Only the " + which + " build has this file; its name holds a UUID."
+	case dateName.MatchString(base):
+		c.Why = "Only the " + which + " build has this file; its name holds a date."
+	case tempName.MatchString(name):
+		c.Why = "Only the " + which + " build has this file; its name is that of a temporary file."
+	case hexName.MatchString(base):
+		c.Why = "Only the " + which + " build has this file; its name holds a hash or a random number."
+	}
+	f.add(c)
+}
+
+// file compares what is said about a file, and then its content.
+func (f *finder) file(name string, a, b *File) {
+	if kindOf(a) != kindOf(b) {
+		f.add(Cause{Kind: FileType, Offset: -1, First: kindOf(a), Second: kindOf(b)})
+		return
+	}
+	for _, m := range []struct {
+		kind          Kind
+		first, second string
+	}{
+		{LinkTarget, a.Linkname, b.Linkname},
+		{Mode, fmt.Sprintf("%04o", a.Mode), fmt.Sprintf("%04o", b.Mode)},
+		{Owner, fmt.Sprintf("%d:%d", a.UID, a.GID), fmt.Sprintf("%d:%d", b.UID, b.GID)},
+		{Xattrs, xattrs(a.Xattrs, b.Xattrs), xattrs(b.Xattrs, a.Xattrs)},
+		{Device, fmt.Sprintf("%d, %d", a.Major, a.Minor), fmt.Sprintf("%d, %d", b.Major, b.Minor)},
+	} {
+		if m.first == m.second && (m.kind != Xattrs || maps.Equal(a.Xattrs, b.Xattrs)) {
+			continue
+		}
+		c := Cause{Kind: m.kind, Offset: -1, First: printable([]byte(m.first)), Second: printable([]byte(m.second))}
+		if m.kind == LinkTarget {
+			f.linkTarget(&c, a.Linkname, b.Linkname)
+		}
+		f.add(c)
+	}
+	if a.Content != nil && b.Content != nil {
+		f.content(pair{
+			name: name, first: f.section(a), second: f.section(b),
+			times: [2]time.Time{a.ModTime, b.ModTime},
+		})
+	}
+	if !a.ModTime.Equal(b.ModTime) {
+		c := Cause{
+			Kind: FileTime, Offset: -1, Format: "mtime",
+			First: a.ModTime.UTC().Format(time.RFC3339Nano), Second: b.ModTime.UTC().Format(time.RFC3339Nano),
+			Clock: f.clock(a.ModTime, b.ModTime, 2*time.Second, [2]time.Time{}),
+		}
+		if len(f.causes) > 0 {
+			c.Why = "The file was written by each build at its own moment."
+		}
+		f.add(c)
+	}
+}
+
+// linkTarget says what differs in a link's target, where that is known.
+func (f *finder) linkTarget(c *Cause, first, second string) {
+	g := &finder{ctx: f.ctx, hints: f.hints, seen: map[key]int{}}
+	g.content(pair{first: sectionOf([]byte(first)), second: sectionOf([]byte(second))})
+	if len(g.causes) > 0 && g.causes[0].Kind != Unknown {
+		c.Format = string(g.causes[0].Kind)
+		c.Why = "The target of the link holds something that differs: " + lowerFirst(describe(g.causes[0].Kind).What)
+	}
+}
+
+func kindOf(f *File) string {
+	switch f.Type {
+	case 0, tar.TypeReg, '7', tar.TypeGNUSparse:
+		return "file"
+	case tar.TypeDir:
+		return "directory"
+	case tar.TypeSymlink:
+		return "symbolic link"
+	case tar.TypeLink:
+		return "hard link"
+	case tar.TypeChar:
+		return "character device"
+	case tar.TypeBlock:
+		return "block device"
+	case tar.TypeFifo:
+		return "fifo"
+	}
+	return "type " + strconv.Quote(string(rune(f.Type)))
+}
+
+// xattrs lists the attributes of a that are not in b.
+func xattrs(a, b map[string]string) string {
+	var list []string
+	for _, k := range slices.Sorted(maps.Keys(a)) {
+		if v, ok := b[k]; !ok || v != a[k] {
+			list = append(list, k+"="+strconv.Quote(a[k]))
+		}
+	}
+	return strings.Join(list, " ")
+}
+
+// pair is two versions of one content.
+type pair struct {
+	name          string // the path, or the name of the member
+	where         string
+	first, second *io.SectionReader
+	times         [2]time.Time // modification times of what holds it; zero where unknown
+	depth         int
+}
+
+// content finds out why two contents differ; they may be equal.
+func (f *finder) content(p pair) {
+	if f.stopped() {
+		return
+	}
+	spans := f.spans(p.first, p.second)
+	if len(spans) == 0 || f.stopped() {
+		return
+	}
+	head1, head2 := readAt(p.first, 0, headSize), readAt(p.second, 0, headSize)
+	for _, c := range containers {
+		if !c.is(head1) || !c.is(head2) {
+			continue
+		}
+		before := len(f.causes)
+		counts := f.total()
+		if err := c.open(f, p); err != nil && !f.stopped() {
+			f.unopened(p, spans[0], err)
+		} else if len(f.causes) == before && f.total() == counts && !f.stopped() {
+			f.add(Cause{
+				Kind: ArchiveHeader, Where: p.where, Offset: spans[0].a, Format: c.name,
+				First: excerptAt(p.first, spans[0].a), Second: excerptAt(p.second, spans[0].b),
+				Why: "The members and what is known of them are equal; the " + c.name + " itself is written in another form.",
+			})
+		}
+		return
+	}
+	for _, detect := range formats {
+		if detect(f, p, spans) || f.stopped() {
+			return
+		}
+	}
+	f.explain(p, spans)
+}
+
+// total is how many places have a cause by now.
+func (f *finder) total() (n int) {
+	for _, c := range f.causes {
+		n += c.Count
+	}
+	return n
+}
+
+func (f *finder) unopened(p pair, at span, err error) {
+	f.add(Cause{
+		Kind: Unopened, Where: p.where, Offset: at.a,
+		Why: "It was not looked into: " + strings.TrimSuffix(printable([]byte(err.Error())), ".") + ".",
+	})
+}
+
+// formats are the detectors that know a format as a whole, in the order in which they are asked.
+// One that reports true has said all there is to say.
+var formats []func(f *finder, p pair, spans []span) bool
+
+func init() {
+	// Here, since the detectors call content in turn.
+	formats = []func(f *finder, p pair, spans []span) bool{
+		(*finder).keys, (*finder).keystore, (*finder).machineID, (*finder).pyc, (*finder).sqlite,
+		(*finder).database, (*finder).statCache, (*finder).elf, (*finder).packageLog, (*finder).order,
+	}
+}
+
+// section is the content of a file; an error of reading it ends the search.
+func (f *finder) section(file *File) *io.SectionReader {
+	return io.NewSectionReader(&checked{file.Content, f}, 0, max(file.Size, 0))
+}
+
+type checked struct {
+	r io.ReaderAt
+	f *finder
+}
+
+func (c *checked) ReadAt(b []byte, off int64) (int, error) {
+	n, err := c.r.ReadAt(b, off)
+	if err != nil && !errors.Is(err, io.EOF) && c.f.err == nil {
+		c.f.err = err
+	}
+	return n, err
+}

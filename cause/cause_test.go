@@ -1,0 +1,368 @@
+package cause
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+var update = flag.Bool("update", false, "write docs/causes.md")
+
+// The builds of the tests ran at these times, on these machines.
+var hints = Hints{
+	Epoch:     time.Unix(1700000000, 0),
+	First:     Window{time.Date(2026, 11, 23, 14, 40, 0, 0, time.UTC), time.Date(2026, 11, 23, 14, 45, 0, 0, time.UTC)},
+	Second:    Window{time.Date(2026, 11, 23, 14, 50, 0, 0, time.UTC), time.Date(2026, 11, 23, 14, 55, 0, 0, time.UTC)},
+	Hostnames: [2]string{"zanzibar", "madagascar"},
+	Paths:     [2]string{"/srv/one", "/srv/two"},
+}
+
+var (
+	moment1 = time.Date(2026, 11, 23, 14, 41, 54, 0, time.UTC)
+	moment2 = time.Date(2026, 11, 23, 14, 52, 7, 0, time.UTC)
+)
+
+func fileOf[T string | []byte](content T) *File {
+	b := []byte(content)
+	return &File{Content: bytes.NewReader(b), Size: int64(len(b)), Type: tar.TypeReg, Mode: 0o644}
+}
+
+func find[T string | []byte](t testing.TB, name string, first, second T, h Hints) []Cause {
+	t.Helper()
+	causes, err := Find(t.Context(), name, fileOf(first), fileOf(second), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range causes {
+		if c.Why == "" || c.Fix == "" || c.Count < 1 || describe(c.Kind).Kind != c.Kind {
+			t.Errorf("incomplete: %+v", c)
+		}
+	}
+	return causes
+}
+
+func kindsOf(causes []Cause) []Kind {
+	var list []Kind
+	for _, c := range causes {
+		list = append(list, c.Kind)
+	}
+	return list
+}
+
+// TestText has for every kind that is found in text a pair that shows it, and one that is near.
+func TestText(t *testing.T) {
+	const key1, key2 = "AAAAC3NzaC1lZDI1NTE5AAAAIFa8Zq", "AAAAC3NzaC1lZDI1NTE5AAAAIK9xPw"
+	for _, c := range []struct {
+		name          string
+		path          string
+		first, second string
+		want          []Kind
+		format        string // of the first
+		clock         Clock
+	}{
+		{name: "equal", first: "same\n", second: "same\n"},
+
+		{name: "rfc3339", first: "built 2026-11-23T14:41:54Z\n", second: "built 2026-11-23T14:52:07Z\n", want: []Kind{Timestamp}, format: "RFC 3339", clock: BuildClock},
+		{name: "rfc3339 of another time", first: "built 2021-11-23T14:41:54Z\n", second: "built 2022-11-23T14:52:07Z\n", want: []Kind{Timestamp}, format: "RFC 3339"},
+		{name: "iso", first: "2026-11-23 14:41:54 x", second: "2026-11-23 14:52:07 x", want: []Kind{Timestamp}, format: "ISO 8601", clock: BuildClock},
+		{name: "rfc2822", first: "Date: Mon, 23 Nov 2026 14:41:54 +0000", second: "Date: Mon, 23 Nov 2026 14:52:07 +0000", want: []Kind{Timestamp}, format: "RFC 2822", clock: BuildClock},
+		{name: "rfc1123", first: "Date: Mon, 23 Nov 2026 14:41:54 GMT", second: "Date: Mon, 23 Nov 2026 14:52:07 GMT", want: []Kind{Timestamp}, format: "RFC 1123", clock: BuildClock},
+		{name: "date", first: "Mon Nov 23 14:41:54 UTC 2026\n", second: "Mon Nov 23 14:52:07 UTC 2026\n", want: []Kind{Timestamp}, format: "date", clock: BuildClock},
+		{name: "ctime", first: "Mon Nov  3 14:41:54 2026\n", second: "Mon Nov 23 14:52:07 2026\n", want: []Kind{Timestamp}, format: "date"},
+		{name: "date in en_US", first: "Mon 23 Nov 2026 02:41:54 PM UTC", second: "Mon 23 Nov 2026 02:52:07 PM UTC", want: []Kind{Timestamp}, format: "date in en_US", clock: BuildClock},
+		{name: "common log", first: "[23/Nov/2026:14:41:54 +0000]", second: "[23/Nov/2026:14:52:07 +0000]", want: []Kind{Timestamp}, format: "common log", clock: BuildClock},
+		{name: "iso date", first: "v 2026-11-23.", second: "v 2026-11-24.", want: []Kind{Timestamp}, format: "ISO date", clock: BuildClock},
+		{name: "no date", first: "v 2026-13-23.", second: "v 2026-13-24.", want: []Kind{Unknown}},
+		{name: "version", first: "v 1.26.11", second: "v 1.26.12", want: []Kind{Unknown}},
+		{name: "month year", first: ".TH X 1 \"November 2026\"", second: ".TH X 1 \"December 2026\"", want: []Kind{Timestamp}, format: "month year", clock: BuildClock},
+		{name: "day month year", first: "on 23 November 2026\n", second: "on 24 November 2026\n", want: []Kind{Timestamp}, format: "day month year", clock: BuildClock},
+		{name: "august", first: "on 23 August 2026\n", second: "on 24 August 2026\n", want: []Kind{Timestamp}, format: "day month year"},
+		{name: "slashes", first: "2026/11/23 14:41:54", second: "2026/11/23 14:52:07", want: []Kind{Timestamp}, format: "date with slashes", clock: BuildClock},
+		{name: "compact", first: "snapshot-20261123T144154Z", second: "snapshot-20261123T145207Z", want: []Kind{Timestamp}, format: "compact date and time", clock: BuildClock},
+		{name: "compact date", first: "x-20261123.tar", second: "x-20261124.tar", want: []Kind{Timestamp}, format: "compact date", clock: BuildClock},
+		{name: "compact, far from the builds", first: "id 20011123 x", second: "id 20091124 x", want: []Kind{Unknown}},
+		{name: "epoch", first: "t=1795444914\n", second: "t=1795445527\n", want: []Kind{Timestamp}, format: "epoch seconds", clock: BuildClock},
+		{name: "epoch ms", first: "t=1795444914123\n", second: "t=1795445527456\n", want: []Kind{Timestamp}, format: "epoch milliseconds", clock: BuildClock},
+		{name: "ten digits that are no time of the builds", first: "n=1234567890\n", second: "n=1734567890\n", want: []Kind{Unknown}},
+		{name: "time of day", first: "at 14:41:54 done", second: "at 14:52:07 done", want: []Kind{Timestamp}, format: "time of day", clock: BuildClock},
+		{name: "C date in text", first: "built Nov 23 2026 x", second: "built Nov 24 2026 x", want: []Kind{Timestamp}, format: "C date", clock: BuildClock},
+		{name: "PDF", first: "%PDF /CreationDate (D:20261123144154Z)", second: "%PDF /CreationDate (D:20261123145207Z)", want: []Kind{Timestamp}, format: "PDF", clock: BuildClock},
+		{name: "two times in a line", first: "2026-11-23T14:41:54Z 2026-11-23T14:41:59Z", second: "2026-11-23T14:52:07Z 2026-11-23T14:52:09Z", want: []Kind{Timestamp}, format: "RFC 3339", clock: BuildClock},
+
+		{name: "duration", first: "took 0.32s to run", second: "took 1.7s to run", want: []Kind{Duration}},
+		{name: "no duration", first: "has 32 apples", second: "has 41 apples", want: []Kind{Unknown}},
+		{name: "hinted path", first: "srcdir=/srv/one/x", second: "srcdir=/srv/two/x", want: []Kind{BuildPath}},
+		{name: "path", first: "/build/pkg-a1/src/main.c", second: "/build/pkg-b2/src/main.c", want: []Kind{BuildPath}},
+		{name: "no build path", first: "/usr/bin/vi", second: "/usr/bin/ed", want: []Kind{Unknown}},
+		{name: "mktemp", first: "dir /tmp/tmp.Xa3dKq91mN/x", second: "dir /tmp/tmp.9dJq0zPwLs/x", want: []Kind{TempName}},
+		{name: "cc", first: "file ccXa3dKq.o ", second: "file cc9dJq0z.o ", want: []Kind{TempName}},
+		{name: "no mktemp", first: "dir /tmp/a x", second: "dir /tmp/building x", want: []Kind{Unknown}},
+		{name: "hinted host", first: "on zanzibar now", second: "on madagascar now", want: []Kind{Hostname}},
+		{name: "hostname", first: "hostname: 3f2a91bc77de\n", second: "hostname: 91bc3f2a0417\n", want: []Kind{Hostname}},
+		{name: "user and host", first: "compiled by root@alpha (gcc)", second: "compiled by root@beta (gcc)", want: []Kind{Hostname}},
+		{name: "two users", first: "mail to ann@example.org", second: "mail to bob@example.org", want: []Kind{Unknown}},
+		{name: "uuid", first: "id 7d444840-9dc0-11d1-b245-5ffdce74fad2", second: "id 1b4e28ba-2fa1-41d2-883f-0016d3cca427", want: []Kind{UUID}},
+		{name: "no uuid", first: "id 7d444840-9dc0-red", second: "id 7d444840-9dc0-ref", want: []Kind{Unknown}},
+		{name: "hex", first: "token=9f86d081884c7d65", second: "token=2c26b46b68ffc68f", want: []Kind{Random}, format: "hex"},
+		{name: "base64", first: "k: q83vEjRWeJCrze8SNFZ4kKvN7w==", second: "k: ZmFrZSBieSBkaWNlIHJvbGxlZDI=", want: []Kind{Random}, format: "base64"},
+		{name: "long words", first: "internationalization", second: "internationalisierung", want: []Kind{Unknown}},
+		{name: "long names", first: "InternationalizationHelper", second: "ConfigurationFactoryBeans", want: []Kind{Unknown}},
+		{name: "shadow", first: "root:$6$abcdefgh$0123456789abcdef:19000:", second: "root:$6$hgfedcba$fedcba9876543210:19000:", want: []Kind{Random}},
+		{name: "number", first: "n = 17\n", second: "n = 23\n", want: []Kind{Unknown}},
+
+		{name: "lines", first: "pear\napple\nfig\n", second: "fig\npear\napple\n", want: []Kind{Order}},
+		{name: "other lines", first: "pear\napple\nfig\n", second: "fig\npear\ngrape\n", want: []Kind{Unknown}},
+		{name: "collation", first: "B\nC\na\n", second: "a\nB\nC\n", want: []Kind{LocaleOrder}},
+		{name: "parallel make", first: "CC a.o\nCC b.o\nCC c.o\n", second: "CC b.o\nCC a.o\nCC c.o\n", want: []Kind{ParallelOrder}},
+		{name: "json keys", first: `{"a": 1, "b": [1, 2]}`, second: `{"b": [1, 2], "a": 1}`, want: []Kind{HashOrder}, format: "JSON"},
+		{name: "json array", first: `{"a": ["x", "yy"]}`, second: `{"a": ["yy", "x"]}`, want: []Kind{Order}, format: "JSON"},
+		{name: "json value", first: `{"a": "x", "b": "y"}`, second: `{"b": "y", "a": "z"}`, want: []Kind{Unknown}},
+		{name: "set", first: "S = {'aa', 'bb', 'cc'}\nT = 1\n", second: "S = {'cc', 'aa', 'bb'}\nT = 1\n", want: []Kind{HashOrder}, format: "list"},
+		{name: "another set", first: "S = {'aa', 'bb'}\n", second: "S = {'bb', 'cc'}\n", want: []Kind{Unknown}},
+		{name: "words", first: "foo: warning: x", second: "foo: Warnung: x", want: []Kind{Locale}},
+		{name: "other words", first: "foo: apple: x", second: "foo: orange: x", want: []Kind{Unknown}},
+		{name: "decimal comma", first: "pi 3.14 ", second: "pi 3,14 ", want: []Kind{Locale}, format: "decimal point"},
+		{name: "LANG", first: "LANG=en_US.UTF-8\n", second: "LANG=de_DE.UTF-8\n", want: []Kind{Locale}},
+
+		{name: "march", first: "cc -O2 -march=znver3 -c", second: "cc -O2 -march=skylake -c", want: []Kind{CPU}},
+		{name: "cpuinfo", first: "model name\t: EPYC 7B13\n", second: "model name\t: Xeon Gold\n", want: []Kind{CPU}},
+		{name: "cpuinfo flags", first: "flags\t\t: fpu vme sse2 avx\n", second: "flags\t\t: fpu vme sse2 avx avx2\n", want: []Kind{CPU}},
+		{name: "no cpu", first: "cc -O2 -mvery\n", second: "cc -O2 -mrare\n", want: []Kind{Unknown}},
+		{name: "pid", first: "started, pid 1234\n", second: "started, pid 993\n", want: []Kind{ProcessID}},
+		{name: "pid file", path: "run/x.pid", first: "1234\n", second: "993\n", want: []Kind{ProcessID}},
+		{name: "no pid file", path: "run/x.count", first: "1234\n", second: "993\n", want: []Kind{Unknown}},
+		{name: "inode", first: "inode=123456", second: "inode=234567", want: []Kind{FileStatus}},
+		{name: "docbook id", first: `<a name="idm45678901"></a>`, second: `<a name="idm98765432"></a>`, want: []Kind{DocumentID}},
+		{name: "PDF id", first: "/ID [<AB12CD34AB12CD34> <AB12CD34AB12CD34>]", second: "/ID [<12345678DEADBEEF> <12345678DEADBEEF>]", want: []Kind{DocumentID}},
+		{name: "heading", first: `<a name="intro"></a>`, second: `<a name="start"></a>`, want: []Kind{Unknown}},
+
+		{name: "machine id", path: "etc/machine-id", first: "9f86d081884c7d659a2feaa0c55ad015\n", second: "2c26b46b68ffc68ff99b453c1d304134\n", want: []Kind{MachineID}},
+		{name: "like a machine id", path: "etc/other", first: "9f86d081884c7d659a2feaa0c55ad015\n", second: "2c26b46b68ffc68ff99b453c1d304134\n", want: []Kind{Random}},
+		{name: "machine id that is no id", path: "etc/machine-id", first: "uninitialized\n", second: "\n", want: []Kind{Unknown}},
+		{name: "ssh", path: "etc/ssh/ssh_host_ed25519_key.pub", first: "ssh-ed25519 " + key1 + " x\n", second: "ssh-ed25519 " + key2 + " x\n", want: []Kind{SSHKey}},
+		{name: "dpkg", first: "2026-11-23 14:41:54 startup archives unpack\n", second: "2026-11-23 14:52:07 startup archives unpack\n", want: []Kind{PackageLog}, format: "dpkg"},
+		{name: "apt", first: "\nStart-Date: 2026-11-23  14:41:54\n", second: "\nStart-Date: 2026-11-23  14:52:07\n", want: []Kind{PackageLog}, format: "apt history"},
+		{name: "no dpkg", first: "2026-11-23 14:41:54 hello\n", second: "2026-11-23 14:52:07 hello\n", want: []Kind{Timestamp}, format: "ISO 8601", clock: BuildClock},
+		{name: "empty", first: "", second: "hello\n", want: []Kind{Unknown}},
+		{name: "time and unknown", first: "2026-11-23T14:41:54Z\nsome other text in the middle\nfoo\n", second: "2026-11-23T14:52:07Z\nsome other text in the middle\nbar\n", want: []Kind{Timestamp, Unknown}, format: "RFC 3339", clock: BuildClock},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := find(t, c.path, c.first, c.second, hints)
+			if diff := cmp.Diff(c.want, kindsOf(got)); diff != "" {
+				t.Fatalf("(-want +got):\n%s\n%+v", diff, got)
+			}
+			if len(got) > 0 && (c.format != "" && got[0].Format != c.format || got[0].Clock != c.clock) {
+				t.Errorf("format %q of the clock %q, want %q of %q", got[0].Format, got[0].Clock, c.format, c.clock)
+			}
+		})
+	}
+}
+
+func TestExcerpts(t *testing.T) {
+	got := find(t, "x", "a\nbuilt 2026-11-23T14:41:54Z, 2026-11-23T14:41:58Z\n", "a\nbuilt 2026-11-23T14:52:07Z, 2026-11-23T14:52:08Z\n", hints)
+	want := []Cause{{
+		Kind: Timestamp, Offset: 8, First: "2026-11-23T14:41:54Z", Second: "2026-11-23T14:52:07Z",
+		Why: "The time of the build was written down (RFC 3339).", Fix: describe(Timestamp).Fix,
+		Format: "RFC 3339", Clock: BuildClock, Count: 2,
+	}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	// What a terminal would obey does not reach an excerpt.
+	for _, c := range find(t, "x", "title \x1b]0;evil\a x", "title \x1b]0;good\a\x1b[2J x", hints) {
+		if strings.ContainsAny(c.First+c.Second, "\x1b\a") {
+			t.Errorf("%q %q", c.First, c.Second)
+		}
+	}
+}
+
+func TestMetadata(t *testing.T) {
+	base := func() *File {
+		f := fileOf("x")
+		f.ModTime = moment1
+		return f
+	}
+	link := func(target string) *File { return &File{Type: tar.TypeSymlink, Linkname: target, Mode: 0o777} }
+	for _, c := range []struct {
+		name          string
+		first, second *File
+		want          []Cause
+	}{
+		{"nothing", base(), base(), nil},
+		{"neither", nil, nil, nil},
+		{"first", base(), nil, []Cause{{Kind: OneBuildOnly, First: "x"}}},
+		{"second", nil, base(), []Cause{{Kind: OneBuildOnly, Second: "x"}}},
+		{"type", base(), link("y"), []Cause{{Kind: FileType, First: "file", Second: "symbolic link"}}},
+		{"mode", base(), with(base(), func(f *File) { f.Mode = 0o4755 }), []Cause{{Kind: Mode, First: "0644", Second: "4755"}}},
+		{"owner", base(), with(base(), func(f *File) { f.UID, f.GID = 101, 102 }), []Cause{{Kind: Owner, First: "0:0", Second: "101:102"}}},
+		{"xattrs", base(), with(base(), func(f *File) { f.Xattrs = map[string]string{"user.x": "1"} }), []Cause{{Kind: Xattrs, Second: `user.x="1"`}}},
+		{
+			"time", base(), with(base(), func(f *File) { f.ModTime = moment2 }),
+			[]Cause{{Kind: FileTime, First: "2026-11-23T14:41:54Z", Second: "2026-11-23T14:52:07Z", Format: "mtime", Clock: BuildClock}},
+		},
+		{"target", link("lib-1"), link("lib-2"), []Cause{{Kind: LinkTarget, First: "lib-1", Second: "lib-2"}}},
+		{
+			"target with a date", link("x-20261123"), link("x-20261124"),
+			[]Cause{{Kind: LinkTarget, First: "x-20261123", Second: "x-20261124", Format: "timestamp"}},
+		},
+		{
+			"device", &File{Type: tar.TypeChar, Major: 1, Minor: 3}, &File{Type: tar.TypeChar, Major: 1, Minor: 5},
+			[]Cause{{Kind: Device, First: "1, 3", Second: "1, 5"}},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := Find(t.Context(), "x", c.first, c.second, hints)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range c.want {
+				c.want[i].Offset, c.want[i].Count = -1, 1
+			}
+			if diff := cmp.Diff(c.want, got, cmpopts.IgnoreFields(Cause{}, "Why", "Fix")); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func with(f *File, change func(*File)) *File {
+	change(f)
+	return f
+}
+
+func TestFileOf(t *testing.T) {
+	h := &tar.Header{
+		Typeflag: tar.TypeReg, Size: 3, Mode: 0o100755, Uid: 1, Gid: 2, ModTime: moment1,
+		PAXRecords: map[string]string{"SCHILY.xattr.user.x": "y", "comment": "z"},
+	}
+	got := FileOf(h, nil)
+	want := &File{Size: 3, Type: tar.TypeReg, Mode: 0o755, UID: 1, GID: 2, ModTime: moment1, Xattrs: map[string]string{"user.x": "y"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+type broken struct{}
+
+var errBroken = errors.New("broken disk")
+
+func (broken) ReadAt([]byte, int64) (int, error) { return 0, errBroken }
+
+func TestErrors(t *testing.T) {
+	if _, err := Find(t.Context(), "x", fileOf("x"), &File{Content: broken{}, Size: 1}, hints); !errors.Is(err, errBroken) {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Find(ctx, "x", fileOf("x"), fileOf("y"), hints); err == nil {
+		t.Error("no error of a context that ended")
+	}
+	// A size that is not true is no reason to fail.
+	if _, err := Find(t.Context(), "x", with(fileOf("x"), func(f *File) { f.Size = 100 }), with(fileOf("y"), func(f *File) { f.Size = -5 }), hints); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSpans(t *testing.T) {
+	f := &finder{ctx: t.Context()}
+	long := strings.Repeat("0123456789abcdef", 1000)
+	for _, c := range []struct {
+		name          string
+		first, second string
+		want          []span
+	}{
+		{"equal", "abc", "abc", nil},
+		{"replaced", long + "X" + long, long + "Y" + long, []span{{16000, 16001, 16000, 16001}}},
+		{"inserted", "head of the file, a line\nand the rest of the file", "head of the file, a new line\nand the rest of the file", []span{{20, 20, 20, 24}}},
+		{"appended", "abc", "abcdef", []span{{3, 3, 3, 6}}},
+		{"cut", "abcdef", "abc", []span{{3, 6, 3, 3}}},
+		{"all", "abc", "xyz", []span{{0, 3, 0, 3}}},
+		{"end", "abcd", "abxd", []span{{2, 3, 2, 3}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := f.spans(sectionOf([]byte(c.first)), sectionOf([]byte(c.second)))
+			if diff := cmp.Diff(c.want, got, cmp.AllowUnexported(span{})); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestKindsMarkdown(t *testing.T) {
+	seen := map[Kind]bool{}
+	for _, d := range Kinds() {
+		if seen[d.Kind] || d.Kind == "" || d.What == "" || d.Why == "" || d.Fix == "" || d.Link == "" {
+			t.Errorf("kind %q is incomplete or occurs twice", d.Kind)
+		}
+		seen[d.Kind] = true
+	}
+	golden := filepath.Join("..", "docs", "causes.md")
+	got := KindsMarkdown()
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s is not what the kinds say; run go test ./cause -run KindsMarkdown -update (-file +kinds):\n%s", golden, diff)
+	}
+}
+
+// TestFast holds that large files take about a second: one difference, none alike, and sorted anew.
+func TestFast(t *testing.T) {
+	if testing.Short() {
+		t.Skip("large files")
+	}
+	const size = 100 << 20
+	noise := func(seed uint64) []byte {
+		b := make([]byte, size)
+		r := rand.NewChaCha8([32]byte{byte(seed)})
+		_, _ = r.Read(b)
+		return b
+	}
+	one := noise(1)
+	changed := bytes.Clone(one)
+	for i := range 100 {
+		copy(changed[i<<20|12345:], "2026-11-23T14:41:54Z")
+	}
+	text := bytes.Repeat([]byte("a line of text that is not too short\n"), size/37)
+	other := bytes.Clone(text)
+	copy(other[len(other)/2:], "another")
+	for _, c := range []struct {
+		name          string
+		first, second []byte
+	}{{"some", one, changed}, {"all", one, noise(2)}, {"text", text, other}, {"shifted", one, one[7:]}} {
+		start := time.Now()
+		find(t, "x", c.first, c.second, hints)
+		took := time.Since(start)
+		t.Logf("%s: %v", c.name, took)
+		if took > 10*time.Second { // on a machine that does other things, too
+			t.Errorf("%s: %v for %d MiB", c.name, took, size>>20)
+		}
+	}
+}
+
+func BenchmarkPlace(b *testing.B) {
+	text := "some words here and then a number, which is unknown: 17, and some more words that follow it\n"
+	first := strings.Repeat(text, 64)
+	second := strings.ReplaceAll(first, "17", "23")
+	for b.Loop() {
+		find(b, "x", first, second, hints)
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/64, "µs/place")
+}

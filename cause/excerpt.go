@@ -1,0 +1,64 @@
+package cause
+
+import (
+	"encoding/hex"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const maxExcerpt = 80 // bytes of an excerpt
+
+// printable makes a short excerpt of b that is safe on a terminal: text as text, anything else as
+// hex digits.
+func printable(b []byte) string {
+	cut := len(b) > maxExcerpt
+	if cut {
+		b = b[:maxExcerpt]
+		for len(b) > maxExcerpt-utf8.UTFMax && !utf8.Valid(b) {
+			b = b[:len(b)-1] // in the middle of a rune, perhaps
+		}
+	}
+	bad := 0
+	for _, r := range string(b) {
+		if r == utf8.RuneError || !unicode.IsPrint(r) && r != '\n' && r != '\t' {
+			bad++
+		}
+	}
+	if bad*4 > len(b) {
+		if len(b) > 24 {
+			b, cut = b[:24], true
+		}
+		s := hex.EncodeToString(b)
+		if cut {
+			s += "…"
+		}
+		return s
+	}
+	s := strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return ' '
+		case r == utf8.RuneError || !unicode.IsPrint(r):
+			return '·'
+		}
+		return r
+	}, string(b))
+	if cut {
+		s += "…"
+	}
+	return s
+}
+
+// excerptAt is an excerpt of what is at off.
+func excerptAt(r *io.SectionReader, off int64) string {
+	return printable(readAt(r, off, maxExcerpt+1))
+}
+
+func lowerFirst(s string) string {
+	if s == "" || len(s) > 1 && unicode.IsUpper(rune(s[1])) {
+		return s
+	}
+	return strings.ToLower(s[:1]) + s[1:]
+}

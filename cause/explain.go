@@ -1,0 +1,371 @@
+package cause
+
+import (
+	"bytes"
+	"io"
+	"regexp"
+	"time"
+	"unicode/utf8"
+)
+
+// window is what stands around a difference in both versions.
+type window struct {
+	a, b         []byte
+	at, bt       int   // where the difference begins, in a and b
+	ae, be       int   // where it ends
+	off          int64 // of a in the first version
+	spanA, spanB int   // how long the difference is, also beyond the window
+	binary       bool  // the file is none of text
+	bytes        bool  // the differing bytes are no text
+	times        [2]time.Time
+	name         string
+	lower        []byte // of near
+}
+
+// found is a cause and what it explains of the two windows.
+type found struct {
+	cause Cause
+	a, b  [2]int
+}
+
+const (
+	before = 192 // bytes of a window before the difference
+	after  = 320
+)
+
+// match finds what matches re in both windows where the difference begins. A token may be as long as
+// reach on both sides.
+func (w *window) match(re *regexp.Regexp) (a, b [2]int, ok bool) {
+	a, ok = covering(re, w.a, w.at)
+	if !ok {
+		return a, b, false
+	}
+	b, ok = covering(re, w.b, w.bt)
+	if !ok || bytes.Equal(w.a[a[0]:a[1]], w.b[b[0]:b[1]]) {
+		return a, b, false
+	}
+	// It has to begin in what both have in common, or at the difference.
+	return a, b, w.at-a[0] == w.bt-b[0] && (a[1] > w.at || b[1] > w.bt)
+}
+
+const reach = 112 // longer ones are cut
+
+func covering(re *regexp.Regexp, s []byte, at int) ([2]int, bool) {
+	from, to := max(at-reach, 0), min(at+reach, len(s))
+	for from < to {
+		m := re.FindIndex(s[from:to])
+		if m == nil || from+m[0] > at {
+			break
+		}
+		if from+m[1] >= at {
+			return [2]int{from + m[0], from + m[1]}, true
+		}
+		from += max(m[1], 1)
+	}
+	return [2]int{}, false
+}
+
+// near reports whether what stands around the difference has one of the strings, in lower case; it
+// spares the patterns, which are slow.
+func (w *window) near(list ...string) bool {
+	if w.lower == nil {
+		w.lower = bytes.ToLower(w.a[max(w.at-reach, 0):min(w.at+reach, len(w.a))])
+	}
+	for _, s := range list {
+		if bytes.Contains(w.lower, []byte(s)) {
+			return true
+		}
+	}
+	return false
+}
+
+// digits is how many there are around the difference.
+func (w *window) digits() (n int) {
+	for _, c := range w.a[max(w.at-32, 0):min(w.at+32, len(w.a))] {
+		if c >= '0' && c <= '9' {
+			n++
+		}
+	}
+	return n
+}
+
+// tokens are the detectors that explain one place, in the order in which they are asked: what is
+// surer, or holds the next one as a part, comes first.
+var tokens = []func(f *finder, w *window) (found, bool){
+	(*finder).hinted,
+	(*finder).uuid,
+	(*finder).stamp,
+	(*finder).temp,
+	(*finder).duration,
+	(*finder).documentID,
+	(*finder).processID,
+	(*finder).inode,
+	(*finder).cpu,
+	(*finder).hostname,
+	(*finder).random,
+	(*finder).path,
+	(*finder).list,
+	(*finder).locale,
+}
+
+// explain looks at each differing range of two contents of an unknown format.
+func (f *finder) explain(p pair, spans []span) {
+	f.explainIn(p, spans, func(int64) string { return "" })
+}
+
+// explainIn is explain, where section names the part of the file that an offset is in.
+func (f *finder) explainIn(p pair, spans []span, section func(off int64) string) {
+	binary := !isText(readAt(p.first, 0, headSize)) || !isText(readAt(p.second, 0, headSize))
+	known := false
+	var rest []span
+	for n, s := range spans {
+		if f.stopped() {
+			return
+		}
+		for steps := 0; s.a < s.aEnd || s.b < s.bEnd; steps++ {
+			if f.places++; f.places > maxPlaces {
+				rest = append(rest, s)
+				break
+			}
+			w := f.windowAt(p, s, binary)
+			hit, ok := f.token(w)
+			if !ok || steps == maxSpans {
+				rest = append(rest, s)
+				break
+			}
+			known = true
+			c := hit.cause
+			c.Where, c.Offset = p.where, s.a+int64(hit.a[0]-w.at)
+			if c.First == "" && c.Second == "" {
+				c.First, c.Second = printable(w.a[hit.a[0]:hit.a[1]]), printable(w.b[hit.b[0]:hit.b[1]])
+			}
+			if name := section(c.Offset); name != "" && c.Why == "" {
+				c.Why = describe(c.Kind).Why
+			}
+			f.add(c)
+			s = f.after(p, s, w, hit)
+		}
+		// The token may reach into the ranges that follow.
+		for m := n + 1; m < len(spans); m++ {
+			if spans[m].a < s.a && spans[m].aEnd > s.a {
+				d := s.a - spans[m].a
+				spans[m].a, spans[m].b = s.a, min(spans[m].b+d, spans[m].bEnd)
+			} else if spans[m].aEnd <= s.a && spans[m].bEnd <= s.b {
+				spans[m].a, spans[m].b = spans[m].aEnd, spans[m].bEnd
+			}
+		}
+	}
+	f.unknown(p, rest, known, section)
+}
+
+// after is what is left of a range behind a token that was explained.
+func (f *finder) after(p pair, s span, w *window, hit found) span {
+	i, j := s.a+int64(hit.a[1]-w.at), s.b+int64(hit.b[1]-w.bt)
+	if i <= s.a && j <= s.b {
+		return span{s.aEnd, s.aEnd, s.bEnd, s.bEnd} // cannot be; ends the loop
+	}
+	for i < s.aEnd && j < s.bEnd {
+		x, y := readAt(p.first, i, min(s.aEnd-i, chunk)), readAt(p.second, j, min(s.bEnd-j, chunk))
+		k := common(x, y)
+		i, j = i+int64(k), j+int64(k)
+		if k == 0 || k < len(x) || k < len(y) {
+			break
+		}
+	}
+	if i >= s.aEnd && j >= s.bEnd {
+		return span{i, i, j, j}
+	}
+	return span{i, max(i, s.aEnd), j, max(j, s.bEnd)}
+}
+
+func (f *finder) token(w *window) (found, bool) {
+	if w.bytes {
+		if hit, ok := f.binaryTime(w); ok {
+			return hit, true
+		}
+	}
+	for _, detect := range tokens {
+		if hit, ok := detect(f, w); ok {
+			return hit, true
+		}
+	}
+	if w.binary && !w.bytes {
+		return f.binaryTime(w) // some numbers look like letters
+	}
+	return found{}, false
+}
+
+func (f *finder) windowAt(p pair, s span, binary bool) *window {
+	lead := min(s.a, s.b, before)
+	w := &window{
+		a: readAt(p.first, s.a-lead, lead+after), b: readAt(p.second, s.b-lead, lead+after),
+		at: int(lead), bt: int(lead), off: s.a - lead, binary: binary, times: p.times, name: p.name,
+		spanA: int(s.aEnd - s.a), spanB: int(s.bEnd - s.b),
+	}
+	w.at, w.bt = min(w.at, len(w.a)), min(w.bt, len(w.b))
+	w.ae = min(w.at+int(min(s.aEnd-s.a, after)), len(w.a))
+	w.be = min(w.bt+int(min(s.bEnd-s.b, after)), len(w.b))
+	w.bytes = !isText(w.a[w.at:w.ae]) || !isText(w.b[w.bt:w.be])
+	if !w.bytes && binary {
+		// A few letters by chance, in the middle of numbers.
+		w.bytes = !lettersAround(w.a, w.at, w.ae) || !lettersAround(w.b, w.bt, w.be)
+	}
+	return w
+}
+
+// lettersAround reports whether what differs is part of at least four printable bytes.
+func lettersAround(s []byte, at, end int) bool {
+	for at > 0 && graphic(s[at-1]) {
+		at--
+	}
+	for end < len(s) && graphic(s[end]) {
+		end++
+	}
+	return end-at >= 4
+}
+
+func graphic(c byte) bool { return c >= ' ' && c < 0x7f || c == '\n' || c == '\t' }
+
+// unknown names what nothing explained, once for the whole content.
+func (f *finder) unknown(p pair, rest []span, known bool, section func(off int64) string) {
+	var left []span
+	for _, s := range rest {
+		if s.a < s.aEnd || s.b < s.bEnd {
+			left = append(left, s)
+		}
+	}
+	if len(left) == 0 {
+		return
+	}
+	if (!isText(readAt(p.first, 0, headSize)) || !isText(readAt(p.second, 0, headSize))) && f.strays(p, left) {
+		known = true
+	}
+	s := left[0]
+	c := Cause{Kind: Unknown, Where: p.where, Offset: s.a, Count: len(left)}
+	w := f.windowAt(p, s, false)
+	lead := min(w.at, w.bt, 8)
+	c.First, c.Second = printable(w.a[w.at-lead:max(w.ae, w.at)]), printable(w.b[w.bt-lead:max(w.be, w.bt)])
+	if name := section(s.a); name != "" {
+		c.Format = name
+	}
+	switch a, b := p.first.Size(), p.second.Size(); {
+	case f.places > maxPlaces:
+		c.Why = "So many places differ that these were not looked at."
+	case known:
+		c.Why = "Other bytes differ as well, which nothing explains; they may follow from the other causes."
+	case a == 0 || b == 0:
+		c.Why = "One build left the file empty."
+	case s.a == s.aEnd || s.b == s.bEnd:
+		c.Why = "One side has something that the other has not, and nothing that is known here explains it."
+	}
+	f.add(c)
+}
+
+// strays looks for causes in strings that only one side has, where they are not at the same place:
+// a linker sorts them by their hashes.
+func (f *finder) strays(p pair, rest []span) (any bool) {
+	const maxRead, maxPairs = 64 << 10, 16
+	type stray struct {
+		text []byte
+		off  int64
+	}
+	only := func(r *io.SectionReader, from func(span) (int64, int64), other map[string]bool) (list []stray, all map[string]bool) {
+		all = map[string]bool{}
+		for _, s := range rest {
+			at, end := from(s)
+			b := readAt(r, at-before, min(end-at, maxRead)+before+after)
+			base := max(at-before, 0)
+			for _, m := range stringText.FindAllIndex(b, -1) {
+				t := b[m[0]:m[1]]
+				if all[string(t)] {
+					continue
+				}
+				all[string(t)] = true
+				if other != nil && !other[string(t)] {
+					list = append(list, stray{t, base + int64(m[0])})
+				}
+			}
+		}
+		return list, all
+	}
+	ofFirst := func(s span) (int64, int64) { return s.a, s.aEnd }
+	ofSecond := func(s span) (int64, int64) { return s.b, s.bEnd }
+	_, all := only(p.first, ofFirst, nil)
+	second, others := only(p.second, ofSecond, all)
+	first, _ := only(p.first, ofFirst, others)
+	for i := range min(len(first), len(second), maxPairs) {
+		g := &finder{ctx: f.ctx, hints: f.hints, seen: map[key]int{}}
+		in := pair{first: sectionOf(first[i].text), second: sectionOf(second[i].text), times: p.times, depth: maxDepth}
+		spans := g.spans(in.first, in.second)
+		for _, s := range spans {
+			w := g.windowAt(in, s, false)
+			hit, ok := g.token(w)
+			if !ok {
+				continue
+			}
+			any = true
+			c := hit.cause
+			c.Where, c.Offset = p.where, first[i].off+s.a+int64(hit.a[0]-w.at)
+			if c.First == "" && c.Second == "" {
+				c.First, c.Second = printable(w.a[hit.a[0]:hit.a[1]]), printable(w.b[hit.b[0]:hit.b[1]])
+			}
+			f.add(c)
+			break
+		}
+	}
+	return any
+}
+
+// stringText is a string as compiled programs hold it.
+var stringText = regexp.MustCompile(`[ -~]{6,}`)
+
+// isText reports whether b has no control characters but those of text.
+func isText(b []byte) bool {
+	bad := 0
+	for _, c := range b {
+		switch {
+		case c == 0:
+			return false
+		case c < ' ' && c != '\n' && c != '\t' && c != '\r' && c != '\f' && c != 0x1b:
+			bad++
+		}
+	}
+	return bad == 0 && (ascii(b) || utf8.Valid(trimRunes(b)))
+}
+
+// trimRunes cuts what may be half a rune at both ends.
+func trimRunes(b []byte) []byte {
+	for i := 0; i < utf8.UTFMax && len(b) > 0 && !utf8.RuneStart(b[0]); i++ {
+		b = b[1:]
+	}
+	for i := 0; i < utf8.UTFMax && len(b) > 0; i++ {
+		if r, n := utf8.DecodeLastRune(b); r != utf8.RuneError || n != 1 {
+			break
+		}
+		b = b[:len(b)-1]
+	}
+	return b
+}
+
+func ascii(b []byte) bool {
+	for _, c := range b {
+		if c >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+// line returns the line of r that off is in, at most 4 KiB on both sides.
+func line(r *io.SectionReader, off int64) []byte {
+	const most = 4 << 10
+	from := max(off-most, 0)
+	b := readAt(r, from, off-from+most)
+	at := min(int(off-from), len(b))
+	start := bytes.LastIndexByte(b[:at], '\n') + 1
+	end := bytes.IndexByte(b[at:], '\n')
+	if end < 0 {
+		end = len(b) - at
+	}
+	return b[start : at+end]
+}

@@ -1,0 +1,115 @@
+package cause
+
+import (
+	"compress/gzip"
+	"os"
+	"path/filepath"
+	"testing"
+	"unicode"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+func FuzzFind(f *testing.F) {
+	a, b := entry{"a", text1, moment1, 0}, entry{"a", text2, moment2, 0}
+	f.Add("x", []byte(text1), []byte(text2))
+	f.Add("x", tarOf(f, a), tarOf(f, b))
+	f.Add("x", zipOf(f, a), zipOf(f, b))
+	f.Add("x", arOf(a), arOf(b))
+	f.Add("x", cpioOf(a), cpioOf(b))
+	f.Add("x", gzipOf(f, []byte(text1), gzip.Header{}, 9), gzipOf(f, []byte(text2), gzip.Header{}, 9))
+	f.Add("x", zstdOf(f, []byte(text1), zstd.SpeedDefault), zstdOf(f, []byte(text2), zstd.SpeedDefault))
+	f.Add("x", unbase64(f, xz1), unbase64(f, xz2))
+	f.Add("x", unbase64(f, bz1), unbase64(f, bz2))
+	f.Add("x", []byte(`{"a": 1, "b": [1, 2]}`), []byte(`{"b": [2, 1], "a": 1}`))
+	f.Add("etc/machine-id", []byte("9f86d081884c7d659a2feaa0c55ad015\n"), []byte("\n"))
+	f.Add("x.pem", []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), []byte("-----BEGIN PRIVATE KEY-----\nAAAB\n-----END PRIVATE KEY-----\n"))
+	f.Add("x", []byte("\xfe\xed\xfe\xed\x00\x00\x00\x02\x00\x00\x00\x01"), []byte("\xfe\xed\xfe\xed\x00\x00\x00\x02\x00\x00\x00\x02"))
+	f.Add("x", []byte("\x7fELF\x02\x01\x01"), []byte("\x7fELF\x02\x01\x02"))
+	f.Add("x", []byte(sqliteMagic+"\x10\x00\x01\x01\x00"), []byte(sqliteMagic+"\x10\x00\x01\x01\x01"))
+	f.Add("x.pyc", []byte("\xa7\x0d\r\n\x00\x00\x00\x00\x01\x02\x03\x04\x05\x06\x07\x08\xe3"), []byte("\xa7\x0d\r\n\x00\x00\x00\x00\x01\x02\x03\x05\x05\x06\x07\x08\xe3"))
+	f.Fuzz(func(t *testing.T, name string, first, second []byte) {
+		causes, err := Find(t.Context(), name, fileOf(first), fileOf(second), hints)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if same := string(first) == string(second); same != (len(causes) == 0) {
+			t.Fatalf("the same: %v, causes %+v", same, causes)
+		}
+		for _, c := range causes {
+			if c.Why == "" || c.Fix == "" || c.Count < 1 || c.Offset < -1 || describe(c.Kind).Kind != c.Kind {
+				t.Errorf("incomplete: %+v", c)
+			}
+			for _, s := range []string{c.First, c.Second, c.Where, c.Why, c.Format} {
+				for _, r := range s {
+					if !unicode.IsPrint(r) && r != unicode.ReplacementChar {
+						t.Fatalf("%q is not printable", s)
+					}
+				}
+			}
+		}
+	})
+}
+
+func FuzzAr(f *testing.F) {
+	f.Add(arOf(entry{name: "a", body: "x"}))
+	f.Add([]byte("!<arch>\n//              0           0     0     644     4         `\nabc/\n/0              0           0     0     644     2         `\nxy"))
+	f.Add([]byte("!<arch>\n#1/4            0           0     0     644     6         `\nabcdxy"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := sectionOf(b)
+		list, err := arMembers(r, 100)
+		inside(t, b, list, err)
+	})
+}
+
+func FuzzCpio(f *testing.F) {
+	f.Add(cpioOf(entry{name: "a", body: "x"}, entry{name: "b", body: "yyyy"}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := sectionOf(b)
+		list, err := cpioMembers(r, 100)
+		inside(t, b, list, err)
+	})
+}
+
+// inside checks that members are no larger than their archive, nor more than were asked for.
+func inside(t *testing.T, b []byte, list []member, err error) {
+	t.Helper()
+	total := int64(0)
+	for _, m := range list {
+		total += m.raw.Size()
+		if m.raw.Size() < 0 || len(m.name) > maxName || int64(len(readAt(m.raw, 0, m.raw.Size()))) != m.raw.Size() {
+			t.Errorf("%q: %d bytes", m.name, m.raw.Size())
+		}
+	}
+	if total > int64(len(b)) || len(list) > 100 || err != nil && list != nil {
+		t.Errorf("%d members of %d bytes in %d, %v", len(list), total, len(b), err)
+	}
+}
+
+func FuzzPatch(f *testing.F) {
+	files, err := filepath.Glob("../examples/*/Dockerfile")
+	if err != nil || len(files) == 0 {
+		f.Fatal("no examples", err)
+	}
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b, 3)
+	}
+	f.Add([]byte("RUN date && tar czf x . && zip -r x.zip y | find . > $RANDOM"), 1)
+	f.Add([]byte("RUN <<EOF\ndate\nEOF\n"), 1)
+	var causes []Cause
+	for _, d := range Kinds() {
+		causes = append(causes, Cause{Kind: d.Kind})
+	}
+	for _, format := range []string{"zip mtime", "tar mtime", "ar mtime", "cpio mtime", "gzip mtime"} {
+		causes = append(causes, Cause{Kind: ArchiveHeader, Format: format})
+	}
+	f.Fuzz(func(t *testing.T, dockerfile []byte, line int) {
+		if diff, ok := Patch(dockerfile, line, causes); ok == (diff == "") {
+			t.Errorf("%v %q", ok, diff)
+		}
+	})
+}

@@ -1,0 +1,266 @@
+package cause
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"path"
+	"regexp"
+	"strings"
+	"time"
+)
+
+const maxKeys = 4 << 20 // of a file with keys; bundles of certificates have some hundred KiB
+
+var (
+	pemBegin  = []byte("-----BEGIN ")
+	sshPublic = regexp.MustCompile(`^(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-\S+|sk-\S+) AAAA[\w+/=]+`)
+	oidData   = []byte{0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01} // PKCS #7 data
+)
+
+// keys knows PEM, DER and the public keys of SSH. Nothing of a private key is shown.
+func (f *finder) keys(p pair, spans []span) bool {
+	if p.first.Size() > maxKeys || p.second.Size() > maxKeys {
+		return false
+	}
+	a, ok1 := whole(p.first)
+	b, ok2 := whole(p.second)
+	if !ok1 || !ok2 {
+		return false
+	}
+	at := spans[0]
+	c := Cause{Where: p.where, Offset: at.a}
+	switch {
+	case bytes.Contains(a, pemBegin) && bytes.Contains(b, pemBegin):
+		return f.pem(p, spans, a, b)
+	case sshPublic.Match(a) && sshPublic.Match(b) && !bytes.Equal(sshPublic.Find(a), sshPublic.Find(b)):
+		c.Kind, c.First, c.Second = SSHKey, printable(a), printable(b)
+	case derPrivate(a) && derPrivate(b):
+		c.Kind, c.First, c.Second = PrivateKey, "private key", "another private key"
+	case certificate(&c, a, b):
+	case len(a) > 32 && a[0] == 0x30 && bytes.Contains(a[:32], oidData) && len(b) > 32 && b[0] == 0x30 && bytes.Contains(b[:32], oidData):
+		c.Kind, c.Format = Keystore, "PKCS #12"
+		c.Why = "A PKCS #12 keystore is sealed with a random salt, whatever is in it."
+	default:
+		return false
+	}
+	f.add(c)
+	return true
+}
+
+func derPrivate(b []byte) bool {
+	if len(b) < 32 || b[0] != 0x30 {
+		return false
+	}
+	if _, err := x509.ParsePKCS8PrivateKey(b); err == nil {
+		return true
+	}
+	if _, err := x509.ParsePKCS1PrivateKey(b); err == nil {
+		return true
+	}
+	_, err := x509.ParseECPrivateKey(b)
+	return err == nil
+}
+
+// certificate fills in c if both sides are a certificate in DER.
+func certificate(c *Cause, a, b []byte) bool {
+	if len(a) < 64 || len(b) < 64 || a[0] != 0x30 || b[0] != 0x30 {
+		return false
+	}
+	x, err1 := x509.ParseCertificate(a)
+	y, err2 := x509.ParseCertificate(b)
+	if err1 != nil || err2 != nil {
+		return false
+	}
+	var what []string
+	if !x.NotBefore.Equal(y.NotBefore) || !x.NotAfter.Equal(y.NotAfter) {
+		what = append(what, "validity")
+	}
+	if !bytes.Equal(x.RawSubjectPublicKeyInfo, y.RawSubjectPublicKeyInfo) {
+		what = append(what, "key")
+	}
+	if x.SerialNumber.Cmp(y.SerialNumber) != 0 {
+		what = append(what, "serial number")
+	}
+	if len(what) == 0 {
+		what = append(what, "signature")
+	}
+	c.Kind, c.Format = Certificate, "X.509"
+	c.First = "from " + x.NotBefore.UTC().Format(time.RFC3339) + ", serial " + printable([]byte(x.SerialNumber.Text(16)))
+	c.Second = "from " + y.NotBefore.UTC().Format(time.RFC3339) + ", serial " + printable([]byte(y.SerialNumber.Text(16)))
+	c.Why = "The build made a certificate; it has another " + strings.Join(what, ", another ") + "."
+	return true
+}
+
+// pem compares the blocks of two PEM files one by one.
+func (f *finder) pem(p pair, spans []span, a, b []byte) bool {
+	var blocks []span // in both texts
+	hit := false
+	for i, j := 0, 0; !f.stopped(); {
+		x, from1, to1 := nextBlock(a, i)
+		y, from2, to2 := nextBlock(b, j)
+		if x == nil || y == nil || x.Type != y.Type {
+			break
+		}
+		i, j = to1, to2
+		blocks = append(blocks, span{int64(from1), int64(to1), int64(from2), int64(to2)})
+		if bytes.Equal(x.Bytes, y.Bytes) {
+			continue
+		}
+		hit = true
+		c := Cause{Where: p.where, Offset: int64(from1), Format: "PEM"}
+		if x.Type != "CERTIFICATE" || !certificate(&c, x.Bytes, y.Bytes) {
+			describePEM(&c, p.name, x.Type)
+		}
+		f.add(c)
+	}
+	if !hit {
+		return false
+	}
+	var rest []span
+	for _, s := range spans {
+		inside := false
+		for _, k := range blocks {
+			inside = inside || s.a >= k.a && s.aEnd <= k.aEnd && s.b >= k.b && s.bEnd <= k.bEnd
+		}
+		// What goes from one block into the next holds key material: it is not shown.
+		if !inside && !bytes.Contains(a[s.a:min(s.aEnd, int64(len(a)))], pemBegin) && !bytes.Contains(a[s.a:min(s.aEnd, int64(len(a)))], []byte("-----END")) {
+			rest = append(rest, s)
+		}
+	}
+	if len(rest) > 0 && len(blocks) > 0 {
+		f.explain(p, rest)
+	}
+	return true
+}
+
+func describePEM(c *Cause, name, kind string) {
+	c.First, c.Second = strings.ToLower(kind), "another "+strings.ToLower(kind)
+	switch {
+	case strings.HasPrefix(path.Base(name), "ssh_host_") || kind == "OPENSSH PRIVATE KEY":
+		c.Kind = SSHKey
+	case strings.HasSuffix(kind, "PRIVATE KEY"):
+		c.Kind = PrivateKey
+	case strings.HasSuffix(kind, "PUBLIC KEY"):
+		c.Kind, c.Why = PrivateKey, "The build made a key pair, and this is its public half."
+	case strings.Contains(kind, "PARAMETERS"):
+		c.Kind, c.Why = Random, "The build searched for parameters at random."
+		c.Fix = "Use a named group, such as ffdhe3072, in the place of parameters of your own."
+	case strings.HasPrefix(kind, "CERTIFICATE"), strings.HasSuffix(kind, "CERTIFICATE"), kind == "X509 CRL":
+		c.Kind = Certificate
+	default:
+		c.Kind, c.Why = Random, fmt.Sprintf("A PEM block %q is another one: it is random, signed or encrypted.", printable([]byte(kind)))
+	}
+}
+
+// nextBlock is the first PEM block at or after from, and where it stands.
+func nextBlock(b []byte, from int) (*pem.Block, int, int) {
+	i := bytes.Index(b[from:], pemBegin)
+	if i < 0 {
+		return nil, 0, 0
+	}
+	block, rest := pem.Decode(b[from+i:])
+	if block == nil {
+		return nil, 0, 0
+	}
+	return block, from + i, len(b) - len(rest)
+}
+
+const (
+	jksMagic   = 0xfeedfeed
+	jceksMagic = 0xcececece
+)
+
+// keystore reads the keystores of Java, JKS and JCEKS, as sun.security.provider.JavaKeyStore writes
+// them: entries with an alias and the moment of their making.
+func (f *finder) keystore(p pair, spans []span) bool {
+	a, ok1 := f.jks(p.first)
+	b, ok2 := f.jks(p.second)
+	if !ok1 || !ok2 {
+		return false
+	}
+	c := Cause{Kind: Keystore, Where: p.where, Offset: spans[0].a, Format: "JKS"}
+	for alias, x := range a {
+		y, ok := b[alias]
+		if !ok || x.Equal(y) || c.First != "" && printable([]byte(alias)) > c.First {
+			continue
+		}
+		c.First, c.Second = printable([]byte(alias))+" of "+stampOf(x), printable([]byte(alias))+" of "+stampOf(y)
+		c.Clock = f.clock(x, y, 2*time.Second, p.times)
+		c.Why = "A Java keystore records when each entry was added."
+	}
+	f.add(c)
+	return true
+}
+
+// jks returns the aliases of a keystore with their dates, as far as they can be read.
+func (f *finder) jks(r *io.SectionReader) (map[string]time.Time, bool) {
+	head := readAt(r, 0, 4)
+	if len(head) < 4 {
+		return nil, false
+	}
+	m := binary.BigEndian.Uint32(head)
+	if m != jksMagic && m != jceksMagic {
+		return nil, false
+	}
+	dates := map[string]time.Time{}
+	b, ok := whole(r)
+	if !ok {
+		return dates, true
+	}
+	in := &reader{b: b[4:]}
+	version := in.u32()
+	for n := in.u32(); n > 0 && !in.bad; n-- {
+		tag := in.u32()
+		alias := string(in.take(int(in.u16())))
+		millis := int64(in.u64())
+		if in.bad {
+			break
+		}
+		dates[alias] = time.UnixMilli(millis)
+		chain := uint32(1)
+		if tag == 1 { // a private key and its chain
+			in.take(int(in.u32()))
+			chain = in.u32()
+		} else if tag != 2 {
+			break
+		}
+		for ; chain > 0 && !in.bad; chain-- {
+			if version == 2 {
+				in.take(int(in.u16()))
+			}
+			in.take(int(in.u32()))
+		}
+	}
+	return dates, true
+}
+
+// reader takes numbers off the front of b; bad says that there were too few bytes.
+type reader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *reader) take(n int) []byte {
+	if n < 0 || n > len(r.b) {
+		r.bad, r.b = true, nil
+		return nil
+	}
+	taken := r.b[:n]
+	r.b = r.b[n:]
+	return taken
+}
+
+func (r *reader) number(size int) (n uint64) {
+	for _, c := range r.take(size) {
+		n = n<<8 | uint64(c)
+	}
+	return n
+}
+
+func (r *reader) u16() uint16 { return uint16(r.number(2)) }
+func (r *reader) u32() uint32 { return uint32(r.number(4)) }
+func (r *reader) u64() uint64 { return r.number(8) }

@@ -1,0 +1,188 @@
+package cause
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+const (
+	headSize = 512     // enough for every magic number
+	maxJSON  = 4 << 20 // a value takes several times its text in memory
+)
+
+// order finds text with the same lines, or the same JSON, in another order.
+func (f *finder) order(p pair, spans []span) bool {
+	if !isText(readAt(p.first, 0, headSize)) || !isText(readAt(p.second, 0, headSize)) {
+		return false
+	}
+	at := spans[0]
+	c := Cause{Where: p.where, Offset: at.a}
+	if kind, why, ok := jsonOrder(p.first, p.second); ok {
+		c.Kind, c.Why, c.Format = kind, why, "JSON"
+		c.First, c.Second = excerptAt(p.first, at.a), excerptAt(p.second, at.b)
+		f.add(c)
+		return true
+	}
+	if p.first.Size() != p.second.Size() {
+		return false
+	}
+	a, n, err1 := f.bag(p.first)
+	b, m, err2 := f.bag(p.second)
+	if err1 != nil || err2 != nil || a != b || n != m || n < 2 {
+		return false
+	}
+	x, y := line(p.first, at.a), line(p.second, at.b)
+	c.Kind, c.First, c.Second = lineOrder(p.first, p.second), printable(x), printable(y)
+	f.add(c)
+	return true
+}
+
+// seed is that of the hashes of lines; they do not outlive the process.
+var seed = maphash.MakeSeed()
+
+// bag hashes the lines of r, whatever their order, and counts them.
+func (f *finder) bag(r io.ReaderAt) (sum uint64, n int, err error) {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	br := bufio.NewReaderSize(io.NewSectionReader(r, 0, 1<<62), chunk)
+	for open := false; !f.stopped(); {
+		b, err := br.ReadSlice('\n')
+		if len(b) > 0 {
+			open = true
+			_, _ = h.Write(bytes.TrimSuffix(b, []byte("\n")))
+		}
+		if err == bufio.ErrBufferFull { //nolint:errorlint // ReadSlice returns it as it is
+			continue
+		}
+		if open {
+			sum += h.Sum64()
+			n++
+			h.Reset()
+			open = false
+		}
+		if err == io.EOF { //nolint:errorlint // as above
+			return sum, n, nil
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+	}
+	return 0, 0, f.ctx.Err()
+}
+
+var buildLine = regexp.MustCompile(`(?m)^\s*(?:\[\s*\d+%\]|\[\d+/\d+\]|(?:\S+-)?(?:gcc|g\+\+|cc|c\+\+|clang|ld|ar) |(?:CC|CXX|LD|AR|AS|LINK|CCLD|GEN)\s+\S|libtool:|Compiling |Building |make(?:\[\d+\])?:)`)
+
+// lineOrder says by which rules two orders of the same lines may have come about.
+func lineOrder(first, second *io.SectionReader) Kind {
+	a, ok1 := whole(first)
+	b, ok2 := whole(second)
+	if !ok1 || !ok2 {
+		return Order
+	}
+	x, y := strings.Split(strings.TrimSuffix(string(a), "\n"), "\n"), strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
+	if slices.IsSorted(x) && collated(y) || slices.IsSorted(y) && collated(x) {
+		return LocaleOrder
+	}
+	if len(buildLine.FindAllIndex(a, 3)) >= min(3, len(x)) {
+		return ParallelOrder
+	}
+	return Order
+}
+
+// collated reports whether lines are in the order of a language: letters and digits decide, whatever
+// their case, and punctuation does not count.
+func collated(lines []string) bool {
+	keys := make([]string, len(lines))
+	for i, l := range lines {
+		keys[i] = strings.Map(func(r rune) rune {
+			if unicode.IsLetter(r) || unicode.IsDigit(r) {
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, l)
+	}
+	return slices.IsSorted(keys)
+}
+
+// jsonOrder compares two JSON texts whose bytes differ, as values.
+func jsonOrder(first, second *io.SectionReader) (kind Kind, why string, ok bool) {
+	if first.Size() > maxJSON || second.Size() > maxJSON {
+		return "", "", false
+	}
+	a, ok1 := whole(first)
+	b, ok2 := whole(second)
+	if !ok1 || !ok2 {
+		return "", "", false
+	}
+	v, ok1 := jsonValue(a)
+	w, ok2 := jsonValue(b)
+	if !ok1 || !ok2 {
+		return "", "", false
+	}
+	if reflect.DeepEqual(v, w) {
+		if bytes.Equal(sortedText(a), sortedText(b)) {
+			return HashOrder, "The keys of a JSON object are in another order; the value is the same.", true
+		}
+		return "", "", false
+	}
+	if unordered(v) == unordered(w) {
+		return Order, "The elements of a JSON array are in another order.", true
+	}
+	return "", "", false
+}
+
+func jsonValue(b []byte) (any, bool) {
+	if t := bytes.TrimLeft(b, " \t\r\n"); len(t) == 0 || t[0] != '{' && t[0] != '[' {
+		return nil, false
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	var v any
+	if d.Decode(&v) != nil || d.More() {
+		return nil, false
+	}
+	return v, true
+}
+
+// sortedText are the bytes of b that are no space, sorted.
+func sortedText(b []byte) []byte {
+	s := slices.DeleteFunc(slices.Clone(b), func(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' })
+	slices.Sort(s)
+	return s
+}
+
+// unordered hashes a value, whatever the order of keys and elements.
+func unordered(v any) uint64 {
+	switch v := v.(type) {
+	case map[string]any:
+		sum := uint64(1)
+		for k, e := range v {
+			sum += mix("key", maphash.String(seed, k), unordered(e))
+		}
+		return mix("object", sum, uint64(len(v)))
+	case []any:
+		sum := uint64(1)
+		for _, e := range v {
+			sum += mix("element", unordered(e), 0)
+		}
+		return mix("array", sum, uint64(len(v)))
+	case string:
+		return mix("string", maphash.String(seed, v), 0)
+	}
+	return mix("scalar", maphash.String(seed, fmt.Sprint(v)), 0)
+}
+
+func mix(what string, a, b uint64) uint64 {
+	buf := binary.LittleEndian.AppendUint64([]byte(what), a)
+	return maphash.Bytes(seed, binary.LittleEndian.AppendUint64(buf, b))
+}

@@ -1,0 +1,192 @@
+package cause
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestPatch(t *testing.T) {
+	stamp := []Cause{{Kind: Timestamp, Format: "date"}}
+	header := func(format string) []Cause { return []Cause{{Kind: ArchiveHeader, Format: format}} }
+	kind := func(k Kind) []Cause { return []Cause{{Kind: k}} }
+	for _, c := range []struct {
+		name   string
+		causes []Cause
+		run    string // an instruction, which begins on line 3
+		want   string // the same, patched; empty where there is no patch
+	}{
+		{"date", stamp, "RUN date > /f", `RUN date -u -d "@$SOURCE_DATE_EPOCH" > /f`},
+		{"date in a substitution", stamp, `RUN echo "built $(date +%F)" > /f`, `RUN echo "built $(date -u -d "@$SOURCE_DATE_EPOCH" +%F)" > /f`},
+		{"date -u", stamp, "RUN date -u +%s > /f", `RUN date -d "@$SOURCE_DATE_EPOCH" -u +%s > /f`},
+		{"date -Iseconds", stamp, "RUN date -Iseconds > /f", `RUN date -u -d "@$SOURCE_DATE_EPOCH" -Iseconds > /f`},
+		{"date of something", stamp, "RUN date -d 2020-01-01 > /f", ""},
+		{"date of a file", stamp, "RUN date -r /etc/passwd > /f", ""},
+		{"a word", stamp, "RUN echo date > /f", ""},
+		{"another command", stamp, "RUN update-date > /f", ""},
+		{"in single quotes", stamp, "RUN echo '$(date)' > /f", ""},
+		{"another cause", kind(Order), "RUN date > /f", ""},
+		{"no cause", nil, "RUN date > /f", ""},
+		{"exec form", stamp, `RUN ["date"]`, ""},
+		{"other instruction", stamp, "CMD date", ""},
+		{"no shell", stamp, "RUN date > (", ""},
+		{
+			"continued", stamp, "RUN apt-get update && \\\n    # now\n    date > /f && \\\n    true",
+			"RUN apt-get update && \\\n    # now\n    date -u -d \"@$SOURCE_DATE_EPOCH\" > /f && \\\n    true",
+		},
+		{"flags", stamp, "RUN --mount=type=cache,target=/date --network=none date > /f", `RUN --mount=type=cache,target=/date --network=none date -u -d "@$SOURCE_DATE_EPOCH" > /f`},
+		{"heredoc", stamp, "RUN <<EOF\nset -e\ndate > /f\nEOF", "RUN <<EOF\nset -e\ndate -u -d \"@$SOURCE_DATE_EPOCH\" > /f\nEOF"},
+		{"heredoc for a command", stamp, "RUN cat <<EOF > /f\ndate\nEOF", ""},
+		{"two", stamp, "RUN date > /a; date > /b", `RUN date -u -d "@$SOURCE_DATE_EPOCH" > /a; date -u -d "@$SOURCE_DATE_EPOCH" > /b`},
+
+		{"RANDOM", kind(Random), "RUN echo $RANDOM > /f", "RUN echo $((SOURCE_DATE_EPOCH % 32768)) > /f"},
+		{"RANDOM with operators", kind(Random), "RUN echo ${RANDOM:0:2} > /f", ""},
+		{"another variable", kind(Random), "RUN echo $RANDOMIZE > /f", ""},
+		{"uuidgen", kind(UUID), "RUN uuidgen > /f", `RUN uuidgen --sha1 --namespace @dns --name "$SOURCE_DATE_EPOCH" > /f`},
+		{
+			"two uuids", kind(UUID), "RUN uuidgen -r > /f; uuidgen > /g",
+			`RUN uuidgen --sha1 --namespace @dns --name "$SOURCE_DATE_EPOCH" > /f; uuidgen --sha1 --namespace @dns --name "$SOURCE_DATE_EPOCH-2" > /g`,
+		},
+		{"uuid of a name", kind(UUID), "RUN uuidgen --sha1 --namespace @dns --name x > /f", ""},
+		{"mktemp -d", kind(TempName), "RUN D=$(mktemp -d) && cd $D", "RUN D=$(mkdir -p -m 700 /tmp/build && echo /tmp/build) && cd $D"},
+		{"mktemp", kind(TempName), "RUN F=$(mktemp)", "RUN F=$(: > /tmp/build.tmp && echo /tmp/build.tmp)"},
+		{"mktemp with a template", kind(TempName), "RUN F=$(mktemp /x/XXXX)", ""},
+		{"mktemp alone", kind(TempName), "RUN mktemp -d > /f", ""},
+
+		{"gzip", header("gzip mtime"), "RUN gzip -9 /f", "RUN gzip -n -9 /f"},
+		{"gzip -n", header("gzip mtime"), "RUN gzip -9n /f", ""},
+		{"gunzip", header("gzip mtime"), "RUN gzip -d /f.gz", ""},
+		{
+			"tar", header("tar mtime"), "RUN tar -czf /x.tgz /src",
+			`RUN tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -czf /x.tgz /src`,
+		},
+		{
+			"tar czf", []Cause{{Kind: Order, Format: "tar members"}}, "RUN tar czf /x.tgz --owner=0 /src",
+			`RUN tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --group=0 --numeric-owner -czf /x.tgz --owner=0 /src`,
+		},
+		{"tar cfz", header("tar mtime"), "RUN tar cfz /x.tgz /src", ""},
+		{"tar x", header("tar mtime"), "RUN tar xzf /x.tgz", ""},
+		{"tar of another archive", header("zip mtime"), "RUN tar czf /x.tgz /src", ""},
+		{"zip", header("zip extra field"), "RUN zip -r /x.zip /src", "RUN TZ=UTC zip -X -r /x.zip /src"},
+		{
+			"zip mtime", header("zip mtime"), "RUN cd /y && zip -rq /x.zip a b",
+			`RUN cd /y && find a b -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} + && TZ=UTC zip -X -rq /x.zip a b`,
+		},
+		{"zip after ||", header("zip mtime"), "RUN false || zip -rq /x.zip a b", ""},
+		{"ar", header("ar mtime"), "RUN ar rcs lib.a *.o", "RUN ar rcsD lib.a *.o"},
+		{"ar D", header("ar mtime"), "RUN ar rcD lib.a *.o", ""},
+		{"ar x", header("ar mtime"), "RUN ar x lib.a", ""},
+		{"cpio", header("cpio mtime"), "RUN find . | cpio -o -H newc > /x", "RUN find . | cpio --reproducible -o -H newc > /x"},
+		{"cpio -i", header("cpio mtime"), "RUN cpio -i < /x", ""},
+		{"compileall", kind(Pyc), "RUN python3 -m compileall /app", "RUN python3 -m compileall --invalidation-mode checked-hash /app"},
+		{"python", kind(Pyc), "RUN python3 setup.py", ""},
+		{"hash seed", kind(HashOrder), "RUN python3.11 gen.py > /f", "RUN PYTHONHASHSEED=0 python3.11 gen.py > /f"},
+		{"hash seed set", kind(HashOrder), "RUN PYTHONHASHSEED=1 python3 gen.py > /f", ""},
+		{"find", kind(Order), "RUN find . -type f > /f", "RUN find . -type f | LC_ALL=C sort > /f"},
+		{"find in a pipe", kind(Order), "RUN find . -print0 | xargs -0 cat > /f", "RUN find . -print0 | LC_ALL=C sort -z | xargs -0 cat > /f"},
+		{"sorted", kind(Order), "RUN find . -type f | sort > /f", ""},
+		{"find -exec", kind(Order), "RUN find . -type f -exec rm {} +", ""},
+		{"ls", kind(Order), "RUN ls > /f", ""},
+		{"ls -U", kind(Order), "RUN ls -U > /f", "RUN ls -U | LC_ALL=C sort > /f"},
+		{"sort", kind(LocaleOrder), "RUN find . | sort > /f", "RUN find . | LC_ALL=C sort > /f"},
+		{"sort in C", kind(LocaleOrder), "RUN find . | LC_ALL=C sort > /f", ""},
+		{"openssl", kind(PrivateKey), "RUN openssl req -x509 -newkey rsa:2048 -nodes -out c.pem", ""},
+		{"gcc", kind(CompilerDate), "RUN gcc -o x x.c", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			const head, tail = "FROM debian\nENV A=b\n", "\nRUN echo end\n"
+			before := head + c.run + tail
+			got, ok := Patch([]byte(before), 3, c.causes)
+			if ok != (c.want != "") || !ok && got != "" {
+				t.Fatalf("ok %v, %s", ok, got)
+			}
+			if !ok {
+				return
+			}
+			if diff := cmp.Diff(head+c.want+tail, applied(t, before, got)); diff != "" {
+				t.Errorf("(-want +got):\n%s\n%s", diff, got)
+			}
+		})
+	}
+}
+
+func TestPatchText(t *testing.T) {
+	got, _ := Patch([]byte("FROM a\n\n\n\n\nRUN date > /f"), 6, []Cause{{Kind: Timestamp}})
+	want := `--- a/Dockerfile
++++ b/Dockerfile
+@@ -3,4 +3,4 @@
+ 
+ 
+ 
+-RUN date > /f
+\ No newline at end of file
++RUN date -u -d "@$SOURCE_DATE_EPOCH" > /f
+\ No newline at end of file
+`
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for _, line := range []int{-1, 0, 1, 2, 5, 7, 1 << 40} {
+		if diff, ok := Patch([]byte("FROM a\n\n\n\n\nRUN date > /f"), line, []Cause{{Kind: Timestamp}}); ok {
+			t.Errorf("line %d: %s", line, diff)
+		}
+	}
+	if diff, ok := Patch([]byte("# escape=`\nRUN date > /f"), 2, []Cause{{Kind: Timestamp}}); ok {
+		t.Errorf("an instruction for Windows: %s", diff)
+	}
+}
+
+// applied is what git makes of a text and a patch of it.
+func applied(t *testing.T, text, diff string) string {
+	t.Helper()
+	git, err := exec.LookPath("git")
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "Dockerfile"), text)
+	c := exec.Command(git, "apply", "-")
+	c.Dir, c.Stdin = dir, strings.NewReader(diff)
+	c.Env = append(os.Environ(), "GIT_CEILING_DIRECTORIES="+filepath.Dir(dir))
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("git apply: %v\n%s\n%s", err, out, diff)
+	}
+	return string(read(t, filepath.Join(dir, "Dockerfile")))
+}
+
+// What the patches write does what is said of it, with Debian's own tools.
+func TestPatchedCommands(t *testing.T) {
+	shell := func(dir, script string) string {
+		c := exec.Command(tool(t, "sh"), "-c", script)
+		c.Dir, c.Env = dir, append(os.Environ(), "SOURCE_DATE_EPOCH=1700000000")
+		out, err := c.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", script, err, out)
+		}
+		return string(out)
+	}
+	for _, c := range []struct{ run, causes string }{
+		{"date", "timestamp"},
+		{"echo $(date +%s)", "timestamp"},
+		{"date -Iseconds", "timestamp"},
+		{"echo x > x; touch -d @$(shuf -i 1-1000000 -n 1) x; gzip -c x", "archive-header:gzip mtime"},
+		{"echo x > x; touch -d @$(shuf -i 1-1000000 -n 1) x; tar cf - x", "archive-header:tar mtime"},
+		{"find /etc/apt /etc/alternatives | shuf > /dev/null; find /etc/apt", "order"},
+	} {
+		k, format, _ := strings.Cut(c.causes, ":")
+		diff, ok := Patch([]byte("RUN "+c.run), 1, []Cause{{Kind: Kind(k), Format: format}})
+		if !ok {
+			t.Errorf("%s: no patch", c.run)
+			continue
+		}
+		patched := strings.TrimPrefix(applied(t, "RUN "+c.run, diff), "RUN ")
+		dir := t.TempDir()
+		if first, second := shell(dir, patched), shell(dir, patched); first != second {
+			t.Errorf("%s: %q and %q", patched, first, second)
+		}
+	}
+}

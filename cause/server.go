@@ -1,0 +1,173 @@
+package cause
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"path"
+	"regexp"
+	"time"
+)
+
+var (
+	machineIDText = regexp.MustCompile(`^[0-9a-f]{32}\n?$`)
+
+	// The first line that each log of a package manager has.
+	logs = []struct {
+		format string
+		re     *regexp.Regexp
+	}{
+		{"apt history", regexp.MustCompile(`^\n?Start-Date: \d{4}-\d\d-\d\d `)},
+		{"apt term", regexp.MustCompile(`^\n?Log started: \d{4}-\d\d-\d\d `)},
+		{"dpkg", regexp.MustCompile(`^` + isoDay + ` ` + clock24 + ` (?:startup|install|upgrade|remove|purge|configure|trigproc|status|conffile) `)},
+		{"update-alternatives", regexp.MustCompile(`^update-alternatives ` + isoDay + ` ` + clock24 + `: `)},
+		{"bootstrap", regexp.MustCompile(`^` + isoDay + ` ` + clock24 + ` URL:`)},
+		{"dnf", regexp.MustCompile(`^` + isoDay + `T` + clock24 + `[+-]\d{4} (?:INFO|DEBUG|DDEBUG|SUBDEBUG) `)},
+		{"npm", regexp.MustCompile(`^\d+ (?:info|verbose|silly|timing|http) `)},
+	}
+)
+
+// machineID knows /etc/machine-id by its form and its name: 32 hex digits alone may be any hash.
+func (f *finder) machineID(p pair, spans []span) bool {
+	if p.first.Size() > 64 || p.second.Size() > 64 || path.Base(p.name) != "machine-id" {
+		return false
+	}
+	a, b := readAt(p.first, 0, 64), readAt(p.second, 0, 64)
+	if !machineIDText.Match(a) && !machineIDText.Match(b) {
+		return false
+	}
+	f.add(Cause{Kind: MachineID, Where: p.where, Offset: spans[0].a, First: printable(bytes.TrimSpace(a)), Second: printable(bytes.TrimSpace(b))})
+	return true
+}
+
+// packageLog knows the logs of package managers by how their first line is written.
+func (f *finder) packageLog(p pair, spans []span) bool {
+	a, b := readAt(p.first, 0, headSize), readAt(p.second, 0, headSize)
+	for _, l := range logs {
+		if !l.re.Match(a) || !l.re.Match(b) {
+			continue
+		}
+		x, y := line(p.first, spans[0].a), line(p.second, spans[0].b)
+		f.add(Cause{
+			Kind: PackageLog, Where: p.where, Offset: spans[0].a, Format: l.format, Count: len(spans),
+			First: printable(x), Second: printable(y),
+		})
+		return true
+	}
+	return false
+}
+
+// statCache knows caches of what stat said about other files.
+func (f *finder) statCache(p pair, spans []span) bool {
+	a, b := readAt(p.first, 0, headSize), readAt(p.second, 0, headSize)
+	for _, c := range []struct{ magic, format, why, fix string }{
+		{
+			"glibc-ld.so.auxcache-", "ldconfig aux-cache", "ldconfig remembers the inode number and change time of every library.",
+			"rm -f /var/cache/ldconfig/aux-cache in the same RUN; ldconfig makes it anew.",
+		},
+		{
+			"DIRC", "git index", "git remembers the inode number and times of every file of the checkout.",
+			"Remove .git in the same RUN, or list it in .dockerignore.",
+		},
+	} {
+		if bytes.HasPrefix(a, []byte(c.magic)) && bytes.HasPrefix(b, []byte(c.magic)) {
+			f.add(Cause{Kind: FileStatus, Where: p.where, Offset: spans[0].a, Format: c.format, Why: c.why, Fix: c.fix, Count: len(spans)})
+			return true
+		}
+	}
+	return false
+}
+
+// database knows the files of database servers.
+func (f *finder) database(p pair, spans []span) bool {
+	a, b := readAt(p.first, 0, headSize), readAt(p.second, 0, headSize)
+	for _, d := range databases {
+		if !d.is(a, p.first.Size()) || !d.is(b, p.second.Size()) {
+			continue
+		}
+		c := Cause{Kind: Database, Where: p.where, Offset: spans[0].a, Format: d.format, Count: len(spans)}
+		if d.detail != nil {
+			d.detail(f, p, &c, a, b)
+		}
+		f.add(c)
+		return true
+	}
+	return false
+}
+
+var databases = []struct {
+	format string
+	is     func(head []byte, size int64) bool
+	detail func(f *finder, p pair, c *Cause, a, b []byte) // may be nil
+}{
+	{format: "PostgreSQL control file", is: pgControl, detail: func(f *finder, p pair, c *Cause, a, b []byte) {
+		x, y := binary.LittleEndian.Uint64(a), binary.LittleEndian.Uint64(b)
+		if x == y {
+			return
+		}
+		// initdb puts the seconds into the upper half.
+		s, t := time.Unix(int64(x>>32), 0), time.Unix(int64(y>>32), 0)
+		c.First, c.Second = fmt.Sprintf("%d, of %s", x, stampOf(s)), fmt.Sprintf("%d, of %s", y, stampOf(t))
+		c.Clock = f.clock(s, t, 2*time.Second, p.times)
+		c.Why = "initdb makes the system identifier of the time and its process id."
+	}},
+	{format: "PostgreSQL page", is: func(h []byte, size int64) bool {
+		// The size and layout version of a page, and offsets in it that are in order.
+		return size >= 8192 && size%8192 == 0 && len(h) >= 24 && h[18] <= 5 && h[18] >= 3 && h[19] == 0x20 &&
+			binary.LittleEndian.Uint16(h[12:]) >= 24 && binary.LittleEndian.Uint16(h[12:]) <= binary.LittleEndian.Uint16(h[14:]) &&
+			binary.LittleEndian.Uint16(h[14:]) <= binary.LittleEndian.Uint16(h[16:]) && binary.LittleEndian.Uint16(h[16:]) <= 8192
+	}},
+	{format: "PostgreSQL WAL", is: func(h []byte, size int64) bool {
+		return size >= 1<<20 && size&(size-1) == 0 && len(h) >= 40 && h[1] == 0xd1 && binary.LittleEndian.Uint32(h[32:]) == uint32(size) &&
+			binary.LittleEndian.Uint32(h[36:]) == 8192
+	}},
+	{format: "InnoDB tablespace", is: func(h []byte, size int64) bool {
+		// Page 0 of a tablespace, of the type FIL_PAGE_TYPE_FSP_HDR, which has its space id twice.
+		return size >= 16<<10 && size%4096 == 0 && len(h) >= 42 && binary.BigEndian.Uint32(h[4:]) == 0 &&
+			binary.BigEndian.Uint16(h[24:]) == 8 && bytes.Equal(h[34:38], h[38:42])
+	}},
+	{format: "InnoDB redo log", is: func(h []byte, size int64) bool {
+		return size >= 4096 && len(h) >= 48 && (bytes.HasPrefix(h, []byte("Phys")) || bytes.HasPrefix(h[16:], []byte("MariaDB ")) ||
+			bytes.HasPrefix(h[16:], []byte("MySQL ")) || bytes.HasPrefix(h[16:], []byte("Backup ")))
+	}},
+	{format: "MySQL binary log", is: func(h []byte, _ int64) bool { return bytes.HasPrefix(h, []byte("\xfebin")) }},
+	{format: "Aria", is: func(h []byte, _ int64) bool {
+		return bytes.HasPrefix(h, []byte("\xfe\xfe\x08")) || bytes.HasPrefix(h, []byte("\xfe\xfe\x09")) || bytes.HasPrefix(h, []byte("\xfe\xfe\x0c"))
+	}},
+	{format: "Berkeley DB", is: func(h []byte, size int64) bool {
+		if size < 512 || len(h) < 72 {
+			return false
+		}
+		switch m := binary.LittleEndian.Uint32(h[12:]); m {
+		case 0x61561, 0x53162, 0x42253, 0x74582: // hash, btree, queue, heap
+			return true
+		}
+		return false
+	}, detail: func(_ *finder, _ pair, c *Cause, a, b []byte) {
+		if !bytes.Equal(a[52:72], b[52:72]) {
+			c.First, c.Second = printable(a[52:72]), printable(b[52:72])
+			c.Why = "Berkeley DB gives each file an id of its inode, the time and a random number."
+		}
+	}},
+	{format: "LMDB", is: func(h []byte, size int64) bool {
+		return size >= 8192 && len(h) >= 20 && binary.LittleEndian.Uint32(h[16:]) == 0xbeefc0de
+	}},
+	{format: "GDBM", is: func(h []byte, _ int64) bool {
+		if len(h) < 4 {
+			return false
+		}
+		m := binary.LittleEndian.Uint32(h)
+		return m >= 0x13579acd && m <= 0x13579ad1
+	}},
+	{format: "systemd journal", is: func(h []byte, _ int64) bool { return bytes.HasPrefix(h, []byte("LPKSHHRH")) }},
+}
+
+// pgControl knows global/pg_control: system identifier, version of the file, version of the catalog,
+// which is a date and a digit.
+func pgControl(h []byte, size int64) bool {
+	if size != 8192 || len(h) < 16 {
+		return false
+	}
+	version, catalog := binary.LittleEndian.Uint32(h[8:]), binary.LittleEndian.Uint32(h[12:])
+	return version >= 900 && version < 3000 && catalog >= 200501010 && catalog < 209912319
+}

@@ -1,0 +1,399 @@
+package cause
+
+import (
+	"bytes"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+var (
+	uuidText = regexp.MustCompile(`(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`)
+	goBuild  = regexp.MustCompile(`Go build ID: "[\w/=-]*"`)
+
+	// Names as mktemp, Python's tempfile, GCC, Go and pip make them.
+	tempText = regexp.MustCompile(`\btmp\.[A-Za-z0-9]{6,12}\b|/(?:var/)?tmp/[\w.+-]*|\bcc[A-Za-z0-9]{6}\.(?:o|s|res|ld|le)\b|\bgo-build\d{5,}\b|\bpip-[a-z-]+-[a-z0-9_]{8}\b|\btmp[a-z0-9_]{8}\b|\bnpm-\d+-[0-9a-f]{8}\b`)
+
+	elapsedText = regexp.MustCompile(`\b\d+(?:\.\d+)?(?: ?(?:ns|us|µs|ms|s|secs?|seconds?|mins?|minutes?)\b|m ?\d+(?:\.\d+)?s\b)`)
+	elapsedName = regexp.MustCompile(`(?i)"?(?:real|user|sys|elapsed|duration|took|seconds|time)"?[ \t]*[:=]?[ \t]*\d[\d.:ms]*`)
+
+	generated = regexp.MustCompile(`(?:\bid|name|href|linkend|xml:id|rid)="#?[\w.-]*\d[\w.-]*"|/ID ?\[ ?<[0-9A-Fa-f]+> ?<[0-9A-Fa-f]+> ?\]|/ID ?\[ ?\([^)]*\) ?\([^)]*\) ?\]|\bidm?\d{6,}\b`)
+
+	pidText   = regexp.MustCompile(`(?i)\bpid\b["']?[ \t:=#(]*\d+|[\w.+-]+\[\d+\]:|\bprocess(?: id)? \d+`)
+	pidFile   = regexp.MustCompile(`^\d{1,7}\n?$`)
+	inodeText = regexp.MustCompile(`(?i)\binode["']?[ \t:=#]*\d+|\bst_ino["']?[ \t:=]*\d+`)
+
+	cpuOption = regexp.MustCompile(`-m(?:arch|tune|cpu)=[\w.+-]+|-m(?:no-)?(?:sse|ssse|avx|bmi|fma|aes|sha|adx|rdrnd|rdseed|prfchw|clwb|clflushopt|xsave|movbe|popcnt|lzcnt|pku|vaes|gfni|vpclmulqdq|amx|uintr|serialize)[\w.-]*|(?i:have|has|with|enable)_(?i:avx|sse|ssse|neon|bmi|fma|aes_?ni)\w*`)
+	cpuLine   = regexp.MustCompile(`(?i)^\s*"?(?:model name|cpu model|flags|features|cpu mhz|bogomips|vendor_id|cpu family|stepping|microcode|processor type|cpu count|nproc|siblings|cpu cores|cache size)"?\s*[:=]`)
+
+	hostText = regexp.MustCompile(`(?i)\b(?:build[_ -]?)?host(?:[_ -]?name)?["']?[ \t]*(?::|=|is)[ \t]*["']?[a-z0-9][a-z0-9.-]*`)
+	hostUser = regexp.MustCompile(`\b[a-z_][a-z0-9_-]*@[A-Za-z0-9][A-Za-z0-9.-]*`)
+	hostID   = regexp.MustCompile(`(?:docker|containers?|cri|libpod|buildkit)[-/][0-9a-f]{12,64}`)
+
+	cryptText = regexp.MustCompile(`\$(?:1|2[aby]?|5|6|y|7|gy|apr1|argon2id?)\$[./A-Za-z0-9$,=+-]{8,}`)
+	hexText   = regexp.MustCompile(`(?:\b|_)[0-9a-f]{8,}(?:\b|_)|\b[0-9A-F]{8,}\b`)
+	baseText  = regexp.MustCompile(`[A-Za-z0-9+/_-]{16,}={0,2}`)
+
+	pathText = regexp.MustCompile(`/?(?:[\w.+@~-]+/)+[\w.+@~-]*`)
+
+	buildRoot = regexp.MustCompile(`^/(?:build|tmp|var/tmp|home|root|srv|usr/src|workspace|go/src)/[^/]+/`)
+
+	uuidName = uuidText
+	dateName = regexp.MustCompile(`(?:^|\D)(?:` + day8 + `|` + isoDay + `|1[67]\d{8})(?:\D|$)`)
+	tempName = regexp.MustCompile(`(?:^|/)(?:tmp\.[A-Za-z0-9]{6,}|tmp[a-z0-9_]{8}|cc[A-Za-z0-9]{6}\.\w+|go-build\d+)(?:/|$)`)
+	hexName  = regexp.MustCompile(`(?:^|[^0-9a-f])[0-9a-f]*(?:\d[a-f]|[a-f]\d)[0-9a-f]{6,}(?:[^0-9a-f]|$)`)
+)
+
+// simple is the found of a kind by a pattern.
+func (w *window) simple(kind Kind, re *regexp.Regexp) (found, bool) {
+	a, b, ok := w.match(re)
+	return found{Cause{Kind: kind}, a, b}, ok
+}
+
+// hinted finds the names of the machines and directories, where they are known.
+func (f *finder) hinted(w *window) (found, bool) {
+	for _, h := range []struct {
+		kind   Kind
+		values [2]string
+	}{{Hostname, f.hints.Hostnames}, {BuildPath, f.hints.Paths}} {
+		first, second := h.values[0], h.values[1]
+		if first == "" || second == "" || first == second {
+			continue
+		}
+		lead := common([]byte(first), []byte(second))
+		i, j := w.at-lead, w.bt-lead
+		if i >= 0 && j >= 0 && bytes.HasPrefix(w.a[i:], []byte(first)) && bytes.HasPrefix(w.b[j:], []byte(second)) {
+			return found{Cause{Kind: h.kind}, [2]int{i, i + len(first)}, [2]int{j, j + len(second)}}, true
+		}
+	}
+	return found{}, false
+}
+
+func (f *finder) uuid(w *window) (found, bool) {
+	if w.near("go build id") {
+		if hit, ok := w.simple(BuildID, goBuild); ok {
+			return hit, true
+		}
+	}
+	if !w.near("-") {
+		return found{}, false
+	}
+	return w.simple(UUID, uuidText)
+}
+
+// temp finds names of temporary files. What both have in common of a path says where it was, and
+// what differs has to look like chance.
+func (f *finder) temp(w *window) (found, bool) {
+	if !w.near("tmp", "cc", "go-build", "pip-", "npm-") {
+		return found{}, false
+	}
+	hit, ok := w.simple(TempName, tempText)
+	if !ok {
+		return hit, false
+	}
+	a, b := w.a[hit.a[0]:hit.a[1]], w.b[hit.b[0]:hit.b[1]]
+	if bytes.Contains(a, []byte("tmp/")) && (len(a) != len(b) || common(a, b) > len(a)-3) {
+		return hit, false // /tmp/a against /tmp/build: a path, but no name made by chance
+	}
+	return hit, true
+}
+
+func (f *finder) duration(w *window) (found, bool) {
+	if w.near("real", "user", "sys", "elapsed", "duration", "took", "seconds", "time") {
+		if hit, ok := w.simple(Duration, elapsedName); ok {
+			return hit, true
+		}
+	}
+	return w.simple(Duration, elapsedText)
+}
+
+func (f *finder) documentID(w *window) (found, bool) {
+	if !w.near(`="`, "id") {
+		return found{}, false
+	}
+	return w.simple(DocumentID, generated)
+}
+
+func (f *finder) processID(w *window) (found, bool) {
+	if strings.HasSuffix(w.name, ".pid") && pidFile.Match(w.a) && pidFile.Match(w.b) {
+		return found{Cause{Kind: ProcessID}, [2]int{0, len(w.a)}, [2]int{0, len(w.b)}}, true
+	}
+	if !w.near("pid", "]:", "process") {
+		return found{}, false
+	}
+	return w.simple(ProcessID, pidText)
+}
+
+func (f *finder) inode(w *window) (found, bool) {
+	if !w.near("ino") {
+		return found{}, false
+	}
+	return w.simple(FileStatus, inodeText)
+}
+
+func (f *finder) cpu(w *window) (found, bool) {
+	if w.near("-m", "have_", "has_", "with_", "enable_") {
+		if hit, ok := w.simple(CPU, cpuOption); ok {
+			return hit, true
+		}
+	}
+	a, b := w.lines()
+	if w.bytes || !cpuLine.Match(w.a[a[0]:a[1]]) || !cpuLine.Match(w.b[b[0]:b[1]]) {
+		return found{}, false
+	}
+	return found{Cause{Kind: CPU}, a, b}, true
+}
+
+// lines are where the lines are that hold the difference, as far as the windows reach.
+func (w *window) lines() (a, b [2]int) {
+	of := func(s []byte, at int) [2]int {
+		end := len(s)
+		if i := bytes.IndexByte(s[at:], '\n'); i >= 0 {
+			end = at + i
+		}
+		return [2]int{bytes.LastIndexByte(s[:at], '\n') + 1, end}
+	}
+	return of(w.a, w.at), of(w.b, w.bt)
+}
+
+func (f *finder) hostname(w *window) (found, bool) {
+	if !w.near("@", "host", "docker", "container", "cri", "libpod", "buildkit") {
+		return found{}, false
+	}
+	for _, re := range []*regexp.Regexp{hostID, hostText, hostUser} {
+		hit, ok := w.simple(Hostname, re)
+		if !ok {
+			continue
+		}
+		if at := bytes.IndexByte(w.a[hit.a[0]:hit.a[1]], '@'); re == hostUser && hit.a[0]+at >= w.at {
+			continue // the user differs
+		}
+		return hit, true
+	}
+	return found{}, false
+}
+
+// random finds digits and bytes in which no position agrees but by chance.
+func (f *finder) random(w *window) (found, bool) {
+	if w.bytes {
+		return w.randomBytes()
+	}
+	if hit, ok := w.crypt(); ok {
+		hit.cause.Why = "A password was hashed with a random salt."
+		hit.cause.Fix = "Hash it once, outside, and pass the hash (usermod -p, chpasswd -e), or have it set at start."
+		hit.cause.First, hit.cause.Second = "password hash", "another password hash"
+		return hit, true
+	}
+	for _, re := range []*regexp.Regexp{hexText, baseText} {
+		hit, ok := w.simple(Random, re)
+		if !ok {
+			continue
+		}
+		a, b := w.a[hit.a[0]:hit.a[1]], w.b[hit.b[0]:hit.b[1]]
+		if len(a) != len(b) && re == hexText || !chance(a, b) {
+			continue
+		}
+		if bytes.Contains(w.a[:hit.a[0]], []byte("PRIVATE KEY")) {
+			hit.cause = Cause{Kind: PrivateKey, First: "private key", Second: "another private key"}
+			return hit, true
+		}
+		switch n := len(strings.Trim(string(a), "_=")); {
+		case re == hexText && (n == 32 || n == 40 || n == 64 || n == 96 || n == 128):
+			hit.cause.Format = "hex"
+			hit.cause.Why = "Hex digits of the length of a hash: a hash of something that differs, or random."
+		case re == hexText:
+			hit.cause.Format = "hex"
+			hit.cause.Why = "Hex digits differ in most places: a random number, or a hash."
+		default:
+			hit.cause.Format = "base64"
+			hit.cause.Why = "Letters and digits as base64 has them differ in most places: something random, or a hash."
+		}
+		return hit, true
+	}
+	return found{}, false
+}
+
+func (w *window) crypt() (found, bool) {
+	if !w.near("$") {
+		return found{}, false
+	}
+	return w.simple(Random, cryptText)
+}
+
+// chance reports whether two tokens look as if they were drawn: letters and digits on both sides,
+// and most of what stands at the same place differs.
+func chance(a, b []byte) bool {
+	classes := func(s []byte) (digit, lower, upper bool) {
+		for _, c := range s {
+			digit = digit || c >= '0' && c <= '9'
+			lower = lower || c >= 'a' && c <= 'z'
+			upper = upper || c >= 'A' && c <= 'Z'
+		}
+		return digit, lower, upper
+	}
+	digit1, lower1, upper1 := classes(a)
+	digit2, lower2, upper2 := classes(b)
+	switch hex := fully(hexText, a) && fully(hexText, b); {
+	case hex && (!digit1 || !digit2 || !lower1 && !upper1 || !lower2 && !upper2):
+		return false // words and numbers
+	case !hex && (!digit1 && !digit2 || !lower1 || !upper1 || !lower2 || !upper2):
+		return false
+	}
+	n, differ := min(len(a), len(b)), 0
+	for i := range n {
+		if a[i] != b[i] {
+			differ++
+		}
+	}
+	return differ*2 > n
+}
+
+func fully(re *regexp.Regexp, b []byte) bool {
+	m := re.FindIndex(b)
+	return m != nil && m[0] == 0 && m[1] == len(b)
+}
+
+// randomBytes takes a long difference for random in which bytes are spread out.
+func (w *window) randomBytes() (found, bool) {
+	a, b := w.a[w.at:w.ae], w.b[w.bt:w.be]
+	if len(a) < 12 || len(b) < 12 || !spread(a) || !spread(b) {
+		return found{}, false
+	}
+	c := Cause{
+		Kind: Random, Format: "bytes",
+		Why: "Bytes without a pattern differ: they are random, a hash, encrypted, or compressed in a way that is not opened.",
+	}
+	c.First, c.Second = printable(a), printable(b)
+	return found{c, [2]int{w.at, w.at + w.spanA}, [2]int{w.bt, w.bt + w.spanB}}, true
+}
+
+func spread(b []byte) bool {
+	var seen [256]bool
+	distinct, high := 0, 0
+	b = b[:min(len(b), 64)]
+	for _, c := range b {
+		if !seen[c] {
+			seen[c] = true
+			distinct++
+		}
+		if c >= 0x80 {
+			high++
+		}
+	}
+	return distinct*10 >= len(b)*7 && high*5 >= len(b)
+}
+
+// path finds two paths that differ in a directory, as those of two builds do.
+func (f *finder) path(w *window) (found, bool) {
+	if !w.near("/") {
+		return found{}, false
+	}
+	hit, ok := w.simple(BuildPath, pathText)
+	if !ok {
+		return hit, false
+	}
+	a, b := w.a[hit.a[0]:hit.a[1]], w.b[hit.b[0]:hit.b[1]]
+	// The same file in two directories: a relative path, or a file of another name, says nothing.
+	x, y := bytes.LastIndexByte(a, '/'), bytes.LastIndexByte(b, '/')
+	if a[0] != '/' || b[0] != '/' || bytes.Count(a, []byte("/")) < 2 || bytes.Count(b, []byte("/")) < 2 {
+		return hit, false
+	}
+	if bytes.Equal(a[:x], b[:y]) {
+		// A compiler stores the directory itself.
+		return hit, w.binary && buildRoot.Match(a) && buildRoot.Match(b)
+	}
+	return hit, bytes.Equal(a[x:], b[y:]) || buildRoot.Match(a) && buildRoot.Match(b)
+}
+
+// list finds the same elements in another order, between brackets.
+func (f *finder) list(w *window) (found, bool) {
+	if w.bytes {
+		return found{}, false
+	}
+	i := bytes.LastIndexAny(w.a[:w.at], "{[(<")
+	if i < 0 || w.at-i > w.bt {
+		return found{}, false
+	}
+	j := w.bt - (w.at - i)
+	if w.a[i] != w.b[j] {
+		return found{}, false
+	}
+	closing := map[byte]byte{'{': '}', '[': ']', '(': ')', '<': '>'}[w.a[i]]
+	m, n := bytes.IndexByte(w.a[i:], closing), bytes.IndexByte(w.b[j:], closing)
+	if m < 0 || m != n || i+m < w.at {
+		return found{}, false
+	}
+	x, y := elements(w.a[i+1:i+m]), elements(w.b[j+1:j+n])
+	if len(x) < 2 || !slices.Equal(x, y) {
+		return found{}, false
+	}
+	return found{Cause{Kind: HashOrder, Format: "list"}, [2]int{i, i + m + 1}, [2]int{j, j + n + 1}}, true
+}
+
+func elements(b []byte) []string {
+	parts := strings.FieldsFunc(string(b), func(r rune) bool { return r == ',' || r == ';' || r == ' ' || r == '\n' })
+	slices.Sort(parts)
+	return parts
+}
+
+// words are what programs often say, each in several languages.
+var words = [][]string{
+	{"january", "januar", "janvier", "enero", "gennaio", "januari", "janeiro"},
+	{"february", "februar", "février", "febrero", "febbraio", "februari", "fevereiro"},
+	{"march", "märz", "mars", "marzo", "maart", "março"},
+	{"april", "avril", "abril", "aprile"},
+	{"may", "mai", "mayo", "maggio", "mei", "maio"},
+	{"june", "juni", "juin", "junio", "giugno", "junho"},
+	{"july", "juli", "juillet", "julio", "luglio", "julho"},
+	{"august", "août", "agosto", "augustus"},
+	{"september", "septembre", "septiembre", "settembre", "setembro"},
+	{"october", "oktober", "octobre", "octubre", "ottobre", "outubro"},
+	{"november", "novembre", "noviembre", "novembro"},
+	{"december", "dezember", "décembre", "diciembre", "dicembre", "dezembro"},
+	{"jan", "ene", "gen"}, {"may", "mai"}, {"oct", "okt", "ott", "out"}, {"dec", "dez", "déc", "dic"},
+	{"mon", "mo", "lun", "seg", "ma"}, {"tue", "di", "mar", "ter"}, {"wed", "mi", "mer", "mié", "qua", "wo"},
+	{"thu", "do", "jeu", "jue", "gio", "qui"}, {"fri", "fr", "ven", "vie", "sex", "vr"},
+	{"sat", "sa", "sam", "sáb", "sab", "za"}, {"sun", "so", "dim", "dom", "zo"},
+	{"error", "fehler", "erreur", "errore", "erro", "fout"},
+	{"warning", "warnung", "avertissement", "attention", "advertencia", "avviso", "aviso", "waarschuwing"},
+	{"file", "datei", "fichier", "archivo", "fichero", "arquivo", "bestand"},
+	{"directory", "verzeichnis", "répertoire", "dossier", "directorio", "cartella", "diretório"},
+	{"version", "versión", "versione", "versão", "versie"},
+	{"yes", "ja", "oui", "sí", "sì", "sim"}, {"no", "nein", "non", "não", "nee"},
+	{"total", "insgesamt", "gesamt", "totale", "totaal"},
+	{"usage", "aufruf", "utilisation", "uso", "gebruik"},
+}
+
+var (
+	wordText = regexp.MustCompile(`[\p{L}]{2,}`)
+	langText = regexp.MustCompile(`\b(?:LANG|LANGUAGE|LC_[A-Z]+)=["']?[A-Za-z][\w.@-]*`)
+	number1  = regexp.MustCompile(`\b\d{1,3}(?:[.,]\d{3})*[.,]\d+\b`)
+)
+
+// locale finds what depends on the language: known words, decimal points, the variables themselves.
+func (f *finder) locale(w *window) (found, bool) {
+	if w.near("lang", "lc_") {
+		if hit, ok := w.simple(Locale, langText); ok {
+			return hit, true
+		}
+	}
+	if hit, ok := w.simple(Locale, number1); ok {
+		swap := strings.NewReplacer(".", ",", ",", ".").Replace(string(w.a[hit.a[0]:hit.a[1]]))
+		if swap == string(w.b[hit.b[0]:hit.b[1]]) {
+			hit.cause.Format = "decimal point"
+			return hit, true
+		}
+	}
+	hit, ok := w.simple(Locale, wordText)
+	if !ok {
+		return hit, false
+	}
+	a, b := strings.ToLower(string(w.a[hit.a[0]:hit.a[1]])), strings.ToLower(string(w.b[hit.b[0]:hit.b[1]]))
+	for _, group := range words {
+		if a != b && slices.Contains(group, a) && slices.Contains(group, b) {
+			hit.cause.Format = "words"
+			return hit, true
+		}
+	}
+	return found{}, false
+}
