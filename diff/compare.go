@@ -249,7 +249,7 @@ func (c *comparison) readPending(ctx context.Context, l *layer, wanted map[strin
 				continue
 			}
 			if err := c.spooled(t, h.Size, func(r io.ReaderAt) { c.readPackages(h.Name, list, r, h.Size) }); err != nil {
-				return fmt.Errorf("entry %q: %w", h.Name, err)
+				return fmt.Errorf("entry %.200q: %w", h.Name, err)
 			}
 		}
 	})

@@ -3,6 +3,7 @@ package diff
 import (
 	"fmt"
 	"io"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -194,6 +195,9 @@ func (r *Result) sections() []section {
 	}
 	list := []section{{"packages", packages}, {"config", config}, {"files", fileRows(r.Files)}, {"history", history}, {"sizes", sizes}}
 	for _, l := range r.Layers {
+		if len(r.Layers) == 1 && reflect.DeepEqual(l.Files, r.Files) {
+			break // it would say the same again
+		}
 		rows := fileRows(l.Files)
 		if len(rows) == 0 {
 			rows = []row{{change: "-", what: "the same paths in another order"}}

@@ -2,7 +2,6 @@ package diff
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -76,7 +75,7 @@ func readTree(ctx context.Context, l *layer, want map[string]bool) (tree, []stri
 				return err
 			}
 			if err := e.entry(h, t); err != nil {
-				return fmt.Errorf("entry %q: %w", h.Name, err)
+				return fmt.Errorf("entry %.200q: %w", h.Name, err)
 			}
 		}
 	})
@@ -361,7 +360,7 @@ func (n *node) differences(o *node, marks bool) []string {
 		same bool
 	}{
 		{"type", n.kind == o.kind},
-		{"content", n.size == o.size && n.sum == o.sum},
+		{"content", n.kind != o.kind || n.size == o.size && n.sum == o.sum},
 		{"mode", n.mode == o.mode},
 		{"owner", n.uid == o.uid && n.gid == o.gid},
 		{"time", n.time.Equal(o.time)},
@@ -398,5 +397,5 @@ func (n *node) stat() *Stat {
 
 // sameContent reports whether two nodes hold the same bytes.
 func (n *node) sameContent(o *node) bool {
-	return n.kind == o.kind && n.size == o.size && bytes.Equal(n.sum[:], o.sum[:])
+	return n.kind == o.kind && n.size == o.size && n.sum == o.sum
 }
