@@ -11,7 +11,7 @@ import (
 	"hash"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
+	"github.com/kedge-build/kedge/diff/gunzip"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -46,7 +46,7 @@ func readBlob(ctx context.Context, l *layer, want string, fn func(*tar.Reader) e
 	}
 	defer rc.Close()
 	blob := &blobReader{ctx: ctx, r: rc, sum: sha256.New()}
-	br := bufio.NewReaderSize(blob, 256<<10)
+	br := bufio.NewReader(blob) // only to see the magic: what reads from it has larger buffers
 	magic, err := br.Peek(4)
 	if err != nil && err != io.EOF {
 		return err
@@ -54,11 +54,7 @@ func readBlob(ctx context.Context, l *layer, want string, fn func(*tar.Reader) e
 	var r io.Reader = br
 	switch {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
-		zr, err := gzip.NewReader(br)
-		if err != nil {
-			return err
-		}
-		r = zr
+		r = gunzip.NewReader(br)
 	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		zr, err := zstd.NewReader(br, zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderConcurrency(1))
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 )
 
 // The marks that a program with build info of Go, or one that cargo-auditable made, has somewhere in
@@ -17,45 +18,56 @@ var (
 	cargoMark = []byte(".dep-v0")
 )
 
-// A Scanner looks for those marks in a file that goes by. The zero value is ready.
+// maxTail is where in a file the names of its sections are looked for: linkers write them last.
+const maxTail = 64 << 10
+
+// A Scanner looks for those marks in a file that goes by: Go's anywhere at a multiple of 16 bytes,
+// where debug/buildinfo looks, too, and cargo's among the names of sections. The zero value is ready.
 type Scanner struct {
-	elf, no, found bool
-	tail           []byte
+	no, found bool
+	size      int64
+	head      []byte // at most 4 bytes
+	tail      []byte // at most maxTail and what came last
 }
 
 // Write takes the next part of the file. It never fails.
 func (s *Scanner) Write(p []byte) (int, error) {
-	if s.no || s.found || len(p) == 0 {
+	if s.no || len(p) == 0 {
 		return len(p), nil
 	}
-	keep := len(goMark) - 1
-	if !s.elf {
-		// The first part may be short, but hardly ever is: a file that comes byte by byte is taken in
-		// the end, too.
-		head := append(s.tail, p[:min(len(p), 4)]...)
-		if !bytes.HasPrefix([]byte(elf.ELFMAG), head[:min(len(head), 4)]) {
-			s.no = true
+	if n := len(elf.ELFMAG) - len(s.head); n > 0 {
+		s.head = append(s.head, p[:min(n, len(p))]...)
+		if s.no = !strings.HasPrefix(elf.ELFMAG, string(s.head)); s.no {
 			return len(p), nil
 		}
-		s.elf = len(head) >= 4
 	}
-	seam := append(s.tail, p[:min(len(p), keep)]...)
-	s.found = has(seam) || has(p)
-	if len(p) >= keep {
-		s.tail = append(s.tail[:0], p[len(p)-keep:]...)
-	} else {
-		s.tail = append(s.tail[:0], seam[max(0, len(seam)-keep):]...)
+	before := len(s.tail)
+	if keep := min(before, maxTail); keep < before {
+		copy(s.tail, s.tail[before-keep:])
+		s.tail, before = s.tail[:keep], keep
 	}
+	s.tail = append(s.tail, p...)
+	// The first multiple of 16 whose mark was not whole before.
+	first := max(0, before-len(goMark)+1)
+	at := s.size - int64(before) + int64(first) // in the file
+	first += int((16 - at%16) % 16)
+	for i := first; !s.found && i+len(goMark) <= len(s.tail); i += 16 {
+		s.found = s.tail[i] == goMark[0] && bytes.HasPrefix(s.tail[i:], goMark)
+	}
+	s.size += int64(len(p))
 	return len(p), nil
 }
 
-func has(p []byte) bool { return bytes.Contains(p, goMark) || bytes.Contains(p, cargoMark) }
-
 // Found reports whether the file is an ELF file that may name packages, which Program reads.
-func (s *Scanner) Found() bool { return s.found && s.elf }
+func (s *Scanner) Found() bool {
+	if s.no || len(s.head) < len(elf.ELFMAG) {
+		return false
+	}
+	return s.found || bytes.Contains(s.tail[max(0, len(s.tail)-maxTail):], cargoMark)
+}
 
 // Reset makes the Scanner ready for another file.
-func (s *Scanner) Reset() { *s = Scanner{tail: s.tail[:0]} }
+func (s *Scanner) Reset() { *s = Scanner{head: s.head[:0], tail: s.tail[:0]} }
 
 // Program reads the Go modules and the Rust crates that a program says it was made of.
 func Program(r io.ReaderAt, size int64) ([]Package, error) {

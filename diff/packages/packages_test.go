@@ -288,6 +288,16 @@ func TestProgramCargo(t *testing.T) {
 			t.Errorf("in parts of %d bytes, what is no ELF file is", part)
 		}
 	}
+	for at := range 200 {
+		// Go's mark counts at multiples of 16, wherever the parts end.
+		file := append([]byte(elf.ELFMAG), make([]byte, 300)...)
+		copy(file[20+at:], goMark)
+		for _, part := range []int{1, 5, 16, 33, 100, 4096} {
+			if got := scanned(file, part); got != ((20+at)%16 == 0) {
+				t.Errorf("Go's mark at %d, in parts of %d: %v", 20+at, part, got)
+			}
+		}
+	}
 	if scanned([]byte(elf.ELFMAG+"nothing of that kind"), 5) {
 		t.Error("any ELF file is")
 	}
