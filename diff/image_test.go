@@ -126,6 +126,7 @@ func TestImagesSquashed(t *testing.T) {
 		{"link or the other way round", [][]file{{a, link("b", "a")}}, [][]file{{regular("b", "body"), link("a", "b")}}, []string{}},
 		{"link or copy", [][]file{{a, link("b", "a")}}, [][]file{{a, regular("b", "body")}}, []string{}},
 		{"other names", [][]file{{dir("./d/"), regular("./d/a", "x")}}, [][]file{{dir("d"), regular("/d/a", "x")}}, []string{}},
+		{"root that is not said", [][]file{{dir("./"), a}}, [][]file{{a}}, []string{}},
 		{"directory again", [][]file{base, {dir("d")}}, [][]file{base}, []string{}},
 		{"opaque, with all again", [][]file{base}, [][]file{base, append([]file{regular("d/.wh..wh..opq", "")}, base...)}, []string{}},
 		{"same layer over other ones", [][]file{{regular("a", "x")}, base}, [][]file{{regular("a", "x")}, {}, base}, []string{}},

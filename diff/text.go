@@ -116,7 +116,7 @@ func (r *Result) summary() []summaryLine {
 	counted("config", "", settings)
 	counted("files", ", "+signed(bytes), paths)
 	if len(r.History) > 0 {
-		lines = append(lines, summaryLine{"history", fmt.Sprintf("%d entries", len(r.History))})
+		lines = append(lines, summaryLine{"history", fmt.Sprintf("%d differ", len(r.History))})
 	}
 	if s := r.Sizes; s != nil && (s.Old != s.New || !r.Same) {
 		lines = append(lines, summaryLine{"size", fmt.Sprintf("%s -> %s (%s, compressed)", size(s.Old), size(s.New), signed(s.New-s.Old))})

@@ -331,6 +331,7 @@ func files(a, b tree, marks bool) []File {
 		}
 		switch {
 		case x == nil && y == nil:
+		case name == "." && (x == nil || y == nil): // every tree has a root, whether or not a tar says so
 		case x == nil:
 			list = append(list, File{Path: Path{Path: name, Change: Added}, New: y.stat()})
 		case y == nil:

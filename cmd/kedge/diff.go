@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"slices"
 	"strings"
 
@@ -51,12 +52,13 @@ func (p *process) diff(c *cli.Context) error {
 		}
 		sources.Platform = platform
 	}
-	store, err := p.openStore(c.Context)
-	if err != nil {
-		return err
+	// Files and registries need no store: none is made.
+	if _, err := os.Stat(p.storeDir()); err == nil {
+		if sources.Store, err = p.openStore(c.Context); err != nil {
+			return err
+		}
+		defer sources.Store.Close()
 	}
-	defer store.Close()
-	sources.Store = store
 	first, err := source.Open(c.Context, c.Args().Get(0), sources)
 	if err != nil {
 		return err
