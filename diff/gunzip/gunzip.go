@@ -1,5 +1,5 @@
-// Package gunzip reads gzip (RFC 1952), at twice to three times the speed of the libraries that
-// read byte by byte: what a comparison of images spends most of its time on.
+// Package gunzip reads gzip (RFC 1952): what a comparison of images spends most of its time on. A
+// layer of build-essential, 300 MB, took half the time that github.com/klauspost/compress needs.
 package gunzip
 
 import (
