@@ -33,7 +33,7 @@ func (f file) with(change func(*tar.Header)) file {
 	return f
 }
 
-func tarball(t testing.TB, files ...file) []byte {
+func pack(t testing.TB, files ...file) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -99,7 +99,7 @@ func TestLayersDiffer(t *testing.T) {
 	reverse := map[Change]Change{Added: Removed, Removed: Added, Changed: Changed}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			first, second := tarball(t, test.first...), tarball(t, test.second...)
+			first, second := pack(t, test.first...), pack(t, test.second...)
 			got, err := Layers(bytes.NewReader(first), bytes.NewReader(second))
 			if err != nil {
 				t.Fatal(err)
@@ -125,18 +125,18 @@ func TestLayersDiffer(t *testing.T) {
 // TestLayersAreTheSame has what differs in a tar and not in what it holds.
 func TestLayersAreTheSame(t *testing.T) {
 	dir, a, b := special("dir/", tar.TypeDir), regular("dir/a", "body"), regular("dir/b", "").with(xattr("user.a", "1"))
-	first := tarball(t, dir, a, b)
+	first := pack(t, dir, a, b)
 	tests := map[string][]byte{
 		"same":                   first,
-		"order":                  tarball(t, b, a, dir),
-		"GNU format":             tarball(t, dir, a.with(func(h *tar.Header) { h.Format = tar.FormatGNU }), b),
-		"PAX format":             tarball(t, dir, a.with(func(h *tar.Header) { h.Format = tar.FormatPAX }), b),
-		"other records":          tarball(t, dir, a.with(func(h *tar.Header) { h.PAXRecords = map[string]string{"comment": "x"} }), b),
-		"zone":                   tarball(t, dir, a.with(func(h *tar.Header) { h.ModTime = epoch.In(time.FixedZone("x", 3600)) }), b),
+		"order":                  pack(t, b, a, dir),
+		"GNU format":             pack(t, dir, a.with(func(h *tar.Header) { h.Format = tar.FormatGNU }), b),
+		"PAX format":             pack(t, dir, a.with(func(h *tar.Header) { h.Format = tar.FormatPAX }), b),
+		"other records":          pack(t, dir, a.with(func(h *tar.Header) { h.PAXRecords = map[string]string{"comment": "x"} }), b),
+		"zone":                   pack(t, dir, a.with(func(h *tar.Header) { h.ModTime = epoch.In(time.FixedZone("x", 3600)) }), b),
 		"padding":                append(slices.Clone(first), make([]byte, 10240)...),
 		"no end mark":            first[:len(first)-1024],
-		"directory, no slash":    tarball(t, dir.with(func(h *tar.Header) { h.Name = "dir" }), a, b),
-		"written twice the same": tarball(t, dir, a, a, b),
+		"directory, no slash":    pack(t, dir.with(func(h *tar.Header) { h.Name = "dir" }), a, b),
+		"written twice the same": pack(t, dir, a, a, b),
 	}
 	for name, second := range tests {
 		got, err := Layers(bytes.NewReader(first), bytes.NewReader(second))
@@ -150,7 +150,7 @@ func TestLayersAreTheSame(t *testing.T) {
 }
 
 func TestBrokenLayers(t *testing.T) {
-	good := tarball(t, regular("a", strings.Repeat("x", 2000)))
+	good := pack(t, regular("a", strings.Repeat("x", 2000)))
 	broken := map[string][]byte{
 		"in a header":  good[:100],
 		"in content":   good[:1000],
@@ -192,9 +192,9 @@ func excessive(data []byte) bool {
 }
 
 func FuzzLayers(f *testing.F) {
-	good := tarball(f, special("dir/", tar.TypeDir), regular("dir/a", "body").with(xattr("user.a", "1")))
+	good := pack(f, special("dir/", tar.TypeDir), regular("dir/a", "body").with(xattr("user.a", "1")))
 	f.Add(good, good)
-	f.Add(good, tarball(f, regular("dir/a", "")))
+	f.Add(good, pack(f, regular("dir/a", "")))
 	f.Add(good[:700], []byte{})
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		if excessive(first) || excessive(second) {

@@ -96,10 +96,12 @@ func TestLoad(t *testing.T) {
 			engine := testenv.StartDockerd(t, testenv.DockerdOptions{Modern: modern})
 			_, buildkitd := testenv.Shared(t)
 			env := []string{"DOCKER_HOST=" + engine.Host}
-			_, errs := kedge(t, env, 0, "build", "--builder", buildkitd.Addr, "-t", "hello:v1", "--load", write(t, hello))
+			file := filepath.Join(t.TempDir(), "hello.tar")
+			_, errs := kedge(t, env, 0, "build", "--builder", buildkitd.Addr, "-t", "hello:v1", "--load", "-o", "type=oci,dest="+file, write(t, hello))
 			if !strings.Contains(errs, "loaded ") {
 				t.Errorf("nothing was loaded: %s", errs)
 			}
+			kedge(t, env, exitOK, "diff", "docker-daemon:hello:v1", file)
 			listed := engine.Docker(t, "image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
 			if !regexp.MustCompile(`(?m)^hello:v1$`).MatchString(listed) || !regexp.MustCompile(`(?m)^hello:v1-args-[0-9a-f]{12}$`).MatchString(listed) {
 				t.Errorf("images: %s", listed)

@@ -168,8 +168,10 @@ func (p *process) dataDir() string {
 
 func (p *process) builderRoot() string { return filepath.Join(p.dataDir(), "builder") }
 
+func (p *process) storeDir() string { return filepath.Join(p.dataDir(), "store") }
+
 func (p *process) openStore(ctx context.Context) (*image.Store, error) {
-	return image.OpenStore(ctx, filepath.Join(p.dataDir(), "store"))
+	return image.OpenStore(ctx, p.storeDir())
 }
 
 // withBuilder runs a verb that needs a builder.

@@ -12,6 +12,7 @@ import (
 	"github.com/kedge-build/kedge/build"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/builder/daemon"
+	"github.com/kedge-build/kedge/diff/source"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
@@ -80,7 +81,7 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		ExitErrHandler:            func(*cli.Context, error) {},
 		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
 		Commands: []*cli.Command{
-			p.buildVerb(), p.lockVerb(), p.verifyVerb(), p.tagVerb(),
+			p.buildVerb(), p.lockVerb(), p.verifyVerb(), p.diffVerb(), p.tagVerb(),
 			p.imagesVerb(), p.exportVerb(), p.pruneVerb(), p.builderVerb(),
 		},
 		Action: func(c *cli.Context) error {
@@ -239,8 +240,11 @@ func advice(err error) (int, string) {
 		damaged  *image.DamagedError
 		gone     *builder.LostError
 		notFound *image.NotFoundError
+		name     *source.UsageError
 	)
 	switch {
+	case errors.As(err, &name):
+		return exitUsage, "kedge diff --help says how an image is named"
 	case errors.As(err, &usage):
 		return exitUsage, "kedge --help, or kedge VERB --help"
 	case errors.As(err, &unlocked):

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/kedge-build/kedge/diff"
+	"github.com/kedge-build/kedge/diff/source"
+	"github.com/urfave/cli/v2"
+)
+
+func (p *process) diffVerb() *cli.Command {
+	return &cli.Command{
+		Name: "diff", Usage: "say how two images differ", ArgsUsage: "A B",
+		Description: "An image is a name in kedge's store, a registry reference, a path, or one of\n" +
+			"docker://REF, docker-daemon:NAME, oci:DIR[:NAME], oci-archive:FILE[:NAME],\ndocker-archive:FILE[:NAME], store:NAME.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "platform", Usage: "the `PLATFORM` to choose from an index (default: linux on this machine's architecture)"},
+			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, json or markdown"},
+			&cli.StringSliceFlag{Name: "type", Usage: "compare only `TYPE,...`: " + strings.Join(diff.Types, ", ")},
+		},
+		Action: p.diff,
+	}
+}
+
+func (p *process) diff(c *cli.Context) error {
+	if c.NArg() != 2 {
+		return usagef("diff takes two images, A and B, and got %d", c.NArg())
+	}
+	format := c.String("format")
+	if !slices.Contains([]string{"text", "json", "markdown"}, format) {
+		return usagef("format %q is not text, json or markdown", format)
+	}
+	var o diff.Options
+	for _, list := range c.StringSlice("type") {
+		for t := range strings.SplitSeq(list, ",") {
+			if !slices.Contains(diff.Types, t) {
+				return usagef("type %q is not one of %s", t, strings.Join(diff.Types, ", "))
+			}
+			o.Types = append(o.Types, t)
+		}
+	}
+	sources := source.Options{Keychain: authn.DefaultKeychain, DockerHost: p.env["DOCKER_HOST"]}
+	if s := c.String("platform"); s != "" {
+		platform, err := v1.ParsePlatform(s)
+		if err != nil {
+			return usagef("platform %q: %v", s, err)
+		}
+		sources.Platform = platform
+	}
+	// Files and registries need no store: none is made.
+	if _, err := os.Stat(p.storeDir()); err == nil {
+		if sources.Store, err = p.openStore(c.Context); err != nil {
+			return err
+		}
+		defer sources.Store.Close()
+	}
+	first, err := source.Open(c.Context, c.Args().Get(0), sources)
+	if err != nil {
+		return err
+	}
+	defer first.Close()
+	second, err := source.Open(c.Context, c.Args().Get(1), sources)
+	if err != nil {
+		return err
+	}
+	defer second.Close()
+
+	result, err := diff.Images(c.Context, first, second, o)
+	if err != nil {
+		return err
+	}
+	result.First.Name, result.Second.Name = c.Args().Get(0), c.Args().Get(1)
+	switch format {
+	case "json":
+		enc := json.NewEncoder(p.stdout)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(result)
+	case "markdown":
+		err = result.WriteMarkdown(p.stdout)
+	default:
+		err = result.WriteText(p.stdout)
+	}
+	if err == nil && !result.Same {
+		err = errNo
+	}
+	return err
+}

@@ -1,0 +1,291 @@
+package diff
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/kedge-build/kedge/diff/packages"
+	"golang.org/x/sync/errgroup"
+)
+
+// comparison is a comparison of two images that reads layers.
+type comparison struct {
+	a, b    *opened
+	shared  int // how many of the lowest layers both have
+	want    map[string]bool
+	tempDir string
+	result  *Result
+
+	mu    sync.Mutex
+	trees map[v1.Hash]tree // of the layers that have been read, by diffID
+}
+
+func (c *comparison) run(ctx context.Context) error {
+	c.trees = map[v1.Hash]tree{}
+	if err := c.read(ctx, slices.Concat(c.a.layers[c.shared:], c.b.layers[c.shared:])); err != nil {
+		return err
+	}
+	if c.want["layer"] {
+		c.compareLayers()
+	}
+	if !c.want["file"] && !wantsPackages(c.want) {
+		return nil
+	}
+	a, b := squash(c.upper(c.a)), squash(c.upper(c.b))
+	if c.shared > 0 && undecided(a, b) {
+		err := c.read(ctx, c.a.layers[:c.shared])
+		switch {
+		case ctx.Err() != nil:
+			return err
+		case err != nil:
+			c.note("the shared layers could not be read, and what one image alone has above them counts as new: %v", err)
+		default:
+			var below []tree
+			for _, l := range c.a.layers[:c.shared] {
+				below = append(below, c.trees[l.diffID])
+			}
+			base := squash(below)
+			a = squash(append([]tree{base}, c.upper(c.a)...))
+			b = squash(append([]tree{base}, c.upper(c.b)...))
+		}
+	}
+	if c.want["file"] {
+		c.result.Files = files(a, b, false)
+	}
+	if wantsPackages(c.want) {
+		return c.comparePackages(ctx, a, b)
+	}
+	return nil
+}
+
+func (c *comparison) note(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.result.Notes = append(c.result.Notes, fmt.Sprintf(format, args...))
+}
+
+// upper returns the trees of the layers above the shared ones.
+func (c *comparison) upper(o *opened) []tree {
+	var trees []tree
+	for _, l := range o.layers[c.shared:] {
+		trees = append(trees, c.trees[l.diffID])
+	}
+	return trees
+}
+
+// read reads layers, each diffID once, several at a time.
+func (c *comparison) read(ctx context.Context, layers []layer) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(min(max(runtime.GOMAXPROCS(0), 2), 8))
+	begun := map[v1.Hash]bool{}
+	for i := range layers {
+		l := &layers[i]
+		if begun[l.diffID] {
+			continue
+		}
+		begun[l.diffID] = true
+		group.Go(func() error {
+			t, notes, err := readTree(ctx, l, c.want)
+			if err != nil {
+				return err
+			}
+			for _, n := range notes {
+				c.note("%s", n)
+			}
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.trees[l.diffID] = t
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+func (c *comparison) compareLayers() {
+	at := func(layers []layer, i int) (string, tree) {
+		if i >= len(layers) {
+			return "", tree{}
+		}
+		return layers[i].diffID.String(), c.trees[layers[i].diffID]
+	}
+	for i := c.shared; i < max(len(c.a.layers), len(c.b.layers)); i++ {
+		old, x := at(c.a.layers, i)
+		new, y := at(c.b.layers, i)
+		if old != new {
+			c.result.Layers = append(c.result.Layers, Layer{Index: i, Old: old, New: new, Files: files(x, y, true)})
+		}
+	}
+}
+
+// packageID is what versions belong to.
+type packageID struct{ kind, name string }
+
+// comparePackages compares what the files that differ say of packages.
+func (c *comparison) comparePackages(ctx context.Context, a, b tree) error {
+	type pair struct{ x, y *node }
+	var pairs []pair
+	later := map[*layer]map[string][]pending{}
+	ask := func(name string, n *node) {
+		if n == nil || n.kind != tar.TypeReg {
+			return
+		}
+		p := pending{node: n}
+		if read, kind := packages.ForRandom(name); read != nil && c.want[kind] {
+			p.read, p.kind = read, kind
+		} else if n.program {
+			p.read = packages.Program
+		} else {
+			return
+		}
+		if later[n.source] == nil {
+			later[n.source] = map[string][]pending{}
+		}
+		later[n.source][n.path] = append(later[n.source][n.path], p)
+	}
+	for _, name := range unionKeys(a, b) {
+		x, y := visible(a[name]), visible(b[name])
+		if x == nil && y == nil || x != nil && y != nil && x.sameContent(y) {
+			continue
+		}
+		ask(name, x)
+		ask(name, y)
+		pairs = append(pairs, pair{x, y})
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(2) // each may hold a database in memory
+	for l, wanted := range later {
+		group.Go(func() error { return c.readPending(gctx, l, wanted) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	old, new := map[packageID][]string{}, map[packageID][]string{}
+	for _, p := range pairs {
+		c.collect(old, p.x)
+		c.collect(new, p.y)
+	}
+	c.result.Packages = packageChanges(old, new)
+	return nil
+}
+
+func (c *comparison) collect(into map[packageID][]string, n *node) {
+	if n == nil {
+		return
+	}
+	for _, p := range n.packages {
+		if c.want[p.Kind] {
+			id := packageID{p.Kind, p.Name}
+			into[id] = append(into[id], p.Version)
+		}
+	}
+}
+
+func packageChanges(old, new map[packageID][]string) []Package {
+	list := []Package{}
+	versions := func(list []string) string {
+		slices.Sort(list)
+		return strings.Join(slices.Compact(list), ", ")
+	}
+	for id, before := range old {
+		p := Package{Kind: id.kind, Name: id.name, Change: Changed, Old: versions(before)}
+		after, ok := new[id]
+		if p.New = versions(after); !ok {
+			p.Change = Removed
+		}
+		if !ok || p.Old != p.New {
+			list = append(list, p)
+		}
+	}
+	for id, after := range new {
+		if _, ok := old[id]; !ok {
+			list = append(list, Package{Kind: id.kind, Name: id.name, Change: Added, New: versions(after)})
+		}
+	}
+	slices.SortFunc(list, func(a, b Package) int {
+		if d := slices.Index(packages.Kinds, a.Kind) - slices.Index(packages.Kinds, b.Kind); d != 0 {
+			return d
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	return list
+}
+
+// pending is a file whose packages are read from any place in it, once it is known to differ.
+type pending struct {
+	node *node
+	kind string
+	read packages.Random
+}
+
+// The limits for such a file, in bytes.
+const (
+	maxInMemory = 32 << 20
+	maxSpooled  = 8 << 30
+)
+
+// readPending reads a layer once more, for the packages of some files.
+func (c *comparison) readPending(ctx context.Context, l *layer, wanted map[string][]pending) error {
+	return withTar(ctx, l, func(t *tar.Reader) error {
+		for {
+			h, err := t.Next()
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			list := wanted[clean(h.Name)]
+			if len(list) == 0 || list[0].node.size != h.Size {
+				continue
+			}
+			if err := c.spooled(t, h.Size, func(r io.ReaderAt) { c.readPackages(h.Name, list, r, h.Size) }); err != nil {
+				return fmt.Errorf("entry %.200q: %w", h.Name, err)
+			}
+		}
+	})
+}
+
+func (c *comparison) readPackages(name string, list []pending, r io.ReaderAt, size int64) {
+	for _, p := range list {
+		var err error
+		p.node.packages, err = p.read(r, size)
+		if err != nil && packages.IsDatabase(p.kind) {
+			c.note("the packages of %q could not be read: %v", clean(name), err)
+		}
+	}
+}
+
+// spooled calls fn with what r has, in memory or in a temporary file.
+func (c *comparison) spooled(r io.Reader, size int64, fn func(io.ReaderAt)) (err error) {
+	if size > maxSpooled {
+		return nil // no packages are read from it
+	}
+	if size <= maxInMemory {
+		data := make([]byte, size)
+		if _, err := io.ReadFull(r, data); err != nil {
+			return err
+		}
+		fn(bytes.NewReader(data))
+		return nil
+	}
+	f, err := os.CreateTemp(c.tempDir, "kedge-diff-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
+	if _, err := io.Copy(f, r); err != nil {
+		return err
+	}
+	fn(f)
+	return nil
+}

@@ -1,0 +1,280 @@
+package diff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/kedge-build/kedge/diff/packages"
+)
+
+// Types are what Images compares, and Options.Types selects from: the kinds of packages first.
+var Types = append(slices.Clone(packages.Kinds), "file", "config", "history", "size", "layer")
+
+// Options say what Images compares.
+type Options struct {
+	// Types are some of [Types]; none stands for all of them. Layers are read only for packages,
+	// files and layers.
+	Types []string
+	// TempDir is where packages are read from that do not fit into memory; empty is the system's.
+	TempDir string
+}
+
+// Result is how two images differ. What was not asked for is empty.
+type Result struct {
+	// Same is whether nothing that was asked for differs. Where nothing was asked for in particular,
+	// sizes and layers do not count: the same files may be cut into layers and compressed as one likes.
+	Same   bool `json:"same"`
+	First  Side `json:"first"`
+	Second Side `json:"second"`
+	// Files differ in the file trees that the images result in, sorted by path.
+	Files    []File    `json:"files"`
+	Packages []Package `json:"packages"`
+	Config   []Setting `json:"config"`
+	History  []Step    `json:"history"`
+	Sizes    *Sizes    `json:"sizes,omitempty"`
+	// Layers differ, paired by position, lowest first. Layers with the same diffID are not listed.
+	Layers []Layer `json:"layers"`
+	// Shared are the diffIDs of the lowest layers, which both images have.
+	Shared []string `json:"shared"`
+	// Notes say what could not be compared as it should be.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// Side is one of the two images.
+type Side struct {
+	Name     string `json:"name,omitempty"` // the caller's
+	Digest   string `json:"digest"`         // of the manifest
+	Platform string `json:"platform"`
+}
+
+// File is a path that differs, and what it is in either image.
+type File struct {
+	Path
+	Old *Stat `json:"old,omitempty"`
+	New *Stat `json:"new,omitempty"`
+}
+
+// Stat is what a path is in one image.
+type Stat struct {
+	Type string `json:"type"` // file, directory, symlink, char, block, fifo, hardlink or whiteout
+	Size int64  `json:"size"` // in bytes
+	Mode string `json:"mode"` // octal, as of chmod: "4755" is setuid, "777" is writable for all
+	UID  int    `json:"uid"`
+	GID  int    `json:"gid"`
+	// Time is in RFC 3339.
+	Time   string `json:"time"`
+	Target string `json:"target,omitempty"` // of a link
+	Device string `json:"device,omitempty"` // MAJOR:MINOR
+}
+
+// Package is a package that differs. Versions of several installed at once are joined by ", ".
+type Package struct {
+	Kind   string `json:"kind"`
+	Name   string `json:"name"`
+	Change Change `json:"change"`
+	Old    string `json:"old,omitempty"`
+	New    string `json:"new,omitempty"`
+}
+
+// Setting is a value of the image config that differs.
+type Setting struct {
+	Key    string `json:"key"` // a path such as config.Env.PATH or config.Labels["org.example.a"]
+	Change Change `json:"change"`
+	Old    string `json:"old,omitempty"` // a string as it is, anything else as JSON
+	New    string `json:"new,omitempty"`
+}
+
+// Step is an entry of the history that differs.
+type Step struct {
+	Index int        `json:"index"` // from 0
+	Old   *StepState `json:"old,omitempty"`
+	New   *StepState `json:"new,omitempty"`
+}
+
+// StepState is an entry of an image's history.
+type StepState struct {
+	Created    string `json:"created,omitempty"` // in RFC 3339
+	CreatedBy  string `json:"created_by,omitempty"`
+	Author     string `json:"author,omitempty"`
+	Comment    string `json:"comment,omitempty"`
+	EmptyLayer bool   `json:"empty_layer,omitempty"`
+}
+
+// Sizes are those of the layers' blobs, in bytes.
+type Sizes struct {
+	Old    int64       `json:"old"`
+	New    int64       `json:"new"`
+	Layers []LayerSize `json:"layers"` // those that differ
+}
+
+// LayerSize is the size of the blobs of the layers at one position.
+type LayerSize struct {
+	Index int   `json:"index"`
+	Old   int64 `json:"old"`
+	New   int64 `json:"new"`
+}
+
+// Layer is a pair of layers that differ.
+type Layer struct {
+	Index int    `json:"index"`         // from 0
+	Old   string `json:"old,omitempty"` // the diffID; empty where that image has no such layer
+	New   string `json:"new,omitempty"`
+	// Files differ between the two tars. A whiteout, which removes what lower layers hold, is a path
+	// of that type.
+	Files []File `json:"files"`
+}
+
+// maxLayers is how many layers an image may have; overlayfs takes 500.
+const maxLayers = 1000
+
+// Images compares two images of one platform each. Blobs are checked against their digests as they
+// are read; a diffID is taken at its word, as the digest of the config covers it.
+//
+// The lowest layers that have the same diffID in both are not read, unless one image alone changes
+// something above them: whether that is new, and what it was before, only they can tell. Where they
+// cannot be read, it counts as new, and a note says so.
+//
+// Memory grows with the number of paths, not with their content.
+func Images(ctx context.Context, first, second v1.Image, o Options) (*Result, error) {
+	want, err := o.wanted()
+	if err != nil {
+		return nil, err
+	}
+	a, err := open(first)
+	if err != nil {
+		return nil, fmt.Errorf("reading the first image: %w", err)
+	}
+	b, err := open(second)
+	if err != nil {
+		return nil, fmt.Errorf("reading the second image: %w", err)
+	}
+	r := &Result{
+		First: a.side, Second: b.side,
+		Files: []File{}, Packages: []Package{}, Config: []Setting{}, History: []Step{}, Layers: []Layer{}, Shared: []string{},
+	}
+	shared := 0
+	for shared < min(len(a.layers), len(b.layers)) && a.layers[shared].diffID == b.layers[shared].diffID {
+		r.Shared = append(r.Shared, a.layers[shared].diffID.String())
+		shared++
+	}
+	if want["config"] {
+		if r.Config, err = settings(a.config, b.config); err != nil {
+			return nil, err
+		}
+	}
+	if want["history"] {
+		r.History = steps(a.history, b.history)
+	}
+	if want["size"] {
+		r.Sizes = sizes(a.layers, b.layers)
+	}
+	if a.side.Digest != b.side.Digest && (want["file"] || want["layer"] || wantsPackages(want)) {
+		c := comparison{a: a, b: b, shared: shared, want: want, tempDir: o.TempDir, result: r}
+		if err := c.run(ctx); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(r.Notes)
+	r.Same = len(r.Files)+len(r.Packages)+len(r.Config)+len(r.History) == 0
+	if len(o.Types) > 0 {
+		r.Same = r.Same && len(r.Layers) == 0 && (r.Sizes == nil || r.Sizes.Old == r.Sizes.New && len(r.Sizes.Layers) == 0)
+	}
+	return r, nil
+}
+
+// wanted returns the types that are asked for.
+func (o Options) wanted() (map[string]bool, error) {
+	types := o.Types
+	if len(types) == 0 {
+		types = Types
+	}
+	want := map[string]bool{}
+	for _, t := range types {
+		if !slices.Contains(Types, t) {
+			return nil, fmt.Errorf("no type %q to compare", t)
+		}
+		want[t] = true
+	}
+	return want, nil
+}
+
+func wantsPackages(want map[string]bool) bool {
+	return slices.ContainsFunc(packages.Kinds, func(kind string) bool { return want[kind] })
+}
+
+// opened is an image whose manifest and config have been read.
+type opened struct {
+	side    Side
+	config  []byte
+	history []v1.History
+	layers  []layer
+}
+
+// layer is a layer that has not been read.
+type layer struct {
+	v1.Layer
+	diffID v1.Hash
+	size   int64
+}
+
+func open(img v1.Image) (*opened, error) {
+	digest, err := img.Digest()
+	if err != nil {
+		return nil, err
+	}
+	config, err := img.RawConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	file, err := img.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		return nil, err
+	}
+	if len(layers) > maxLayers {
+		return nil, fmt.Errorf("it has %d layers, more than %d", len(layers), maxLayers)
+	}
+	if len(layers) != len(file.RootFS.DiffIDs) {
+		return nil, fmt.Errorf("its manifest has %d layers, its config %d", len(layers), len(file.RootFS.DiffIDs))
+	}
+	o := &opened{side: Side{Digest: digest.String()}, config: config, history: file.History}
+	if p := file.Platform(); p != nil {
+		o.side.Platform = p.String()
+	}
+	for i, l := range layers {
+		size, err := l.Size()
+		if err != nil {
+			return nil, err
+		}
+		o.layers = append(o.layers, layer{l, file.RootFS.DiffIDs[i], size})
+	}
+	return o, nil
+}
+
+func sizes(a, b []layer) *Sizes {
+	s := &Sizes{Layers: []LayerSize{}}
+	for i := range max(len(a), len(b)) {
+		l := LayerSize{Index: i}
+		if i < len(a) {
+			l.Old = a[i].size
+		}
+		if i < len(b) {
+			l.New = b[i].size
+		}
+		s.Old += l.Old
+		s.New += l.New
+		if l.Old != l.New {
+			s.Layers = append(s.Layers, l)
+		}
+	}
+	return s
+}
+
+// errTooMuch is an image that would not fit into memory.
+var errTooMuch = errors.New("too much to compare")

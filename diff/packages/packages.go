@@ -1,0 +1,125 @@
+// Package packages reads which packages a file of an image says are installed, without running
+// anything of the image. Files are hostile input: every reader bounds what it holds in memory and
+// returns an error, or fewer packages, for what it cannot make sense of.
+package packages
+
+import (
+	"fmt"
+	"io"
+	"path"
+	"strings"
+)
+
+// Package is one package, of one of the Kinds.
+type Package struct {
+	Kind    string
+	Name    string
+	Version string
+}
+
+// Kinds are the kinds of packages, in the order in which they are shown.
+var Kinds = []string{"apt", "apk", "rpm", "pip", "npm", "go", "gem", "jar", "cargo"}
+
+// The limits that hold whatever an image says.
+const (
+	maxPackages = 1 << 18 // that one file may name
+	maxField    = 4 << 10 // bytes of a name or version; longer ones are cut
+	maxDocument = 4 << 20 // bytes of a file that is decoded whole
+	maxLine     = 1 << 20 // bytes of a line that is looked at; the rest of a longer one is skipped
+)
+
+// A Stream reads the packages of a file from its beginning.
+type Stream func(io.Reader) ([]Package, error)
+
+// A Random reads the packages of a file of the given size in bytes, at any place.
+type Random func(r io.ReaderAt, size int64) ([]Package, error)
+
+// ForStream returns what reads the file at path (slashes, none in front) in one pass, and the kind
+// of its packages. It is nil where no such file is kept at that path.
+func ForStream(p string) (Stream, string) {
+	dir, base := path.Split(p)
+	dir = strings.TrimSuffix(dir, "/")
+	switch {
+	case p == "var/lib/dpkg/status", dir == "var/lib/dpkg/status.d" && path.Ext(base) != ".md5sums":
+		return dpkg, "apt"
+	case p == "lib/apk/db/installed", p == "usr/lib/apk/db/installed":
+		return apk, "apk"
+	case base == "METADATA" && strings.HasSuffix(dir, ".dist-info"),
+		base == "PKG-INFO" && strings.HasSuffix(dir, ".egg-info"),
+		strings.HasSuffix(base, ".egg-info"):
+		return python, "pip"
+	case base == "package.json" && isNodeModule(dir):
+		return npm, "npm"
+	case strings.HasSuffix(base, ".gemspec") && (path.Base(dir) == "specifications" || strings.HasSuffix(dir, "specifications/default")):
+		return gem, "gem"
+	}
+	return nil, ""
+}
+
+// isNodeModule tells the directory of a module, node_modules/NAME or node_modules/@SCOPE/NAME, from
+// those within it.
+func isNodeModule(dir string) bool {
+	parent := path.Dir(dir)
+	if strings.HasPrefix(path.Base(parent), "@") {
+		parent = path.Dir(parent)
+	}
+	return path.Base(parent) == "node_modules"
+}
+
+// ForRandom is ForStream for what has to be read at any place.
+func ForRandom(p string) (Random, string) {
+	switch path.Base(p) {
+	case "rpmdb.sqlite", "Packages.db", "Packages":
+		switch path.Dir(p) {
+		case "var/lib/rpm", "usr/lib/sysimage/rpm", "usr/share/rpm":
+			return guard(rpm), "rpm"
+		}
+	}
+	switch path.Ext(p) {
+	case ".jar", ".war", ".ear":
+		return guard(jar), "jar"
+	}
+	return nil, ""
+}
+
+// guard makes an error of a panic: debug/elf, for one, is documented as not hardened against
+// hostile files.
+func guard(read Random) Random {
+	return func(r io.ReaderAt, size int64) (list []Package, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				list, err = nil, fmt.Errorf("malformed file: %v", p)
+			}
+		}()
+		return read(r, size)
+	}
+}
+
+// IsDatabase reports whether a kind is kept by a package manager in a database of its own, which
+// has to be readable, and not in files that anybody may drop anywhere in any state.
+func IsDatabase(kind string) bool { return kind == "apt" || kind == "apk" || kind == "rpm" }
+
+// list collects packages.
+type list struct {
+	kind string
+	all  []Package
+}
+
+// add takes a package, unless it has no name. It returns an error when there are too many.
+func (l *list) add(name, version string) error {
+	name, version = field(name), field(version)
+	if name == "" {
+		return nil
+	}
+	if len(l.all) == maxPackages {
+		return fmt.Errorf("more than %d packages", maxPackages)
+	}
+	l.all = append(l.all, Package{l.kind, name, version})
+	return nil
+}
+
+// field returns a copy, so that a short name does not keep a whole file in memory.
+func field(s string) string {
+	s = strings.TrimSpace(s)
+	return strings.Clone(s[:min(len(s), maxField)])
+}

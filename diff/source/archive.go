@@ -1,0 +1,268 @@
+package source
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// The limits of an archive: an image has a few hundred members at most.
+const (
+	maxMembers = 1 << 18
+	maxLinks   = 8
+	maxWindow  = 128 << 20 // of zstd, in bytes
+)
+
+// archive opens an image of a tar: an OCI layout, or what docker save writes.
+func (o Options) archive(_ context.Context, name string, img *Image) error {
+	file, which := cutName(name, func(p string) bool {
+		info, err := os.Stat(p)
+		return err == nil && !info.IsDir()
+	})
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	img.close = append(img.close, f.Close)
+	if f, err = o.plain(f, img); err != nil {
+		return err
+	}
+	return o.fromTar(f, which, img)
+}
+
+// plain returns the file, or a copy of it that is not compressed and that can be read at any place.
+func (o Options) plain(f *os.File, img *Image) (*os.File, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	br := bufio.NewReader(f)
+	magic, err := br.Peek(4)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	switch {
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		zr, err := gzip.NewReader(br)
+		if err != nil {
+			return nil, err
+		}
+		return o.spool(zr, img)
+	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		zr, err := zstd.NewReader(br, zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, err
+		}
+		defer zr.Close()
+		return o.spool(zr, img)
+	case !info.Mode().IsRegular(): // a pipe
+		return o.spool(br, img)
+	}
+	return f, nil
+}
+
+// members are the files of a tar, by path.
+type members struct {
+	file  *os.File
+	at    map[string]member
+	links map[string]string
+}
+
+type member struct{ offset, size int64 }
+
+// index finds the members of a tar without reading them.
+func index(f *os.File) (*members, error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	m := &members{f, map[string]member{}, map[string]string{}}
+	for t := tar.NewReader(f); ; {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			return m, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading the archive: %w", err)
+		}
+		if len(m.at)+len(m.links) == maxMembers {
+			return nil, fmt.Errorf("the archive has more than %d members", maxMembers)
+		}
+		name := path.Clean("/" + h.Name)[1:]
+		switch h.Typeflag {
+		case tar.TypeReg:
+			// The reader of a tar reads no further than the header, when what it reads from can seek.
+			offset, err := f.Seek(0, io.SeekCurrent)
+			if err != nil {
+				return nil, err
+			}
+			m.at[name] = member{offset, h.Size}
+		case tar.TypeSymlink: // docker save links layers that it has twice
+			m.links[name] = path.Join("/", path.Dir(name), h.Linkname)[1:]
+		case tar.TypeLink:
+			m.links[name] = path.Clean("/" + h.Linkname)[1:]
+		}
+	}
+}
+
+func (m *members) open(name string) (io.ReadCloser, int64, error) {
+	name = path.Clean("/" + name)[1:]
+	for range maxLinks {
+		if to, ok := m.links[name]; ok {
+			name = to
+		}
+	}
+	at, ok := m.at[name]
+	if !ok {
+		return nil, 0, fmt.Errorf("%q is not in the archive", name)
+	}
+	return io.NopCloser(io.NewSectionReader(m.file, at.offset, at.size)), at.size, nil
+}
+
+func (m *members) has(name string) bool {
+	_, ok := m.at[name]
+	return ok
+}
+
+func (m *members) read(name string) ([]byte, error) {
+	r, _, err := m.open(name)
+	if err != nil {
+		return nil, err
+	}
+	data, err := readAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("reading %q of the archive: %w", name, err)
+	}
+	return data, nil
+}
+
+// fromTar opens the image of an archive. One that is both, as newer Docker Engines write it, is read
+// as an OCI layout.
+func (o Options) fromTar(f *os.File, which string, img *Image) error {
+	m, err := index(f)
+	if err != nil {
+		return err
+	}
+	switch {
+	case m.has("oci-layout") && m.has("index.json"):
+		b := func(h v1.Hash) (io.ReadCloser, int64, error) { return m.open(path.Join("blobs", h.Algorithm, h.Hex)) }
+		data, err := m.read("index.json")
+		if err != nil {
+			return err
+		}
+		img.Image, err = o.fromIndex(b, data, which)
+		return err
+	case m.has("manifest.json"):
+		if img.Image, err = m.docker(which); err != nil {
+			return err
+		}
+		return o.check(img.Image)
+	}
+	return errors.New("the archive is neither an OCI layout nor what docker save writes")
+}
+
+// docker returns the image of a manifest.json, of which
+// https://github.com/moby/docker-image-spec/blob/main/v1.2.md tells.
+func (m *members) docker(which string) (v1.Image, error) {
+	data, err := m.read("manifest.json")
+	if err != nil {
+		return nil, err
+	}
+	var images []struct {
+		Config   string
+		RepoTags []string
+		Layers   []string
+	}
+	if err := json.Unmarshal(data, &images); err != nil {
+		return nil, fmt.Errorf("reading manifest.json: %w", err)
+	}
+	var names []string
+	chosen := -1
+	for i, d := range images {
+		names = append(names, d.RepoTags...)
+		if which == "" && len(images) == 1 || which != "" && slices.ContainsFunc(d.RepoTags, func(tag string) bool { return sameName(which, tag) }) {
+			chosen = i
+		}
+	}
+	if chosen < 0 {
+		return nil, fmt.Errorf("there is no image %q: there are %q", which, names)
+	}
+	config, err := m.read(images[chosen].Config)
+	if err != nil {
+		return nil, err
+	}
+	file, err := v1.ParseConfigFile(bytes.NewReader(config))
+	if err != nil {
+		return nil, fmt.Errorf("reading the config: %w", err)
+	}
+	layers := images[chosen].Layers
+	if len(layers) != len(file.RootFS.DiffIDs) {
+		return nil, fmt.Errorf("manifest.json names %d layers, the config %d", len(layers), len(file.RootFS.DiffIDs))
+	}
+	// There is no manifest to begin with: it is made here of what there is.
+	at := map[v1.Hash]string{}
+	manifest := v1.Manifest{SchemaVersion: 2, MediaType: types.DockerManifestSchema2}
+	manifest.Config.MediaType = types.DockerConfigJSON
+	if manifest.Config.Digest, manifest.Config.Size, err = v1.SHA256(bytes.NewReader(config)); err != nil {
+		return nil, err
+	}
+	for i, name := range layers {
+		d, err := m.layer(name, file.RootFS.DiffIDs[i])
+		if err != nil {
+			return nil, err
+		}
+		at[d.Digest] = name
+		manifest.Layers = append(manifest.Layers, d)
+	}
+	raw, err := json.Marshal(manifest)
+	if err != nil {
+		return nil, err
+	}
+	digest, _, err := v1.SHA256(bytes.NewReader(raw))
+	if err != nil {
+		return nil, err
+	}
+	at[manifest.Config.Digest] = images[chosen].Config
+	b := func(h v1.Hash) (io.ReadCloser, int64, error) { return m.open(at[h]) }
+	return fromManifest(b, v1.Descriptor{MediaType: manifest.MediaType, Digest: digest}, raw)
+}
+
+// layer describes a layer of a docker archive: the digest is in its path, or, when it is not
+// compressed, is its diffID, or has to be found out.
+func (m *members) layer(name string, diffID v1.Hash) (v1.Descriptor, error) {
+	r, size, err := m.open(name)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	defer r.Close()
+	d := v1.Descriptor{MediaType: types.DockerUncompressedLayer, Size: size, Digest: diffID}
+	if digest, ok := strings.CutPrefix(name, "blobs/sha256/"); ok {
+		d.MediaType = types.DockerLayer
+		d.Digest, err = v1.NewHash("sha256:" + digest)
+		return d, err
+	}
+	var magic [2]byte
+	if _, err := io.ReadFull(r, magic[:]); err == nil && magic == [2]byte{0x1f, 0x8b} {
+		d.MediaType = types.DockerLayer
+		again, _, err := m.open(name)
+		if err != nil {
+			return d, err
+		}
+		d.Digest, _, err = v1.SHA256(again)
+		return d, err
+	}
+	return d, nil
+}

@@ -1,0 +1,200 @@
+// Package source opens images wherever they are: registries, Docker Engines, OCI layouts and
+// archives, Docker archives, and kedge's own store.
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-containerregistry/pkg/authn"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/kedge-build/kedge/image"
+)
+
+// Options say where names lead.
+type Options struct {
+	// Platform is chosen from an index; an image that stands alone must be for it. Without one it is
+	// linux on this machine's architecture, and an image that stands alone may be for any.
+	Platform *v1.Platform
+	// Store is kedge's own store; nil is none.
+	Store *image.Store
+	// Keychain knows the credentials for registries; nil asks without.
+	Keychain authn.Keychain
+	// Transport is for registries; nil is the default.
+	Transport http.RoundTripper
+	// DockerHost is the Engine's address, unix://PATH or tcp://HOST:PORT; empty is the local one.
+	DockerHost string
+	// TempDir is for archives that cannot be read in place: compressed ones, and an Engine's; empty
+	// is the system's.
+	TempDir string
+}
+
+// An Image is an image that has been opened. Its layers are read where they are: it has to be
+// closed after the last use.
+type Image struct {
+	v1.Image
+	close []func() error
+}
+
+// Close releases what the image is read from.
+func (i *Image) Close() error {
+	var err error
+	for _, fn := range i.close {
+		err = errors.Join(err, fn())
+	}
+	return err
+}
+
+// A UsageError is a name that cannot be one.
+type UsageError struct{ Name, Why string }
+
+func (e *UsageError) Error() string { return fmt.Sprintf("image %q: %s", e.Name, e.Why) }
+
+// The prefixes that say where an image is, as skopeo has them; store: is kedge's own.
+const (
+	registryPrefix      = "docker://"
+	daemonPrefix        = "docker-daemon:"
+	layoutPrefix        = "oci:"
+	ociArchivePrefix    = "oci-archive:"
+	dockerArchivePrefix = "docker-archive:"
+	storePrefix         = "store:"
+)
+
+// Open opens the image that name stands for:
+//
+//	docker://REF, or REF        in a registry
+//	docker-daemon:NAME          in a Docker Engine
+//	oci:DIR[:NAME|@DIGEST]      in an OCI layout
+//	oci-archive:FILE[:NAME]     in a tar of one, also compressed
+//	docker-archive:FILE[:NAME]  in what docker save writes, also compressed
+//	store:NAME                  in kedge's store, by name or digest
+//
+// A name without a prefix is a path if there is an image at it, otherwise an image of kedge's store
+// if it has one, otherwise a registry's.
+func Open(ctx context.Context, name string, o Options) (*Image, error) {
+	img := &Image{}
+	err := o.open(ctx, name, img)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening image %q: %w", name, err), img.Close())
+	}
+	return img, nil
+}
+
+func (o Options) open(ctx context.Context, name string, img *Image) error {
+	for _, p := range []struct {
+		prefix string
+		open   func(context.Context, string, *Image) error
+	}{
+		{registryPrefix, o.registry},
+		{daemonPrefix, o.daemon},
+		{layoutPrefix, o.layout},
+		{ociArchivePrefix, o.archive},
+		{dockerArchivePrefix, o.archive},
+		{storePrefix, o.store},
+	} {
+		rest, ok := strings.CutPrefix(name, p.prefix)
+		if !ok {
+			continue
+		}
+		if rest == "" {
+			return &UsageError{name, "nothing follows " + p.prefix}
+		}
+		return p.open(ctx, rest, img)
+	}
+	if info, err := os.Stat(name); err == nil {
+		if !info.IsDir() {
+			return o.archive(ctx, name, img)
+		}
+		if _, err := os.Stat(filepath.Join(name, "oci-layout")); err == nil {
+			return o.layout(ctx, name, img)
+		}
+	}
+	if o.Store != nil {
+		if err := o.store(ctx, name, img); !errdefs.IsNotFound(err) {
+			return err
+		}
+	}
+	return o.registry(ctx, name, img)
+}
+
+// store opens an image of kedge's store.
+func (o Options) store(ctx context.Context, name string, img *Image) error {
+	if o.Store == nil {
+		return fmt.Errorf("%w: there is no store", errdefs.ErrNotFound)
+	}
+	desc, err := o.Store.Resolve(ctx, name)
+	if err != nil {
+		return err
+	}
+	b := func(h v1.Hash) (io.ReadCloser, int64, error) {
+		d := desc
+		if d.Digest.String() != h.String() {
+			d.Digest = digestOf(h)
+		}
+		r, err := o.Store.ReaderAt(ctx, d)
+		if err != nil {
+			return nil, 0, err
+		}
+		return &section{io.NewSectionReader(r, 0, r.Size()), r}, r.Size(), nil
+	}
+	root, err := descriptor(desc)
+	if err != nil {
+		return err
+	}
+	img.Image, err = o.choose(b, []v1.Descriptor{root}, 0)
+	return err
+}
+
+// layout opens an image of an OCI layout.
+func (o Options) layout(_ context.Context, name string, img *Image) error {
+	dir, which := cutName(name, func(p string) bool {
+		_, err := os.Stat(filepath.Join(p, "oci-layout"))
+		return err == nil
+	})
+	index, err := readFile(filepath.Join(dir, "index.json"))
+	if err != nil {
+		return err
+	}
+	b := func(h v1.Hash) (io.ReadCloser, int64, error) {
+		f, err := os.Open(filepath.Join(dir, "blobs", h.Algorithm, h.Hex))
+		if err != nil {
+			return nil, 0, err
+		}
+		info, err := f.Stat()
+		if err != nil || !info.Mode().IsRegular() {
+			return nil, 0, errors.Join(err, f.Close(), fmt.Errorf("blob %s is no file", h))
+		}
+		return f, info.Size(), nil
+	}
+	img.Image, err = o.fromIndex(b, index, which)
+	return err
+}
+
+// cutName splits PATH[:NAME] and PATH@DIGEST at the first place where what is left is a path.
+func cutName(s string, isPath func(string) bool) (path, which string) {
+	if isPath(s) {
+		return s, ""
+	}
+	for i := len(s) - 1; i > 0; i-- {
+		if (s[i] == ':' || s[i] == '@') && isPath(s[:i]) {
+			return s[:i], s[i+1:]
+		}
+	}
+	return s, ""
+}
+
+// platform is the one to choose, and whether it was asked for.
+func (o Options) platform() (v1.Platform, bool) {
+	if o.Platform != nil {
+		return *o.Platform, true
+	}
+	return v1.Platform{OS: "linux", Architecture: runtime.GOARCH}, false
+}

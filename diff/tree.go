@@ -1,0 +1,402 @@
+package diff
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kedge-build/kedge/diff/packages"
+)
+
+// The limits of what is kept of an image. A layer's tar compresses a thousandfold, so the size of
+// a blob bounds nothing.
+const (
+	maxEntries = 4 << 20   // of a layer
+	maxPath    = 16 << 10  // bytes of one path; Linux takes 4096
+	maxPaths   = 512 << 20 // bytes of all paths of a layer
+	maxSparse  = 8 << 30   // bytes of a file with holes, which a header of one block can claim
+)
+
+// whiteout is the type of a path that a layer removes from those below it.
+const whiteout = 'w'
+
+// node is a path of a layer, without its content. A hard link is the node that it leads to.
+type node struct {
+	kind         byte // a tar type, or whiteout
+	opaque       bool // a directory that hides what lower layers have in it
+	program      bool // an ELF file that may name packages
+	mode         int64
+	uid, gid     int
+	size         int64
+	time         time.Time
+	target       string
+	major, minor int64
+	sum          [sha256.Size]byte // of the content
+	xattrs       [sha256.Size]byte // zero for none
+	packages     []packages.Package
+	source       *layer // where the content is
+	path         string // under which the content is there
+}
+
+// tree is the paths of a layer or of several, without a slash in front. The root is ".".
+type tree map[string]*node
+
+// entryReader reads one layer into a tree.
+type entryReader struct {
+	layer *layer
+	want  map[string]bool
+	tree  tree
+	names int // bytes of all paths
+	notes []string
+	buf   []byte
+	scan  packages.Scanner
+}
+
+// readTree reads a layer. The notes say which package databases in it are damaged.
+func readTree(ctx context.Context, l *layer, want map[string]bool) (tree, []string, error) {
+	e := &entryReader{layer: l, want: want, tree: tree{}, buf: make([]byte, 128<<10)}
+	err := withTar(ctx, l, func(t *tar.Reader) error {
+		for {
+			h, err := t.Next()
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if err := e.entry(h, t); err != nil {
+				return fmt.Errorf("entry %.200q: %w", h.Name, err)
+			}
+		}
+	})
+	return e.tree, e.notes, err
+}
+
+// clean returns a path as trees have it. None leads out of the root.
+func clean(name string) string {
+	p := path.Clean("/" + name)[1:]
+	if p == "" {
+		return "."
+	}
+	return p
+}
+
+func (e *entryReader) entry(h *tar.Header, t io.Reader) error {
+	if len(h.Name) > maxPath || len(h.Linkname) > maxPath {
+		return fmt.Errorf("a path of more than %d bytes", maxPath)
+	}
+	if e.names += len(h.Name) + len(h.Linkname); e.names > maxPaths || len(e.tree) >= maxEntries {
+		return fmt.Errorf("%w: the layer has more than %d paths, or their names more than %d MiB", errTooMuch, maxEntries, maxPaths>>20)
+	}
+	if h.Typeflag == tar.TypeXGlobalHeader {
+		return nil
+	}
+	name := strings.Clone(clean(h.Name))
+	dir, base := path.Split(name)
+	if removed, ok := strings.CutPrefix(base, ".wh."); ok {
+		switch {
+		case base == ".wh..wh..opq":
+			e.opaque(clean(dir))
+		case strings.HasPrefix(base, ".wh..wh."): // aufs's own
+		default:
+			// A path that the same layer has anew is not removed, only what lower layers have in it.
+			removed = dir + removed
+			if n := e.tree[removed]; n == nil {
+				e.tree[removed] = &node{kind: whiteout}
+			} else if n.kind == tar.TypeDir {
+				n.opaque = true
+			}
+		}
+		return nil
+	}
+	if h.Typeflag == tar.TypeLink {
+		if n := e.tree[clean(h.Linkname)]; n != nil && n.kind != whiteout {
+			e.tree[name] = n
+			return nil
+		}
+	}
+	n := &node{
+		kind: h.Typeflag, mode: h.Mode & 0o7777, uid: h.Uid, gid: h.Gid, time: h.ModTime,
+		major: h.Devmajor, minor: h.Devminor, xattrs: sumXattrs(h), source: e.layer, path: name,
+	}
+	switch n.kind {
+	case tar.TypeSymlink, tar.TypeLink:
+		n.target = strings.Clone(h.Linkname)
+	case tar.TypeCont, tar.TypeGNUSparse, '\x00':
+		n.kind = tar.TypeReg
+	}
+	if n.kind == tar.TypeReg {
+		n.size = h.Size
+		if err := e.content(h, n, t); err != nil {
+			return err
+		}
+	}
+	if old := e.tree[name]; old != nil && n.kind == tar.TypeDir {
+		n.opaque = old.opaque || old.kind == whiteout
+	}
+	e.tree[name] = n
+	return nil
+}
+
+// opaque marks a directory, which may come before or after its mark.
+func (e *entryReader) opaque(dir string) {
+	if n := e.tree[dir]; n != nil && n.kind != whiteout {
+		n.opaque = true
+		return
+	}
+	e.tree[dir] = &node{kind: tar.TypeDir, opaque: true}
+}
+
+// content hashes a file, and reads what packages it names on the way.
+func (e *entryReader) content(h *tar.Header, n *node, t io.Reader) error {
+	if h.Size > maxSparse {
+		for k := range h.PAXRecords {
+			if strings.HasPrefix(k, "GNU.sparse.") {
+				return fmt.Errorf("a file of %d bytes with holes", h.Size)
+			}
+		}
+		if h.Typeflag == tar.TypeGNUSparse {
+			return fmt.Errorf("a file of %d bytes with holes", h.Size)
+		}
+	}
+	sum := sha256.New()
+	r := io.TeeReader(onlyReader{t}, sum)
+	if read, kind := packages.ForStream(n.path); read != nil && e.want[kind] {
+		var err error
+		n.packages, err = read(r)
+		if err != nil && packages.IsDatabase(kind) {
+			e.notes = append(e.notes, fmt.Sprintf("the packages of %q could not be read: %v", n.path, err))
+		}
+		if _, err := io.CopyBuffer(io.Discard, onlyReader{r}, e.buf); err != nil {
+			return err
+		}
+	} else if e.want["go"] || e.want["cargo"] {
+		e.scan.Reset()
+		if err := copyBoth(sum, &e.scan, t, e.buf); err != nil {
+			return err
+		}
+		n.program = e.scan.Found()
+	} else if _, err := io.CopyBuffer(onlyWriter{sum}, onlyReader{t}, e.buf); err != nil {
+		return err
+	}
+	sum.Sum(n.sum[:0])
+	return nil
+}
+
+func copyBoth(a, b io.Writer, r io.Reader, buf []byte) error {
+	for {
+		n, err := r.Read(buf)
+		// Neither a hash nor a Scanner fails.
+		_, _ = a.Write(buf[:n])
+		_, _ = b.Write(buf[:n])
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// onlyReader and onlyWriter hide other methods, so that io.CopyBuffer uses the buffer it is given.
+type onlyReader struct{ io.Reader }
+type onlyWriter struct{ io.Writer }
+
+// sumXattrs returns one hash for all extended attributes.
+func sumXattrs(h *tar.Header) (sum [sha256.Size]byte) {
+	if len(h.PAXRecords) == 0 {
+		return sum
+	}
+	attrs := xattrs(*h)
+	if len(attrs) == 0 {
+		return sum
+	}
+	var b []byte
+	for _, k := range slices.Sorted(maps.Keys(attrs)) {
+		b = binary.AppendUvarint(b, uint64(len(k)))
+		b = append(b, k...)
+		b = binary.AppendUvarint(b, uint64(len(attrs[k])))
+		b = append(b, attrs[k]...)
+	}
+	return sha256.Sum256(b)
+}
+
+// squash lays trees over each other, the lowest first: whiteouts, opaque directories, and paths that
+// take the place of a directory hide what is below them. What they hide in layers that are not among
+// those given is not known, and so their marks stay.
+func squash(trees []tree) tree {
+	if len(trees) == 0 {
+		return tree{}
+	}
+	result := maps.Clone(trees[0])
+	for _, upper := range trees[1:] {
+		lower := result
+		result = make(tree, len(lower)+len(upper))
+		hides := false
+		for _, n := range upper {
+			hides = hides || n.opaque || n.kind != tar.TypeDir
+		}
+		for name, n := range lower {
+			if !hides || !hidden(upper, name) {
+				result[name] = n
+			}
+		}
+		for name, n := range upper {
+			if n.kind == tar.TypeLink { // to a file of a lower layer
+				if to := lower[clean(n.target)]; to != nil && to.kind != whiteout {
+					n = to
+				}
+			}
+			result[name] = over(n, lower[name])
+		}
+	}
+	return result
+}
+
+// over returns what a path is that both an upper and a lower layer have.
+func over(upper, lower *node) *node {
+	if lower == nil || upper.kind != tar.TypeDir {
+		return upper
+	}
+	// A mark says nothing of the directory itself, and what a lower layer hides of those below it
+	// stays hidden.
+	merged := upper
+	if upper.source == nil && lower.kind == tar.TypeDir {
+		merged = lower
+	}
+	if opaque := upper.opaque || lower.opaque || lower.kind != tar.TypeDir; opaque != merged.opaque {
+		copied := *merged
+		copied.opaque = opaque
+		merged = &copied
+	}
+	return merged
+}
+
+// hidden reports whether an upper layer hides a path, itself aside, of the layers below it.
+func hidden(upper tree, name string) bool {
+	for dir := name; dir != "."; {
+		dir = parent(dir)
+		if n := upper[dir]; n != nil && (n.opaque || n.kind != tar.TypeDir) {
+			return true
+		}
+	}
+	return false
+}
+
+// parent is path.Dir of a path that is clean.
+func parent(name string) string {
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		return name[:i]
+	}
+	return "."
+}
+
+// undecided reports whether what is below two trees decides how they differ: a path, or a mark, that
+// only one of them has, or a link to what is not there.
+func undecided(a, b tree) bool {
+	if len(a) != len(b) {
+		return true
+	}
+	for name, x := range a {
+		y := b[name]
+		if y == nil || (x.source == nil) != (y.source == nil) || x.opaque != y.opaque || (x.kind == tar.TypeDir) != (y.kind == tar.TypeDir) ||
+			(x.kind == whiteout) != (y.kind == whiteout) ||
+			(x.kind == tar.TypeLink || y.kind == tar.TypeLink) && (x.kind != y.kind || x.target != y.target) {
+			return true
+		}
+	}
+	return false
+}
+
+// files compares two trees. Marks are paths only where the trees are single layers.
+func files(a, b tree, marks bool) []File {
+	list := []File{}
+	for _, name := range unionKeys(a, b) {
+		x, y := a[name], b[name]
+		if x == y {
+			continue
+		}
+		if !marks {
+			x, y = visible(x), visible(y)
+		}
+		switch {
+		case x == nil && y == nil:
+		case name == "." && (x == nil || y == nil): // every tree has a root, whether or not a tar says so
+		case x == nil:
+			list = append(list, File{Path: Path{Path: name, Change: Added}, New: y.stat()})
+		case y == nil:
+			list = append(list, File{Path: Path{Path: name, Change: Removed}, Old: x.stat()})
+		default:
+			if what := x.differences(y, marks); len(what) > 0 {
+				list = append(list, File{Path{name, Changed, what}, x.stat(), y.stat()})
+			}
+		}
+	}
+	return list
+}
+
+// visible is nil for what is a mark and nothing else: a whiteout, or an opaque mark of a directory
+// that the layer itself does not have.
+func visible(n *node) *node {
+	if n == nil || n.kind == whiteout || n.source == nil {
+		return nil
+	}
+	return n
+}
+
+func (n *node) differences(o *node, marks bool) []string {
+	var what []string
+	for _, c := range []struct {
+		name string
+		same bool
+	}{
+		{"type", n.kind == o.kind},
+		{"content", n.kind != o.kind || n.size == o.size && n.sum == o.sum},
+		{"mode", n.mode == o.mode},
+		{"owner", n.uid == o.uid && n.gid == o.gid},
+		{"time", n.time.Equal(o.time)},
+		{"target", n.target == o.target},
+		{"device", n.major == o.major && n.minor == o.minor},
+		{"xattrs", n.xattrs == o.xattrs},
+		{"opaque", !marks || n.opaque == o.opaque},
+	} {
+		if !c.same {
+			what = append(what, c.name)
+		}
+	}
+	return what
+}
+
+var kinds = map[byte]string{
+	tar.TypeReg: "file", tar.TypeDir: "directory", tar.TypeSymlink: "symlink", tar.TypeChar: "char",
+	tar.TypeBlock: "block", tar.TypeFifo: "fifo", tar.TypeLink: "hardlink", whiteout: "whiteout",
+}
+
+func (n *node) stat() *Stat {
+	s := &Stat{
+		Type: kinds[n.kind], Size: n.size, Mode: strconv.FormatInt(n.mode, 8), UID: n.uid, GID: n.gid,
+		Time: n.time.UTC().Format(time.RFC3339Nano), Target: n.target,
+	}
+	if s.Type == "" {
+		s.Type = strconv.QuoteRune(rune(n.kind))
+	}
+	if n.kind == tar.TypeChar || n.kind == tar.TypeBlock {
+		s.Device = fmt.Sprintf("%d:%d", n.major, n.minor)
+	}
+	return s
+}
+
+// sameContent reports whether two nodes hold the same bytes.
+func (n *node) sameContent(o *node) bool {
+	return n.kind == o.kind && n.size == o.size && n.sum == o.sum
+}
