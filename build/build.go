@@ -20,6 +20,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/docker/cli/cli/config/configfile"
 	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/cause"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
@@ -79,9 +80,10 @@ func (e *SecondBuildError) Unwrap() error { return e.Err }
 // project is what Options name, read.
 type project struct {
 	Options
-	parsed *frontend.Dockerfile
-	lock   *lock.File
-	exists bool // the lockfile does
+	dockerfile []byte
+	parsed     *frontend.Dockerfile
+	lock       *lock.File
+	exists     bool // the lockfile does
 }
 
 func open(o Options) (*project, error) {
@@ -100,7 +102,7 @@ func open(o Options) (*project, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the Dockerfile: %w", err)
 	}
-	p := &project{Options: o}
+	p := &project{Options: o, dockerfile: data}
 	if p.parsed, err = frontend.Parse(o.Dockerfile, data); err != nil {
 		return nil, err
 	}
@@ -227,6 +229,8 @@ func (p *project) show(req *builder.Request, title string) func() {
 type Result struct {
 	Image                image.Image
 	ArgsHash             string
+	Lock                 *lock.File // that it was built by
+	Epoch                time.Time
 	Dockerfile, Lockfile string
 	Added                []lock.Change // to the lock, once it is written
 	// Ignored are files that were sent to the build and that git ignores: another checkout lacks them.
@@ -263,7 +267,9 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 	if err != nil {
 		return nil, err
 	}
-	res := &Result{ArgsHash: frontend.Hash(first.result.Args), Dockerfile: p.Dockerfile, Lockfile: p.Lockfile}
+	res := &Result{
+		Lock: first.result.Lock, Epoch: first.result.Epoch,
+		ArgsHash: frontend.Hash(first.result.Args), Dockerfile: p.Dockerfile, Lockfile: p.Lockfile}
 	if res.Ignored, err = p.ignored(ctx, req, first.result.Sent); err != nil {
 		return nil, err
 	}
@@ -307,7 +313,9 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 		if err != nil {
 			return nil, errors.Join(err, res.NotReleased)
 		}
-		if res.Verdict, err = verify.Compare(ctx, store, res.Image, other, steps(first.result)); err != nil {
+		if res.Verdict, err = verify.Compare(ctx, store, res.Image, other, verify.Builds{
+			Steps: steps(first.result), Dockerfile: p.dockerfile, Hints: hints(first.result, second.result),
+		}); err != nil {
 			return nil, err
 		}
 	}
@@ -388,6 +396,15 @@ func (r *run) close() {
 	if r.ingest != nil {
 		r.ingest.Close()
 	}
+}
+
+// hints say when the builds ran. What was taken from the cache is older, and nobody knows by how much.
+func hints(first, second *builder.Result) cause.Hints {
+	h := cause.Hints{Epoch: first.Epoch, Second: cause.Window{From: second.Started, To: second.Finished}}
+	if !first.Began.IsZero() {
+		h.First = cause.Window{From: first.Started, To: first.Finished}
+	}
+	return h
 }
 
 func steps(r *builder.Result) map[string][]frontend.Step {

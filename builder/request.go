@@ -56,8 +56,8 @@ type Result struct {
 	Resolution
 	Root      ocispec.Descriptor // manifest or index
 	Platforms []Platform
-	// Started is when this build began, by this machine's clock.
-	Started time.Time
+	// Started and Finished are when this build began and ended, by this machine's clock.
+	Started, Finished time.Time
 	// Began and Ended are when the last RUN began, and when one last ended, of those that were not
 	// taken from the cache, by this machine's clock; zero where all were.
 	Began, Ended time.Time

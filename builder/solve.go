@@ -363,7 +363,7 @@ func (s *solve) finish(res *client.SolveResponse) error {
 
 // account keeps when the steps ran, and what they may have left.
 func (s *solve) account(began time.Time) {
-	s.result.Started = began
+	s.result.Started, s.result.Finished = began, time.Now()
 	// The daemon's last word came a moment ago: that is how its clock differs from ours.
 	var last time.Time
 	for _, v := range s.vertex {

@@ -116,6 +116,8 @@ type Step struct {
 	File string // as the frontend names it; empty where no instruction is known
 	Line int    // from 1; 0 where no instruction is known
 	Text string // the instruction as written, its lines joined
+	// From are the steps that made what a COPY copies from another stage, in order.
+	From []Step
 }
 
 func (g *Graph) step(d digest.Digest) Step {
@@ -150,8 +152,36 @@ func (g *Graph) Layers() []Step {
 	}
 	var steps []Step
 	for _, d := range g.layers(result.Inputs[0]) {
-		steps = append(steps, g.step(d))
+		step := g.step(d)
+		step.From = g.from(d)
+		steps = append(steps, step)
 	}
+	return steps
+}
+
+// from returns the steps behind what a file operation copies.
+func (g *Graph) from(d digest.Digest) []Step {
+	var steps []Step
+	seen := map[digest.Digest]bool{}
+	var visit func(digest.Digest)
+	visit = func(d digest.Digest) {
+		n := g.nodes[g.index[d]]
+		for _, action := range n.op.GetFile().GetActions() {
+			in := n.input(action.SecondaryInput)
+			if action.GetCopy() == nil || in == nil {
+				continue
+			}
+			for _, made := range g.layers(in) {
+				if seen[made] {
+					continue
+				}
+				seen[made] = true
+				visit(made)
+				steps = append(steps, g.step(made))
+			}
+		}
+	}
+	visit(d)
 	return steps
 }
 

@@ -205,14 +205,28 @@ func TestLayers(t *testing.T) {
 
 func TestSteps(t *testing.T) {
 	want := []Step{
-		{"Dockerfile", 2, "RUN one"},
-		{"Dockerfile", 3, "RUN two && three"},
-		{"Dockerfile", 5, "COPY a b /"},
-		{"Dockerfile", 6, "ADD https://example.com/x /"},
-		{"Dockerfile", 7, "WORKDIR /w"},
+		{File: "Dockerfile", Line: 2, Text: "RUN one"},
+		{File: "Dockerfile", Line: 3, Text: "RUN two && three"},
+		{File: "Dockerfile", Line: 5, Text: "COPY a b /"},
+		{File: "Dockerfile", Line: 6, Text: "ADD https://example.com/x /"},
+		{File: "Dockerfile", Line: 7, Text: "WORKDIR /w"},
 	}
 	if diff := cmp.Diff(want, mustGraph(t, definition(t, dockerfile())).Layers()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestStepsOfOtherStages(t *testing.T) {
+	build := llb.Image("a").Run(llb.Args([]string{"one"})).Run(llb.Args([]string{"two"})).Root()
+	nested := llb.Image("b").File(llb.Copy(build, "/x", "/y"))
+	st := llb.Image("c").File(llb.Copy(nested, "/y", "/z"))
+	steps := mustGraph(t, definition(t, st)).Layers()
+	// The copying in between, and the two that made what it copies.
+	if len(steps) != 1 || len(steps[0].From) != 3 {
+		t.Errorf("%+v", steps)
+	}
+	if steps := mustGraph(t, definition(t, llb.Image("c").File(llb.Copy(llb.Local("context"), "/", "/")))).Layers(); len(steps) != 1 || steps[0].From != nil {
+		t.Errorf("a copy from the context: %+v", steps)
 	}
 }
 

@@ -42,6 +42,16 @@ type facts struct {
 	source struct{ raw, final int64 }
 }
 
+// Rule says what a normalisation rule does, and why it may; empty strings where there is none of that id.
+func Rule(id string) (what, why string) {
+	for _, r := range rules {
+		if r.id == id {
+			return r.what, r.why
+		}
+	}
+	return "", ""
+}
+
 // byContent says that a rule has to read the file.
 func (r *rule) byContent() bool { return r.is != nil || r.rewrite != nil }
 

@@ -10,7 +10,9 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/pkg/archive/compression"
 	"github.com/containerd/platforms"
+	"github.com/kedge-build/kedge/cause"
 	"github.com/kedge-build/kedge/diff"
+	"github.com/kedge-build/kedge/explain"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/image"
 	"github.com/opencontainers/go-digest"
@@ -40,31 +42,50 @@ type Layer struct {
 	Second      digest.Digest `json:"second,omitempty"`
 	Line        int           `json:"line,omitempty"` // of the Dockerfile; 0 where unknown
 	Instruction string        `json:"instruction,omitempty"`
-	Paths       []diff.Path   `json:"paths"`
+	// From are the instructions that made what the layer copies from other stages.
+	From  []Origin       `json:"from,omitempty"`
+	Paths []explain.File `json:"paths"`
+	// Patch is what to write instead, as a unified diff of the Dockerfile; empty where no change of one
+	// line does it.
+	Patch string `json:"patch,omitempty"`
 }
 
-// Compare compares the images of two builds, which are in store. steps are, for each platform by its
-// name, the instructions behind the layers above the base image, lowest first.
-func Compare(ctx context.Context, store content.Provider, first, second image.Image, steps map[string][]frontend.Step) (*Verdict, error) {
+// Origin is an instruction of the Dockerfile.
+type Origin struct {
+	Line        int    `json:"line"`
+	Instruction string `json:"instruction"`
+}
+
+// Builds are what Compare is told of the two builds.
+type Builds struct {
+	// Steps are, for each platform by its name, the instructions behind the layers above the base
+	// image, lowest first.
+	Steps      map[string][]frontend.Step
+	Dockerfile []byte
+	Hints      cause.Hints
+}
+
+// Compare compares the images of two builds, which are in store, and explains what differs.
+func Compare(ctx context.Context, store content.Provider, first, second image.Image, b Builds) (*Verdict, error) {
 	v := &Verdict{Reproducible: true}
 	if len(first.Manifests) != len(second.Manifests) || len(first.Manifests) == 0 {
 		return nil, fmt.Errorf("the builds cannot be compared: one is for %d platforms, the other for %d", len(first.Manifests), len(second.Manifests))
 	}
-	for i, a := range first.Manifests {
-		b := second.Manifests[i]
-		if platforms.Format(a.Platform) != platforms.Format(b.Platform) {
-			return nil, fmt.Errorf("the builds cannot be compared: one is for %s, the other for %s", platforms.Format(a.Platform), platforms.Format(b.Platform))
+	for i, x := range first.Manifests {
+		y := second.Manifests[i]
+		if platforms.Format(x.Platform) != platforms.Format(y.Platform) {
+			return nil, fmt.Errorf("the builds cannot be compared: one is for %s, the other for %s", platforms.Format(x.Platform), platforms.Format(y.Platform))
 		}
 		p := Platform{
-			Platform: platforms.Format(a.Platform),
-			First:    a.Descriptor.Digest,
-			Second:   b.Descriptor.Digest,
-			Same:     a.Descriptor.Digest == b.Descriptor.Digest,
+			Platform: platforms.Format(x.Platform),
+			First:    x.Descriptor.Digest,
+			Second:   y.Descriptor.Digest,
+			Same:     x.Descriptor.Digest == y.Descriptor.Digest,
 		}
 		if !p.Same {
 			v.Reproducible = false
 			var err error
-			if p.Layers, err = layers(ctx, store, a, b, steps[p.Platform]); err != nil {
+			if p.Layers, err = b.layers(ctx, store, x, y); err != nil {
 				return nil, err
 			}
 		}
@@ -73,24 +94,30 @@ func Compare(ctx context.Context, store content.Provider, first, second image.Im
 	return v, nil
 }
 
-func layers(ctx context.Context, store content.Provider, a, b image.Manifest, steps []frontend.Step) ([]Layer, error) {
+func (b *Builds) layers(ctx context.Context, store content.Provider, first, second image.Manifest) ([]Layer, error) {
 	var differing []Layer
-	for i := range max(len(a.Layers), len(b.Layers)) {
-		x, y := at(a.Layers, i), at(b.Layers, i)
+	steps := b.Steps[platforms.Format(first.Platform)]
+	for i := range max(len(first.Layers), len(second.Layers)) {
+		x, y := at(first.Layers, i), at(second.Layers, i)
 		if x.DiffID == y.DiffID {
 			continue
 		}
 		l := Layer{Index: i, First: x.Descriptor.Digest, Second: y.Descriptor.Digest}
-		if base := len(a.Layers) - len(steps); base >= 0 && i >= base && i < len(a.Layers) {
+		if base := len(first.Layers) - len(steps); base >= 0 && i >= base && i < len(first.Layers) {
 			l.Line, l.Instruction = steps[i-base].Line, steps[i-base].Text
+			for _, s := range steps[i-base].From {
+				l.From = append(l.From, Origin{s.Line, s.Text})
+			}
 		}
-		var err error
-		if l.Paths, err = paths(ctx, store, x, y); err != nil {
+		paths, err := paths(ctx, store, x, y)
+		if err != nil {
 			return nil, fmt.Errorf("comparing layer %d: %w", i, err)
 		}
-		if l.Paths == nil {
-			l.Paths = []diff.Path{} // the same entries, in another order
+		l.Paths, err = explain.Files(ctx, []explain.Layer{opener(ctx, store, x)}, []explain.Layer{opener(ctx, store, y)}, paths, b.Hints)
+		if err != nil {
+			return nil, fmt.Errorf("comparing layer %d: %w", i, err)
 		}
+		l.Patch = b.patch(l)
 		differing = append(differing, l)
 	}
 	return differing, nil
@@ -115,6 +142,25 @@ func paths(ctx context.Context, store content.Provider, x, y image.Layer) ([]dif
 	}
 	defer second.Close()
 	return diff.Layers(first, second)
+}
+
+// patch returns what to write instead of the instruction that made l, or of one that made what it
+// copies.
+func (b *Builds) patch(l Layer) string {
+	var causes []cause.Cause
+	for _, p := range l.Paths {
+		causes = append(causes, p.Causes...)
+	}
+	for _, line := range append([]Origin{{Line: l.Line}}, l.From...) {
+		if patch, ok := cause.Patch(b.Dockerfile, line.Line, causes); ok {
+			return patch
+		}
+	}
+	return ""
+}
+
+func opener(ctx context.Context, store content.Provider, l image.Layer) explain.Layer {
+	return func() (io.ReadCloser, error) { return open(ctx, store, l) }
 }
 
 // open reads the tar of a layer; one that is not there is empty.

@@ -8,13 +8,16 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/cause"
 	"github.com/kedge-build/kedge/diff"
+	"github.com/kedge-build/kedge/explain"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/image"
 	"github.com/opencontainers/go-digest"
@@ -142,6 +145,9 @@ func without(t testing.TB, v *Verdict, first, second image.Image) Verdict {
 			check(l.First, first.Manifests[i])
 			check(l.Second, second.Manifests[i])
 			l.First, l.Second = "", ""
+			for k := range l.Paths {
+				l.Paths[k] = explain.File{Path: l.Paths[k].Path} // what is said of it has tests of its own
+			}
 		}
 	}
 	return out
@@ -155,8 +161,8 @@ func TestCompare(t *testing.T) {
 		"linux/amd64": {{File: "Dockerfile", Line: 3, Text: "RUN one"}, {File: "Dockerfile", Line: 4, Text: "RUN two"}},
 		"linux/arm64": {{File: "Dockerfile", Line: 13, Text: "RUN arm"}, {File: "Dockerfile", Line: 14, Text: "RUN arm two"}},
 	}
-	content := func(path string) []diff.Path {
-		return []diff.Path{{Path: path, Change: diff.Changed, What: []string{"content"}}}
+	content := func(path string) []explain.File {
+		return files(diff.Path{Path: path, Change: diff.Changed, What: []string{"content"}})
 	}
 	image := func(layers ...[]byte) built { return built{platform: amd64, base: base, layers: layers} }
 	arm := func(layers ...[]byte) built { return built{platform: arm64, base: base, layers: layers} }
@@ -176,14 +182,14 @@ func TestCompare(t *testing.T) {
 			only(Platform{Layers: []Layer{{Index: 1, Line: 3, Instruction: "RUN one", Paths: content("b")}, {Index: 2, Line: 4, Instruction: "RUN two", Paths: content("c")}}})},
 		{"steps the other way round", []built{image(one, last)}, []built{image(last, one)},
 			only(Platform{Layers: []Layer{
-				{Index: 1, Line: 3, Instruction: "RUN one", Paths: []diff.Path{{Path: "a", Change: diff.Removed}, {Path: "b", Change: diff.Removed}, {Path: "z", Change: diff.Added}}},
-				{Index: 2, Line: 4, Instruction: "RUN two", Paths: []diff.Path{{Path: "a", Change: diff.Added}, {Path: "b", Change: diff.Added}, {Path: "z", Change: diff.Removed}}},
+				{Index: 1, Line: 3, Instruction: "RUN one", Paths: files([]diff.Path{{Path: "a", Change: diff.Removed}, {Path: "b", Change: diff.Removed}, {Path: "z", Change: diff.Added}}...)},
+				{Index: 2, Line: 4, Instruction: "RUN two", Paths: files([]diff.Path{{Path: "a", Change: diff.Added}, {Path: "b", Change: diff.Added}, {Path: "z", Change: diff.Removed}}...)},
 			}})},
 		{"base", []built{image(one, last)}, []built{{platform: amd64, base: [][]byte{layer(t, "etc/base", "2")}, layers: [][]byte{one, last}}},
 			only(Platform{Layers: []Layer{{Index: 0, Paths: content("etc/base")}}})},
 		{"config only", []built{image(one, last)}, []built{{platform: amd64, base: base, layers: [][]byte{one, last}, env: "other"}}, only(Platform{})},
 		{"a layer less", []built{image(one, last)}, []built{image(one)},
-			only(Platform{Layers: []Layer{{Index: 2, Line: 4, Instruction: "RUN two", Paths: []diff.Path{{Path: "z", Change: diff.Removed}}}}})},
+			only(Platform{Layers: []Layer{{Index: 2, Line: 4, Instruction: "RUN two", Paths: files([]diff.Path{{Path: "z", Change: diff.Removed}}...)}}})},
 		{"more layers than steps know", []built{image(one, last, last)}, []built{image(other, last, last)}, only(Platform{Layers: []Layer{{Index: 1, Paths: content("b")}}})},
 		{"two platforms, same", []built{image(one, last), arm(one, last)}, []built{image(one, last), arm(one, last)},
 			[]Platform{{Platform: "linux/amd64", Same: true}, {Platform: "linux/arm64", Same: true}}},
@@ -196,7 +202,7 @@ func TestCompare(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := testStore(t)
 			first, second := write(t, s, false, test.first...), write(t, s, true, test.second...)
-			got, err := Compare(t.Context(), s, first, second, steps)
+			got, err := Compare(t.Context(), s, first, second, Builds{Steps: steps})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -219,11 +225,11 @@ func TestCompareWithoutSteps(t *testing.T) {
 	s := testStore(t)
 	first := write(t, s, false, built{platform: amd64, layers: [][]byte{layer(t, "a", "1")}})
 	second := write(t, s, false, built{platform: amd64, layers: [][]byte{layer(t, "a", "2")}})
-	v, err := Compare(t.Context(), s, first, second, nil)
+	v, err := Compare(t.Context(), s, first, second, Builds{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Layer{{Index: 0, Paths: []diff.Path{{Path: "a", Change: diff.Changed, What: []string{"content"}}}}}
+	want := []Layer{{Index: 0, Paths: files([]diff.Path{{Path: "a", Change: diff.Changed, What: []string{"content"}}}...)}}
 	if diff := cmp.Diff(want, without(t, v, first, second).Platforms[0].Layers); diff != "" {
 		t.Error(diff)
 	}
@@ -240,12 +246,12 @@ func TestCompareErrors(t *testing.T) {
 		"none":            {{}, {}},
 		"none and one":    {{}, single},
 	} {
-		if v, err := Compare(t.Context(), s, pair[0], pair[1], nil); err == nil || v != nil {
+		if v, err := Compare(t.Context(), s, pair[0], pair[1], Builds{}); err == nil || v != nil {
 			t.Errorf("%s: %v, %v", name, v, err)
 		}
 	}
 	other := write(t, s, false, built{platform: amd64, layers: [][]byte{layer(t, "a", "2")}})
-	if v, err := Compare(t.Context(), testStore(t), single, other, nil); !errdefs.IsNotFound(err) || v != nil {
+	if v, err := Compare(t.Context(), testStore(t), single, other, Builds{}); !errdefs.IsNotFound(err) || v != nil {
 		t.Errorf("blobs that are gone: %v, %v", v, err)
 	}
 }
@@ -255,7 +261,7 @@ func TestMoreLayersInTheSecond(t *testing.T) {
 	base := [][]byte{layer(t, "etc/base", "1")}
 	first := write(t, s, false, built{platform: amd64, base: base, layers: [][]byte{layer(t, "a", "1")}})
 	second := write(t, s, false, built{platform: amd64, base: base, layers: [][]byte{layer(t, "a", "2"), layer(t, "b", "2")}})
-	v, err := Compare(t.Context(), s, first, second, map[string][]frontend.Step{"linux/amd64": {{Line: 3, Text: "RUN one"}}})
+	v, err := Compare(t.Context(), s, first, second, Builds{Steps: map[string][]frontend.Step{"linux/amd64": {{Line: 3, Text: "RUN one"}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +277,53 @@ func TestOtherPlatform(t *testing.T) {
 	s := testStore(t)
 	a := write(t, s, false, built{platform: amd64, layers: [][]byte{layer(t, "a", "1")}})
 	b := write(t, s, false, built{platform: arm64, layers: [][]byte{layer(t, "a", "1")}})
-	if v, err := Compare(t.Context(), s, a, b, nil); err == nil {
+	if v, err := Compare(t.Context(), s, a, b, Builds{}); err == nil {
 		t.Errorf("%+v", v)
+	}
+}
+
+// files returns what was found of paths, but for the causes.
+func files(paths ...diff.Path) []explain.File {
+	files := make([]explain.File, len(paths))
+	for i, p := range paths {
+		files[i].Path = p
+	}
+	return files
+}
+
+// TestCompareExplains: a cause, the instruction in another stage that made what is copied, and a patch.
+func TestCompareExplains(t *testing.T) {
+	s := testStore(t)
+	began := time.Unix(1700000000, 0).UTC()
+	stamp := func(when time.Time) []byte { return layer(t, "out/stamp", "built on "+when.Format(time.RFC3339)+"\n") }
+	first := write(t, s, false, built{platform: amd64, layers: [][]byte{stamp(began)}})
+	second := write(t, s, true, built{platform: amd64, layers: [][]byte{stamp(began.Add(time.Hour))}})
+	dockerfile := "FROM a AS build\nRUN echo \"built on $(date -Iseconds)\" > /out/stamp\nFROM scratch\nCOPY --from=build /out /out\n"
+	window := func(from time.Time) cause.Window {
+		return cause.Window{From: from.Add(-time.Minute), To: from.Add(time.Minute)}
+	}
+	v, err := Compare(t.Context(), s, first, second, Builds{
+		Steps:      map[string][]frontend.Step{"linux/amd64": {{Line: 4, Text: "COPY --from=build /out /out", From: []frontend.Step{{Line: 2, Text: "RUN echo"}}}}},
+		Dockerfile: []byte(dockerfile),
+		Hints:      cause.Hints{Epoch: epoch, First: window(began), Second: window(began.Add(time.Hour))},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := v.Platforms[0].Layers[0]
+	if len(l.Paths) != 1 || len(l.Paths[0].Causes) != 1 {
+		t.Fatalf("%+v", l)
+	}
+	if c := l.Paths[0].Causes[0]; c.Kind != cause.Timestamp || c.Clock != cause.BuildClock {
+		t.Errorf("%+v", c)
+	}
+	if diff := cmp.Diff([]Origin{{2, "RUN echo"}}, l.From); diff != "" {
+		t.Error(diff)
+	}
+	if !strings.Contains(l.Patch, "+RUN echo \"built on $(date ") || !strings.Contains(l.Patch, "SOURCE_DATE_EPOCH") {
+		t.Errorf("patch:\n%s", l.Patch)
+	}
+	if f := l.Paths[0]; f.First == nil || string(f.Second.Excerpt) == string(f.First.Excerpt) {
+		t.Errorf("%+v", f)
 	}
 }

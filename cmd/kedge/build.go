@@ -22,6 +22,7 @@ func (p *process) buildVerb() *cli.Command {
 			&cli.BoolFlag{Name: "load", Usage: "load the image into Docker"},
 			&cli.BoolFlag{Name: "push", Usage: "push the image to the registries of its names"},
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"},
+			reportFlag(),
 		}...),
 		Action: func(c *cli.Context) error {
 			return p.withBuilder(c, func(b *builder.Builder, o build.Options) error {
@@ -36,7 +37,8 @@ func (p *process) verifyVerb() *cli.Command {
 		Name: "verify", Usage: "build twice and say whether it is the same, bit for bit", ArgsUsage: "PATH",
 		Flags: append(append(sourceFlags(), p.lockedFlag()),
 			&cli.BoolFlag{Name: "no-cache", Usage: "take no step of the first build from the builder's cache; the second never does"},
-			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"}),
+			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"},
+			reportFlag()),
 		Action: func(c *cli.Context) error {
 			return p.withBuilder(c, func(b *builder.Builder, o build.Options) error { return p.build(c, b, o, true) })
 		},
@@ -82,6 +84,11 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 	}
 	if res.NotReleased != nil {
 		p.say("%v", res.NotReleased)
+	}
+	if path := c.String("report"); path != "" {
+		if err := p.writeReport(path, buildReport(res)); err != nil {
+			return err
+		}
 	}
 	answer := p.stdout
 	for _, o := range outputs {

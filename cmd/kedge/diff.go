@@ -13,13 +13,19 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+const imageNames = "An image is a name in kedge's store, a registry reference, a path, or one of\n" +
+	"docker://REF, docker-daemon:NAME, oci:DIR[:NAME], oci-archive:FILE[:NAME],\ndocker-archive:FILE[:NAME], store:NAME."
+
+func platformFlag() cli.Flag {
+	return &cli.StringFlag{Name: "platform", Usage: "the `PLATFORM` to choose from an index (default: linux on this machine's architecture)"}
+}
+
 func (p *process) diffVerb() *cli.Command {
 	return &cli.Command{
 		Name: "diff", Usage: "say how two images differ", ArgsUsage: "A B",
-		Description: "An image is a name in kedge's store, a registry reference, a path, or one of\n" +
-			"docker://REF, docker-daemon:NAME, oci:DIR[:NAME], oci-archive:FILE[:NAME],\ndocker-archive:FILE[:NAME], store:NAME.",
+		Description: imageNames,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "platform", Usage: "the `PLATFORM` to choose from an index (default: linux on this machine's architecture)"},
+			platformFlag(), reportFlag(),
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, json or markdown"},
 			&cli.StringSliceFlag{Name: "type", Usage: "compare only `TYPE,...`: " + strings.Join(diff.Types, ", ")},
 		},
@@ -28,11 +34,7 @@ func (p *process) diffVerb() *cli.Command {
 }
 
 func (p *process) diff(c *cli.Context) error {
-	if c.NArg() != 2 {
-		return usagef("diff takes two images, A and B, and got %d", c.NArg())
-	}
-	format := c.String("format")
-	if !slices.Contains([]string{"text", "json", "markdown"}, format) {
+	if format := c.String("format"); !slices.Contains([]string{"text", "json", "markdown"}, format) {
 		return usagef("format %q is not text, json or markdown", format)
 	}
 	var o diff.Options
@@ -43,6 +45,14 @@ func (p *process) diff(c *cli.Context) error {
 			}
 			o.Types = append(o.Types, t)
 		}
+	}
+	return p.withImages(c, func(first, second *source.Image) error { return p.compare(c, first, second, o) })
+}
+
+// withImages opens the two images that a verb is given.
+func (p *process) withImages(c *cli.Context, verb func(first, second *source.Image) error) error {
+	if c.NArg() != 2 {
+		return usagef("%s takes two images, A and B, and got %d", c.Command.Name, c.NArg())
 	}
 	sources := source.Options{Keychain: authn.DefaultKeychain, DockerHost: p.env["DOCKER_HOST"]}
 	if s := c.String("platform"); s != "" {
@@ -69,13 +79,25 @@ func (p *process) diff(c *cli.Context) error {
 		return err
 	}
 	defer second.Close()
+	return verb(first, second)
+}
 
+func (p *process) compare(c *cli.Context, first, second *source.Image, o diff.Options) error {
 	result, err := diff.Images(c.Context, first, second, o)
 	if err != nil {
 		return err
 	}
 	result.First.Name, result.Second.Name = c.Args().Get(0), c.Args().Get(1)
-	switch format {
+	if path := c.String("report"); path != "" {
+		files, err := explainFiles(c, first, second, result)
+		if err != nil {
+			return err
+		}
+		if err := p.writeReport(path, diffReport(result, files)); err != nil {
+			return err
+		}
+	}
+	switch c.String("format") {
 	case "json":
 		enc := json.NewEncoder(p.stdout)
 		enc.SetIndent("", "  ")

@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/kedge-build/kedge/explain"
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/verify"
@@ -39,17 +40,61 @@ func printDifferences(w io.Writer, dockerfile string, v *verify.Verdict) {
 					fmt.Fprintf(w, "    and %d more (--format json has all)\n", len(l.Paths)-i)
 					break
 				}
-				fmt.Fprintf(w, "    %-8s %s", path.Change, plain("/"+strings.TrimPrefix(path.Path, "/")))
-				if len(path.What) > 0 {
-					fmt.Fprintf(w, " (%s)", strings.Join(path.What, ", "))
-				}
-				fmt.Fprintln(w)
+				printFile(w, path)
 			}
 			if len(l.Paths) == 0 {
 				fmt.Fprintln(w, "    the same paths in another order")
 			}
+			for i, from := range l.From {
+				if i == 0 {
+					fmt.Fprintln(w, "    what it copies was made by")
+				}
+				fmt.Fprintf(w, "      %s:%d: %s\n", dockerfile, from.Line, shortened(plain(from.Instruction), 80))
+			}
+			if l.Patch != "" {
+				fmt.Fprintf(w, "    write instead:\n%s", indented(l.Patch, "      "))
+			}
 		}
 	}
+}
+
+// maxPrinted is how many causes of a file are printed.
+const maxPrinted = 3
+
+// printFile prints a path that differs, and why.
+func printFile(w io.Writer, f explain.File) {
+	fmt.Fprintf(w, "    %-8s %s", f.Change, plain("/"+strings.TrimPrefix(f.Path.Path, "/")))
+	if len(f.What) > 0 {
+		fmt.Fprintf(w, " (%s)", strings.Join(f.What, ", "))
+	}
+	fmt.Fprintln(w)
+	for i, c := range f.Causes {
+		if i == maxPrinted {
+			fmt.Fprintf(w, "             and %s\n", counted(len(f.Causes)-i, "more cause"))
+			break
+		}
+		fmt.Fprintf(w, "             %s", c.Kind)
+		if c.Where != "" {
+			fmt.Fprintf(w, " in %s", plain(c.Where))
+		}
+		if c.First != "" || c.Second != "" {
+			fmt.Fprintf(w, ": %s -> %s", quoted(c.First), quoted(c.Second))
+		}
+		fmt.Fprintf(w, "\n               %s\n", plain(c.Why))
+		if c.Fix != "" {
+			fmt.Fprintf(w, "               fix: %s\n", plain(c.Fix))
+		}
+	}
+}
+
+func quoted(s string) string { return shortened(strconv.Quote(s), 60) }
+
+func indented(s, by string) string {
+	var b strings.Builder
+	for line := range strings.Lines(s) {
+		b.WriteString(by + plain(strings.TrimSuffix(line, "\n")) + "\n")
+	}
+	return b.String()
 }
 
 // plain returns what an image or a Dockerfile says so that a terminal takes no order from it.

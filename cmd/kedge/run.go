@@ -81,7 +81,7 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		ExitErrHandler:            func(*cli.Context, error) {},
 		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
 		Commands: []*cli.Command{
-			p.buildVerb(), p.lockVerb(), p.verifyVerb(), p.diffVerb(), p.tagVerb(),
+			p.buildVerb(), p.lockVerb(), p.verifyVerb(), p.diffVerb(), p.explainVerb(), p.tagVerb(),
 			p.imagesVerb(), p.exportVerb(), p.pruneVerb(), p.builderVerb(),
 		},
 		Action: func(c *cli.Context) error {

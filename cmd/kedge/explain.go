@@ -1,0 +1,110 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/kedge-build/kedge/cause"
+	"github.com/kedge-build/kedge/diff"
+	"github.com/kedge-build/kedge/diff/source"
+	"github.com/kedge-build/kedge/explain"
+	"github.com/urfave/cli/v2"
+)
+
+func (p *process) explainVerb() *cli.Command {
+	return &cli.Command{
+		Name: "explain", Usage: "say why two images differ", ArgsUsage: "A B",
+		Description: imageNames,
+		Flags: []cli.Flag{
+			platformFlag(), reportFlag(),
+			&cli.StringFlag{Name: "format", Value: "text", Usage: "text or json"},
+		},
+		Action: func(c *cli.Context) error {
+			if format := c.String("format"); format != "text" && format != "json" {
+				return usagef("format %q is not text or json", format)
+			}
+			return p.withImages(c, func(first, second *source.Image) error { return p.explain(c, first, second) })
+		},
+	}
+}
+
+func (p *process) explain(c *cli.Context, first, second *source.Image) error {
+	result, err := diff.Images(c.Context, first, second, diff.Options{})
+	if err != nil {
+		return err
+	}
+	result.First.Name, result.Second.Name = c.Args().Get(0), c.Args().Get(1)
+	files, err := explainFiles(c, first, second, result)
+	if err != nil {
+		return err
+	}
+	if path := c.String("report"); path != "" {
+		if err := p.writeReport(path, diffReport(result, files)); err != nil {
+			return err
+		}
+	}
+	if c.String("format") == "json" {
+		e := json.NewEncoder(p.stdout)
+		e.SetIndent("", "  ")
+		err = e.Encode(struct {
+			*diff.Result
+			Files []explain.File `json:"files"`
+		}{result, files})
+	} else {
+		p.printExplained(result, files)
+	}
+	if err == nil && !result.Same {
+		err = errNo
+	}
+	return err
+}
+
+func explainFiles(c *cli.Context, first, second *source.Image, result *diff.Result) ([]explain.File, error) {
+	paths := make([]diff.Path, len(result.Files))
+	for i, f := range result.Files {
+		paths[i] = f.Path
+	}
+	a, err := layersOf(first)
+	if err != nil {
+		return nil, err
+	}
+	b, err := layersOf(second)
+	if err != nil {
+		return nil, err
+	}
+	return explain.Files(c.Context, a, b, paths, cause.Hints{})
+}
+
+func layersOf(img *source.Image) ([]explain.Layer, error) {
+	layers, err := img.Layers()
+	if err != nil {
+		return nil, err
+	}
+	var open []explain.Layer
+	for _, l := range layers {
+		open = append(open, func() (io.ReadCloser, error) { return l.Uncompressed() })
+	}
+	return open, nil
+}
+
+func (p *process) printExplained(d *diff.Result, files []explain.File) {
+	if d.Same {
+		fmt.Fprintln(p.stdout, "same")
+		return
+	}
+	fmt.Fprintf(p.stdout, "different: %s, %s, %s\n", counted(len(files), "file"), counted(len(d.Packages), "package"), counted(len(d.Config), "setting"))
+	for i, f := range files {
+		if i == maxExplained {
+			fmt.Fprintf(p.stdout, "    and %d more (--format json has all)\n", len(files)-i)
+			break
+		}
+		printFile(p.stdout, f)
+	}
+	for _, s := range d.Config {
+		fmt.Fprintf(p.stdout, "    config   %s: %s -> %s\n", plain(s.Key), quoted(s.Old), quoted(s.New))
+	}
+}
+
+// maxExplained is how many files are printed.
+const maxExplained = 100

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/kedge-build/kedge/build"
+	"github.com/kedge-build/kedge/diff"
+	"github.com/kedge-build/kedge/explain"
+	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/internal/report"
+	"github.com/urfave/cli/v2"
+)
+
+func reportFlag() cli.Flag {
+	return &cli.StringFlag{Name: "report", Usage: "also write a page about it to `FILE.html`"}
+}
+
+// writeReport writes a page beside its place and renames it.
+func (p *process) writeReport(path string, r *report.Report) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("writing the report %q: %w", path, err)
+		}
+	}()
+	r.Created = time.Now().UTC().Truncate(time.Second)
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	if err := errors.Join(report.HTML(tmp, r), tmp.Chmod(0o644), tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	p.say("wrote %s", path)
+	return nil
+}
+
+// buildReport is the page about a build.
+func buildReport(res *build.Result) *report.Report {
+	r := &report.Report{
+		Title: "kedge: " + res.Dockerfile, Outcome: report.Unverified, Sentence: "built once: nothing was compared",
+		First: "first build", Second: "second build",
+		Dockerfile: res.Dockerfile, Lockfile: res.Lockfile, Epoch: res.Epoch, ArgsHash: res.ArgsHash,
+	}
+	for _, s := range res.Lock.Sources() {
+		pin, _ := res.Lock.Pin(s)
+		r.Pins = append(r.Pins, report.Pin{Kind: string(s.Kind), Ref: s.Ref, Digest: pin})
+	}
+	counts := map[string]int{}
+	for _, rules := range res.Image.Normalised() {
+		for rule, paths := range rules {
+			counts[rule] += len(paths)
+		}
+	}
+	for rule, n := range counts {
+		_, why := image.Rule(rule)
+		r.Normalised = append(r.Normalised, report.Normalised{Rule: rule, Count: n, Why: why})
+	}
+	if res.Verdict == nil {
+		for _, m := range res.Image.Manifests {
+			r.Platforms = append(r.Platforms, report.Platform{Platform: platformName(m), First: m.Descriptor.Digest.String()})
+		}
+		return r
+	}
+	r.Outcome, r.Sentence = report.Same, "verified: two builds, the same bit for bit"
+	if !res.Verdict.Reproducible {
+		r.Outcome, r.Sentence = report.Different, "not reproducible: two builds differ"
+	}
+	for _, p := range res.Verdict.Platforms {
+		platform := report.Platform{Platform: p.Platform, First: p.First.String(), Second: p.Second.String(), Same: p.Same}
+		for _, l := range p.Layers {
+			platform.Layers = append(platform.Layers, report.Layer{
+				Index: l.Index, Line: l.Line, Instruction: l.Instruction, First: l.First.String(), Second: l.Second.String(),
+				Files: reportFiles(l.Paths, l.Patch),
+			})
+		}
+		r.Platforms = append(r.Platforms, platform)
+	}
+	return r
+}
+
+func platformName(m image.Manifest) string {
+	return strings.TrimSuffix(m.Platform.OS+"/"+m.Platform.Architecture+"/"+m.Platform.Variant, "/")
+}
+
+// diffReport is the page about two images.
+func diffReport(d *diff.Result, files []explain.File) *report.Report {
+	r := &report.Report{
+		Title: "kedge: " + d.First.Name + " and " + d.Second.Name, Outcome: report.Same, Sentence: "the two images are the same",
+		First: d.First.Name, Second: d.Second.Name,
+	}
+	if !d.Same {
+		r.Outcome, r.Sentence = report.Different, "the two images differ"
+	}
+	p := report.Platform{Platform: d.First.Platform, First: d.First.Digest, Second: d.Second.Digest, Same: d.First.Digest == d.Second.Digest}
+	if len(files) > 0 {
+		p.Layers = []report.Layer{{Index: -1, Files: reportFiles(files, "")}}
+	}
+	r.Platforms = []report.Platform{p}
+	for _, pkg := range d.Packages {
+		r.Packages = append(r.Packages, report.Package{Kind: pkg.Kind, Name: pkg.Name, First: pkg.Old, Second: pkg.New})
+	}
+	for _, s := range d.Config {
+		r.Config = append(r.Config, report.Setting{Key: s.Key, First: s.Old, Second: s.New})
+	}
+	return r
+}
+
+// reportFiles shows the patch of a layer with the first file that it may be about.
+func reportFiles(files []explain.File, patch string) []report.File {
+	var out []report.File
+	for _, f := range files {
+		rf := report.File{
+			Path: f.Path.Path, Change: report.Change(f.Change), What: f.What,
+			First: reportVersion(f.First), Second: reportVersion(f.Second),
+		}
+		for _, c := range f.Causes {
+			rf.Causes = append(rf.Causes, report.Cause{Kind: string(c.Kind), Where: c.Where, Why: c.Why, Fix: c.Fix, First: c.First, Second: c.Second})
+		}
+		if patch != "" && len(f.Causes) > 0 {
+			rf.Patch = patch
+		}
+		out = append(out, rf)
+	}
+	return out
+}
+
+var typeNames = map[byte]string{
+	tar.TypeReg: "file", tar.TypeDir: "directory", tar.TypeSymlink: "symlink", tar.TypeLink: "hard link",
+	tar.TypeChar: "character device", tar.TypeBlock: "block device", tar.TypeFifo: "pipe",
+}
+
+func reportVersion(v *explain.Version) *report.Version {
+	if v == nil {
+		return nil
+	}
+	h := v.Header
+	out := &report.Version{
+		Type: typeNames[h.Typeflag], Mode: fmt.Sprintf("%04o", h.Mode&0o7777), Owner: fmt.Sprintf("%d:%d", h.Uid, h.Gid),
+		Size: h.Size, Time: h.ModTime.UTC(), Link: h.Linkname,
+	}
+	if v.Excerpt != nil {
+		out.Excerpt = &report.Excerpt{Data: v.Excerpt, Offset: v.Offset, Line: v.Line, Truncated: v.Truncated}
+	}
+	return out
+}
