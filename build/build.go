@@ -45,6 +45,7 @@ type Options struct {
 	NoCache    bool
 	Epoch      Epoch
 	Normalize  image.Rules // the version is the lock's
+	Vary       Vary        // of a second build
 	KeepModes  bool        // of a context's files, in place of those that git records
 	Env        []string    // of the process, for git
 	Auth       *configfile.ConfigFile
@@ -52,6 +53,36 @@ type Options struct {
 	// Progress, where it is not nil, shows a build: it returns where its progress goes, and a
 	// function that waits until all of it is shown.
 	Progress func(title string) (chan *client.SolveStatus, func())
+}
+
+// Vary are the respects in which the second build of a verification differs on purpose, so that what
+// would differ next month does now.
+type Vary struct {
+	Builder []builder.Variation
+	Time    bool // it begins in another minute
+}
+
+// CannotVary are respects that no builder can vary, and why.
+var CannotVary = map[string]string{"order": "BuildKit lists folders as the file system does"}
+
+// ParseVary reads a list of respects, separated by commas; cannot are those that no builder can vary.
+func ParseVary(s string) (v Vary, cannot []string, err error) {
+	known := []builder.Variation{builder.VaryHostname, builder.VaryCPUs, builder.VaryUmask, builder.VaryLocale}
+	for word := range strings.SplitSeq(s, ",") {
+		switch {
+		case word == "time":
+			v.Time = true
+		case slices.Contains(known, builder.Variation(word)):
+			if !slices.Contains(v.Builder, builder.Variation(word)) {
+				v.Builder = append(v.Builder, builder.Variation(word))
+			}
+		case CannotVary[word] != "":
+			cannot = append(cannot, word)
+		default:
+			return Vary{}, nil, fmt.Errorf("%q is not time, hostname, cpus, umask, locale or order", word)
+		}
+	}
+	return v, cannot, nil
 }
 
 // TargetError says that another target is asked for than the lock declares.
@@ -288,12 +319,12 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 	defer second.close()
 	if verified {
 		group.Go(func() error {
-			if err := pause(gctx, first.result); err != nil {
+			if err := pause(gctx, first.result, p.Vary.Time); err != nil {
 				return err
 			}
 			again := *req
 			again.Lock, again.Locked, again.Epoch, again.Status = first.result.Lock, true, first.result.Epoch, nil
-			again.Compare = first.result
+			again.Compare, again.Vary = first.result, p.Vary.Builder
 			wait := p.show(&again, "verifying")
 			defer wait()
 			if err := second.build(gctx, &again, salt()); err != nil && gctx.Err() == nil {
@@ -314,7 +345,7 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 			return nil, errors.Join(err, res.NotReleased)
 		}
 		if res.Verdict, err = verify.Compare(ctx, store, res.Image, other, verify.Builds{
-			Steps: steps(first.result), Dockerfile: p.dockerfile, Hints: hints(first.result, second.result),
+			Steps: steps(first.result), Dockerfile: p.dockerfile, Hints: p.hints(first.result, second.result),
 		}); err != nil {
 			return nil, err
 		}
@@ -399,8 +430,11 @@ func (r *run) close() {
 }
 
 // hints say when the builds ran. What was taken from the cache is older, and nobody knows by how much.
-func hints(first, second *builder.Result) cause.Hints {
+func (p *project) hints(first, second *builder.Result) cause.Hints {
 	h := cause.Hints{Epoch: first.Epoch, Second: cause.Window{From: second.Started, To: second.Finished}}
+	if slices.Contains(p.Vary.Builder, builder.VaryHostname) {
+		h.Hostnames = builder.Hostnames
+	}
 	if !first.Began.IsZero() {
 		h.First = cause.Window{From: first.Started, To: first.Finished}
 	}
@@ -426,13 +460,19 @@ func salt() int32 {
 // first did, and one after it ended: a clock that a step writes down has moved on by then, also one
 // that counts in seconds or, as in zip files, in pairs of them. What the first took from the cache
 // was made before it started, and perhaps only just.
-func pause(ctx context.Context, first *builder.Result) error {
+// Where the minute is to be another, it waits for that.
+func pause(ctx context.Context, first *builder.Result, minute bool) error {
 	until := first.Started.Add(2 * time.Second)
 	if began := first.Began.Add(2 * time.Second); began.After(until) {
 		until = began
 	}
 	if end := first.Ended.Add(time.Second); end.After(until) {
 		until = end
+	}
+	if minute {
+		if next := first.Finished.Truncate(time.Minute).Add(time.Minute + time.Second); next.After(until) {
+			until = next
+		}
 	}
 	select {
 	case <-ctx.Done():

@@ -35,6 +35,8 @@ type Request struct {
 	Tracked map[string]map[string]bool
 	// Leave are files that no build is sent: the lockfile, which is not part of what it locks.
 	Leave []string
+	// Vary are the respects in which a second build differs from the first.
+	Vary []Variation
 	// Compare is the first build, where this is the second: they must be sent the same files.
 	Compare *Result
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -140,8 +141,12 @@ type part struct {
 }
 
 func (s *solve) build(ctx context.Context, c gateway.Client, open func(time.Time) (content.Store, error)) (*gateway.Result, error) {
-	if err := checkCapabilities(c.BuildOpts().LLBCaps); err != nil {
+	have := c.BuildOpts().LLBCaps
+	if err := checkCapabilities(have); err != nil {
 		return nil, err
+	}
+	if slices.Contains(s.req.Vary, VaryCPUs) && have.Supports(pb.CapExecMetaLinuxResources) != nil {
+		return nil, &CapabilityError{"limit the CPUs of a step", "v0.31"}
 	}
 	res, parts, err := s.ask(ctx, c)
 	if err != nil {
@@ -328,6 +333,7 @@ func (s *solve) edit(op *pb.Op, md *pb.OpMetadata) {
 				exec.Meta.ValidExitCodes = []int32{0}
 			}
 			exec.Meta.ValidExitCodes = append(exec.Meta.ValidExitCodes, s.salt)
+			vary(s.req.Vary, exec, md)
 		}
 	}
 	if s.salt != 0 {

@@ -22,7 +22,7 @@ func (p *process) buildVerb() *cli.Command {
 			&cli.BoolFlag{Name: "load", Usage: "load the image into Docker"},
 			&cli.BoolFlag{Name: "push", Usage: "push the image to the registries of its names"},
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"},
-			reportFlag(),
+			reportFlag(), varyFlag(),
 		}...),
 		Action: func(c *cli.Context) error {
 			return p.withBuilder(c, func(b *builder.Builder, o build.Options) error {
@@ -38,11 +38,15 @@ func (p *process) verifyVerb() *cli.Command {
 		Flags: append(append(sourceFlags(), p.lockedFlag()),
 			&cli.BoolFlag{Name: "no-cache", Usage: "take no step of the first build from the builder's cache; the second never does"},
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"},
-			reportFlag()),
+			reportFlag(), varyFlag()),
 		Action: func(c *cli.Context) error {
 			return p.withBuilder(c, func(b *builder.Builder, o build.Options) error { return p.build(c, b, o, true) })
 		},
 	}
+}
+
+func varyFlag() cli.Flag {
+	return &cli.StringFlag{Name: "vary", Usage: "have the second build differ in `RESPECTS`: time, hostname, cpus, umask, locale, order"}
 }
 
 func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, verified bool) error {
@@ -53,6 +57,9 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 	}
 	if format := c.String("format"); format != "text" && format != "json" {
 		return usagef("format %q is not text or json", format)
+	}
+	if c.String("vary") != "" && !verified {
+		return usagef("--vary is about a second build: --verify makes one")
 	}
 	tags := c.StringSlice("tag")
 	if _, err := build.Names(tags, "0123456789ab"); err != nil {

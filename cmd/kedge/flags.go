@@ -121,6 +121,18 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 	if o.Normalize, err = image.ParseRules(c.String("normalize")); err != nil {
 		return build.Options{}, usageError{fmt.Errorf("--normalize: %w", err)}
 	}
+	if list := c.String("vary"); list != "" {
+		var cannot []string
+		if o.Vary, cannot, err = build.ParseVary(list); err != nil {
+			return build.Options{}, usageError{fmt.Errorf("--vary: %w", err)}
+		}
+		for _, what := range cannot {
+			p.say("warning: %s is not varied: %s", what, build.CannotVary[what])
+		}
+		if o.Vary.Time {
+			p.say("the second build begins in another minute: a builder's clock cannot be moved further")
+		}
+	}
 	switch modes := c.String("context-modes"); modes {
 	case "git", "keep":
 		o.KeepModes = modes == "keep"
