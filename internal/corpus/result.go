@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -55,21 +57,27 @@ func (r result) String() string {
 	return s
 }
 
-// left returns the paths that a verdict names, each once, and in parentheses what is no path.
-func left(verdict json.RawMessage) ([]string, error) {
+// left returns the paths that a verdict names, each once, and in parentheses what is no path; and the
+// kinds of causes that it found, those of most paths first, with the number of paths.
+func left(verdict json.RawMessage) (paths, causes []string, err error) {
 	if len(verdict) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	var v struct {
 		Platforms []struct {
 			Same   bool
-			Layers []struct{ Paths []struct{ Path string } }
+			Layers []struct {
+				Paths []struct {
+					Path   string
+					Causes []struct{ Kind string }
+				}
+			}
 		}
 	}
 	if err := json.Unmarshal(verdict, &v); err != nil {
-		return nil, fmt.Errorf("reading a verdict: %w", err)
+		return nil, nil, fmt.Errorf("reading a verdict: %w", err)
 	}
-	var paths []string
+	count := map[string]int{}
 	for _, p := range v.Platforms {
 		if !p.Same && len(p.Layers) == 0 {
 			paths = append(paths, "(config)")
@@ -80,11 +88,24 @@ func left(verdict json.RawMessage) ([]string, error) {
 			}
 			for _, path := range l.Paths {
 				paths = append(paths, "/"+strings.TrimPrefix(path.Path, "/"))
+				kinds := map[string]bool{}
+				for _, c := range path.Causes {
+					kinds[c.Kind] = true
+				}
+				for kind := range kinds {
+					count[kind]++
+				}
 			}
 		}
 	}
 	slices.Sort(paths)
-	return slices.Compact(paths), nil
+	kinds := slices.SortedFunc(maps.Keys(count), func(a, b string) int {
+		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b))
+	})
+	for _, kind := range kinds {
+		causes = append(causes, fmt.Sprintf("%s %d", kind, count[kind]))
+	}
+	return slices.Compact(paths), causes, nil
 }
 
 // shownPaths is how many paths of a context a table has room for.
@@ -97,7 +118,7 @@ func printTable(w io.Writer, results []result) error {
 	fmt.Fprintln(t, "| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t|")
 	var built, tried, buildkit, kedge int
 	for _, r := range results {
-		builds, withBuildKit, withKedge, rest := "yes", r.BuildKit.String(), r.Kedge.String(), ""
+		builds, withBuildKit, withKedge, rest, why := "yes", r.BuildKit.String(), r.Kedge.String(), "", ""
 		if r.builds() {
 			built++
 			if r.BuildKit != nil {
@@ -110,22 +131,22 @@ func printTable(w io.Writer, results []result) error {
 				kedge++
 			}
 			if r.Kedge != nil {
-				paths, err := left(r.Kedge.Verdict)
+				paths, causes, err := left(r.Kedge.Verdict)
 				if err != nil {
 					return fmt.Errorf("%s: %w", r.Context, err)
 				}
-				rest = listed(paths)
+				rest, why = listed(paths), strings.Join(causes, ", ")
 			}
 		} else {
-			why := ""
+			reason := ""
 			for _, o := range []*outcome{r.Kedge, r.BuildKit} {
 				if o != nil {
-					why = o.Error
+					reason = o.Error
 				}
 			}
-			builds, withBuildKit, withKedge = "no: "+why, "", ""
+			builds, withBuildKit, withKedge = "no: "+reason, "", ""
 		}
-		fmt.Fprintf(t, "| %s\t| %s\t| %s\t| %s\t| %s\t| \t|\n", cell(r.Context), cell(builds), cell(withBuildKit), cell(withKedge), cell(rest))
+		fmt.Fprintf(t, "| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t|\n", cell(r.Context), cell(builds), cell(withBuildKit), cell(withKedge), cell(rest), cell(why))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -1,0 +1,142 @@
+package explain
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/cause"
+	"github.com/kedge-build/kedge/diff"
+)
+
+func layer(t testing.TB, files ...string) Layer {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for i := 0; i < len(files); i += 2 {
+		h := &tar.Header{Name: files[i], Mode: 0o644, Size: int64(len(files[i+1])), ModTime: time.Unix(1700000000, 0)}
+		if target, ok := strings.CutPrefix(files[i+1], "-> "); ok {
+			h.Typeflag, h.Linkname, h.Size = tar.TypeSymlink, target, 0
+		}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if h.Size > 0 {
+			if _, err := io.WriteString(w, files[i+1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }
+}
+
+func changed(path string) diff.Path {
+	return diff.Path{Path: path, Change: diff.Changed, What: []string{"content"}}
+}
+
+func TestFiles(t *testing.T) {
+	const one, two = "6f1ed002-ab55-4b1b-8b5c-2d0b6a7a1c11", "0c2a3f5e-91d4-4d0e-b0f7-6e9b3a54d8aa"
+	tests := []struct {
+		name          string
+		first, second []Layer
+		path          diff.Path
+		want          cause.Kind
+	}{
+		{"content", []Layer{layer(t, "id", one)}, []Layer{layer(t, "id", two)}, changed("id"), cause.UUID},
+		{"with a slash before it", []Layer{layer(t, "./id", one)}, []Layer{layer(t, "id", two)}, changed("/id"), cause.UUID},
+		{"the highest layer counts", []Layer{layer(t, "id", two), layer(t, "id", one)}, []Layer{layer(t, "id", one), layer(t, "id", two)}, changed("id"), cause.UUID},
+		{"in other layers", []Layer{layer(t, "id", one), layer(t, "other", "")}, []Layer{layer(t, "other", ""), layer(t, "id", two)}, changed("id"), cause.UUID},
+		{"the last of a layer counts", []Layer{layer(t, "id", two, "id", one)}, []Layer{layer(t, "id", two)}, changed("id"), cause.UUID},
+		{"a link", []Layer{layer(t, "l", "-> a")}, []Layer{layer(t, "l", "-> b")}, diff.Path{Path: "l", Change: diff.Changed, What: []string{"target"}}, cause.LinkTarget},
+		{"only in one", nil, []Layer{layer(t, "id", two)}, diff.Path{Path: "id", Change: diff.Added}, cause.OneBuildOnly},
+		{"nothing to see", []Layer{layer(t, "a", "x")}, []Layer{layer(t, "a", "y")}, changed("gone"), ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			files, err := Files(t.Context(), test.first, test.second, []diff.Path{test.path}, cause.Hints{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(files) != 1 || files[0].Path.Path != test.path.Path {
+				t.Fatalf("%+v", files)
+			}
+			if test.want == "" {
+				if files[0].Causes != nil {
+					t.Errorf("%+v", files[0].Causes)
+				}
+			} else if len(files[0].Causes) == 0 || files[0].Causes[0].Kind != test.want {
+				t.Errorf("got %+v, want %s", files[0].Causes, test.want)
+			}
+		})
+	}
+}
+
+func TestExcerpt(t *testing.T) {
+	lines := func(n int, last string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "line %d\n", i+1)
+		}
+		return b.String() + last
+	}
+	tests := []struct {
+		name          string
+		first, second string
+		offset, line  int
+		begins        string
+		truncated     bool
+	}{
+		{"short", "a", "b", 0, 1, "a", false},
+		{"far in", lines(1000, "a\n"), lines(1000, "b\n"), 7866, 887, "line 887\n", false},
+		{"more behind it", "a" + lines(1000, ""), "b" + lines(1000, ""), 0, 1, "aline 1\n", true},
+		{"one long line", strings.Repeat("x", 10000) + "a", strings.Repeat("x", 10000) + "b", 8976, 1, "xxx", false},
+		{"nothing on the other side", lines(1000, ""), "", 0, 1, "line 1\n", true},
+	}
+	for _, test := range tests {
+		files, err := Files(t.Context(), []Layer{layer(t, "f", test.first)}, []Layer{layer(t, "f", test.second)}, []diff.Path{changed("f")}, cause.Hints{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := files[0].First
+		if v.Offset != int64(test.offset) || v.Line != test.line || !strings.HasPrefix(string(v.Excerpt), test.begins) || v.Truncated != test.truncated || len(v.Excerpt) > excerpt {
+			t.Errorf("%s: offset %d, line %d, %d bytes, truncated %v, %.20q", test.name, v.Offset, v.Line, len(v.Excerpt), v.Truncated, v.Excerpt)
+		}
+		if want := test.first[v.Offset : v.Offset+int64(len(v.Excerpt))]; cmp.Diff(want, string(v.Excerpt)) != "" {
+			t.Errorf("%s: not what is there", test.name)
+		}
+	}
+}
+
+func TestFilesFail(t *testing.T) {
+	boom := errors.New("boom")
+	broken := func() (io.ReadCloser, error) { return nil, boom }
+	good := []Layer{layer(t, "a", "x")}
+	for name, pair := range map[string][2][]Layer{"first": {{broken}, good}, "second": {good, {broken}}} {
+		if _, err := Files(t.Context(), pair[0], pair[1], []diff.Path{changed("a")}, cause.Hints{}); !errors.Is(err, boom) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if files, err := Files(t.Context(), []Layer{broken}, nil, nil, cause.Hints{}); err != nil || len(files) != 0 {
+		t.Errorf("nothing to explain: %v, %v", files, err)
+	}
+}
+
+func TestManyFiles(t *testing.T) {
+	var paths []diff.Path
+	for i := range maxFiles + 10 {
+		paths = append(paths, changed(fmt.Sprint(i)))
+	}
+	files, err := Files(t.Context(), []Layer{layer(t, "2009", "a")}, []Layer{layer(t, "2009", "b")}, paths, cause.Hints{})
+	if err != nil || len(files) != len(paths) || files[maxFiles+9].Causes != nil {
+		t.Errorf("%d files, %v", len(files), err)
+	}
+}
