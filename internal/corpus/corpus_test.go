@@ -86,8 +86,8 @@ func TestReadRecordRefuses(t *testing.T) {
 
 func TestPrintTable(t *testing.T) {
 	verdict := []byte(`{"reproducible":false,"platforms":[{"layers":[
-		{"paths":[{"path":"var/log/b"},{"path":"etc/a"}]},
-		{"paths":[{"path":"etc/a"},{"path":"/c|d"},{"path":"e"}]}]}]}`)
+		{"paths":[{"path":"var/log/b","causes":[{"kind":"timestamp"},{"kind":"timestamp"}]},{"path":"etc/a","causes":[{"kind":"uuid"}]}]},
+		{"paths":[{"path":"etc/a"},{"path":"/c|d","causes":[{"kind":"timestamp"},{"kind":"random"}]},{"path":"e"}]}]}]}`)
 	for _, test := range []struct {
 		name    string
 		results []result
@@ -99,13 +99,13 @@ func TestPrintTable(t *testing.T) {
 			{Context: "c/kedge fails", BuildKit: &outcome{}, Kedge: &outcome{Error: "oh"}},
 			{Context: "c/config", BuildKit: &outcome{Error: "flaky"}, Kedge: &outcome{Verdict: []byte(`{"platforms":[{},{"layers":[{"paths":[]}]}]}`)}},
 			{Context: "c/neither", BuildKit: &outcome{Error: "E: no"}, Kedge: &outcome{Error: "E: no\n2"}},
-		}, `| context       | builds    | identical with BuildKit's own means | identical with kedge | what is left            | causes |
-| ---           | ---       | ---                                 | ---                  | ---                     | ---    |
-| c/same        | yes       | yes                                 | yes                  |                         |        |
-| c/differs     | yes       | no                                  | no                   | 4: /c\|d, /e, /etc/a, … |        |
-| c/kedge fails | yes       | no                                  | failed: oh           |                         |        |
-| c/config      | yes       | failed: flaky                       | no                   | 2: (config), (order)    |        |
-| c/neither     | no: E: no |                                     |                      |                         |        |
+		}, `| context       | builds    | identical with BuildKit's own means | identical with kedge | what is left            | causes                        |
+| ---           | ---       | ---                                 | ---                  | ---                     | ---                           |
+| c/same        | yes       | yes                                 | yes                  |                         |                               |
+| c/differs     | yes       | no                                  | no                   | 4: /c\|d, /e, /etc/a, … | timestamp 2, random 1, uuid 1 |
+| c/kedge fails | yes       | no                                  | failed: oh           |                         |                               |
+| c/config      | yes       | failed: flaky                       | no                   | 2: (config), (order)    |                               |
+| c/neither     | no: E: no |                                     |                      |                         |                               |
 
 5 contexts, 4 build. Identical, of what builds:
 
