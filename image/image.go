@@ -45,13 +45,13 @@ type Layer struct {
 	// Raw is the digest of the blob that the layer was made from. It is empty for the layers of a
 	// base image, which are taken as they are, and for an image that is read back from the store.
 	Raw digest.Digest
-	// Normalised are the paths that rules dropped or changed, sorted, by the id of the rule; for
-	// layers that have Raw.
+	// Normalised are the paths that rules dropped or changed, sorted, by the id of the rule; as far as
+	// the store remembers.
 	Normalised map[string][]string
 }
 
 // Normalised returns the paths that rules dropped or changed, sorted, by platform and rule; for an image
-// that this process wrote.
+// of a store, as far as that remembers.
 func (i Image) Normalised() map[string]map[string][]string {
 	all := map[string]map[string][]string{}
 	for _, m := range i.Manifests {
@@ -80,7 +80,7 @@ func (s *Store) Image(ctx context.Context, desc ocispec.Descriptor) (Image, erro
 	desc = plain(desc)
 	img := Image{Descriptor: desc}
 	if images.IsManifestType(desc.MediaType) {
-		m, err := readManifest(ctx, s, desc)
+		m, err := s.manifest(ctx, desc)
 		if err != nil {
 			return Image{}, err
 		}
@@ -95,13 +95,25 @@ func (s *Store) Image(ctx context.Context, desc ocispec.Descriptor) (Image, erro
 		return Image{}, fmt.Errorf("read index %s: %w", desc.Digest, err)
 	}
 	for _, d := range index.Manifests {
-		m, err := readManifest(ctx, s, d)
+		m, err := s.manifest(ctx, d)
 		if err != nil {
 			return Image{}, err
 		}
 		img.Manifests = append(img.Manifests, m)
 	}
 	return img, nil
+}
+
+// manifest reads a manifest, and adds what the store remembers of its layers.
+func (s *Store) manifest(ctx context.Context, desc ocispec.Descriptor) (Manifest, error) {
+	m, err := readManifest(ctx, s, desc)
+	for i := range m.Layers {
+		l := &m.Layers[i]
+		if r, ok := s.readRecord(diffName(l.DiffID)); ok && r.Digest == l.Descriptor.Digest {
+			l.Normalised = r.Normalised
+		}
+	}
+	return m, err
 }
 
 func readManifest(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (Manifest, error) {

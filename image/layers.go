@@ -170,7 +170,7 @@ func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan) (Layer,
 			return Layer{}, err
 		}
 		if r, ok := in.store.readRecord(diffName(diffID)); ok {
-			r.Normalised = p.normalised()
+			r.Normalised = p.normalised() // which may differ where the result does not
 			return newLayer(r, raw.digest), nil
 		}
 	}
@@ -181,11 +181,11 @@ func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan) (Layer,
 	if err := in.adopt(ctx, r.Digest); err != nil {
 		return Layer{}, err
 	}
+	r.Normalised = p.normalised()
 	if err := in.writeRecord(r); err != nil {
 		return Layer{}, err
 	}
 	// A raw layer that is only compared is not seen again, so there is nothing to remember.
-	r.Normalised = p.normalised()
 	if !in.second {
 		r.Raw, r.RawDiffID, r.RawSize, r.Epoch, r.Under = raw.digest, raw.diffID, raw.size, in.epoch.Unix(), raw.under
 		if err := in.writeRecord(r); err != nil {

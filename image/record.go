@@ -38,7 +38,7 @@ type record struct {
 	Epoch     int64         `json:"epoch,omitempty"` // seconds since 1970
 	Under     digest.Digest `json:"under,omitempty"` // see under
 
-	// The paths that rules dropped or changed, by the rule's id, for raw.
+	// The paths that rules dropped or changed, by the rule's id, for raw and diff.
 	Normalised map[string][]string `json:"normalised,omitempty"`
 
 	// The canonical layer, for raw and diff.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 
 	"github.com/kedge-build/kedge/build"
 	"github.com/kedge-build/kedge/builder"
@@ -22,6 +24,7 @@ func (p *process) buildVerb() *cli.Command {
 			&cli.BoolFlag{Name: "load", Usage: "load the image into Docker"},
 			&cli.BoolFlag{Name: "push", Usage: "push the image to the registries of its names"},
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"},
+			&cli.StringFlag{Name: "metadata-file", Usage: "write what was built, as JSON, to `FILE`"},
 			reportFlag(), varyFlag(),
 		}...),
 		Action: func(c *cli.Context) error {
@@ -138,10 +141,46 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 			return err
 		}
 	}
+	if path := c.String("metadata-file"); path != "" {
+		if err := writeMetadata(path, res, names); err != nil {
+			return err
+		}
+	}
 	if err := p.writeLock(ctx, res); err != nil {
 		return err
 	}
 	return p.print(answer, c.String("format"), res, names)
+}
+
+// writeMetadata writes buildx's keys, and kedge's own below kedge.
+func writeMetadata(path string, res *build.Result, names []string) error {
+	metadata := map[string]any{
+		"containerimage.digest": res.Image.Descriptor.Digest,
+		"containerimage.descriptor": map[string]any{
+			"mediaType": res.Image.Descriptor.MediaType, "digest": res.Image.Descriptor.Digest, "size": res.Image.Descriptor.Size,
+		},
+		"kedge.args":       res.ArgsHash,
+		"kedge.epoch":      res.Epoch.Unix(),
+		"kedge.lockfile":   res.Lockfile,
+		"kedge.normalised": res.Image.Normalised(),
+	}
+	if len(res.Image.Manifests) == 1 {
+		metadata["containerimage.config.digest"] = res.Image.Manifests[0].Config
+	}
+	if len(names) > 0 {
+		metadata["image.name"] = strings.Join(names, ",")
+	}
+	if res.Verdict != nil {
+		metadata["kedge.verdict"] = res.Verdict
+	}
+	data, err := json.MarshalIndent(metadata, "", "  ")
+	if err == nil {
+		err = os.WriteFile(path, append(data, '\n'), 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("writing the metadata: %w", err)
+	}
+	return nil
 }
 
 func (p *process) writeLock(ctx context.Context, res *build.Result) error {

@@ -4,18 +4,21 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/kedge-build/kedge/cause"
 	"github.com/kedge-build/kedge/diff"
 	"github.com/kedge-build/kedge/diff/source"
 	"github.com/kedge-build/kedge/explain"
+	"github.com/kedge-build/kedge/image"
 	"github.com/urfave/cli/v2"
 )
 
 func (p *process) explainVerb() *cli.Command {
 	return &cli.Command{
-		Name: "explain", Usage: "say why two images differ", ArgsUsage: "A B",
-		Description: imageNames,
+		Name: "explain", Usage: "say why two images differ, or what normalisation did to one", ArgsUsage: "A B|NAME",
+		Description: imageNames + "\nA NAME alone is one of kedge's store.",
 		Flags: []cli.Flag{
 			platformFlag(), reportFlag(),
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "text or json"},
@@ -24,9 +27,49 @@ func (p *process) explainVerb() *cli.Command {
 			if format := c.String("format"); format != "text" && format != "json" {
 				return usagef("format %q is not text or json", format)
 			}
+			if c.NArg() == 1 {
+				return p.explainRules(c)
+			}
 			return p.withImages(c, func(first, second *source.Image) error { return p.explain(c, first, second) })
 		},
 	}
+}
+
+// explainRules lists what normalisation did to an image of kedge's store.
+func (p *process) explainRules(c *cli.Context) error {
+	store, err := p.openStore(c.Context)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	desc, err := store.Resolve(c.Context, c.Args().First())
+	if err != nil {
+		return err
+	}
+	img, err := store.Image(c.Context, desc)
+	if err != nil {
+		return err
+	}
+	all := img.Normalised()
+	if c.String("format") == "json" {
+		e := json.NewEncoder(p.stdout)
+		e.SetIndent("", "  ")
+		return e.Encode(struct {
+			Digest     string                         `json:"digest"`
+			Normalised map[string]map[string][]string `json:"normalised"`
+		}{desc.Digest.String(), all})
+	}
+	for _, platform := range slices.Sorted(maps.Keys(all)) {
+		fmt.Fprintln(p.stdout, platform)
+		for _, rule := range slices.Sorted(maps.Keys(all[platform])) {
+			what, why := image.Rule(rule)
+			fmt.Fprintf(p.stdout, "  %s: %s %s\n", rule, what, why)
+			for _, path := range all[platform][rule] {
+				fmt.Fprintf(p.stdout, "    %s\n", plain("/"+path))
+			}
+		}
+	}
+	return nil
 }
 
 func (p *process) explain(c *cli.Context, first, second *source.Image) error {
