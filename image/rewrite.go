@@ -106,6 +106,11 @@ func clampGzip(content []byte, f facts) []byte {
 	return content
 }
 
+// isErlangCookie wants the 20 capital letters that Erlang makes up, and none that somebody chose.
+func isErlangCookie(content []byte) bool {
+	return len(content) == 20 && len(bytes.Trim(content, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")) == 0
+}
+
 // clampTar rewrites the times of a tar whose entries are small. One that is broken stays as it is.
 func clampTar(content []byte, f facts) []byte {
 	var out bytes.Buffer

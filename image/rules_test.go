@@ -2,6 +2,7 @@ package image
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"bytes"
 	"encoding/binary"
 	"errors"
@@ -117,6 +118,7 @@ func TestRules(t *testing.T) {
 		{"no machine id", []tarEntry{file("etc/machine-id", "uninitialized\n")}, []string{"etc/machine-id uninitialized\n"}},
 		{"passwords", []tarEntry{file("etc/shadow", "a:*:20000:0:99999:7:::\nb:*:19000:0:99999:7:::\nodd\nc:!::0:99999:7:::\n")},
 			[]string{"etc/shadow a:*:19675:0:99999:7:::\nb:*:19000:0:99999:7:::\nodd\nc:!::0:99999:7:::\n"}},
+		{"a cookie", []tarEntry{file("root/.erlang.cookie", "ABCDEFGHIJKLMNOPQRST"), file("var/lib/rabbitmq/.erlang.cookie", "CHOSEN")}, []string{"var/lib/rabbitmq/.erlang.cookie CHOSEN"}},
 		{"temporary folders", []tarEntry{folder("tmp"), folder("tmp/npm-12"), file("tmp/npm-12/a", "x"), file("tmp/mine", "y")}, []string{"tmp/", "tmp/mine y"}},
 	}
 	for _, test := range tests {
@@ -304,6 +306,63 @@ func TestRewriteGzip(t *testing.T) {
 	}
 }
 
+func TestRewriteZip(t *testing.T) {
+	archive := func(when time.Time) []byte {
+		var b bytes.Buffer
+		w := zip.NewWriter(&b)
+		for _, name := range []string{"a", "dir/b"} {
+			f, err := w.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Deflate, Modified: when})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(f, strings.Repeat(name, 100)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.SetComment("a comment"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	got := clampZip(archive(late), epoch.Unix())
+	if !bytes.Equal(got, clampZip(archive(late.Add(time.Hour)), epoch.Unix())) {
+		t.Error("the time stays")
+	}
+	r, err := zip.NewReader(bytes.NewReader(got), int64(len(got)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range r.File {
+		rc, err := f.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(rc)
+		if err != nil || string(body) != strings.Repeat(f.Name, 100) || f.Modified.Unix() != epoch.Unix() {
+			t.Errorf("%s: %d bytes, %v, %v", f.Name, len(body), f.Modified, err)
+		}
+	}
+	if early := archive(old); !bytes.Equal(early, clampZip(early, epoch.Unix())) {
+		t.Error("an earlier time does not stay")
+	}
+	whole := archive(late)
+	for n := range whole {
+		if clampZip(whole[:n], epoch.Unix()) != nil {
+			t.Errorf("the first %d bytes are taken for an archive", n)
+		}
+	}
+	for _, fault := range [][2]int{{len(whole) - 9 - 22 + 10, 0xff}, {len(whole) - 9 - 22 + 16, 0xff}, {0, 0}} {
+		broken := bytes.Clone(whole)
+		broken[fault[0]] = byte(fault[1])
+		if clampZip(broken, epoch.Unix()) != nil {
+			t.Errorf("byte %d: it is taken for an archive", fault[0])
+		}
+	}
+}
+
 func TestRewriteTar(t *testing.T) {
 	scripts := tarball(t, file("a.post-install", "script").with(at(late)), file("b.pre-install", "other").with(at(old)))
 	got := clampTar(scripts, facts{epoch: epoch.Unix()})
@@ -368,6 +427,7 @@ func TestRulesAreSound(t *testing.T) {
 // FuzzRewrite: what a rule wrote it leaves as it is, and no content makes it fail.
 func FuzzRewrite(f *testing.F) {
 	f.Add([]byte(pyc(late.Unix(), "code")), int64(0))
+	f.Add([]byte("PK\x05\x06"+strings.Repeat("\x00", 18)), epoch.Unix())
 	f.Add([]byte("a:*:20000:0:99999:7:::\n"), int64(5))
 	f.Add(tarball(f, file("a", "b")), epoch.Unix())
 	f.Add([]byte("\x1f\x8b\x08\x00\xff\xff\xff\xff\x00\x03\x03\x00\x00\x00\x00\x00\x00\x00"), epoch.Unix())

@@ -220,6 +220,23 @@ var rules = []rule{
 		is:      isGzip,
 		rewrite: clampGzip,
 	},
+	{
+		id: "zip-header", since: 1,
+		what:    "Times after the epoch in the headers of zip archives become the epoch.",
+		why:     "They are the times of what is unpacked; the data stay, and so do signatures, which are over the data.",
+		link:    "https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT",
+		paths:   []string{"**/*.zip", "**/*.jar", "**/*.war", "**/*.whl", "**/*.egg"},
+		is:      func(content []byte) bool { return clampZip(content, 0) != nil },
+		rewrite: func(content []byte, f facts) []byte { return clampZip(content, f.epoch) },
+	},
+	{
+		id: "erlang-cookie", since: 1,
+		what:  "The cookie that an Erlang node has made for itself is dropped.",
+		why:   "It must not be shared by what runs from one image; a node makes one where there is none.",
+		link:  "https://www.erlang.org/doc/system/distributed.html#security",
+		paths: []string{"~/.erlang.cookie", "var/lib/rabbitmq/.erlang.cookie"},
+		is:    isErlangCookie,
+	},
 }
 
 // Rules choose among the normalisation rules of a version. The zero value is all of the newest.
