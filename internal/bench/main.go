@@ -1,7 +1,7 @@
 // Command bench measures kedge against BuildKit's own way to a reproducible
 // image, buildctl with rewrite-timestamp, on one buildkitd of its own. Run it as
 // root at the root of the repository, as `make bench` does; arguments (small,
-// large, memory) pick parts. docs/performance.md says what the figures mean.
+// large, memory, diff) pick parts. docs/performance.md says what the figures mean.
 //
 // All that it writes is in a temporary folder; of its processes none is left. It
 // fails when it cannot measure, and not when a goal is missed.
@@ -34,7 +34,7 @@ func main() {
 }
 
 func run(ctx context.Context, n int, parts []string, stdout, stderr io.Writer) (err error) {
-	all := []string{"small", "large", "memory"}
+	all := []string{"small", "large", "memory", "diff"}
 	for _, part := range parts {
 		if !slices.Contains(all, part) {
 			return fmt.Errorf("no part %q: there are %s", part, strings.Join(all, ", "))
@@ -82,6 +82,8 @@ func run(ctx context.Context, n int, parts []string, stdout, stderr io.Writer) (
 			})
 		case "memory":
 			more, err = b.memory(ctx, n)
+		case "diff":
+			more, err = b.diff(ctx, n)
 		}
 		if err != nil {
 			return err

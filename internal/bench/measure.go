@@ -152,6 +152,54 @@ func (b *bench) memory(ctx context.Context, n int) ([]row, error) {
 	return []row{peak}, nil
 }
 
+// diff measures kedge diff of two images that share their base layer and differ in five files, from OCI
+// layouts, beside diffoscope on the two unpacked trees.
+func (b *bench) diff(ctx context.Context, n int) ([]row, error) {
+	dir := filepath.Join(b.dir, "diff")
+	dockerfile := "FROM debian:bookworm-slim\nARG V\n" +
+		"RUN apt-get update && apt-get install -y --no-install-recommends build-essential && for i in 1 2 3 4 5; do echo \"$V\" >/opt/$i; done\n"
+	if err := writeContext(dir, dockerfile, 0); err != nil {
+		return nil, err
+	}
+	var layouts, trees []string
+	for _, v := range []string{"one", "two"} {
+		layout, tree := filepath.Join(b.dir, v+".oci"), filepath.Join(b.dir, v)
+		b.say("diff: building image %s", v)
+		if _, _, err := b.runKedge(ctx, "build", dir, "--build-arg=V="+v, "-o", "type=oci,tar=false,dest="+layout); err != nil {
+			return nil, fmt.Errorf("diff: %w", err)
+		}
+		if _, _, err := b.command(ctx, b.Buildctl, "--addr="+b.Addr, "build", "--frontend=dockerfile.v0", "--local=context="+dir,
+			"--local=dockerfile="+dir, "--opt=build-arg:V="+v, "--output=type=local,dest="+tree); err != nil {
+			return nil, fmt.Errorf("diff: %w", err)
+		}
+		layouts, trees = append(layouts, layout), append(trees, tree)
+	}
+	took := row{what: "diff: kedge diff", unit: "s", goal: 0.5}
+	peak := row{what: "diff: peak memory", unit: "MiB", goal: 100, worst: true}
+	var other []float64
+	for range n {
+		seconds, bytes, err := b.command(ctx, b.Kedge, "diff", "oci:"+layouts[0], "oci:"+layouts[1])
+		if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != notReproducible {
+			return nil, fmt.Errorf("diff: two images that differ: %w", err)
+		}
+		b.say("diff: kedge diff: %.2f s", seconds.Seconds())
+		took.kedge = append(took.kedge, seconds.Seconds())
+		peak.kedge = append(peak.kedge, float64(bytes)/(1<<20))
+		if _, err := exec.LookPath("diffoscope"); err != nil {
+			took.note = "diffoscope is not here"
+			continue
+		}
+		seconds, _, err = b.command(ctx, "diffoscope", "--text=/dev/null", trees[0], trees[1])
+		if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
+			return nil, fmt.Errorf("diff: %w", err)
+		}
+		b.say("diff: diffoscope: %.2f s", seconds.Seconds())
+		other = append(other, seconds.Seconds())
+		took.note = "diffoscope on the unpacked trees: " + spread(other, "s")
+	}
+	return []row{took, peak}, nil
+}
+
 // writeContext writes a build context with a Dockerfile, and files of 4 KiB in
 // the folder files, always the same.
 func writeContext(dir, dockerfile string, files int) error {
