@@ -27,6 +27,7 @@ import (
 	"github.com/kedge-build/kedge/verify"
 	"github.com/moby/buildkit/client"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // ArgsLabel is the label of an image that says which set of build args it was built with.
@@ -98,6 +99,18 @@ func (e *TargetError) Error() string {
 	return fmt.Sprintf("%s: declares target %q, not %q", e.Lockfile, e.Declared, e.Asked)
 }
 
+// UnwritableError says that there is no place for a lockfile.
+type UnwritableError struct {
+	Lockfile string
+	Err      error
+}
+
+func (e *UnwritableError) Error() string {
+	return fmt.Sprintf("the lockfile %q cannot be written: %v", e.Lockfile, e.Err)
+}
+
+func (e *UnwritableError) Unwrap() error { return e.Err }
+
 // SecondBuildError says that the first build succeeded and the second did not: whether they are the
 // same nobody knows.
 type SecondBuildError struct{ Err error }
@@ -139,6 +152,12 @@ func open(o Options) (*project, error) {
 	}
 	if p.lock, p.exists, err = lock.Read(o.Lockfile); err != nil {
 		return nil, err
+	}
+	if dir := filepath.Dir(o.Lockfile); !p.Locked && !p.exists {
+		// Known now, and not after the build.
+		if err := unix.Access(dir, unix.W_OK); err != nil {
+			return nil, &UnwritableError{Lockfile: o.Lockfile, Err: err}
+		}
 	}
 	p.Normalize.Version = p.lock.Rules
 	if p.Normalize, err = p.Normalize.Check(); err != nil {

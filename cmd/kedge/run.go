@@ -238,6 +238,7 @@ func advice(err error) (int, string) {
 		address  *builder.AddressError
 		busy     *image.BusyError
 		damaged  *image.DamagedError
+		nowhere  *build.UnwritableError
 		gone     *builder.LostError
 		notFound *image.NotFoundError
 		name     *source.UsageError
@@ -259,7 +260,7 @@ func advice(err error) (int, string) {
 	case errors.As(err, &target):
 		return exitForbidden, fmt.Sprintf("to declare another target: kedge lock --target %s", target.Asked)
 	case errors.As(err, &syntax):
-		return exitForbidden, "docs/lockfile.md says what a lockfile is; kedge lock writes one anew where there is none"
+		return exitForbidden, "take the version of the file that was committed last, or resolve its conflict; docs/lockfile.md says what a lockfile is"
 	case errors.As(err, &conflict):
 		return exitForbidden, "another command changed the lockfile, or the Dockerfile names another checksum: run again, or kedge lock --refresh=" + conflict.Source.Ref
 	case errors.As(err, &newer):
@@ -294,6 +295,8 @@ func advice(err error) (int, string) {
 		return exitFailed, "is the address right, and does BuildKit listen there? Without --builder kedge starts its own"
 	case errors.As(err, &busy):
 		return exitFailed, "wait until the build has ended"
+	case errors.As(err, &nowhere):
+		return exitFailed, "--lockfile PATH names another place"
 	case errors.As(err, &damaged):
 		return exitFailed, "the store holds only what can be built again: remove " + damaged.Dir
 	case errors.As(err, &gone):
