@@ -197,9 +197,7 @@ func (p *process) print(w io.Writer, format string, res *build.Result, names []s
 		if names == nil {
 			names = []string{}
 		}
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(struct {
+		return printJSON(w, struct {
 			Digest   string   `json:"digest"`
 			Args     string   `json:"args"`
 			Names    []string `json:"names"`

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"os"
 	"slices"
 	"strings"
@@ -99,9 +98,7 @@ func (p *process) compare(c *cli.Context, first, second *source.Image, o diff.Op
 	}
 	switch c.String("format") {
 	case "json":
-		enc := json.NewEncoder(p.stdout)
-		enc.SetIndent("", "  ")
-		err = enc.Encode(result)
+		err = printJSON(p.stdout, result)
 	case "markdown":
 		err = result.WriteMarkdown(p.stdout)
 	default:

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -52,9 +51,7 @@ func (p *process) explainRules(c *cli.Context) error {
 	}
 	all := img.Normalised()
 	if c.String("format") == "json" {
-		e := json.NewEncoder(p.stdout)
-		e.SetIndent("", "  ")
-		return e.Encode(struct {
+		return printJSON(p.stdout, struct {
 			Digest     string                         `json:"digest"`
 			Normalised map[string]map[string][]string `json:"normalised"`
 		}{desc.Digest.String(), all})
@@ -88,9 +85,7 @@ func (p *process) explain(c *cli.Context, first, second *source.Image) error {
 		}
 	}
 	if c.String("format") == "json" {
-		e := json.NewEncoder(p.stdout)
-		e.SetIndent("", "  ")
-		err = e.Encode(struct {
+		err = printJSON(p.stdout, struct {
 			*diff.Result
 			Files []explain.File `json:"files"`
 		}{result, files})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -95,6 +96,13 @@ func indented(s, by string) string {
 		b.WriteString(by + plain(strings.TrimSuffix(line, "\n")) + "\n")
 	}
 	return b.String()
+}
+
+// printJSON prints v for programs.
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }
 
 // plain returns what an image or a Dockerfile says so that a terminal takes no order from it.
