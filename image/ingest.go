@@ -172,6 +172,9 @@ func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []
 		return Image{}, fmt.Errorf("read exported image %s: %w", root.Digest, err)
 	}
 	for _, e := range exports {
+		if err := in.sent(ctx, e, rules); err != nil {
+			return Image{}, fmt.Errorf("write image: %w", err)
+		}
 		if err := in.adoptBase(ctx, e); err != nil {
 			return Image{}, fmt.Errorf("write image: %w", err)
 		}
@@ -331,6 +334,34 @@ func (in *Ingest) adoptBase(ctx context.Context, e export) error {
 		}
 	}
 	return nil
+}
+
+// sent returns a *NotSentError where layers are needed that Info said need not be sent, all of which the
+// next export sends: it may be that other rules apply, to every layer.
+func (in *Ingest) sent(ctx context.Context, e export, rules Rules) error {
+	var needed []digest.Digest
+	for _, l := range e.layers[:e.BaseLayers] {
+		needed = append(needed, l.Digest)
+	}
+	for _, raw := range e.raws(rules) {
+		if _, ok := in.store.rawRecord(raw.digest, in.epoch, raw.under); !ok {
+			needed = append(needed, raw.digest)
+		}
+	}
+	var missing error
+	for _, dgst := range needed {
+		if _, err := in.blobStore.Info(ctx, dgst); !errdefs.IsNotFound(err) {
+			continue
+		}
+		if _, err := in.store.Info(ctx, dgst); !errdefs.IsNotFound(err) {
+			continue
+		}
+		// What was never here is another failure, which whoever needs it tells.
+		if err := in.notSent(dgst, nil); err != nil {
+			missing = err
+		}
+	}
+	return missing
 }
 
 // notSent returns a *NotSentError where a raw layer is missing because Info said that it need not be

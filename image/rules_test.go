@@ -119,6 +119,7 @@ func TestRules(t *testing.T) {
 		{"passwords", []tarEntry{file("etc/shadow", "a:*:20000:0:99999:7:::\nb:*:19000:0:99999:7:::\nodd\nc:!::0:99999:7:::\n")},
 			[]string{"etc/shadow a:*:19675:0:99999:7:::\nb:*:19000:0:99999:7:::\nodd\nc:!::0:99999:7:::\n"}},
 		{"a cookie", []tarEntry{file("root/.erlang.cookie", "ABCDEFGHIJKLMNOPQRST"), file("var/lib/rabbitmq/.erlang.cookie", "CHOSEN")}, []string{"var/lib/rabbitmq/.erlang.cookie CHOSEN"}},
+		{"records of logins", []tarEntry{file("var/log/wtmp", "ada"), file("var/log/btmp", ""), file("var/log/lastlog", "ada")}, []string{"var/log/wtmp", "var/log/btmp"}},
 		{"temporary folders", []tarEntry{folder("tmp"), folder("tmp/npm-12"), file("tmp/npm-12/a", "x"), file("tmp/mine", "y")}, []string{"tmp/", "tmp/mine y"}},
 	}
 	for _, test := range tests {
@@ -189,6 +190,27 @@ func TestNotSent(t *testing.T) {
 	}
 }
 
+// TestNotSentAtAll: where other rules apply, no layer was sent, and one more export has them all.
+func TestNotSentAtAll(t *testing.T) {
+	s := testStore(t)
+	raw := rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", "1")), tarball(t, file("b", "2")), tarball(t, file("c", "3"))}}
+	build(t, s, Options{}, raw)
+	rules, err := ParseRules("none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := newExport(t, raw)
+	for i := range 2 {
+		in := testIngest(t, s, false)
+		x.send(t, in)
+		_, err := in.Write(t.Context(), x.root, sourcesOf([]rawImage{raw}), Options{Rules: rules})
+		in.Close()
+		if notSent := (*NotSentError)(nil); errors.As(err, &notSent) != (i == 0) || i == 1 && err != nil {
+			t.Fatalf("export %d: %v", i, err)
+		}
+	}
+}
+
 func TestKeep(t *testing.T) {
 	s := testStore(t)
 	raw := rawImage{platform: amd64, base: [][]byte{tarball(t, folder("etc"))}, layers: [][]byte{
@@ -241,6 +263,10 @@ func TestPyc(t *testing.T) {
 		{"source of the base image, touched", []tarEntry{source(old)}, []tarEntry{source(late), compiled(late)}, old},
 		{"no source", nil, []tarEntry{compiled(late)}, epoch},
 		{"stale", nil, []tarEntry{source(old), compiled(old.Add(time.Hour))}, old.Add(time.Hour)},
+		{"source edited by the same step", nil, []tarEntry{source(late.Add(time.Hour)), compiled(late)}, time.Unix(noSource, 0)},
+		{"source of the context, edited", nil, []tarEntry{source(late), compiled(epoch)}, time.Unix(noSource, 0)},
+		{"stale in the base image, and compiled again", []tarEntry{source(old), compiled(late)}, []tarEntry{compiled(old)}, old},
+		{"of another than that of the base image", []tarEntry{source(late)}, []tarEntry{compiled(late.Add(time.Hour))}, time.Unix(noSource, 0)},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -264,6 +290,63 @@ func TestPyc(t *testing.T) {
 		if got := written(t, Options{}, tarball(t), tarball(t, file("a.pyc", content)))[0]; !slices.Equal(got, want) {
 			t.Errorf("%s: %q", what, got)
 		}
+	}
+}
+
+// TestEdited: what Python took for stale, it takes for stale.
+func TestEdited(t *testing.T) {
+	name := "m/__pycache__/a.cpython-311.pyc"
+	source := func(content string, when time.Time) tarEntry { return file("m/a.py", content).with(at(when)) }
+	compiled := func(when time.Time, code string) tarEntry { return file(name, pyc(when.Unix(), code)) }
+	late := late.Truncate(time.Second)
+	base := tarball(t, source("1", late), compiled(late, "1"), source("other", late).with(func(h *tar.Header) { h.Name = "m/b.py" }))
+	made, e := tarball(t, source("1", late), compiled(late, "1")), epoch.Unix()
+	tests := []struct {
+		name   string
+		base   []byte
+		layers [][]byte
+		want   [][]string
+	}{
+		{"by a later step", tarball(t), [][]byte{made, tarball(t, source("2", late.Add(time.Hour))), tarball(t, source("3", late.Add(2*time.Hour)))},
+			[][]string{{"m/a.py 1", name + " " + pyc(e, "1")}, {fmt.Sprintf("m/a.py @%d 2", e-1)}, {fmt.Sprintf("m/a.py @%d 3", e-1)}}},
+		{"and compiled", tarball(t), [][]byte{made, tarball(t, source("2", late.Add(time.Hour)), compiled(late.Add(time.Hour), "2"))},
+			[][]string{{"m/a.py 1", name + " " + pyc(e, "1")}, {"m/a.py 2", name + " " + pyc(e, "2")}}},
+		{"and compiled by one later", tarball(t), [][]byte{made, tarball(t, source("2", late.Add(time.Hour))), tarball(t, compiled(late.Add(time.Hour), "2"))},
+			[][]string{{"m/a.py 1", name + " " + pyc(e, "1")}, {fmt.Sprintf("m/a.py @%d 2", e-1)}, {name + " " + pyc(e-1, "2")}}},
+		{"over a base image of the epoch", tarball(t, source("1", epoch), compiled(epoch, "1")), [][]byte{tarball(t, source("2", late))},
+			[][]string{{fmt.Sprintf("m/a.py @%d 2", e-1)}}},
+		{"touched", tarball(t), [][]byte{made, tarball(t, source("1", late.Add(time.Hour)))},
+			[][]string{{"m/a.py 1", name + " " + pyc(e, "1")}, {}}},
+		{"near: another module", base, [][]byte{tarball(t, file("m/b.py", "2"), file("m/aa.py", "3"))},
+			[][]string{{"m/b.py 2", "m/aa.py 3"}}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if diff := gocmp.Diff(test.want, written(t, Options{}, test.base, test.layers...)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestOff: a file that differs only by what a rule rewrites is another file where the rule is off.
+func TestOff(t *testing.T) {
+	base, layer := tarball(t, file("etc/machine-id", "")), tarball(t, file("etc/machine-id", strings.Repeat("a", 32)))
+	for s, want := range map[string][]string{"all": {}, "-machine-id": {"etc/machine-id " + strings.Repeat("a", 32)}} {
+		rules, err := ParseRules(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := gocmp.Diff([][]string{want}, written(t, Options{Rules: rules}, base, layer)); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", s, diff)
+		}
+	}
+}
+
+// TestNoDay: day 0 would ask for another password at the next login.
+func TestNoDay(t *testing.T) {
+	if got := string(clampShadow([]byte("a:*:20000:0:99999:7:::\nb:*:0:0:99999:7:::\n"), facts{})); got != "a:*::0:99999:7:::\nb:*:0:0:99999:7:::\n" {
+		t.Errorf("%q", got)
 	}
 }
 
@@ -437,10 +520,8 @@ func FuzzRewrite(f *testing.F) {
 				continue
 			}
 			for _, neutral := range []bool{false, true} {
-				x := facts{epoch: epoch.Unix(), neutral: neutral}
-				x.source.raw, x.source.final = source, min(source, epoch.Unix())
+				x := facts{epoch: epoch.Unix(), neutral: neutral, source: new(uint32(source))}
 				once := r.rewrite(bytes.Clone(content), x)
-				x.source.raw = x.source.final
 				if r.is != nil && !r.is(once) {
 					continue
 				}

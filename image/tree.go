@@ -35,9 +35,12 @@ type entry struct {
 	// Sum is the sha256 of a file's content, in neutral form where a rule rewrites it. It is empty
 	// for a file that was not read.
 	Sum []byte
+	// Source is what a compiled file says that the time of its source is.
+	Source *uint32
 
 	rawTime int64 // as the build had it
 	rule    *rule // about the file, with a content that it applies to
+	off     bool  // a rule would rewrite the file, and is off
 	skip    bool  // not a file at all
 }
 
@@ -54,9 +57,9 @@ func (e *entry) whiteout() (target string, below, ok bool) {
 	return "", false, false
 }
 
-// repeats reports whether two entries are the same but for their times.
+// repeats reports whether two entries are the same but for their times, and for what a rule rewrites.
 func (e *entry) repeats(o *entry) bool {
-	if e.Type != o.Type || e.Mode != o.Mode || e.UID != o.UID || e.GID != o.GID || e.Link != o.Link ||
+	if e.off || e.Type != o.Type || e.Mode != o.Mode || e.UID != o.UID || e.GID != o.GID || e.Link != o.Link ||
 		e.Major != o.Major || e.Minor != o.Minor || e.Xattrs != o.Xattrs {
 		return false
 	}
@@ -141,6 +144,9 @@ func (s *scanner) inspect(e *entry, r io.Reader) error {
 			return err
 		}
 		applies := rule.is == nil || rule.is(content)
+		if rule.id == bytecodeID && applies {
+			e.Source = pycSourceTime(content)
+		}
 		if applies && rule.rewrite != nil {
 			content = rule.rewrite(content, facts{epoch: s.epoch.Unix(), neutral: true})
 			e.Size = int64(len(content))
@@ -153,6 +159,7 @@ func (s *scanner) inspect(e *entry, r io.Reader) error {
 	}
 	if s.rules != nil {
 		e.rule = s.rules.find(e.Name)
+		e.off = e.rule == nil && rule.rewrite != nil
 	}
 	return nil
 }
@@ -254,6 +261,7 @@ type plan struct {
 	drop    map[int]string // the id of the rule
 	time    map[int]int64  // of modification, in seconds since 1970, where it is another
 	rewrite map[int]change
+	decided bool          // drop is complete
 	kept    []entry       // for later builds; nil if not all of them were read
 	touched map[int]touch // what a rule dropped or changed; complete once the layer is written
 }
@@ -278,28 +286,24 @@ func (t *tree) plan(entries []entry, epoch time.Time, rules Rules) *plan {
 		}
 	}
 	p.keepNeeded(entries)
+	at := indexed(entries)
 	if rules.enabled(repeatsID) {
-		p.dropRepeats(entries, t)
+		p.dropRepeats(at, t)
+	}
+	p.decided = true
+	p.keepStale(at, t)
+	for i := range entries {
+		if e := &entries[i]; e.Source != nil && e.rule != nil {
+			e.Source = new(p.sourceOf(e, at, t).now(*e.Source, epoch.Unix()))
+		}
 	}
 	t.apply(kept(entries, p))
-	at := map[string]*entry{}
-	for i := range entries {
-		at[entries[i].Name] = &entries[i]
-	}
 	for i := range entries {
 		e := &entries[i]
 		if _, ok := p.drop[i]; ok || e.rule == nil || e.rule.rewrite == nil {
 			continue
 		}
-		c := change{e.rule, facts{epoch: epoch.Unix()}}
-		source := pycSource(e.Name)
-		if now := t.lookup(source); now != nil {
-			c.facts.source.raw, c.facts.source.final = now.Time, now.Time
-			if was := at[source]; was != nil {
-				c.facts.source.raw = was.rawTime
-			}
-		}
-		p.rewrite[i] = c
+		p.rewrite[i] = change{e.rule, facts{epoch: epoch.Unix(), source: e.Source}}
 	}
 	for i, id := range p.drop {
 		p.touched[i] = touch{id, entries[i].Name}
@@ -350,7 +354,8 @@ func (p *plan) keepNeeded(entries []entry) {
 // dropRepeats drops what t holds already. A folder stays where the layer has something below it: a
 // Docker Engine makes those that are absent with a mode of its own, over that of the layers below.
 // It then keeps its time, too, unless something came into it or went.
-func (p *plan) dropRepeats(entries []entry, t *tree) {
+func (p *plan) dropRepeats(at layerIndex, t *tree) {
+	entries := at.entries
 	linked, moved, needed := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for i := range entries {
 		if e := &entries[i]; e.Type == tar.TypeLink {
@@ -363,7 +368,7 @@ func (p *plan) dropRepeats(entries []entry, t *tree) {
 			continue
 		}
 		below := t.lookup(e.Name)
-		if below != nil && e.repeats(below) {
+		if below != nil && e.repeats(below) && p.sameSource(e, below, at, t) {
 			switch {
 			case e.Type == tar.TypeDir && !needed[e.Name], e.Type != tar.TypeDir && e.Type != tar.TypeLink && !linked[e.Name]:
 				p.drop[i] = repeatsID

@@ -37,9 +37,8 @@ type facts struct {
 	// they are compared in this form.
 	neutral bool
 
-	// source is, for a compiled file, the modification time of the file that it was compiled from:
-	// as the build had it, and as the image has it. Both are 0 where there is none.
-	source struct{ raw, final int64 }
+	// source is, for a compiled file, what it is to say that the time of its source is.
+	source *uint32
 }
 
 // Rule says what a normalisation rule does, and why it may; empty strings where there is none of that id.
@@ -58,10 +57,11 @@ func (r *rule) byContent() bool { return r.is != nil || r.rewrite != nil }
 // maxRewrite is the size in bytes up to which rules look into a file. It is held in memory.
 const maxRewrite = 16 << 20
 
-// Ids of the rules that are not about single files.
+// Ids of the rules that are not about single files, or about several at once.
 const (
 	repeatsID  = "repeats"
 	whiteoutID = "whiteout-of-nothing"
+	bytecodeID = "python-bytecode"
 )
 
 var rules = []rule{
@@ -86,10 +86,18 @@ var rules = []rule{
 	},
 	{
 		id: "system-logs", since: 1,
-		what:  "Records of logins, the journal and logs of set-up tools are dropped.",
+		what:  "The times of last logins, the journal and logs of set-up tools are dropped.",
 		why:   "Whoever writes them makes them where they are absent.",
-		link:  "https://manpages.debian.org/bookworm/manpages/utmp.5.en.html",
-		paths: []string{"var/log/lastlog", "var/log/faillog", "var/log/btmp", "var/log/wtmp", "var/log/tallylog", "var/log/journal/**", "var/log/fontconfig.log", "run/utmp"},
+		link:  "https://manpages.debian.org/bookworm/login/lastlog.8.en.html",
+		paths: []string{"var/log/lastlog", "var/log/tallylog", "var/log/journal/**", "var/log/fontconfig.log"},
+	},
+	{
+		id: "login-records", since: 1,
+		what:    "Records of logins are emptied.",
+		why:     "They are of the build. The file stays, since nothing is recorded where it is absent.",
+		link:    "https://manpages.debian.org/bookworm/manpages/utmp.5.en.html",
+		paths:   []string{"var/log/wtmp", "var/log/btmp", "var/log/faillog", "run/utmp"},
+		rewrite: func([]byte, facts) []byte { return nil },
 	},
 	{
 		id: "empty-mail-spool", since: 1,
@@ -169,7 +177,7 @@ var rules = []rule{
 	{
 		id: "man-caches", since: 1,
 		what:  "Indexes of manual pages are dropped.",
-		why:   "They hold times; man finds pages without them, and mandb makes them anew.",
+		why:   "They hold times; man finds pages without them; whatis and apropos need mandb, which a daily job runs.",
 		link:  "https://manpages.debian.org/bookworm/man-db/mandb.8.en.html",
 		paths: []string{"var/cache/man/**"},
 	},
@@ -195,7 +203,7 @@ var rules = []rule{
 		paths: []string{"tmp/hsperfdata_*", "tmp/npm-*", "tmp/v8-compile-cache-*", "tmp/node-compile-cache", "tmp/node-jiti", "tmp/yarn--*", "tmp/pip-*", "tmp/go-build*", "tmp/.X*-lock", "tmp/apt-key-gpghome.*", "tmp/apt-dpkg-install-*", "tmp/apt.conf.*", "tmp/apt.data.*", "tmp/apt.sig.*", "tmp/fileutl.message.*", "tmp/systemd-private-*", "var/tmp/systemd-private-*", "var/tmp/dnf-*", "tmp/ccache-tmp"},
 	},
 	{
-		id: "python-bytecode", since: 1,
+		id: bytecodeID, since: 1,
 		what:    "In compiled Python files the time of the source follows what becomes of the source's own time.",
 		why:     "Python takes a compiled file for fresh only where it names the source's time.",
 		link:    "https://docs.python.org/3/reference/import.html#cached-bytecode-invalidation",
