@@ -66,12 +66,16 @@ CMD ["hello"]
 }
 
 // The same context has one digest on daemons that have nothing in common: two snapshotters, a unix
-// socket and TLS, a cold cache and a warm one.
+// socket and TLS, a cold cache and a warm one; also where it installs packages.
 func TestOneDigestEverywhere(t *testing.T) {
 	registry, shared := testenv.Shared(t)
 	native := testenv.StartBuildkitd(t, testenv.BuildkitdOptions{Registry: registry, Snapshotter: "native", TCP: true})
 	tls := []string{"--tlscacert", native.TLS.CA, "--tlscert", native.TLS.Cert, "--tlskey", native.TLS.Key}
-	dir := write(t, hello)
+	dir := write(t, map[string]string{
+		"Dockerfile": hello["Dockerfile"] + "RUN apt-get update && apt-get install -y --no-install-recommends python3-minimal\n" +
+			"RUN useradd -m ada && python3 -m compileall -q /home && rm -r /var/lib/apt/lists/*\n",
+		"greeting": hello["greeting"],
+	})
 	out, _ := kedge(t, nil, 0, "build", "--builder", shared.Addr, dir)
 	want := digestOf(t, out)
 	for name, args := range map[string][]string{

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kedge-build/kedge/internal/testenv"
+)
+
+// ruled is what testdata/rules/leave leaves behind: for each rule, the path that it is about.
+var ruled = map[string]string{
+	"repeats":                 "etc/debian_version",
+	"whiteout-of-nothing":     "var/cache/ldconfig/.wh.aux-cache",
+	"package-manager-logs":    "var/log/dpkg.log",
+	"system-logs":             "var/log/lastlog",
+	"login-records":           "var/log/wtmp",
+	"empty-mail-spool":        "var/mail/ada",
+	"ldconfig-aux-cache":      "var/cache/ldconfig/aux-cache",
+	"package-manager-caches":  "var/cache/apt/pkgcache.bin",
+	"package-manager-backups": "var/lib/dpkg/status-old",
+	"password-backups":        "etc/passwd-",
+	"password-dates":          "etc/shadow",
+	"machine-id":              "etc/machine-id",
+	"dbus-machine-id":         "var/lib/dbus/machine-id",
+	"random-seeds":            "var/lib/systemd/random-seed",
+	"fontconfig-caches":       "var/cache/fontconfig",
+	"man-caches":              "var/cache/man",
+	"language-caches":         "root/.cache/pip",
+	"histories":               "home/ada/.bash_history",
+	"tmp-leftovers":           "tmp/hsperfdata_root/1",
+	"python-bytecode":         "opt/app/__pycache__/later.cpython-311.pyc",
+	"apk-scripts":             "usr/lib/apk/db/scripts.tar",
+	"gzip-header":             "opt/data.gz",
+	"zip-header":              "opt/data.zip",
+	"erlang-cookie":           "root/.erlang.cookie",
+}
+
+// rulesBuild builds below testdata/rules, where the epoch is 2024, and pushes what comes out.
+type rulesBuild struct {
+	registry *testenv.Registry
+	builder  string
+	env      []string
+	index    string // a package index for pip
+}
+
+func (b *rulesBuild) run(t *testing.T, dir, tag, normalize string) normalisedImage {
+	t.Helper()
+	lock := filepath.Join(t.TempDir(), "lock") // not beside the Dockerfile
+	out, _ := kedge(t, b.env, 0, "build", "--builder", b.builder, "--lockfile", lock, "--source-date-epoch", "1704067200",
+		"--build-arg", "INDEX="+b.index, "--normalize="+normalize, "--format=json", "--push", "-t", b.registry.Ref(tag), dir)
+	var img normalisedImage
+	if err := json.Unmarshal([]byte(out), &img); err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// files returns the content of the files in the layers of an image, but for the lowest n.
+func (b *rulesBuild) files(t *testing.T, tag string, n int) (files map[string]string, layers int) {
+	t.Helper()
+	img, err := b.registry.Get(t, tag).Image()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = map[string]string{}
+	for _, layer := range all[n:] {
+		r, err := layer.Uncompressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for tr := tar.NewReader(r); ; {
+			h, err := tr.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if h.Typeflag != tar.TypeReg {
+				continue
+			}
+			content, err := io.ReadAll(tr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files[h.Name] = string(content)
+		}
+		r.Close()
+	}
+	return files, len(all)
+}
+
+var check = regexp.MustCompile(`(?m)^#\d+ [\d.]+ (check .*: (ok|failed)|checks: done)$`)
+
+// TestRules installs what rules are about, has it leave what rules take away, and uses it after that:
+// nothing that a program needs is lost. Without a rule, and where a comment keeps it, there is what the
+// rule takes away.
+func TestRules(t *testing.T) {
+	registry, buildkitd := testenv.Shared(t)
+	base := testenv.Debian(t, registry)
+	for year, name := range map[int]string{2023: "older", 2025: "newer"} {
+		when := time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC)
+		base = testenv.Derive(t, base, when, map[string]string{"opt/base/" + name + ".py": "value = 1\n"})
+	}
+	registry.Push(t, "test/rules-base:1", base)
+	b := &rulesBuild{registry, buildkitd.Addr, []string{"HOME=" + t.TempDir()}, packageIndex(t)}
+	data := filepath.Join("testdata", "rules")
+
+	installed := b.run(t, filepath.Join(data, "install"), "test/rules-installed:1", "all")
+	for rule, name := range map[string]string{
+		"package-manager-logs": "var/log/apt/history.log", "ldconfig-aux-cache": "var/cache/ldconfig/aux-cache",
+		"machine-id": "etc/machine-id", "man-caches": "var/cache/man", "python-bytecode": "usr/lib/python3",
+	} {
+		if !installed.touched(rule, name) {
+			t.Errorf("installing: %s did nothing to %s, but to %q", rule, name, installed.paths(rule))
+		}
+	}
+	_, n := b.files(t, "test/rules-installed:1", 0)
+	left := b.run(t, filepath.Join(data, "leave"), "test/rules-left:1", "all")
+	files, _ := b.files(t, "test/rules-left:1", n)
+	for rule, name := range ruled {
+		repeats := slices.Contains(emptied, rule) && left.touched("repeats", name)
+		if !left.touched(rule, name) && !repeats {
+			t.Errorf("%s did nothing to %s, but to %q", rule, name, left.paths(rule))
+		}
+	}
+
+	t.Run("use", func(t *testing.T) {
+		_, log := kedge(t, b.env, 0, "build", "--no-cache", "--builder", b.builder, "--lockfile", filepath.Join(t.TempDir(), "lock"),
+			"--build-arg", "INDEX="+b.index, filepath.Join(data, "use"))
+		script, err := os.ReadFile(filepath.Join(data, "use", "check.sh"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := check.FindAllStringSubmatch(log, -1)
+		if want := strings.Count(string(script), "\ncheck ") + 4; len(done) < want || strings.Contains(log, ": failed") {
+			t.Errorf("%d checks of %d:\n%s", len(done), want, log)
+		}
+	})
+	for rule, name := range ruled {
+		t.Run("without "+rule, func(t *testing.T) {
+			without := b.run(t, filepath.Join(data, "leave"), "test/rules-without:"+rule, "-"+rule)
+			if paths := without.paths(rule); len(paths) > 0 {
+				t.Errorf("the rule is on: %q", paths)
+			}
+			there, _ := b.files(t, "test/rules-without:"+rule, n)
+			if !differs(there, files, name) {
+				t.Errorf("%s is as it is with the rule", name)
+			}
+		})
+	}
+	t.Run("kept", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(filepath.Join(data, "leave"))); err != nil {
+			t.Fatal(err)
+		}
+		dockerfile, err := os.ReadFile(filepath.Join(dir, "Dockerfile"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		// All but those that are not about single files.
+		paths := maps.Clone(ruled)
+		delete(paths, "repeats")
+		delete(paths, "whiteout-of-nothing")
+		comment := "# kedge: keep=/" + strings.Join(slices.Sorted(maps.Values(paths)), " /") + "\n"
+		text := strings.ReplaceAll(string(dockerfile), "\nRUN ", "\n"+comment+"RUN ")
+		if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		kept := b.run(t, dir, "test/rules-kept:1", "all")
+		there, _ := b.files(t, "test/rules-kept:1", n)
+		for rule, name := range paths {
+			if kept.touched(rule, name) || !differs(there, files, name) {
+				t.Errorf("%s: %s is not kept", rule, name)
+			}
+		}
+	})
+}
+
+// emptied are rules after which a file may be as the base image has it.
+var emptied = []string{"machine-id", "login-records"}
+
+// differs reports whether a file, or one below a folder, is in a and not in b, or has another content.
+func differs(a, b map[string]string, name string) bool {
+	for p, content := range a {
+		if was, ok := b[p]; (p == name || strings.HasPrefix(p, name+"/")) && (!ok || was != content) {
+			return true
+		}
+	}
+	return false
+}
+
+// A normalisedImage is what kedge build --format json says.
+type normalisedImage struct {
+	Digest     string
+	Normalised map[string]map[string][]string
+}
+
+// paths returns what a rule dropped or changed.
+func (n normalisedImage) paths(rule string) []string {
+	var all []string
+	for _, rules := range n.Normalised {
+		all = append(all, rules[rule]...)
+	}
+	return all
+}
+
+// touched reports whether a rule dropped or changed a path, or something below it.
+func (n normalisedImage) touched(rule, name string) bool {
+	return slices.ContainsFunc(n.paths(rule), func(p string) bool { return p == name || strings.HasPrefix(p, name+"/") })
+}
+
+// packageIndex serves an index for pip, with one package that may be cached, and returns its URL.
+func packageIndex(t *testing.T) string {
+	t.Helper()
+	const wheel = "kedgemod-1.0-py3-none-any.whl"
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	for _, f := range [][2]string{
+		{"kedgemod.py", "value = 1\n"},
+		{"kedgemod-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: kedgemod\nVersion: 1.0\n"},
+		{"kedgemod-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: kedge\nRoot-Is-Purelib: true\nTag: py3-none-any\n"},
+		{"kedgemod-1.0.dist-info/RECORD", "kedgemod.py,,\nkedgemod-1.0.dist-info/METADATA,,\nkedgemod-1.0.dist-info/WHEEL,,\nkedgemod-1.0.dist-info/RECORD,,\n"},
+	} {
+		part, err := w.Create(f[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(part, f[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/kedgemod/{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, `<a href="`+wheel+`">`+wheel+`</a>`)
+	})
+	mux.HandleFunc("/kedgemod/"+wheel, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=600")
+		_, _ = w.Write(b.Bytes())
+	})
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return server.URL
+}

@@ -1,0 +1,7 @@
+Gem::Specification.new do |s|
+  s.name = "kedgegem"
+  s.version = "1.0"
+  s.summary = "an anchor"
+  s.authors = ["kedge"]
+  s.files = ["lib/kedgegem.rb"]
+end
