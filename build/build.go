@@ -250,7 +250,7 @@ func (p *project) ignored(ctx context.Context, req *builder.Request, sent map[st
 		if files == nil {
 			continue
 		}
-		paths, err := ignored(ctx, dir, p.Env, slices.DeleteFunc(sent[dir], func(path string) bool {
+		paths, err := ignored(ctx, dir, p.Env, slices.DeleteFunc(slices.Clone(sent[dir]), func(path string) bool {
 			_, ok := files[path]
 			return ok
 		}))
@@ -285,6 +285,8 @@ type Result struct {
 	Added                []lock.Change // to the lock, once it is written
 	// Ignored are files that were sent to the build and that git ignores: another checkout lacks them.
 	Ignored []string
+	// NotChecked says why that is not known.
+	NotChecked error
 	// Verdict is nil where no second build was asked for. Where it says no, both images are in the
 	// store all the same, without a name.
 	Verdict *verify.Verdict
@@ -320,9 +322,7 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 	res := &Result{
 		Lock: first.result.Lock, Epoch: first.result.Epoch,
 		ArgsHash: frontend.Hash(first.result.Args), Dockerfile: p.Dockerfile, Lockfile: p.Lockfile}
-	if res.Ignored, err = p.ignored(ctx, req, first.result.Sent); err != nil {
-		return nil, err
-	}
+	res.Ignored, res.NotChecked = p.ignored(ctx, req, first.result.Sent)
 	write := image.Options{Labels: map[string]string{ArgsLabel: res.ArgsHash}, Rules: p.Normalize}
 
 	// The second build runs while the first one's image is written.
@@ -330,7 +330,7 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 	group.Go(func() (err error) {
 		res.Image, err = first.write(gctx, write)
 		if notSent := (*image.NotSentError)(nil); errors.As(err, &notSent) {
-			res.Image, err = first.again(gctx, req, write)
+			res.Image, err = first.again(gctx, p, req, write)
 		}
 		return err
 	})
@@ -392,6 +392,7 @@ type run struct {
 	b      *builder.Builder
 	store  *image.Store
 	keep   func(line int) []string
+	all    bool // every layer travels
 	ingest *image.Ingest
 	result *builder.Result
 }
@@ -400,7 +401,7 @@ func (r *run) build(ctx context.Context, req *builder.Request, salt int32) error
 	var err error
 	r.result, err = r.b.Build(ctx, req, salt, func(epoch time.Time) (content.Store, error) {
 		var err error
-		r.ingest, err = r.store.NewIngest(ctx, epoch, salt != 0)
+		r.ingest, err = r.store.NewIngest(ctx, epoch, image.IngestOptions{All: r.all, Second: salt != 0})
 		return r.ingest, err
 	})
 	return err
@@ -411,9 +412,10 @@ func (r *run) write(ctx context.Context, o image.Options) (image.Image, error) {
 	for _, p := range r.result.Platforms {
 		src := image.Source{
 			Platform: p.Platform, BaseLayers: p.BaseLayers, BaseHistory: p.BaseHistory, BaseRef: p.BaseRef,
-			Keep: map[int][]string{},
+			Keep: map[int][]string{}, Run: map[int]bool{},
 		}
 		for i, step := range p.Steps {
+			src.Run[p.BaseLayers+i] = step.Run
 			if keep := r.keep(step.Line); len(keep) > 0 {
 				src.Keep[p.BaseLayers+i] = keep
 			}
@@ -423,13 +425,17 @@ func (r *run) write(ctx context.Context, o image.Options) (image.Image, error) {
 	return r.ingest.Write(ctx, r.result.Root, sources, o)
 }
 
-// again exports what the first build made once more: it is in the builder's cache now.
-func (r *run) again(ctx context.Context, req *builder.Request, o image.Options) (image.Image, error) {
+// again exports what the first build made once more, as a whole. The builder has it in its cache, unless
+// somebody has pruned that meanwhile.
+func (r *run) again(ctx context.Context, p *project, req *builder.Request, o image.Options) (image.Image, error) {
 	anew := *req
-	anew.Lock, anew.Epoch, anew.Status, anew.NoCache = r.result.Lock, r.result.Epoch, nil, false
-	next := &run{b: r.b, store: r.store, keep: r.keep}
+	anew.Lock, anew.Epoch, anew.Status, anew.NoCache, anew.Compare = r.result.Lock, r.result.Epoch, nil, false, r.result
+	next := &run{b: r.b, store: r.store, keep: r.keep, all: true}
 	defer next.close()
-	if err := next.build(ctx, &anew, 0); err != nil {
+	wait := p.show(&anew, "exporting")
+	err := next.build(ctx, &anew, 0)
+	wait()
+	if err != nil {
 		return image.Image{}, err
 	}
 	return next.write(ctx, o)

@@ -27,7 +27,7 @@ func git(ctx context.Context, dir string, env []string, stdin []byte, args ...st
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && len(exit.Stderr) > 0 {
-		return nil, fmt.Errorf("%s", strings.TrimSpace(string(exit.Stderr)))
+		return nil, fmt.Errorf("%s: %w", strings.TrimSpace(string(exit.Stderr)), err)
 	}
 	return out, err
 }
@@ -49,15 +49,27 @@ func inCheckout(dir string) bool {
 	}
 }
 
+// GitError says that git did not say which modes files have.
+type GitError struct {
+	Dir string
+	Err error
+}
+
+func (e *GitError) Error() string {
+	return fmt.Sprintf("asking git for the modes of files in %q: %v", e.Dir, e.Err)
+}
+
+func (e *GitError) Unwrap() error { return e.Err }
+
 // tracked returns the files below dir that git tracks, and whether each is executable. It is nil where
 // dir is not in a checkout.
 func tracked(ctx context.Context, dir string, env []string) (map[string]bool, error) {
 	if !inCheckout(dir) {
 		return nil, nil
 	}
-	out, err := git(ctx, dir, env, nil, "ls-files", "--stage", "-z")
+	out, err := git(ctx, dir, env, nil, "ls-files", "--stage", "--recurse-submodules", "-z")
 	if err != nil {
-		return nil, fmt.Errorf("asking git for the modes of files in %q: %w", dir, err)
+		return nil, &GitError{dir, err}
 	}
 	files := map[string]bool{}
 	for line := range strings.SplitSeq(string(out), "\x00") {

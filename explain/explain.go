@@ -83,6 +83,12 @@ func Files(ctx context.Context, first, second []Layer, paths []diff.Path, h caus
 	for i := range files {
 		f := &files[i]
 		a, b := sides[0].found[clean(f.Path.Path)], sides[1].found[clean(f.Path.Path)]
+		switch f.Change { // a lower layer may have what is gone
+		case diff.Added:
+			a = nil
+		case diff.Removed:
+			b = nil
+		}
 		if a == nil && b == nil {
 			continue
 		}

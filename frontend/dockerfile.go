@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -72,6 +73,11 @@ func Parse(name string, data []byte) (*Dockerfile, error) {
 	}
 	for _, n := range res.AST.Children {
 		d.read(n)
+		for _, p := range d.keep[n.StartLine] {
+			if _, err := path.Match(p, ""); err != nil {
+				return nil, &ParseError{File: name, Line: n.StartLine, Err: fmt.Errorf("# kedge: keep=%s: %w", p, err)}
+			}
+		}
 	}
 	if len(d.Stages) == 0 {
 		return nil, &ParseError{File: name, Err: fmt.Errorf("no build stage: a Dockerfile begins with FROM")}

@@ -116,6 +116,7 @@ type Step struct {
 	File string // as the frontend names it; empty where no instruction is known
 	Line int    // from 1; 0 where no instruction is known
 	Text string // the instruction as written, its lines joined
+	Run  bool   // it executes something
 	// From are the steps that made what a COPY copies from another stage, in order.
 	From []Step
 }
@@ -153,6 +154,7 @@ func (g *Graph) Layers() []Step {
 	var steps []Step
 	for _, d := range g.layers(result.Inputs[0]) {
 		step := g.step(d)
+		step.Run = g.nodes[g.index[d]].op.GetExec() != nil
 		step.From = g.from(d)
 		steps = append(steps, step)
 	}

@@ -205,8 +205,8 @@ func TestLayers(t *testing.T) {
 
 func TestSteps(t *testing.T) {
 	want := []Step{
-		{File: "Dockerfile", Line: 2, Text: "RUN one"},
-		{File: "Dockerfile", Line: 3, Text: "RUN two && three"},
+		{File: "Dockerfile", Line: 2, Text: "RUN one", Run: true},
+		{File: "Dockerfile", Line: 3, Text: "RUN two && three", Run: true},
 		{File: "Dockerfile", Line: 5, Text: "COPY a b /"},
 		{File: "Dockerfile", Line: 6, Text: "ADD https://example.com/x /"},
 		{File: "Dockerfile", Line: 7, Text: "WORKDIR /w"},

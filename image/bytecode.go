@@ -101,12 +101,16 @@ func (p *plan) sourceOf(e *entry, at layerIndex, t *tree) source {
 // A layerIndex finds the entries of a layer by name.
 type layerIndex struct {
 	entries []entry
-	index   map[string]int
+	index   map[string]int  // the last of a name
+	twice   map[string]bool // names of several
 }
 
 func indexed(entries []entry) layerIndex {
-	at := layerIndex{entries, make(map[string]int, len(entries))}
+	at := layerIndex{entries, make(map[string]int, len(entries)), map[string]bool{}}
 	for i := range entries {
+		if _, ok := at.index[entries[i].Name]; ok {
+			at.twice[entries[i].Name] = true
+		}
 		at.index[entries[i].Name] = i
 	}
 	return at

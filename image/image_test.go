@@ -259,9 +259,9 @@ func testStore(t testing.TB) *Store {
 	return s
 }
 
-func testIngest(t testing.TB, s *Store, second bool) *Ingest {
+func testIngest(t testing.TB, s *Store, o IngestOptions) *Ingest {
 	t.Helper()
-	in, err := s.NewIngest(t.Context(), epoch, second)
+	in, err := s.NewIngest(t.Context(), epoch, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,14 +280,14 @@ func sourcesOf(imgs []rawImage) []Source {
 // build does one export into s and returns the image and what travelled.
 func build(t testing.TB, s *Store, opts Options, imgs ...rawImage) (Image, map[digest.Digest]bool) {
 	t.Helper()
-	return buildAgain(t, s, false, opts, imgs...)
+	return buildAgain(t, s, IngestOptions{}, opts, imgs...)
 }
 
-// buildAgain is build; second says that it is the second build of a verification.
-func buildAgain(t testing.TB, s *Store, second bool, opts Options, imgs ...rawImage) (Image, map[digest.Digest]bool) {
+// buildAgain is build, with other choices for the ingest.
+func buildAgain(t testing.TB, s *Store, o IngestOptions, opts Options, imgs ...rawImage) (Image, map[digest.Digest]bool) {
 	t.Helper()
 	x := newExport(t, imgs...)
-	in := testIngest(t, s, second)
+	in := testIngest(t, s, o)
 	sent := x.send(t, in)
 	img, err := in.Write(t.Context(), x.root, sourcesOf(imgs), opts)
 	if err != nil {
@@ -409,10 +409,10 @@ func TestWriteOnlyContentCounts(t *testing.T) {
 		"padding":    append(slices.Clone(layer), make([]byte, 10240)...),
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, second := range []bool{false, true} {
+			for _, second := range []IngestOptions{{}, {Second: true}} {
 				got, _ := buildAgain(t, testStore(t), second, Options{}, rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{blob}})
 				if got.Descriptor.Digest != want.Descriptor.Digest {
-					t.Errorf("second %v: digest %s, want %s", second, got.Descriptor.Digest, want.Descriptor.Digest)
+					t.Errorf("%+v: digest %s, want %s", second, got.Descriptor.Digest, want.Descriptor.Digest)
 				}
 			}
 		})
@@ -453,7 +453,7 @@ func TestWriteIndex(t *testing.T) {
 	}
 	raw.Manifests = slices.DeleteFunc(raw.Manifests, func(d ocispec.Descriptor) bool { return d.Platform.Architecture == "arm64" })
 	x.root = x.add(ocispec.MediaTypeImageIndex, marshal(t, raw))
-	in := testIngest(t, s, false)
+	in := testIngest(t, s, IngestOptions{})
 	x.send(t, in)
 	one, err := in.Write(t.Context(), x.root, sourcesOf([]rawImage{a}), Options{})
 	if err != nil {
@@ -487,7 +487,7 @@ func TestIngestSkipsWhatIsKnown(t *testing.T) {
 		t.Errorf("left in tmp: %q", got)
 	}
 	// Another epoch is another result.
-	in, err := s.NewIngest(t.Context(), epoch.Add(time.Hour), false)
+	in, err := s.NewIngest(t.Context(), epoch.Add(time.Hour), IngestOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -517,7 +517,7 @@ func TestBadRecordsAreIgnored(t *testing.T) {
 			return bytes.Replace(data, []byte(`"rules":1`), []byte(`"rules":0`), 1)
 		},
 		"new version": func(_ *Store, _ string, data []byte) []byte {
-			return bytes.Replace(data, []byte(`"version":1`), []byte(`"version":2`), 1)
+			return bytes.Replace(data, []byte(`"version":2`), []byte(`"version":3`), 1)
 		},
 		"of another layer": func(s *Store, _ string, _ []byte) []byte {
 			return marshal(t, otherLayer(s))
@@ -539,7 +539,7 @@ func TestBadRecordsAreIgnored(t *testing.T) {
 				}
 				writeFile(t, path, changed)
 			}
-			for _, second := range []bool{false, true} {
+			for _, second := range []IngestOptions{{}, {Second: true}} {
 				got, sent := buildAgain(t, s, second, Options{}, raw)
 				if !sent[digest.FromBytes(raw.layers[0])] {
 					t.Error("the record was believed")
@@ -573,7 +573,7 @@ func TestSecondBuildDoesNotCompressAgain(t *testing.T) {
 	before := files(t, s.dir)
 	again := tarball(t, file("a", "a").with(func(h *tar.Header) { h.ModTime = late.Add(time.Minute) }))
 	x := newExport(t, rawImage{platform: amd64, layers: [][]byte{again}})
-	in := testIngest(t, s, true)
+	in := testIngest(t, s, IngestOptions{Second: true})
 	x.send(t, in)
 	sent := len(files(t, in.dir))
 	if _, err := in.Write(t.Context(), x.root, []Source{{Platform: amd64}}, Options{}); err != nil {
@@ -594,13 +594,13 @@ func TestBaseLayerThatWasNew(t *testing.T) {
 	build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{layer}})
 	onTop := rawImage{platform: amd64, base: [][]byte{layer}, layers: [][]byte{tarball(t, file("b", "b"))}}
 	x := newExport(t, onTop)
-	in := testIngest(t, s, false)
+	in := testIngest(t, s, IngestOptions{})
 	x.send(t, in)
 	if _, err := in.Write(t.Context(), x.root, sourcesOf([]rawImage{onTop}), Options{}); err == nil {
 		t.Fatal("an image without its base layer was written")
 	}
 	in.Close()
-	img, _ := build(t, s, Options{}, onTop)
+	img, _ := buildAgain(t, s, IngestOptions{All: true}, Options{}, onTop)
 	if got := img.Manifests[0].Layers[0].Descriptor.Digest; got != digest.FromBytes(layer) {
 		t.Errorf("base layer %s, want the blob as it is", got)
 	}
@@ -634,7 +634,7 @@ func TestWriteRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := testStore(t)
 			x := newExport(t, tt.raw)
-			in := testIngest(t, s, false)
+			in := testIngest(t, s, IngestOptions{})
 			x.send(t, in)
 			_, err := in.Write(t.Context(), x.root, tt.sources, Options{})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -648,7 +648,7 @@ func TestWriteRefuses(t *testing.T) {
 }
 
 func TestWriteWrongBlob(t *testing.T) {
-	in := testIngest(t, testStore(t), false)
+	in := testIngest(t, testStore(t), IngestOptions{})
 	d := ocispec.Descriptor{Digest: digest.FromString("right"), Size: 5}
 	err := content.WriteBlob(t.Context(), in, "ref", strings.NewReader("wrong"), d)
 	if !errdefs.IsFailedPrecondition(err) {
@@ -681,7 +681,7 @@ func (c cancelAfter) Err() error {
 func TestWriteInterrupted(t *testing.T) {
 	s := testStore(t)
 	x := newExport(t, rawImage{platform: amd64, layers: [][]byte{tarball(t, file("big", string(noise(20<<20))))}})
-	in := testIngest(t, s, false)
+	in := testIngest(t, s, IngestOptions{})
 	x.send(t, in)
 	before := files(t, s.dir)
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,10 +32,11 @@ type Ingest struct {
 	blobStore // of what this export sent
 	store     *Store
 	epoch     time.Time
-	second    bool
+	opts      IngestOptions
 	dir       string
 	lock      *flock.Flock
 	recordMu  sync.Mutex
+	claimed   sync.Map // digests of raw layers that Info said need not be sent
 	closed    sync.Once
 }
 
@@ -56,6 +56,8 @@ type Source struct {
 	// Keep are, for layers by their index, the paths that no normalisation rule touches, and what is
 	// below them.
 	Keep map[int][]string
+	// Run are the layers, by their index, that a RUN made: what others bring is an input.
+	Run map[int]bool
 }
 
 // Options are choices for Ingest.Write. The zero value is a plain build.
@@ -65,21 +67,28 @@ type Options struct {
 }
 
 // A NotSentError says that a raw layer is needed that the builder was told not to send: the Store
-// has canonical forms of it, but over other layers than now. The next export will send it.
+// has canonical forms of it, but over other layers than now. An export with IngestOptions.All sends it.
 type NotSentError struct{ Layer digest.Digest }
 
 func (e *NotSentError) Error() string {
-	return fmt.Sprintf("layer %s was not sent; it will be the next time", e.Layer)
+	return fmt.Sprintf("layer %s was not sent, and is needed", e.Layer)
+}
+
+// IngestOptions are choices for NewIngest. The zero value is a plain build.
+type IngestOptions struct {
+	// All has all layers travel, also those that the Store remembers.
+	All bool
+	// Second is for the second build of a verification, of which nothing is taken from memory. Since
+	// its image is expected to be there already, Write finds the diffID of each layer before it
+	// compresses anything. It implies All.
+	Second bool
 }
 
 // NewIngest starts an export whose image is written for epoch, in whole seconds. The caller must
 // close it. Until then the store cannot be pruned.
-//
-// second is for the second build of a verification. All its layers travel; and since the image is
-// expected to be there already, Write finds the diffID of each before it compresses anything.
-func (s *Store) NewIngest(ctx context.Context, epoch time.Time, second bool) (_ *Ingest, err error) {
+func (s *Store) NewIngest(ctx context.Context, epoch time.Time, opts IngestOptions) (_ *Ingest, err error) {
 	s.use.RLock()
-	in := &Ingest{store: s, epoch: time.Unix(epoch.Unix(), 0).UTC(), second: second}
+	in := &Ingest{store: s, epoch: time.Unix(epoch.Unix(), 0).UTC(), opts: opts}
 	defer func() {
 		if err != nil {
 			s.use.RUnlock()
@@ -123,7 +132,8 @@ func (in *Ingest) Info(ctx context.Context, dgst digest.Digest) (content.Info, e
 	if info, err := in.store.Info(ctx, dgst); err == nil {
 		return info, nil
 	}
-	if r, ok := in.store.anyRawRecord(dgst, in.epoch); ok && !in.second {
+	if r, ok := in.store.anyRawRecord(dgst, in.epoch); ok && !in.opts.All && !in.opts.Second {
+		in.claimed.Store(dgst, true)
 		return content.Info{Digest: dgst, Size: r.RawSize}, nil
 	}
 	return content.Info{}, err
@@ -161,7 +171,7 @@ func (in *Ingest) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (conten
 // root is an index.
 //
 // New layers are normalised and compressed side by side. When Write fails or ctx is done, the Store
-// lists what it listed before. After a *NotSentError another export is worth a try.
+// lists what it listed before. A *NotSentError asks for another export.
 func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []Source, opts Options) (Image, error) {
 	rules, err := opts.Rules.Check()
 	if err != nil {
@@ -172,9 +182,6 @@ func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []
 		return Image{}, fmt.Errorf("read exported image %s: %w", root.Digest, err)
 	}
 	for _, e := range exports {
-		if err := in.sent(ctx, e, rules); err != nil {
-			return Image{}, fmt.Errorf("write image: %w", err)
-		}
 		if err := in.adoptBase(ctx, e); err != nil {
 			return Image{}, fmt.Errorf("write image: %w", err)
 		}
@@ -336,47 +343,13 @@ func (in *Ingest) adoptBase(ctx context.Context, e export) error {
 	return nil
 }
 
-// sent returns a *NotSentError where layers are needed that Info said need not be sent, all of which the
-// next export sends: it may be that other rules apply, to every layer.
-func (in *Ingest) sent(ctx context.Context, e export, rules Rules) error {
-	var needed []digest.Digest
-	for _, l := range e.layers[:e.BaseLayers] {
-		needed = append(needed, l.Digest)
-	}
-	for _, raw := range e.raws(rules) {
-		if _, ok := in.store.rawRecord(raw.digest, in.epoch, raw.under); !ok {
-			needed = append(needed, raw.digest)
-		}
-	}
-	var missing error
-	for _, dgst := range needed {
-		if _, err := in.blobStore.Info(ctx, dgst); !errdefs.IsNotFound(err) {
-			continue
-		}
-		if _, err := in.store.Info(ctx, dgst); !errdefs.IsNotFound(err) {
-			continue
-		}
-		// What was never here is another failure, which whoever needs it tells.
-		if err := in.notSent(dgst, nil); err != nil {
-			missing = err
-		}
-	}
-	return missing
-}
-
-// notSent returns a *NotSentError where a raw layer is missing because Info said that it need not be
-// sent, and sees to it that the next one is; else it returns err.
+// notSent returns a *NotSentError where a layer is missing because Info said that it need not be sent,
+// else err.
 func (in *Ingest) notSent(raw digest.Digest, err error) error {
-	names := in.store.rawRecords(raw, in.epoch)
-	if len(names) == 0 {
-		return err
+	if _, ok := in.claimed.Load(raw); ok {
+		return &NotSentError{raw}
 	}
-	for _, name := range names {
-		if err := os.Remove(in.store.path(layersDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return &NotSentError{raw}
+	return err
 }
 
 func newLayer(r record, raw digest.Digest) Layer {

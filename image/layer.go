@@ -41,6 +41,9 @@ const (
 // window is allocated at once.
 const maxZstdWindow = 128 << 20
 
+// maxPath is what Linux takes, in bytes.
+const maxPath = 4096
+
 // maxSparse bounds a sparse entry in bytes: a header of one block can claim exabytes of zeros.
 // BuildKit writes no sparse entries.
 const maxSparse = 8 << 30
@@ -113,6 +116,12 @@ func checkEntry(h *tar.Header) error {
 		tar.TypeFifo, tar.TypeCont, tar.TypeGNUSparse, tar.TypeXGlobalHeader:
 	default:
 		return fmt.Errorf("unknown type %q", h.Typeflag)
+	}
+	if len(h.Name) > maxPath || len(h.Linkname) > maxPath {
+		return fmt.Errorf("path of more than %d bytes", maxPath)
+	}
+	if clean(h.Name) == "" && h.Typeflag != tar.TypeDir && h.Typeflag != tar.TypeXGlobalHeader {
+		return errors.New("the root is no folder")
 	}
 	if leavesRoot(h.Name) || h.Typeflag == tar.TypeLink && leavesRoot(h.Linkname) {
 		return errors.New(`path with ".."`)

@@ -1,15 +1,16 @@
 package image
 
 import (
-	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/gob"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/opencontainers/go-digest"
@@ -21,20 +22,27 @@ import (
 type rawLayer struct {
 	digest, diffID digest.Digest
 	size           int64
-	// under says what the canonical form depends on besides the layer and the epoch: the layers
-	// below, the rules, and what they are to keep.
+	// under is a digest of what the canonical form depends on besides the layer and the epoch: the
+	// layers below, which of them are the base image's, the rules, what they are to keep, and which
+	// layers a RUN made.
 	under digest.Digest
 	keep  []string
+	run   bool
+	// version is that of the rules.
+	version int
 }
 
 // raws returns the new layers of an export, lowest first.
 func (e export) raws(rules Rules) []rawLayer {
 	var raws []rawLayer
+	under := fmt.Sprintf("%d %q %q\n", rules.Version, rules.Off, e.config.diffIDs[:e.BaseLayers])
 	for i := e.BaseLayers; i < len(e.layers); i++ {
-		under := digest.FromString(fmt.Sprintf("%d %q %q %q", rules.Version, rules.Off, e.Keep[i], e.config.diffIDs[:i]))
+		under += fmt.Sprintf("%q %v ", e.Keep[i], e.Run[i])
 		raws = append(raws, rawLayer{
-			digest: e.layers[i].Digest, diffID: e.config.diffIDs[i], size: e.layers[i].Size, under: under, keep: e.Keep[i],
+			digest: e.layers[i].Digest, diffID: e.config.diffIDs[i], size: e.layers[i].Size,
+			under: digest.FromString(under), keep: e.Keep[i], run: e.Run[i], version: rules.Version,
 		})
+		under += string(e.config.diffIDs[i]) + "\n"
 	}
 	return raws
 }
@@ -82,7 +90,8 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*Layer, error) {
 	raws := e.raws(w.rules)
 	for i, raw := range raws {
 		key := raw.digest.String() + raw.under.String()
-		if r, ok := w.in.store.rawRecord(raw.digest, w.in.epoch, raw.under); ok {
+		// A second build is to be looked at, and not to be remembered.
+		if r, ok := w.in.store.rawRecord(raw.digest, w.in.epoch, raw.under); ok && !w.in.opts.Second {
 			if r.RawDiffID != raw.diffID {
 				return nil, fmt.Errorf("layer %s: its diffID is %s, the config says %s", raw.digest, r.RawDiffID, raw.diffID)
 			}
@@ -94,7 +103,7 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*Layer, error) {
 			if n >= e.BaseLayers {
 				l = *layers[n-e.BaseLayers]
 			}
-			entries, err := w.in.entries(ctx, l)
+			entries, err := w.in.entries(ctx, l, w.rules.Version)
 			if err != nil {
 				return nil, fmt.Errorf("layer %s: %w", l.Descriptor.Digest, err)
 			}
@@ -123,7 +132,8 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*Layer, error) {
 // plan decides about a new layer over below, which it changes into the tree with the layer. Of the
 // highest layer it reads only what below may have as well.
 func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highest bool) (*plan, error) {
-	s := scanner{epoch: w.in.epoch, clamp: w.in.epoch, rules: w.rules.matcher(raw.keep), all: Rules{Version: w.rules.Version}.matcher(nil)}
+	rules := w.rules.matcher(raw.keep, raw.run)
+	s := scanner{epoch: w.in.epoch, clamp: w.in.epoch, rules: rules, all: Rules{Version: w.rules.Version}.matcher(nil, true)}
 	s.read = func(e *entry) bool {
 		o := below.lookup(e.Name)
 		return !highest || o != nil && o.Type == e.Type && o.Size == e.Size
@@ -141,7 +151,7 @@ func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highe
 	if err != nil {
 		return nil, err
 	}
-	p := below.plan(entries, w.in.epoch, w.rules)
+	p := below.plan(entries, w.in.epoch, w.rules, rules)
 	if !highest {
 		p.kept = kept(entries, p)
 	}
@@ -160,7 +170,7 @@ func kept(entries []entry, p *plan) []entry {
 
 // writeLayer writes a new layer as it was planned.
 func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan) (Layer, error) {
-	if in.second {
+	if in.opts.Second {
 		var diffID digest.Digest
 		err := in.readRaw(ctx, raw, func(src io.Reader) (err error) {
 			diffID, err = p.canonicalise(ctx, io.Discard, src, raw.diffID)
@@ -186,21 +196,22 @@ func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan) (Layer,
 		return Layer{}, err
 	}
 	// A raw layer that is only compared is not seen again, so there is nothing to remember.
-	if !in.second {
+	if !in.opts.Second {
 		r.Raw, r.RawDiffID, r.RawSize, r.Epoch, r.Under = raw.digest, raw.diffID, raw.size, in.epoch.Unix(), raw.under
 		if err := in.writeRecord(r); err != nil {
 			return Layer{}, err
 		}
 		if p.kept != nil {
-			in.keepEntries(r.DiffID, p.kept)
+			in.keepEntries(entriesName(r.DiffID, raw.version), p.kept)
 		}
 	}
 	return newLayer(r, raw.digest), nil
 }
 
 // entries returns what a layer of the base image, or one that the Store has, holds.
-func (in *Ingest) entries(ctx context.Context, l Layer) ([]entry, error) {
-	if entries, err := in.store.readEntries(in.entriesName(l.DiffID)); err == nil {
+func (in *Ingest) entries(ctx context.Context, l Layer, version int) ([]entry, error) {
+	name := entriesName(l.DiffID, version)
+	if entries, ok := in.store.readEntries(name); ok {
 		return entries, nil
 	}
 	ra, err := in.ReaderAt(ctx, ocispec.Descriptor{Digest: l.Descriptor.Digest})
@@ -213,38 +224,51 @@ func (in *Ingest) entries(ctx context.Context, l Layer) ([]entry, error) {
 		return nil, fmt.Errorf("read layer: %w", err)
 	}
 	defer release()
-	s := scanner{epoch: in.epoch, clamp: endOfTime, all: Rules{Version: RulesVersion}.matcher(nil), read: func(*entry) bool { return true }}
+	verifier := l.DiffID.Verifier()
+	src = io.TeeReader(src, verifier)
+	s := scanner{epoch: in.epoch, clamp: endOfTime, all: Rules{Version: version}.matcher(nil, true), read: func(*entry) bool { return true }}
 	entries, err := s.scan(ctx, src)
 	if err != nil {
 		return nil, err
 	}
-	in.keepEntries(l.DiffID, entries)
+	if _, err := io.Copy(io.Discard, src); err != nil {
+		return nil, fmt.Errorf("read layer: %w", err)
+	}
+	if !verifier.Verified() {
+		return nil, fmt.Errorf("the layer's content does not have the diffID %s that its config names", l.DiffID)
+	}
+	entries = slices.DeleteFunc(entries, func(e entry) bool { return e.skip })
+	in.keepEntries(name, entries)
 	return entries, nil
 }
 
-// entriesName is the name of the file in layers with what a layer holds. It depends on the epoch
-// because the sums of some files do.
-func (in *Ingest) entriesName(diffID digest.Digest) string {
-	return fmt.Sprintf("entries-%s-%s-%d-%d.gob", diffID.Algorithm(), diffID.Encoded(), in.epoch.Unix(), RulesVersion)
+// entriesName is the name of the file in layers with what a layer holds, by the version of the rules,
+// which say how files are compared.
+func entriesName(diffID digest.Digest, version int) string {
+	return fmt.Sprintf("entries-%s-%s-%d-%d.gob", diffID.Algorithm(), diffID.Encoded(), version, recordVersion)
 }
 
-func (s *Store) readEntries(name string) (entries []entry, err error) {
-	f, err := os.Open(s.path(layersDir, name))
-	if err != nil {
-		return nil, err
+// readEntries returns what a layer holds, if that has been kept and is whole.
+func (s *Store) readEntries(name string) (entries []entry, ok bool) {
+	data, err := os.ReadFile(s.path(layersDir, name))
+	if err != nil || len(data) < sha256.Size {
+		return nil, false
 	}
-	defer f.Close()
-	return entries, gob.NewDecoder(bufio.NewReader(f)).Decode(&entries)
+	sum, data := data[:sha256.Size], data[sha256.Size:]
+	if got := sha256.Sum256(data); !bytes.Equal(sum, got[:]) {
+		return nil, false
+	}
+	return entries, gob.NewDecoder(bytes.NewReader(data)).Decode(&entries) == nil
 }
 
-// keepEntries saves work for later builds. Where it fails, they do the work.
-func (in *Ingest) keepEntries(diffID digest.Digest, entries []entry) {
+// keepEntries keeps for later builds what a layer holds. Where that fails, they read the layer.
+func (in *Ingest) keepEntries(name string, entries []entry) {
 	var b bytes.Buffer
 	if gob.NewEncoder(&b).Encode(entries) != nil {
 		return
 	}
+	sum := sha256.Sum256(b.Bytes())
 	in.recordMu.Lock()
 	defer in.recordMu.Unlock()
-	name := in.entriesName(diffID)
-	_ = writeRename(filepath.Join(in.dir, name), in.store.path(layersDir, name), b.Bytes())
+	_ = writeRename(filepath.Join(in.dir, name), in.store.path(layersDir, name), append(sum[:], b.Bytes()...))
 }

@@ -140,7 +140,7 @@ func TestPushMountsBase(t *testing.T) {
 	base := gzipped(t, tarball(t, file("base", "base")))
 	onBase := rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tarball(t, file("f", "f"))}}
 	x := newExport(t, onBase)
-	in := testIngest(t, s, false)
+	in := testIngest(t, s, IngestOptions{})
 	x.send(t, in)
 	sources := sourcesOf([]rawImage{onBase})
 	sources[0].BaseRef = r.host + "/library/debian:bookworm@" + digest.FromString("any").String()

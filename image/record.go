@@ -36,7 +36,7 @@ type record struct {
 	RawDiffID digest.Digest `json:"rawDiffID,omitempty"`
 	RawSize   int64         `json:"rawSize,omitempty"`
 	Epoch     int64         `json:"epoch,omitempty"` // seconds since 1970
-	Under     digest.Digest `json:"under,omitempty"` // see under
+	Under     digest.Digest `json:"under,omitempty"` // what else its form depends on; see rawLayer
 
 	// The paths that rules dropped or changed, by the rule's id, for raw and diff.
 	Normalised map[string][]string `json:"normalised,omitempty"`
@@ -52,7 +52,7 @@ type record struct {
 	Repos []string `json:"repos,omitempty"`
 }
 
-const recordVersion = 1
+const recordVersion = 2
 
 // maxRepos bounds the sources of a layer; one would do.
 const maxRepos = 8

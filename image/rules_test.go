@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -177,16 +178,20 @@ func TestNotSent(t *testing.T) {
 	one, two := tarball(t, file("a", "1")), tarball(t, file("a", "2"))
 	build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{one, top}})
 	x := newExport(t, rawImage{platform: amd64, layers: [][]byte{two, top}})
-	in := testIngest(t, s, false)
+	in := testIngest(t, s, IngestOptions{})
 	x.send(t, in)
 	_, err := in.Write(t.Context(), x.root, []Source{{Platform: amd64}}, Options{})
 	if notSent := (*NotSentError)(nil); !errors.As(err, &notSent) {
 		t.Fatalf("got %v", err)
 	}
 	in.Close()
-	img, _ := build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{two, top}})
+	img, _ := buildAgain(t, s, IngestOptions{All: true}, Options{}, rawImage{platform: amd64, layers: [][]byte{two, top}})
 	if got := listed(t, s, img.Manifests[0].Layers[1]); !slices.Equal(got, []string{"a 1"}) {
 		t.Errorf("got %q", got)
+	}
+	// Now both are remembered.
+	for _, below := range [][]byte{one, two} {
+		build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{below, top}})
 	}
 }
 
@@ -201,7 +206,7 @@ func TestNotSentAtAll(t *testing.T) {
 	}
 	x := newExport(t, raw)
 	for i := range 2 {
-		in := testIngest(t, s, false)
+		in := testIngest(t, s, IngestOptions{All: i == 1})
 		x.send(t, in)
 		_, err := in.Write(t.Context(), x.root, sourcesOf([]rawImage{raw}), Options{Rules: rules})
 		in.Close()
@@ -218,7 +223,7 @@ func TestKeep(t *testing.T) {
 		tarball(t, file("var/log/dpkg.log", "b")),
 	}}
 	x := newExport(t, raw)
-	in := testIngest(t, s, false)
+	in := testIngest(t, s, IngestOptions{})
 	x.send(t, in)
 	sources := sourcesOf([]rawImage{raw})
 	sources[0].Keep = map[int][]string{1: {"/var/log"}}
@@ -234,6 +239,132 @@ func TestKeep(t *testing.T) {
 	want := map[string]map[string][]string{"linux/amd64": {"language-caches": {"root/.cache/pip/a"}, "package-manager-logs": {"var/log/dpkg.log"}}}
 	if diff := gocmp.Diff(want, img.Normalised()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// TestKeepBelow: what a lower layer keeps is not there for the store's memory of the layers above.
+func TestKeepBelow(t *testing.T) {
+	raw := rawImage{platform: amd64, base: [][]byte{tarball(t, folder("etc"))}, layers: [][]byte{
+		tarball(t, file("var/log/dpkg.log", "a")),
+		tarball(t, file("var/log/.wh.dpkg.log", "")),
+	}}
+	with := func(s *Store, keep map[int][]string) Image {
+		x := newExport(t, raw)
+		in := testIngest(t, s, IngestOptions{All: true})
+		defer in.Close()
+		x.send(t, in)
+		sources := sourcesOf([]rawImage{raw})
+		sources[0].Keep = keep
+		img, err := in.Write(t.Context(), x.root, sources, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return img
+	}
+	s := testStore(t)
+	if got := listed(t, s, with(s, nil).Manifests[0].Layers[2]); len(got) != 0 {
+		t.Errorf("nothing to hide: %q", got)
+	}
+	if got := listed(t, s, with(s, map[int][]string{1: {"var/log"}}).Manifests[0].Layers[2]); !slices.Equal(got, []string{"var/log/.wh.dpkg.log"}) {
+		t.Errorf("what is kept below is to be hidden: %q", got)
+	}
+}
+
+// TestBaseAsItIs: what the store keeps of a base layer changes nothing.
+func TestBaseAsItIs(t *testing.T) {
+	global := tarEntry{Header: tar.Header{Typeflag: tar.TypeXGlobalHeader, Name: "pax_global_header", PAXRecords: map[string]string{"comment": "x"}}}
+	base := [][]byte{tarball(t, folder("etc"), file("etc/secret", "s")), tarball(t, global, file("other", "o"))}
+	s := testStore(t)
+	for i := range 3 {
+		layer := tarball(t, file("etc/.wh.secret", ""), file("n", fmt.Sprint(i)))
+		img, _ := build(t, s, Options{}, rawImage{platform: amd64, base: base, layers: [][]byte{layer}})
+		if got := listed(t, s, img.Manifests[0].Layers[2]); len(got) != 2 {
+			t.Errorf("build %d: %q", i, got)
+		}
+	}
+	// One that was damaged is read again.
+	for _, f := range files(t, s.dir) {
+		if strings.HasSuffix(f, ".gob") {
+			data := []byte(readFile(t, filepath.Join(s.dir, f)))
+			data[len(data)-1] ^= 1
+			writeFile(t, filepath.Join(s.dir, f), data)
+		}
+	}
+	img, _ := build(t, s, Options{}, rawImage{platform: amd64, base: base, layers: [][]byte{tarball(t, file("etc/.wh.secret", ""), file("n", "4"))}})
+	if got := listed(t, s, img.Manifests[0].Layers[2]); len(got) != 2 {
+		t.Errorf("damaged: %q", got)
+	}
+}
+
+// TestBaseOfAnotherName: what a layer holds is not kept under the diffID that a config only claims.
+func TestBaseOfAnotherName(t *testing.T) {
+	s := testStore(t)
+	honest, other := tarball(t, file("usr/sudo", "bad")), tarball(t, file("usr/sudo", "fix"))
+	fixed := tarball(t, file("usr/sudo", "fix").with(at(old)))
+	raw := rawImage{platform: amd64, base: [][]byte{other}, layers: [][]byte{fixed}}
+	raw.config = fmt.Sprintf(`{"architecture":"amd64","os":"linux","history":[{"created_by":"a"},{"created_by":"b"}],"rootfs":{"type":"layers","diff_ids":[%q,%q]}}`,
+		diffIDOf(t, honest), diffIDOf(t, fixed))
+	x := newExport(t, raw)
+	in := testIngest(t, s, IngestOptions{})
+	x.send(t, in)
+	if _, err := in.Write(t.Context(), x.root, sourcesOf([]rawImage{raw}), Options{}); err == nil {
+		t.Error("a base layer with another diffID is taken")
+	}
+	in.Close()
+	img, _ := build(t, s, Options{}, rawImage{platform: amd64, base: [][]byte{honest}, layers: [][]byte{fixed}})
+	if got := listed(t, s, img.Manifests[0].Layers[1]); len(got) != 1 {
+		t.Errorf("the fix is gone: %q", got)
+	}
+}
+
+// TestMachineIDOfTheBase: an id that a step empties or makes is empty, whatever the base has.
+func TestMachineIDOfTheBase(t *testing.T) {
+	const id, another = "0123456789abcdef0123456789abcdef\n", "fedcba9876543210fedcba9876543210\n"
+	off, err := ParseRules("-machine-id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		base, layer string
+		rules       Rules
+		want        []string
+	}{
+		{id, "", Rules{}, []string{"etc/machine-id"}},
+		{id, another, Rules{}, []string{"etc/machine-id"}},
+		{"", another, Rules{}, []string{}},
+		{"", "", Rules{}, []string{}},
+		{id, another, off, []string{"etc/machine-id " + another}},
+		{"", another, off, []string{"etc/machine-id " + another}},
+		{id, id, off, []string{}},
+	} {
+		got := written(t, Options{Rules: test.rules}, tarball(t, file("etc/machine-id", test.base)), tarball(t, file("etc/machine-id", test.layer)))[0]
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%q over %q: %q, want %q", test.layer, test.base, got, test.want)
+		}
+	}
+}
+
+func TestHostileLayers(t *testing.T) {
+	for name, layer := range map[string][]byte{
+		"long path":    tarball(t, file(strings.Repeat("a/", 3000)+"f", "")),
+		"root a file":  tarball(t, file(".", "")),
+		"long link":    tarball(t, hardLink("l", strings.Repeat("a", 5000))),
+		"root, a link": tarball(t, hardLink(".", "a")),
+	} {
+		s := scanner{epoch: epoch, clamp: epoch, all: Rules{Version: RulesVersion}.matcher(nil, true), read: func(*entry) bool { return true }}
+		if _, err := s.scan(t.Context(), bytes.NewReader(layer)); err == nil {
+			t.Errorf("%s: it is taken", name)
+		}
+	}
+	// Of two entries of one name the last counts, also where it repeats what is below.
+	base := tarball(t, file("a", "x"))
+	if got := written(t, Options{}, base, tarball(t, file("a", "y"), file("a", "x")))[0]; !slices.Equal(got, []string{"a y", "a x"}) {
+		t.Errorf("one name twice: %q", got)
+	}
+	// No time is after the epoch, also not that of a folder of the base.
+	base = tarball(t, folder("etc").with(at(late)), file("etc/a", "x"))
+	if got := written(t, Options{}, base, tarball(t, folder("etc").with(at(late)), file("etc/a", "y")))[0]; !slices.Equal(got, []string{"etc/", "etc/a y"}) {
+		t.Errorf("a folder of the base: %q", got)
 	}
 }
 

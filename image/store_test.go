@@ -236,7 +236,7 @@ func TestPruneBusy(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	in := testIngest(t, s, false)
+	in := testIngest(t, s, IngestOptions{})
 	busy("an export of this store")
 	in.Close()
 	other, err := OpenStore(t.Context(), s.dir)
@@ -268,7 +268,7 @@ func TestKilled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		in, err := s.NewIngest(t.Context(), epoch, false)
+		in, err := s.NewIngest(t.Context(), epoch, IngestOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

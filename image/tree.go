@@ -30,8 +30,8 @@ type entry struct {
 	Size         int64
 	Link         string
 	Major, Minor int64
-	Xattrs       string
-	Time         int64 // of modification, in seconds since 1970
+	Xattrs       string // sha256 of the extended attributes; empty where there are none
+	Time         int64  // of modification, in seconds since 1970
 	// Sum is the sha256 of a file's content, in neutral form where a rule rewrites it. It is empty
 	// for a file that was not read.
 	Sum []byte
@@ -40,7 +40,7 @@ type entry struct {
 
 	rawTime int64 // as the build had it
 	rule    *rule // about the file, with a content that it applies to
-	off     bool  // a rule would rewrite the file, and is off
+	off     bool  // a compiled file that no rule rewrites
 	skip    bool  // not a file at all
 }
 
@@ -57,7 +57,7 @@ func (e *entry) whiteout() (target string, below, ok bool) {
 	return "", false, false
 }
 
-// repeats reports whether two entries are the same but for their times, and for what a rule rewrites.
+// repeats reports whether two entries are the same but for their times.
 func (e *entry) repeats(o *entry) bool {
 	if e.off || e.Type != o.Type || e.Mode != o.Mode || e.UID != o.UID || e.GID != o.GID || e.Link != o.Link ||
 		e.Major != o.Major || e.Minor != o.Minor || e.Xattrs != o.Xattrs {
@@ -68,6 +68,9 @@ func (e *entry) repeats(o *entry) bool {
 	}
 	return e.Size == o.Size && len(e.Sum) > 0 && string(e.Sum) == string(o.Sum)
 }
+
+// maxEntries bounds the entries of a layer: what is known of them is in memory.
+const maxEntries = 2_000_000
 
 // endOfTime clamps nothing.
 var endOfTime = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
@@ -104,9 +107,12 @@ func (s *scanner) scan(ctx context.Context, src io.Reader) ([]entry, error) {
 			entries = append(entries, entry{skip: true})
 			continue
 		}
+		if len(entries) == maxEntries {
+			return nil, fmt.Errorf("read layer: more than %d entries", maxEntries)
+		}
 		e := entry{
 			Name: clean(h.Name), Type: h.Typeflag, Mode: h.Mode, UID: h.Uid, GID: h.Gid, Size: h.Size, Link: h.Linkname,
-			Major: h.Devmajor, Minor: h.Devminor, Xattrs: xattrs(h), Time: h.ModTime.Unix(), rawTime: rawTime,
+			Major: h.Devmajor, Minor: h.Devminor, Xattrs: xattrSum(h), Time: h.ModTime.Unix(), rawTime: rawTime,
 		}
 		if e.Type == tar.TypeLink {
 			e.Link = clean(e.Link)
@@ -125,8 +131,9 @@ func (s *scanner) scan(ctx context.Context, src io.Reader) ([]entry, error) {
 	}
 }
 
-// inspect finds the rule about an entry, and reads its content where the rule goes by that. Whether
-// or not the rule is on, the file is compared by its neutral form.
+// inspect finds the rule about an entry, and reads its content where the rule goes by that. A file is
+// compared by what it will be, which for compiled Python files follows from other files: those are
+// compared by what is the same whatever it will be.
 func (s *scanner) inspect(e *entry, r io.Reader) error {
 	if _, _, whiteout := e.whiteout(); whiteout {
 		return nil
@@ -147,7 +154,8 @@ func (s *scanner) inspect(e *entry, r io.Reader) error {
 		if rule.id == bytecodeID && applies {
 			e.Source = pycSourceTime(content)
 		}
-		if applies && rule.rewrite != nil {
+		on := s.rules != nil && s.rules.find(e.Name) == rule
+		if applies && rule.rewrite != nil && (on || rule.id == bytecodeID) {
 			content = rule.rewrite(content, facts{epoch: s.epoch.Unix(), neutral: true})
 			e.Size = int64(len(content))
 		}
@@ -159,19 +167,24 @@ func (s *scanner) inspect(e *entry, r io.Reader) error {
 	}
 	if s.rules != nil {
 		e.rule = s.rules.find(e.Name)
-		e.off = e.rule == nil && rule.rewrite != nil
+		e.off = e.rule == nil && e.Source != nil
 	}
 	return nil
 }
 
-func xattrs(h *tar.Header) string {
-	var b strings.Builder
+func xattrSum(h *tar.Header) string {
+	b := sha256.New()
+	any := false
 	for _, k := range slices.Sorted(maps.Keys(h.PAXRecords)) {
 		if strings.HasPrefix(k, xattrPrefix) {
-			fmt.Fprintf(&b, "%q=%q\n", k, h.PAXRecords[k])
+			fmt.Fprintf(b, "%q=%q\n", k, h.PAXRecords[k])
+			any = true
 		}
 	}
-	return b.String()
+	if !any {
+		return ""
+	}
+	return string(b.Sum(nil))
 }
 
 // A tree is what layers hold together.
@@ -276,10 +289,10 @@ type change struct {
 }
 
 // plan decides about a new layer over t, which it changes into the tree with the layer.
-func (t *tree) plan(entries []entry, epoch time.Time, rules Rules) *plan {
+func (t *tree) plan(entries []entry, epoch time.Time, rules Rules, m *matcher) *plan {
 	p := &plan{epoch: epoch, drop: map[int]string{}, time: map[int]int64{}, rewrite: map[int]change{}, touched: map[int]touch{}}
 	for i := range entries {
-		if target, below, ok := entries[i].whiteout(); ok && !t.hide(target, below) && rules.enabled(whiteoutID) {
+		if target, below, ok := entries[i].whiteout(); ok && !t.hide(target, below) && rules.enabled(whiteoutID) && !m.keeps(entries[i].Name) {
 			p.drop[i] = whiteoutID
 		} else if e := &entries[i]; !ok && e.rule != nil && e.rule.rewrite == nil {
 			p.drop[i] = e.rule.id
@@ -288,7 +301,7 @@ func (t *tree) plan(entries []entry, epoch time.Time, rules Rules) *plan {
 	p.keepNeeded(entries)
 	at := indexed(entries)
 	if rules.enabled(repeatsID) {
-		p.dropRepeats(at, t)
+		p.dropRepeats(at, t, m)
 	}
 	p.decided = true
 	p.keepStale(at, t)
@@ -354,7 +367,7 @@ func (p *plan) keepNeeded(entries []entry) {
 // dropRepeats drops what t holds already. A folder stays where the layer has something below it: a
 // Docker Engine makes those that are absent with a mode of its own, over that of the layers below.
 // It then keeps its time, too, unless something came into it or went.
-func (p *plan) dropRepeats(at layerIndex, t *tree) {
+func (p *plan) dropRepeats(at layerIndex, t *tree, m *matcher) {
 	entries := at.entries
 	linked, moved, needed := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for i := range entries {
@@ -368,14 +381,14 @@ func (p *plan) dropRepeats(at layerIndex, t *tree) {
 			continue
 		}
 		below := t.lookup(e.Name)
-		if below != nil && e.repeats(below) && p.sameSource(e, below, at, t) {
+		if below != nil && at.index[e.Name] == i && !at.twice[e.Name] && !m.keeps(e.Name) && e.repeats(below) && p.sameSource(e, below, at, t) {
 			switch {
 			case e.Type == tar.TypeDir && !needed[e.Name], e.Type != tar.TypeDir && e.Type != tar.TypeLink && !linked[e.Name]:
 				p.drop[i] = repeatsID
 				continue
 			case e.Type == tar.TypeDir && !moved[e.Name]:
-				e.Time = below.Time
-				p.time[i] = below.Time
+				e.Time = min(below.Time, p.epoch.Unix())
+				p.time[i] = e.Time
 			}
 		}
 		if below == nil {

@@ -21,6 +21,10 @@ type rule struct {
 	// where it ends in /**.
 	paths []string
 
+	// run limits the rule to layers that a RUN made. What COPY and ADD bring is an input, which a
+	// checksum elsewhere may be of.
+	run bool
+
 	// is, where it is not nil, looks at the content, for which a name is not enough.
 	is func(content []byte) bool
 
@@ -119,7 +123,7 @@ var rules = []rule{
 		what:  "Binary caches of package lists are dropped.",
 		why:   "apt, dnf and apk make them from the lists, or fetch them, when they need them.",
 		link:  "https://manpages.debian.org/bookworm/apt/apt-cache.8.en.html",
-		paths: []string{"var/cache/apt/pkgcache.bin", "var/cache/apt/srcpkgcache.bin", "var/cache/dnf/**", "var/cache/yum/**", "var/cache/libdnf5/**", "var/cache/apk/**", "var/lib/dnf/history.sqlite*", "var/lib/dnf/repos", "var/lib/rpm/__db.*", "var/lib/rpm/.dbenv.lock", "usr/lib/sysimage/libdnf5/transaction_history.sqlite*", "usr/lib/sysimage/rpm/.rpm.lock"},
+		paths: []string{"var/cache/apt/pkgcache.bin", "var/cache/apt/srcpkgcache.bin", "var/cache/dnf/**", "var/cache/yum/**", "var/cache/libdnf5/**", "var/cache/apk/**", "var/lib/dnf/repos", "var/lib/rpm/__db.*", "var/lib/rpm/.dbenv.lock", "usr/lib/sysimage/rpm/.rpm.lock"},
 	},
 	{
 		id: "package-manager-backups", since: 1,
@@ -220,8 +224,8 @@ var rules = []rule{
 		rewrite: clampTar,
 	},
 	{
-		id: "gzip-header", since: 1,
-		what:    "A time after the epoch in the header of a gzip file becomes the epoch.",
+		id: "gzip-header", since: 1, run: true,
+		what:    "A time after the epoch in the header of a gzip file that a RUN made becomes the epoch.",
 		why:     "Only gunzip -N uses it, as the time of what it unpacks; the data behind it stay.",
 		link:    "https://www.rfc-editor.org/rfc/rfc1952",
 		paths:   []string{"**/*.gz", "**/*.tgz", "**/*.svgz"},
@@ -229,8 +233,8 @@ var rules = []rule{
 		rewrite: clampGzip,
 	},
 	{
-		id: "zip-header", since: 1,
-		what:    "Times after the epoch in the headers of zip archives become the epoch.",
+		id: "zip-header", since: 1, run: true,
+		what:    "Times after the epoch in the headers of zip archives that a RUN made become the epoch.",
 		why:     "They are the times of what is unpacked; the data stay, and so do signatures, which are over the data.",
 		link:    "https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT",
 		paths:   []string{"**/*.zip", "**/*.jar", "**/*.war", "**/*.whl", "**/*.egg"},
@@ -317,11 +321,12 @@ type pattern struct {
 	parts []string
 }
 
-// matcher returns a matcher for the rules that are on. Paths that keep matches have none.
-func (r Rules) matcher(keep []string) *matcher {
+// matcher returns a matcher for the rules that are on, in a layer that a RUN made or in another. Paths
+// that keep matches have none.
+func (r Rules) matcher(keep []string, run bool) *matcher {
 	m := &matcher{first: map[string][]pattern{}}
 	for i := range rules {
-		if !r.on(&rules[i]) {
+		if !r.on(&rules[i]) || rules[i].run && !run {
 			continue
 		}
 		for _, glob := range rules[i].paths {
@@ -358,15 +363,18 @@ func (m *matcher) find(name string) *rule {
 			if !match(p.parts, parts) {
 				continue
 			}
-			for _, k := range m.keep {
-				if match(k.parts, parts) {
-					return nil
-				}
+			if m.keeps(name) {
+				return nil
 			}
 			return p.rule
 		}
 	}
 	return nil
+}
+
+// keeps reports whether a path is to be left alone.
+func (m *matcher) keeps(name string) bool {
+	return len(m.keep) > 0 && slices.ContainsFunc(m.keep, func(k pattern) bool { return match(k.parts, strings.Split(name, "/")) })
 }
 
 // match reports whether a pattern is about a path.

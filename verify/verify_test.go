@@ -78,7 +78,7 @@ func testStore(t testing.TB) *image.Store {
 // write has the store make the canonical image of a build.
 func write(t testing.TB, s *image.Store, second bool, builds ...built) image.Image {
 	t.Helper()
-	in, err := s.NewIngest(t.Context(), epoch, second)
+	in, err := s.NewIngest(t.Context(), epoch, image.IngestOptions{Second: second})
 	if err != nil {
 		t.Fatal(err)
 	}

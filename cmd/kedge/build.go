@@ -89,6 +89,9 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 	if rules := normalised(res.Image); rules != "" {
 		p.say("normalised %s", rules)
 	}
+	if res.NotChecked != nil {
+		p.say("warning: what git ignores is not known: %v", res.NotChecked)
+	}
 	if len(res.Ignored) > 0 {
 		p.say("warning: the build was sent %s, which git ignores: another checkout lacks it", enumerated(res.Ignored, 3))
 	}

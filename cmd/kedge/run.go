@@ -239,6 +239,7 @@ func advice(err error) (int, string) {
 		busy     *image.BusyError
 		damaged  *image.DamagedError
 		nowhere  *build.UnwritableError
+		git      *build.GitError
 		gone     *builder.LostError
 		notFound *image.NotFoundError
 		name     *source.UsageError
@@ -295,6 +296,8 @@ func advice(err error) (int, string) {
 		return exitFailed, "is the address right, and does BuildKit listen there? Without --builder kedge starts its own"
 	case errors.As(err, &busy):
 		return exitFailed, "wait until the build has ended"
+	case errors.As(err, &git):
+		return exitFailed, "--context-modes=keep does without git, and takes the modes on this machine"
 	case errors.As(err, &nowhere):
 		return exitFailed, "--lockfile PATH names another place"
 	case errors.As(err, &damaged):
