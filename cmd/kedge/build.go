@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/kedge-build/kedge/build"
@@ -64,6 +62,13 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 	if c.String("vary") != "" && !verified {
 		return usagef("--vary is about a second build: --verify makes one")
 	}
+	for _, path := range []string{c.String("report"), c.String("metadata-file")} {
+		if path != "" {
+			if err := (output{dest: path}).check(); err != nil {
+				return err
+			}
+		}
+	}
 	tags := c.StringSlice("tag")
 	if _, err := build.Names(tags, "0123456789ab"); err != nil {
 		return usageError{err}
@@ -110,6 +115,11 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 		}
 	}
 	if v := res.Verdict; v != nil && !v.Reproducible {
+		if path := c.String("metadata-file"); path != "" {
+			if err := writeMetadata(path, res, nil); err != nil {
+				return err
+			}
+		}
 		if err := p.print(answer, c.String("format"), res, nil); err != nil {
 			return err
 		}
@@ -176,14 +186,7 @@ func writeMetadata(path string, res *build.Result, names []string) error {
 	if res.Verdict != nil {
 		metadata["kedge.verdict"] = res.Verdict
 	}
-	data, err := json.MarshalIndent(metadata, "", "  ")
-	if err == nil {
-		err = os.WriteFile(path, append(data, '\n'), 0o644)
-	}
-	if err != nil {
-		return fmt.Errorf("writing the metadata: %w", err)
-	}
-	return nil
+	return writeFile(path, func(w io.Writer) error { return printJSON(w, metadata) })
 }
 
 func (p *process) writeLock(ctx context.Context, res *build.Result) error {

@@ -27,6 +27,9 @@ func (p *process) explainVerb() *cli.Command {
 				return usagef("format %q is not text or json", format)
 			}
 			if c.NArg() == 1 {
+				if c.String("report") != "" || c.String("platform") != "" {
+					return usagef("--report and --platform are for two images")
+				}
 				return p.explainRules(c)
 			}
 			return p.withImages(c, func(first, second *source.Image) error { return p.explain(c, first, second) })

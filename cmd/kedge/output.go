@@ -102,23 +102,29 @@ func (d *delivery) write(ctx context.Context, p *process, o output) error {
 	if info, err := os.Stat(o.dest); err == nil && !info.Mode().IsRegular() {
 		return d.writeTo(ctx, o) // a device or a pipe is not replaced
 	}
-	dest := o.dest
+	return writeFile(o.dest, func(w io.Writer) error { return d.store.Export(ctx, w, d.desc, d.names, o.format) })
+}
+
+// writeFile writes a file beside its place and renames it, so that a failure leaves what was there.
+func writeFile(path string, write func(io.Writer) error) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("writing %q: %w", path, err)
+		}
+	}()
+	dest := path
 	if target, err := filepath.EvalSymlinks(dest); err == nil {
 		dest = target
 	}
 	tmp, err := os.OpenFile(filepath.Join(filepath.Dir(dest), fmt.Sprintf(".%s.%d", filepath.Base(dest), os.Getpid())), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
-		return fmt.Errorf("writing %q: %w", o.dest, err)
+		return err
 	}
 	defer os.Remove(tmp.Name())
-	err = d.store.Export(ctx, tmp, d.desc, d.names, o.format)
-	if err := errors.Join(err, tmp.Close()); err != nil {
-		return fmt.Errorf("writing %q: %w", o.dest, err)
+	if err := errors.Join(write(tmp), tmp.Close()); err != nil {
+		return err
 	}
-	if err := os.Rename(tmp.Name(), dest); err != nil {
-		return fmt.Errorf("writing %q: %w", o.dest, err)
-	}
-	return nil
+	return os.Rename(tmp.Name(), dest)
 }
 
 // writeTo writes to what is there already, and is no file.

@@ -2,13 +2,11 @@ package main
 
 import (
 	"archive/tar"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
+	"io"
 	"time"
 
+	"github.com/containerd/platforms"
 	"github.com/kedge-build/kedge/build"
 	"github.com/kedge-build/kedge/diff"
 	"github.com/kedge-build/kedge/explain"
@@ -21,23 +19,10 @@ func reportFlag() cli.Flag {
 	return &cli.StringFlag{Name: "report", Usage: "also write a page about it to `FILE.html`"}
 }
 
-// writeReport writes a page beside its place and renames it.
-func (p *process) writeReport(path string, r *report.Report) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("writing the report %q: %w", path, err)
-		}
-	}()
+// writeReport writes a page.
+func (p *process) writeReport(path string, r *report.Report) error {
 	r.Created = time.Now().UTC().Truncate(time.Second)
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	if err := errors.Join(report.HTML(tmp, r), tmp.Chmod(0o644), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
+	if err := writeFile(path, func(w io.Writer) error { return report.HTML(w, r) }); err != nil {
 		return err
 	}
 	p.say("wrote %s", path)
@@ -67,7 +52,7 @@ func buildReport(res *build.Result) *report.Report {
 	}
 	if res.Verdict == nil {
 		for _, m := range res.Image.Manifests {
-			r.Platforms = append(r.Platforms, report.Platform{Platform: platformName(m), First: m.Descriptor.Digest.String()})
+			r.Platforms = append(r.Platforms, report.Platform{Platform: platforms.Format(m.Platform), First: m.Descriptor.Digest.String()})
 		}
 		return r
 	}
@@ -86,10 +71,6 @@ func buildReport(res *build.Result) *report.Report {
 		r.Platforms = append(r.Platforms, platform)
 	}
 	return r
-}
-
-func platformName(m image.Manifest) string {
-	return strings.TrimSuffix(m.Platform.OS+"/"+m.Platform.Architecture+"/"+m.Platform.Variant, "/")
 }
 
 // diffReport is the page about two images.
