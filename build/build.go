@@ -70,7 +70,7 @@ var CannotVary = map[string]string{"order": "BuildKit lists folders as the file 
 func ParseVary(s string) (v Vary, cannot []string, err error) {
 	known := []builder.Variation{builder.VaryHostname, builder.VaryCPUs, builder.VaryUmask, builder.VaryLocale}
 	for word := range strings.SplitSeq(s, ",") {
-		switch {
+		switch word = strings.TrimSpace(word); {
 		case word == "time":
 			v.Time = true
 		case slices.Contains(known, builder.Variation(word)):
@@ -89,6 +89,7 @@ func ParseVary(s string) (v Vary, cannot []string, err error) {
 // TargetError says that another target is asked for than the lock declares.
 type TargetError struct {
 	Lockfile, Declared, Asked string
+	Gone                      bool // no stage of that name can be a target any more
 	Moved                     bool // nobody asked for Asked: it is the last stage, and was not when the lock was written
 }
 
@@ -174,7 +175,7 @@ func (p *project) target() (string, error) {
 	}
 	declared, err := p.parsed.Target(p.lock.Target)
 	if err != nil {
-		return "", &TargetError{Lockfile: p.Lockfile, Declared: p.lock.Target, Asked: asked}
+		return "", &TargetError{Lockfile: p.Lockfile, Declared: p.lock.Target, Asked: asked, Moved: p.Target == "", Gone: true}
 	}
 	if p.Target != "" && asked != declared {
 		return "", &TargetError{Lockfile: p.Lockfile, Declared: declared, Asked: asked}
@@ -262,7 +263,14 @@ func (p *project) ignored(ctx context.Context, req *builder.Request, sent map[st
 		}
 	}
 	slices.Sort(all)
-	return slices.Compact(all), nil
+	// A folder stands for what is in it.
+	var tops []string
+	for _, path := range all {
+		if n := len(tops); n == 0 || path != tops[n-1] && !strings.HasPrefix(path, tops[n-1]+"/") {
+			tops = append(tops, path)
+		}
+	}
+	return tops, nil
 }
 
 // show gives req a display, and returns what waits for it.
@@ -364,7 +372,7 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 			return nil, errors.Join(err, res.NotReleased)
 		}
 		if res.Verdict, err = verify.Compare(ctx, store, res.Image, other, verify.Builds{
-			Steps: steps(first.result), Dockerfile: p.dockerfile, Hints: p.hints(first.result, second.result),
+			Steps: steps(first.result), Dockerfile: p.dockerfile, Name: patched(p.Dockerfile), Hints: p.hints(first.result, second.result),
 		}); err != nil {
 			return nil, err
 		}
@@ -452,6 +460,14 @@ func (r *run) close() {
 	if r.ingest != nil {
 		r.ingest.Close()
 	}
+}
+
+// patched returns what a patch calls a Dockerfile: its path, as git apply takes it where the command ran.
+func patched(dockerfile string) string {
+	if filepath.IsLocal(dockerfile) {
+		return filepath.ToSlash(filepath.Clean(dockerfile))
+	}
+	return filepath.Base(dockerfile)
 }
 
 // hints say when the builds ran. What was taken from the cache is older, and nobody knows by how much.

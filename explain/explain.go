@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/kedge-build/kedge/cause"
@@ -104,6 +105,10 @@ func Files(ctx context.Context, first, second []Layer, paths []diff.Path, h caus
 				}}
 			}
 			f.First, f.Second = a.version(b), b.version(a)
+			if f.secret() {
+				f.First.hide()
+				f.Second.hide()
+			}
 			return nil
 		})
 	}
@@ -249,6 +254,32 @@ func (f *found) version(other *found) *Version {
 	v.Excerpt = v.Excerpt[:n]
 	v.Truncated = from+int64(n) < f.content.Size()
 	return v
+}
+
+// secret reports whether the content is not to be shown: keys, and hashes of passwords.
+func (f *File) secret() bool {
+	if slices.ContainsFunc(f.Causes, func(c cause.Cause) bool {
+		return c.Kind == cause.PrivateKey || c.Kind == cause.SSHKey || c.Kind == cause.Keystore
+	}) {
+		return true
+	}
+	name := strings.TrimRight(path.Base(f.Path.Path), "-")
+	if name == "shadow" || name == "gshadow" {
+		return true
+	}
+	for _, v := range []*Version{f.First, f.Second} {
+		if v != nil && bytes.Contains(v.Excerpt, []byte("PRIVATE KEY-----")) {
+			return true
+		}
+	}
+	return false
+}
+
+// hide takes the content away.
+func (v *Version) hide() {
+	if v != nil {
+		v.Excerpt, v.Truncated = nil, false
+	}
 }
 
 // maxCounted is up to which offset lines are counted.

@@ -116,6 +116,30 @@ func TestExcerpt(t *testing.T) {
 	}
 }
 
+// TestSecrets: no content of a key or of a password file is shown, where what is near one is.
+func TestSecrets(t *testing.T) {
+	key := func(body string) string {
+		return "-----BEGIN OPENSSH PRIVATE KEY-----\n" + strings.Repeat(body, 17) + "\n-----END OPENSSH PRIVATE KEY-----\n"
+	}
+	for _, test := range []struct {
+		path, first, second string
+		shown               bool
+	}{
+		{"home/a/id", key("b3Bl"), key("bnNz"), false},
+		{"etc/shadow", "a:$6$x$y:1::::::\n", "a:$6$z$y:1::::::\n", false},
+		{"etc/shadow-", "a:$6$x$y:1::::::\n", "a:$6$z$y:1::::::\n", false},
+		{"etc/shadows", "a", "b", true},
+	} {
+		files, err := Files(t.Context(), []Layer{layer(t, test.path, test.first)}, []Layer{layer(t, test.path, test.second)}, []diff.Path{changed(test.path)}, cause.Hints{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f := files[0]; f.First == nil || (f.First.Excerpt != nil) != test.shown || (f.Second.Excerpt != nil) != test.shown {
+			t.Errorf("%s: %+v", test.path, f.First)
+		}
+	}
+}
+
 func TestFilesFail(t *testing.T) {
 	boom := errors.New("boom")
 	broken := func() (io.ReadCloser, error) { return nil, boom }

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/distribution/reference"
 	"github.com/kedge-build/kedge/lock"
@@ -27,6 +28,8 @@ type Dockerfile struct {
 	syntax mention
 	refs   []mention
 	keep   map[int][]string // by the line of the instruction
+	// unknown are comments to kedge that it does not understand, with the line of the instruction below.
+	unknown []mention
 }
 
 // Stage is one FROM.
@@ -79,6 +82,10 @@ func Parse(name string, data []byte) (*Dockerfile, error) {
 			}
 		}
 	}
+	if len(d.unknown) > 0 {
+		u := d.unknown[0]
+		return nil, &ParseError{File: name, Line: u.line, Err: fmt.Errorf("the comment %q above it is not # kedge: keep=PATH", u.word)}
+	}
 	if len(d.Stages) == 0 {
 		return nil, &ParseError{File: name, Err: fmt.Errorf("no build stage: a Dockerfile begins with FROM")}
 	}
@@ -100,7 +107,9 @@ func (d *Dockerfile) read(n *parser.Node) {
 	}
 	for _, comment := range n.PrevComment {
 		if paths, ok := strings.CutPrefix(strings.TrimSpace(comment), "kedge: keep="); ok {
-			d.keep[n.StartLine] = append(d.keep[n.StartLine], strings.Fields(paths)...)
+			d.keep[n.StartLine] = append(d.keep[n.StartLine], strings.FieldsFunc(paths, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })...)
+		} else if strings.HasPrefix(strings.ToLower(strings.TrimSpace(comment)), "kedge:") {
+			d.unknown = append(d.unknown, mention{strings.TrimSpace(comment), n.StartLine})
 		}
 	}
 	switch strings.ToLower(n.Value) {

@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -54,9 +55,15 @@ func clampGzip(content []byte, f facts) []byte {
 	return content
 }
 
-// isErlangCookie wants the 20 capital letters that Erlang makes up, and none that somebody chose.
+// isErlangCookie wants what Erlang makes up, 20 capital letters, or Debian's rabbitmq-server, 42 random bytes
+// in base64; and none that somebody chose.
 func isErlangCookie(content []byte) bool {
-	return len(content) == 20 && len(bytes.Trim(content, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")) == 0
+	word := bytes.TrimSuffix(content, []byte("\n"))
+	if len(word) == 20 {
+		return len(bytes.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")) == 0
+	}
+	random, err := base64.StdEncoding.DecodeString(string(word))
+	return err == nil && len(random) == 42
 }
 
 // clampTar rewrites the times of a tar whose entries are small. One that is broken stays as it is.

@@ -120,6 +120,8 @@ func TestRules(t *testing.T) {
 		{"passwords", []tarEntry{file("etc/shadow", "a:*:20000:0:99999:7:::\nb:*:19000:0:99999:7:::\nodd\nc:!::0:99999:7:::\n")},
 			[]string{"etc/shadow a:*:19675:0:99999:7:::\nb:*:19000:0:99999:7:::\nodd\nc:!::0:99999:7:::\n"}},
 		{"a cookie", []tarEntry{file("root/.erlang.cookie", "ABCDEFGHIJKLMNOPQRST"), file("var/lib/rabbitmq/.erlang.cookie", "CHOSEN")}, []string{"var/lib/rabbitmq/.erlang.cookie CHOSEN"}},
+		{"Debian's cookie", []tarEntry{file("var/lib/rabbitmq/.erlang.cookie", strings.Repeat("aB3+", 14)+"\n"), file("home/a/.erlang.cookie", strings.Repeat("aB3+", 13)+"\n")},
+			[]string{"home/a/.erlang.cookie " + strings.Repeat("aB3+", 13) + "\n"}},
 		{"records of logins", []tarEntry{file("var/log/wtmp", "ada"), file("var/log/btmp", ""), file("var/log/lastlog", "ada")}, []string{"var/log/wtmp", "var/log/btmp"}},
 		{"temporary folders", []tarEntry{folder("tmp"), folder("tmp/npm-12"), file("tmp/npm-12/a", "x"), file("tmp/mine", "y")}, []string{"tmp/", "tmp/mine y"}},
 	}

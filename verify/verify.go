@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/pkg/archive/compression"
@@ -62,6 +63,7 @@ type Builds struct {
 	// image, lowest first.
 	Steps      map[string][]frontend.Step
 	Dockerfile []byte
+	Name       string // of the Dockerfile, for patches; empty is Dockerfile
 	Hints      cause.Hints
 }
 
@@ -153,6 +155,9 @@ func (b *Builds) patch(l Layer) string {
 	}
 	for _, line := range append([]Origin{{Line: l.Line}}, l.From...) {
 		if patch, ok := cause.Patch(b.Dockerfile, line.Line, causes); ok {
+			if b.Name != "" {
+				patch = strings.Replace(patch, "--- a/Dockerfile\n+++ b/Dockerfile\n", "--- a/"+b.Name+"\n+++ b/"+b.Name+"\n", 1)
+			}
 			return patch
 		}
 	}

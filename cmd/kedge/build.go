@@ -47,7 +47,7 @@ func (p *process) verifyVerb() *cli.Command {
 }
 
 func varyFlag() cli.Flag {
-	return &cli.StringFlag{Name: "vary", Usage: "have the second build differ in `RESPECTS`: time, hostname, cpus, umask, locale, order"}
+	return &cli.StringSliceFlag{Name: "vary", Usage: "have the second build differ in `RESPECTS`: time, hostname, cpus, umask, locale, order"}
 }
 
 func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, verified bool) error {
@@ -59,7 +59,7 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 	if format := c.String("format"); format != "text" && format != "json" {
 		return usagef("format %q is not text or json", format)
 	}
-	if c.String("vary") != "" && !verified {
+	if len(c.StringSlice("vary")) > 0 && !verified {
 		return usagef("--vary is about a second build: --verify makes one")
 	}
 	for _, path := range []string{c.String("report"), c.String("metadata-file")} {
@@ -98,7 +98,7 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 		p.say("warning: what git ignores is not known: %v", res.NotChecked)
 	}
 	if len(res.Ignored) > 0 {
-		p.say("warning: the build was sent %s, which git ignores: another checkout lacks it", enumerated(res.Ignored, 3))
+		p.say("warning: the build was sent %s, which git ignores: another checkout lacks them", enumerated(res.Ignored, 5))
 	}
 	if res.NotReleased != nil {
 		p.say("%v", res.NotReleased)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
+	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/builder/daemon"
 	"github.com/urfave/cli/v2"
 )
@@ -47,7 +48,7 @@ func (p *process) builderVerb() *cli.Command {
 				Name: "prune", Usage: "free its cache of what no build uses",
 				Flags: append(builderFlags(), &cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also what belongs to BuildKit itself"}),
 				Action: func(c *cli.Context) error {
-					b, err := p.openBuilder(c.Context, c)
+					b, err := p.runningBuilder(c)
 					if err != nil {
 						return err
 					}
@@ -67,6 +68,14 @@ func (p *process) builderVerb() *cli.Command {
 			},
 		},
 	}
+}
+
+// runningBuilder opens kedge's own builder as it runs, with whatever configuration; or as openBuilder does.
+func (p *process) runningBuilder(c *cli.Context) (*builder.Builder, error) {
+	if st, err := daemon.Stat(p.builderRoot()); err == nil && st.Running && c.String("builder") == "" && c.String("buildkitd-config") == "" {
+		return builder.Open(c.Context, builder.Options{Address: st.Addr})
+	}
+	return p.openBuilder(c.Context, c)
 }
 
 func (p *process) builderStatus(*cli.Context) error {

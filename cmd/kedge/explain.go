@@ -53,6 +53,9 @@ func (p *process) explainRules(c *cli.Context) error {
 		return err
 	}
 	all := img.Normalised()
+	if len(all) == 0 && c.String("format") == "text" {
+		fmt.Fprintln(p.stdout, "no rule did anything")
+	}
 	if c.String("format") == "json" {
 		return printJSON(p.stdout, struct {
 			Digest     string                         `json:"digest"`

@@ -31,7 +31,7 @@ func sourceFlags() []cli.Flag {
 		&cli.StringFlag{Name: "lockfile", Usage: "the lockfile `PATH` (default: DOCKERFILE.lock)"},
 		&cli.StringFlag{Name: "source-date-epoch", Usage: "SOURCE_DATE_EPOCH: a `NUMBER`, git (the commit's time) or base (the newest base image's)"},
 		&cli.StringFlag{Name: "context-modes", Value: "git", Usage: "the modes of a context's files: git for those that it records, keep for those on this machine"},
-		&cli.StringFlag{Name: "normalize", Value: "all", Usage: "normalisation `RULES`: all, none, or -RULE,+RULE"},
+		&cli.StringSliceFlag{Name: "normalize", Usage: "normalisation `RULES`: all, none, or -RULE,+RULE"},
 		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, tty, plain, rawjson or quiet", EnvVars: []string{"BUILDKIT_PROGRESS"}},
 	}, builderFlags()...)
 }
@@ -118,12 +118,16 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 	if o.Epoch, err = build.ParseEpoch(epoch); err != nil {
 		return build.Options{}, usageError{err}
 	}
-	if o.Normalize, err = image.ParseRules(c.String("normalize")); err != nil {
+	words := c.StringSlice("normalize")
+	if len(words) == 0 {
+		words = []string{"all"}
+	}
+	if o.Normalize, err = image.ParseRules(strings.Join(words, ",")); err != nil {
 		return build.Options{}, usageError{fmt.Errorf("--normalize: %w", err)}
 	}
-	if list := c.String("vary"); list != "" {
+	if list := c.StringSlice("vary"); len(list) > 0 {
 		var cannot []string
-		if o.Vary, cannot, err = build.ParseVary(list); err != nil {
+		if o.Vary, cannot, err = build.ParseVary(strings.Join(list, ",")); err != nil {
 			return build.Options{}, usageError{fmt.Errorf("--vary: %w", err)}
 		}
 		for _, what := range cannot {

@@ -256,6 +256,8 @@ func advice(err error) (int, string) {
 			}
 		}
 		return exitForbidden, "kedge lock adds what is missing; commit the lockfile then"
+	case errors.As(err, &target) && target.Moved && target.Gone:
+		return exitForbidden, fmt.Sprintf("kedge lock --target %s builds that from now on; to go on as before, name the stage: FROM ... AS NAME", target.Asked)
 	case errors.As(err, &target) && target.Moved:
 		return exitForbidden, fmt.Sprintf("kedge lock --target %s builds that from now on, kedge lock --target %s goes on as before", target.Asked, target.Declared)
 	case errors.As(err, &target):
