@@ -140,7 +140,7 @@ func (f *finder) pem(p pair, spans []span, a, b []byte) bool {
 func describePEM(c *Cause, name, kind string) {
 	c.First, c.Second = strings.ToLower(kind), "another "+strings.ToLower(kind)
 	switch {
-	case strings.HasPrefix(path.Base(name), "ssh_host_") :
+	case strings.HasPrefix(path.Base(name), "ssh_host_"):
 		c.Kind = SSHKey
 	case strings.HasSuffix(kind, "PRIVATE KEY"):
 		c.Kind = PrivateKey
