@@ -168,8 +168,15 @@ func (b *bench) diff(ctx context.Context, n int) ([]row, error) {
 		if _, _, err := b.runKedge(ctx, "build", dir, "--build-arg=V="+v, "-o", "type=oci,tar=false,dest="+layout); err != nil {
 			return nil, fmt.Errorf("diff: %w", err)
 		}
-		if _, _, err := b.command(ctx, b.Buildctl, "--addr="+b.Addr, "build", "--frontend=dockerfile.v0", "--local=context="+dir,
-			"--local=dockerfile="+dir, "--opt=build-arg:V="+v, "--output=type=local,dest="+tree); err != nil {
+		if err := os.Mkdir(tree, 0o755); err != nil {
+			return nil, err
+		}
+		// Not type=local, which was seen to hang.
+		if _, _, err := b.command(ctx, b.Buildctl, "--addr="+b.Addr, "build", "--progress=plain", "--frontend=dockerfile.v0", "--local=context="+dir,
+			"--local=dockerfile="+dir, "--opt=build-arg:V="+v, "--output=type=tar,dest="+tree+".tar"); err != nil {
+			return nil, fmt.Errorf("diff: %w", err)
+		}
+		if _, _, err := b.command(ctx, "tar", "-xf", tree+".tar", "-C", tree); err != nil {
 			return nil, fmt.Errorf("diff: %w", err)
 		}
 		layouts, trees = append(layouts, layout), append(trees, tree)
