@@ -248,8 +248,8 @@ func (p *project) ignored(ctx context.Context, req *builder.Request, sent map[st
 	var all []string
 	for _, dir := range p.contexts() {
 		files := req.Tracked[dir]
-		if files == nil {
-			continue
+		if len(files) == 0 {
+			continue // no part of a checkout, or a folder that all of it ignores
 		}
 		paths, err := ignored(ctx, dir, p.Env, slices.DeleteFunc(slices.Clone(sent[dir]), func(path string) bool {
 			_, ok := files[path]
