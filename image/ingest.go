@@ -132,7 +132,10 @@ func (in *Ingest) Info(ctx context.Context, dgst digest.Digest) (content.Info, e
 	if info, err := in.store.Info(ctx, dgst); err == nil {
 		return info, nil
 	}
-	if r, ok := in.store.anyRawRecord(dgst, in.epoch); ok && !in.opts.All && !in.opts.Second {
+	if in.opts.All || in.opts.Second {
+		return content.Info{}, err
+	}
+	if r, ok := in.store.anyRawRecord(dgst, in.epoch); ok {
 		in.claimed.Store(dgst, true)
 		return content.Info{Digest: dgst, Size: r.RawSize}, nil
 	}

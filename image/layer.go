@@ -70,7 +70,7 @@ func (p *plan) normalise(ctx context.Context, dst io.Writer, src io.Reader) erro
 			continue
 		}
 		if t, ok := p.time[i]; ok {
-			h.ModTime = unix(t)
+			h.ModTime = time.Unix(t, 0)
 		}
 		content := onlyReader{tr}
 		if c, ok := p.rewrite[i]; ok {

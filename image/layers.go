@@ -28,8 +28,6 @@ type rawLayer struct {
 	under digest.Digest
 	keep  []string
 	run   bool
-	// version is that of the rules.
-	version int
 }
 
 // raws returns the new layers of an export, lowest first.
@@ -40,7 +38,7 @@ func (e export) raws(rules Rules) []rawLayer {
 		under += fmt.Sprintf("%q %v ", e.Keep[i], e.Run[i])
 		raws = append(raws, rawLayer{
 			digest: e.layers[i].Digest, diffID: e.config.diffIDs[i], size: e.layers[i].Size,
-			under: digest.FromString(under), keep: e.Keep[i], run: e.Run[i], version: rules.Version,
+			under: digest.FromString(under), keep: e.Keep[i], run: e.Run[i],
 		})
 		under += string(e.config.diffIDs[i]) + "\n"
 	}
@@ -91,19 +89,21 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*Layer, error) {
 	for i, raw := range raws {
 		key := raw.digest.String() + raw.under.String()
 		// A second build is to be looked at, and not to be remembered.
-		if r, ok := w.in.store.rawRecord(raw.digest, w.in.epoch, raw.under); ok && !w.in.opts.Second {
-			if r.RawDiffID != raw.diffID {
-				return nil, fmt.Errorf("layer %s: its diffID is %s, the config says %s", raw.digest, r.RawDiffID, raw.diffID)
+		if !w.in.opts.Second {
+			if r, ok := w.in.store.rawRecord(raw.digest, w.in.epoch, raw.under); ok {
+				if r.RawDiffID != raw.diffID {
+					return nil, fmt.Errorf("layer %s: its diffID is %s, the config says %s", raw.digest, r.RawDiffID, raw.diffID)
+				}
+				layers = append(layers, new(newLayer(r, raw.digest)))
+				continue
 			}
-			layers = append(layers, new(newLayer(r, raw.digest)))
-			continue
 		}
 		for ; n < e.BaseLayers+i; n++ {
 			l := Layer{Descriptor: e.layers[n], DiffID: e.config.diffIDs[n]}
 			if n >= e.BaseLayers {
 				l = *layers[n-e.BaseLayers]
 			}
-			entries, err := w.in.entries(ctx, l, w.rules.Version)
+			entries, err := w.in.entries(ctx, l)
 			if err != nil {
 				return nil, fmt.Errorf("layer %s: %w", l.Descriptor.Digest, err)
 			}
@@ -118,7 +118,7 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*Layer, error) {
 			l := &Layer{}
 			w.done[key] = l
 			w.group.Go(func() (err error) {
-				if *l, err = w.in.writeLayer(ctx, raw, p); err != nil {
+				if *l, err = w.in.writeLayer(ctx, raw, p, i+1 < len(raws)); err != nil {
 					return fmt.Errorf("layer %s: %w", raw.digest, err)
 				}
 				return nil
@@ -133,7 +133,7 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*Layer, error) {
 // highest layer it reads only what below may have as well.
 func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highest bool) (*plan, error) {
 	rules := w.rules.matcher(raw.keep, raw.run)
-	s := scanner{epoch: w.in.epoch, clamp: w.in.epoch, rules: rules, all: Rules{Version: w.rules.Version}.matcher(nil, true)}
+	s := scanner{epoch: w.in.epoch, clamp: w.in.epoch, rules: rules}
 	s.read = func(e *entry) bool {
 		o := below.lookup(e.Name)
 		return !highest || o != nil && o.Type == e.Type && o.Size == e.Size
@@ -151,25 +151,12 @@ func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highe
 	if err != nil {
 		return nil, err
 	}
-	p := below.plan(entries, w.in.epoch, w.rules, rules)
-	if !highest {
-		p.kept = kept(entries, p)
-	}
-	return p, nil
+	return below.plan(entries, w.in.epoch, w.rules, rules), nil
 }
 
-func kept(entries []entry, p *plan) []entry {
-	var kept []entry
-	for i, e := range entries {
-		if _, ok := p.drop[i]; !ok && !e.skip {
-			kept = append(kept, e)
-		}
-	}
-	return kept
-}
-
-// writeLayer writes a new layer as it was planned.
-func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan) (Layer, error) {
+// writeLayer writes a new layer as it was planned. whole says that the plan is made from all of its
+// content, so that what it holds is known for later builds.
+func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan, whole bool) (Layer, error) {
 	if in.opts.Second {
 		var diffID digest.Digest
 		err := in.readRaw(ctx, raw, func(src io.Reader) (err error) {
@@ -201,16 +188,16 @@ func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan) (Layer,
 		if err := in.writeRecord(r); err != nil {
 			return Layer{}, err
 		}
-		if p.kept != nil {
-			in.keepEntries(entriesName(r.DiffID, raw.version), p.kept)
+		if whole {
+			in.keepEntries(entriesName(r.DiffID), p.kept)
 		}
 	}
 	return newLayer(r, raw.digest), nil
 }
 
 // entries returns what a layer of the base image, or one that the Store has, holds.
-func (in *Ingest) entries(ctx context.Context, l Layer, version int) ([]entry, error) {
-	name := entriesName(l.DiffID, version)
+func (in *Ingest) entries(ctx context.Context, l Layer) ([]entry, error) {
+	name := entriesName(l.DiffID)
 	if entries, ok := in.store.readEntries(name); ok {
 		return entries, nil
 	}
@@ -226,7 +213,7 @@ func (in *Ingest) entries(ctx context.Context, l Layer, version int) ([]entry, e
 	defer release()
 	verifier := l.DiffID.Verifier()
 	src = io.TeeReader(src, verifier)
-	s := scanner{epoch: in.epoch, clamp: endOfTime, all: Rules{Version: version}.matcher(nil, true), read: func(*entry) bool { return true }}
+	s := scanner{epoch: in.epoch, clamp: endOfTime, read: func(*entry) bool { return true }}
 	entries, err := s.scan(ctx, src)
 	if err != nil {
 		return nil, err
@@ -242,10 +229,9 @@ func (in *Ingest) entries(ctx context.Context, l Layer, version int) ([]entry, e
 	return entries, nil
 }
 
-// entriesName is the name of the file in layers with what a layer holds, by the version of the rules,
-// which say how files are compared.
-func entriesName(diffID digest.Digest, version int) string {
-	return fmt.Sprintf("entries-%s-%s-%d-%d.gob", diffID.Algorithm(), diffID.Encoded(), version, recordVersion)
+// entriesName is the name of the file in layers with what a layer holds.
+func entriesName(diffID digest.Digest) string {
+	return fmt.Sprintf("entries-%s-%s-%d.gob", diffID.Algorithm(), diffID.Encoded(), recordVersion)
 }
 
 // readEntries returns what a layer holds, if that has been kept and is whole.

@@ -10,6 +10,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // clampShadow rewrites the third field of shadow(5), in days since 1970. Day 0 would ask for another
@@ -80,7 +81,7 @@ func clampTar(content []byte, f facts) []byte {
 			return content
 		}
 		if h.ModTime.Unix() > f.epoch {
-			h.ModTime, changed = unix(f.epoch), true
+			h.ModTime, changed = time.Unix(f.epoch, 0), true
 		}
 		if err := tw.WriteHeader(h); err != nil {
 			return content

@@ -346,6 +346,28 @@ func TestMachineIDOfTheBase(t *testing.T) {
 	}
 }
 
+// TestRuleBehindAnother: where the first rule about a path is off, the next one still looks at the content.
+func TestRuleBehindAnother(t *testing.T) {
+	off, err := ParseRules("-language-caches")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := testStore(t)
+	raw := rawImage{platform: amd64, layers: [][]byte{tarball(t, file("root/.cache/pip/a.whl", "no archive"))}}
+	x := newExport(t, raw)
+	in := testIngest(t, s, IngestOptions{})
+	x.send(t, in)
+	sources := sourcesOf([]rawImage{raw})
+	sources[0].Run = map[int]bool{0: true}
+	img, err := in.Write(t.Context(), x.root, sources, Options{Rules: off})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := listed(t, s, img.Manifests[0].Layers[0]); !slices.Equal(got, []string{"root/.cache/pip/a.whl no archive"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestHostileLayers(t *testing.T) {
 	for name, layer := range map[string][]byte{
 		"long path":    tarball(t, file(strings.Repeat("a/", 3000)+"f", "")),
@@ -353,7 +375,7 @@ func TestHostileLayers(t *testing.T) {
 		"long link":    tarball(t, hardLink("l", strings.Repeat("a", 5000))),
 		"root, a link": tarball(t, hardLink(".", "a")),
 	} {
-		s := scanner{epoch: epoch, clamp: epoch, all: Rules{Version: RulesVersion}.matcher(nil, true), read: func(*entry) bool { return true }}
+		s := scanner{epoch: epoch, clamp: epoch, read: func(*entry) bool { return true }}
 		if _, err := s.scan(t.Context(), bytes.NewReader(layer)); err == nil {
 			t.Errorf("%s: it is taken", name)
 		}

@@ -79,7 +79,6 @@ var endOfTime = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 type scanner struct {
 	epoch time.Time // of the image
 	clamp time.Time // the epoch for the layer's times
-	all   *matcher  // of all rules: by them files are compared
 	rules *matcher  // of the rules that apply; nil for none
 	read  func(*entry) bool
 }
@@ -138,37 +137,39 @@ func (s *scanner) inspect(e *entry, r io.Reader) error {
 	if _, _, whiteout := e.whiteout(); whiteout {
 		return nil
 	}
-	rule := s.all.find(e.Name)
-	if rule == nil {
-		return nil
-	}
-	if rule.byContent() {
-		if e.Type != tar.TypeReg || e.Size > maxRewrite {
-			return nil
-		}
-		content, err := io.ReadAll(r)
-		if err != nil {
-			return err
-		}
-		applies := rule.is == nil || rule.is(content)
-		if rule.id == bytecodeID && applies {
-			e.Source = pycSourceTime(content)
-		}
-		on := s.rules != nil && s.rules.find(e.Name) == rule
-		if applies && rule.rewrite != nil && (on || rule.id == bytecodeID) {
-			content = rule.rewrite(content, facts{epoch: s.epoch.Unix(), neutral: true})
-			e.Size = int64(len(content))
-		}
-		sum := sha256.Sum256(content)
-		e.Sum = sum[:]
-		if !applies {
-			return nil
-		}
-	}
 	if s.rules != nil {
 		e.rule = s.rules.find(e.Name)
-		e.off = e.rule == nil && e.Source != nil
 	}
+	byContent, compiled := e.rule != nil && e.rule.byContent(), strings.HasSuffix(e.Name, ".pyc")
+	if !byContent && !compiled {
+		return nil
+	}
+	if e.Type != tar.TypeReg || e.Size > maxRewrite {
+		if byContent {
+			e.rule = nil
+		}
+		return nil
+	}
+	content, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	if e.rule != nil && e.rule.is != nil && !e.rule.is(content) {
+		e.rule = nil
+	}
+	if compiled {
+		e.Source = pycSourceTime(content)
+	}
+	switch {
+	case e.Source != nil:
+		content = rewritePyc(content, facts{neutral: true})
+		e.off = e.rule == nil
+	case e.rule != nil && e.rule.rewrite != nil:
+		content = e.rule.rewrite(content, facts{epoch: s.epoch.Unix()})
+	}
+	e.Size = int64(len(content))
+	sum := sha256.Sum256(content)
+	e.Sum = sum[:]
 	return nil
 }
 
@@ -275,7 +276,7 @@ type plan struct {
 	time    map[int]int64  // of modification, in seconds since 1970, where it is another
 	rewrite map[int]change
 	decided bool          // drop is complete
-	kept    []entry       // for later builds; nil if not all of them were read
+	kept    []entry       // what stays
 	touched map[int]touch // what a rule dropped or changed; complete once the layer is written
 }
 
@@ -291,8 +292,9 @@ type change struct {
 // plan decides about a new layer over t, which it changes into the tree with the layer.
 func (t *tree) plan(entries []entry, epoch time.Time, rules Rules, m *matcher) *plan {
 	p := &plan{epoch: epoch, drop: map[int]string{}, time: map[int]int64{}, rewrite: map[int]change{}, touched: map[int]touch{}}
+	whiteouts := rules.on(ruleOf(whiteoutID))
 	for i := range entries {
-		if target, below, ok := entries[i].whiteout(); ok && !t.hide(target, below) && rules.enabled(whiteoutID) && !m.keeps(entries[i].Name) {
+		if target, below, ok := entries[i].whiteout(); ok && !t.hide(target, below) && whiteouts && !m.keeps(entries[i].Name) {
 			p.drop[i] = whiteoutID
 		} else if e := &entries[i]; !ok && e.rule != nil && e.rule.rewrite == nil {
 			p.drop[i] = e.rule.id
@@ -300,7 +302,7 @@ func (t *tree) plan(entries []entry, epoch time.Time, rules Rules, m *matcher) *
 	}
 	p.keepNeeded(entries)
 	at := indexed(entries)
-	if rules.enabled(repeatsID) {
+	if rules.on(ruleOf(repeatsID)) {
 		p.dropRepeats(at, t, m)
 	}
 	p.decided = true
@@ -310,7 +312,12 @@ func (t *tree) plan(entries []entry, epoch time.Time, rules Rules, m *matcher) *
 			e.Source = new(p.sourceOf(e, at, t).now(*e.Source, epoch.Unix()))
 		}
 	}
-	t.apply(kept(entries, p))
+	for i, e := range entries {
+		if _, ok := p.drop[i]; !ok && !e.skip {
+			p.kept = append(p.kept, e)
+		}
+	}
+	t.apply(p.kept)
 	for i := range entries {
 		e := &entries[i]
 		if _, ok := p.drop[i]; ok || e.rule == nil || e.rule.rewrite == nil {
@@ -340,11 +347,6 @@ func (p *plan) normalised() map[string][]string {
 	return paths
 }
 
-func (r Rules) enabled(id string) bool {
-	i := slices.IndexFunc(rules, func(r rule) bool { return r.id == id })
-	return r.on(&rules[i])
-}
-
 // keepNeeded takes back what would leave a hard link without its target, or a file without its
 // folder.
 func (p *plan) keepNeeded(entries []entry) {
@@ -358,7 +360,7 @@ func (p *plan) keepNeeded(entries []entry) {
 		if e.Type == tar.TypeLink {
 			needed[e.Link] = true
 		}
-		for dir := path.Dir(e.Name); dir != "." && !needed[dir]; dir = path.Dir(dir) {
+		for dir := parent(e.Name); dir != "" && !needed[dir]; dir = parent(dir) {
 			needed[dir] = true
 		}
 	}
@@ -381,7 +383,7 @@ func (p *plan) dropRepeats(at layerIndex, t *tree, m *matcher) {
 			continue
 		}
 		below := t.lookup(e.Name)
-		if below != nil && at.index[e.Name] == i && !at.twice[e.Name] && !m.keeps(e.Name) && e.repeats(below) && p.sameSource(e, below, at, t) {
+		if below != nil && !at.twice[e.Name] && !m.keeps(e.Name) && e.repeats(below) && p.sameSource(e, below, at, t) {
 			switch {
 			case e.Type == tar.TypeDir && !needed[e.Name], e.Type != tar.TypeDir && e.Type != tar.TypeLink && !linked[e.Name]:
 				p.drop[i] = repeatsID
@@ -405,5 +407,3 @@ func parent(name string) string {
 	}
 	return ""
 }
-
-func unix(seconds int64) time.Time { return time.Unix(seconds, 0) }

@@ -47,12 +47,19 @@ type facts struct {
 
 // Rule says what a normalisation rule does, and why it may; empty strings where there is none of that id.
 func Rule(id string) (what, why string) {
-	for _, r := range rules {
-		if r.id == id {
-			return r.what, r.why
-		}
+	if r := ruleOf(id); r != nil {
+		return r.what, r.why
 	}
 	return "", ""
+}
+
+// ruleOf returns the rule of an id, nil where there is none.
+func ruleOf(id string) *rule {
+	i := slices.IndexFunc(rules, func(r rule) bool { return r.id == id })
+	if i < 0 {
+		return nil
+	}
+	return &rules[i]
 }
 
 // byContent says that a rule has to read the file.
@@ -276,7 +283,7 @@ func ParseRules(s string) (Rules, error) {
 				off[r.id] = true
 			}
 		case len(word) > 1 && (word[0] == '-' || word[0] == '+'):
-			if !slices.ContainsFunc(rules, func(r rule) bool { return r.id == word[1:] }) {
+			if ruleOf(word[1:]) == nil {
 				return Rules{}, fmt.Errorf("there is no normalisation rule %q", word[1:])
 			}
 			off[word[1:]] = word[0] == '-'
