@@ -177,22 +177,21 @@ func (p *project) target() (string, error) {
 	if err != nil {
 		return "", &TargetError{Lockfile: p.Lockfile, Declared: p.lock.Target, Asked: asked, Moved: p.Target == "", Gone: true}
 	}
-	if p.Target != "" && asked != declared {
-		return "", &TargetError{Lockfile: p.Lockfile, Declared: declared, Asked: asked}
+	if p.Target != "" {
+		if asked != declared {
+			return "", &TargetError{Lockfile: p.Lockfile, Declared: declared, Asked: asked}
+		}
+		return declared, nil
 	}
-	// Somebody who adds a stage, and asks for none, means the last.
-	last, err := p.parsed.Target("")
-	if err != nil {
-		return "", err
-	}
+	// Nothing was asked for, which is the last stage: somebody who adds one means that.
 	known := declared
 	if p.lock.Last != "" {
 		if known, err = p.parsed.Target(p.lock.Last); err != nil {
 			known = p.lock.Last
 		}
 	}
-	if p.Target == "" && last != known {
-		return "", &TargetError{Lockfile: p.Lockfile, Declared: declared, Asked: last, Moved: true}
+	if asked != known {
+		return "", &TargetError{Lockfile: p.Lockfile, Declared: declared, Asked: asked, Moved: true}
 	}
 	return declared, nil
 }
@@ -213,7 +212,7 @@ func (p *project) request(ctx context.Context, file *lock.File, target string) (
 	}
 	var err error
 	if !p.KeepModes {
-		if req.Tracked, err = p.tracked(ctx); err != nil {
+		if req.Tracked, err = p.tracked(ctx, req); err != nil {
 			return nil, err
 		}
 	}
@@ -221,20 +220,10 @@ func (p *project) request(ctx context.Context, file *lock.File, target string) (
 	return req, err
 }
 
-// contexts returns the contexts that are directories.
-func (p *project) contexts() []string {
-	dirs := []string{p.Context}
-	for _, value := range p.Contexts {
-		if !strings.Contains(value, "://") {
-			dirs = append(dirs, value)
-		}
-	}
-	return dirs
-}
-
-func (p *project) tracked(ctx context.Context) (map[string]map[string]bool, error) {
+// tracked returns the files that git tracks, by the directory of each context.
+func (p *project) tracked(ctx context.Context, req *builder.Request) (map[string]map[string]bool, error) {
 	all := map[string]map[string]bool{}
-	for _, dir := range p.contexts() {
+	for _, dir := range req.Directories() {
 		var err error
 		if all[dir], err = tracked(ctx, dir, p.Env); err != nil {
 			return nil, err
@@ -246,8 +235,7 @@ func (p *project) tracked(ctx context.Context) (map[string]map[string]bool, erro
 // ignored returns the files that a build was sent and that git ignores, sorted.
 func (p *project) ignored(ctx context.Context, req *builder.Request, sent map[string][]string) ([]string, error) {
 	var all []string
-	for _, dir := range p.contexts() {
-		files := req.Tracked[dir]
+	for dir, files := range req.Tracked {
 		if len(files) == 0 {
 			continue // no part of a checkout, or a folder that all of it ignores
 		}
@@ -354,12 +342,11 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 			again.Compare, again.Vary = first.result, p.Vary.Builder
 			wait := p.show(&again, "verifying")
 			defer wait()
-			if err := second.build(gctx, &again, salt()); err != nil && gctx.Err() == nil {
+			err := second.build(gctx, &again, salt())
+			if err != nil && gctx.Err() == nil {
 				return &SecondBuildError{err}
-			} else if err != nil {
-				return err
 			}
-			return nil
+			return err
 		})
 	}
 	if err := group.Wait(); err != nil {

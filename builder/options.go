@@ -17,7 +17,7 @@ import (
 
 func (s *solve) options() (client.SolveOpt, error) {
 	mounts := map[string]fsutil.FS{}
-	for name, dir := range s.directories() {
+	for name, dir := range s.req.Directories() {
 		fs, err := fsutil.NewFS(dir)
 		if err != nil {
 			return client.SolveOpt{}, fmt.Errorf("opening build context %q: %w", dir, err)
@@ -56,7 +56,7 @@ func (s *solve) options() (client.SolveOpt, error) {
 // that becomes it.
 func (s *solve) leaves() func(mount, path string) bool {
 	dirs := map[string]string{}
-	for mount, dir := range s.directories() {
+	for mount, dir := range s.req.Directories() {
 		dirs[mount] = realPath(dir)
 	}
 	return func(mount, path string) bool {
@@ -80,17 +80,6 @@ func realPath(path string) string {
 		path = abs
 	}
 	return path
-}
-
-// directories returns the contexts that are directories, by the name of their mount.
-func (s *solve) directories() map[string]string {
-	dirs := map[string]string{"context": s.req.Context}
-	for name, value := range s.req.Contexts {
-		if !strings.Contains(value, "://") {
-			dirs["context-"+name] = value
-		}
-	}
-	return dirs
 }
 
 // frontendOptions are the options of BuildKit's Dockerfile frontend.

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"strings"
 	"time"
 
 	"github.com/docker/cli/cli/config/configfile"
@@ -43,6 +44,17 @@ type Request struct {
 	Auth *configfile.ConfigFile // credentials, as docker keeps them
 	// Status gets the progress of the build; it is closed at its end. It may be nil.
 	Status chan *client.SolveStatus
+}
+
+// Directories returns the contexts that are directories, by the name of their mount.
+func (r *Request) Directories() map[string]string {
+	dirs := map[string]string{"context": r.Context}
+	for name, value := range r.Contexts {
+		if !strings.Contains(value, "://") {
+			dirs["context-"+name] = value
+		}
+	}
+	return dirs
 }
 
 // Resolution is what a build is made from.

@@ -119,7 +119,7 @@ func (s *solve) run(ctx context.Context, open func(time.Time) (content.Store, er
 	}
 	s.result.sent = s.times.sent
 	s.result.Sent = map[string][]string{}
-	for mount, dir := range s.directories() {
+	for mount, dir := range s.req.Directories() {
 		s.result.Sent[dir] = sentFrom(s.result.sent, mount)
 	}
 	if first := s.req.Compare; first != nil {

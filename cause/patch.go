@@ -11,10 +11,10 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 )
 
-// Patch returns what to write instead as a unified diff of the Dockerfile, where a change of the
+// Patch returns what to write instead as a unified diff of the Dockerfile, which it calls name, where a change of the
 // RUN instruction that begins at line (from 1) does it; ok is false where there is no such change.
 // A command is changed only if one of causes is what it is known to bring about.
-func Patch(dockerfile []byte, line int, causes []Cause) (diff string, ok bool) {
+func Patch(name string, dockerfile []byte, line int, causes []Cause) (diff string, ok bool) {
 	if len(causes) == 0 || escapeText.Match(dockerfile) {
 		return "", false
 	}
@@ -46,7 +46,7 @@ func Patch(dockerfile []byte, line int, causes []Cause) (diff string, ok bool) {
 		last = d.to
 	}
 	changed = append(changed, dockerfile[from+last:]...)
-	return unified(dockerfile, append(slices.Clone(dockerfile[:from]), changed...)), true
+	return unified(name, dockerfile, append(slices.Clone(dockerfile[:from]), changed...)), true
 }
 
 var (
@@ -529,11 +529,11 @@ func (c *call) sequential() bool {
 }
 
 // unified is the diff of two texts with as many lines as each other.
-func unified(before, after []byte) string {
+func unified(name string, before, after []byte) string {
 	const context = 3
 	a, b := lines(before), lines(after)
 	var out strings.Builder
-	out.WriteString("--- a/Dockerfile\n+++ b/Dockerfile\n")
+	fmt.Fprintf(&out, "--- a/%s\n+++ b/%s\n", name, name)
 	n := min(len(a), len(b))
 	for i := 0; i < n; i++ {
 		if a[i] == b[i] {

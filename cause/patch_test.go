@@ -100,7 +100,7 @@ func TestPatch(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			const head, tail = "FROM debian\nENV A=b\n", "\nRUN echo end\n"
 			before := head + c.run + tail
-			got, ok := Patch([]byte(before), 3, c.causes)
+			got, ok := Patch("Dockerfile", []byte(before), 3, c.causes)
 			if ok != (c.want != "") || !ok && got != "" {
 				t.Fatalf("ok %v, %s", ok, got)
 			}
@@ -115,7 +115,7 @@ func TestPatch(t *testing.T) {
 }
 
 func TestPatchText(t *testing.T) {
-	got, _ := Patch([]byte("FROM a\n\n\n\n\nRUN date > /f"), 6, []Cause{{Kind: Timestamp}})
+	got, _ := Patch("Dockerfile", []byte("FROM a\n\n\n\n\nRUN date > /f"), 6, []Cause{{Kind: Timestamp}})
 	want := `--- a/Dockerfile
 +++ b/Dockerfile
 @@ -3,4 +3,4 @@
@@ -131,11 +131,11 @@ func TestPatchText(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for _, line := range []int{-1, 0, 1, 2, 5, 7, 1 << 40} {
-		if diff, ok := Patch([]byte("FROM a\n\n\n\n\nRUN date > /f"), line, []Cause{{Kind: Timestamp}}); ok {
+		if diff, ok := Patch("Dockerfile", []byte("FROM a\n\n\n\n\nRUN date > /f"), line, []Cause{{Kind: Timestamp}}); ok {
 			t.Errorf("line %d: %s", line, diff)
 		}
 	}
-	if diff, ok := Patch([]byte("# escape=`\nRUN date > /f"), 2, []Cause{{Kind: Timestamp}}); ok {
+	if diff, ok := Patch("Dockerfile", []byte("# escape=`\nRUN date > /f"), 2, []Cause{{Kind: Timestamp}}); ok {
 		t.Errorf("an instruction for Windows: %s", diff)
 	}
 }
@@ -178,7 +178,7 @@ func TestPatchedCommands(t *testing.T) {
 		{"find /etc/apt /etc/alternatives | shuf > /dev/null; find /etc/apt", "order"},
 	} {
 		k, format, _ := strings.Cut(c.causes, ":")
-		diff, ok := Patch([]byte("RUN "+c.run), 1, []Cause{{Kind: Kind(k), Format: format}})
+		diff, ok := Patch("Dockerfile", []byte("RUN "+c.run), 1, []Cause{{Kind: Kind(k), Format: format}})
 		if !ok {
 			t.Errorf("%s: no patch", c.run)
 			continue

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/pkg/archive/compression"
@@ -63,7 +62,7 @@ type Builds struct {
 	// image, lowest first.
 	Steps      map[string][]frontend.Step
 	Dockerfile []byte
-	Name       string // of the Dockerfile, for patches; empty is Dockerfile
+	Name       string // of the Dockerfile, in patches
 	Hints      cause.Hints
 }
 
@@ -154,10 +153,7 @@ func (b *Builds) patch(l Layer) string {
 		causes = append(causes, p.Causes...)
 	}
 	for _, line := range append([]Origin{{Line: l.Line}}, l.From...) {
-		if patch, ok := cause.Patch(b.Dockerfile, line.Line, causes); ok {
-			if b.Name != "" {
-				patch = strings.Replace(patch, "--- a/Dockerfile\n+++ b/Dockerfile\n", "--- a/"+b.Name+"\n+++ b/"+b.Name+"\n", 1)
-			}
+		if patch, ok := cause.Patch(b.Name, b.Dockerfile, line.Line, causes); ok {
 			return patch
 		}
 	}

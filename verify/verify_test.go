@@ -304,8 +304,8 @@ func TestCompareExplains(t *testing.T) {
 	}
 	v, err := Compare(t.Context(), s, first, second, Builds{
 		Steps:      map[string][]frontend.Step{"linux/amd64": {{Line: 4, Text: "COPY --from=build /out /out", From: []frontend.Step{{Line: 2, Text: "RUN echo"}}}}},
-		Dockerfile: []byte(dockerfile),
-		Hints:      cause.Hints{Epoch: epoch, First: window(began), Second: window(began.Add(time.Hour))},
+		Dockerfile: []byte(dockerfile), Name: "Dockerfile",
+		Hints: cause.Hints{Epoch: epoch, First: window(began), Second: window(began.Add(time.Hour))},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -21,10 +21,7 @@ func (p *process) builderVerb() *cli.Command {
 			{Name: "status", Usage: "say whether it runs", Action: p.builderStatus},
 			{
 				Name: "start", Usage: "start it, if it does not run",
-				Flags: []cli.Flag{
-					&cli.StringFlag{Name: "buildkitd-config", Usage: "buildkitd.toml `FILE`"},
-					&cli.DurationFlag{Name: "builder-idle", Value: 10 * time.Minute, Usage: "how long it stays after its last use; 0 keeps it"},
-				},
+				Flags: ownBuilderFlags(),
 				Action: func(c *cli.Context) error {
 					o, err := p.daemonOptions(c)
 					if err != nil {

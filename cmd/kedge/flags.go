@@ -38,11 +38,16 @@ func sourceFlags() []cli.Flag {
 
 // builderFlags say which builder, and how to reach it.
 func builderFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "builder", Usage: "a BuildKit `ADDRESS` in place of kedge's own builder", EnvVars: []string{"BUILDKIT_HOST"}},
 		&cli.StringFlag{Name: "tlscacert", Usage: "CA certificate `FILE` for a tcp:// builder"},
 		&cli.StringFlag{Name: "tlscert", Usage: "client certificate `FILE` for a tcp:// builder"},
 		&cli.StringFlag{Name: "tlskey", Usage: "client key `FILE` for a tcp:// builder"},
+	}, ownBuilderFlags()...)
+}
+
+func ownBuilderFlags() []cli.Flag {
+	return []cli.Flag{
 		&cli.StringFlag{Name: "buildkitd-config", Usage: "buildkitd.toml `FILE` for kedge's own builder"},
 		&cli.DurationFlag{Name: "builder-idle", Value: 10 * time.Minute, Usage: "how long kedge's own builder stays after its last use; 0 keeps it"},
 	}

@@ -113,14 +113,20 @@ func plain(s string) string {
 	return s
 }
 
-// normalised says how many paths each rule was about, for all platforms together.
-func normalised(img image.Image) string {
+// ruleCounts returns how many paths each rule was about, for all platforms together.
+func ruleCounts(img image.Image) map[string]int {
 	counts := map[string]int{}
 	for _, rules := range img.Normalised() {
 		for rule, paths := range rules {
 			counts[rule] += len(paths)
 		}
 	}
+	return counts
+}
+
+// normalised says what rules did to an image; it is empty where they did nothing.
+func normalised(img image.Image) string {
+	counts := ruleCounts(img)
 	var words []string
 	for _, rule := range slices.Sorted(maps.Keys(counts)) {
 		words = append(words, fmt.Sprintf("%d by %s", counts[rule], rule))
@@ -151,7 +157,6 @@ func shortened(s string, n int) string {
 	return s
 }
 
-// sayChanges tells what moved in a lock.
 // sayChanges says what a lock became, or would become.
 func (p *process) sayChanges(would bool, changes []lock.Change) {
 	locked, dropped, moved := "locked", "dropped", "moved"

@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -40,15 +42,10 @@ func buildReport(res *build.Result) *report.Report {
 		pin, _ := res.Lock.Pin(s)
 		r.Pins = append(r.Pins, report.Pin{Kind: string(s.Kind), Ref: s.Ref, Digest: pin})
 	}
-	counts := map[string]int{}
-	for _, rules := range res.Image.Normalised() {
-		for rule, paths := range rules {
-			counts[rule] += len(paths)
-		}
-	}
-	for rule, n := range counts {
+	counts := ruleCounts(res.Image)
+	for _, rule := range slices.Sorted(maps.Keys(counts)) {
 		_, why := image.Rule(rule)
-		r.Normalised = append(r.Normalised, report.Normalised{Rule: rule, Count: n, Why: why})
+		r.Normalised = append(r.Normalised, report.Normalised{Rule: rule, Count: counts[rule], Why: why})
 	}
 	if res.Verdict == nil {
 		for _, m := range res.Image.Manifests {
