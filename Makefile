@@ -94,10 +94,11 @@ docs: ## the parts of docs/ that follow from the code
 	$(GO) test ./image -run RulesMarkdown -update
 	$(GO) test ./cause -run KindsMarkdown -update
 
-# Two Docker Engines for the tests: Debian's, which is old and has the
-# graphdriver store, and a current one with the containerd store. That one wants a
-# newer runc than Debian 12's, which is made without libseccomp: the tests turn
-# seccomp off for it. (BuildKit cannot be told to, so it has to have Debian's.)
+# What kedge build is compared with, docker buildx, and two Docker Engines:
+# Debian's, which is old and has the graphdriver store, and a current one with the
+# containerd store. That one wants a newer runc than Debian 12's, which is made
+# without libseccomp: the tests turn seccomp off for it. (BuildKit cannot be told
+# to, so it has to have Debian's.)
 .PHONY: engines
 engines:
 	@sh hack/deps docker.io $(BIN)/docker.io
@@ -106,6 +107,9 @@ engines:
 		github.com/moby/moby/v2/cmd/dockerd \
 		github.com/containerd/containerd/v2/cmd/containerd \
 		github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
+	CGO_ENABLED=0 $(GO) -C hack/buildx build -trimpath -buildvcs=false -o $(abspath $(BIN))/buildx \
+		-ldflags '-X github.com/docker/buildx/version.Version=$(call VERSION_OF,hack/buildx,github.com/docker/buildx)' \
+		github.com/docker/buildx/cmd/buildx
 	CGO_ENABLED=1 $(GO) -C hack/runc build -trimpath -buildvcs=false -o $(abspath $(BIN))/engine/ \
 		github.com/opencontainers/runc
 

@@ -25,13 +25,19 @@ import (
 // use to this user, or would be started in short mode; with
 // KEDGE_TEST_REQUIRE=1 a missing one fails the test instead. "buildkitd",
 // "dockerd" and "dockerd-modern" are found as [StartBuildkitd] and
-// [StartDockerd] find them, "kedge" and "buildctl" in the repository's bin
-// before PATH, and others on PATH.
+// [StartDockerd] find them, "kedge", "buildctl" and "buildx" in the repository's
+// bin before PATH, and others on PATH.
 func Require(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, name := range programs {
 		program(t, name)
 	}
+}
+
+// Program returns the path of a program, found and required as by [Require].
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	return program(t, name)
 }
 
 // program returns the path of a program as Require finds it.
@@ -51,7 +57,7 @@ func program(t testing.TB, name string) string {
 		candidates = []string{os.Getenv("KEDGE_TEST_DOCKERD_MODERN"), bin(t, "engine/dockerd")}
 	case "docker":
 		candidates = []string{bin(t, "docker.io/docker"), name}
-	case "buildctl", "kedge":
+	case "buildctl", "buildx", "kedge":
 		candidates = []string{bin(t, name), name}
 	default:
 		candidates = []string{name}
