@@ -318,14 +318,9 @@ func (s *solve) edit(op *pb.Op, md *pb.OpMetadata) {
 		return
 	}
 	if exec := op.GetExec(); exec != nil {
-		const name = "SOURCE_DATE_EPOCH="
-		has := false
-		for _, e := range exec.Meta.Env {
-			has = has || strings.HasPrefix(e, name)
-		}
-		if !has {
-			exec.Meta.Env = append(exec.Meta.Env, name+strconv.FormatInt(s.epoch.Unix(), 10))
-		}
+		exec.Meta.Env = withDefault(exec.Meta.Env, "SOURCE_DATE_EPOCH", strconv.FormatInt(s.epoch.Unix(), 10))
+		// TeX takes the epoch for today only where it is told to.
+		exec.Meta.Env = withDefault(exec.Meta.Env, "FORCE_SOURCE_DATE", "1")
 		if s.salt != 0 {
 			// No process ends with a status above 255: this changes the key that the daemon knows the
 			// step by, and nothing else. (A missing optional secret would set an empty variable.)
@@ -339,6 +334,14 @@ func (s *solve) edit(op *pb.Op, md *pb.OpMetadata) {
 	if s.salt != 0 {
 		md.IgnoreCache = true
 	}
+}
+
+// withDefault returns an environment in which a variable is set, to the value given where it was not.
+func withDefault(env []string, name, value string) []string {
+	if slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") }) {
+		return env
+	}
+	return append(env, name+"="+value)
 }
 
 // watch passes the progress on and keeps when each step ran.
