@@ -69,34 +69,59 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 			p.env["HOME"] = u.HomeDir
 		}
 	}
-	app := &cli.App{
-		Name:            "kedge",
-		Usage:           "build container images that come out the same, bit for bit",
-		Version:         version,
-		Writer:          answer,
-		ErrWriter:       stderr,
-		HideHelpCommand: true,
-		// A value may hold a comma.
-		DisableSliceFlagSeparator: true,
-		ExitErrHandler:            func(*cli.Context, error) {},
-		OnUsageError:              func(_ *cli.Context, err error, _ bool) error { return usageError{err} },
-		Commands: []*cli.Command{
-			p.buildVerb(), p.lockVerb(), p.verifyVerb(), p.diffVerb(), p.explainVerb(), p.tagVerb(),
-			p.imagesVerb(), p.exportVerb(), p.pruneVerb(), p.builderVerb(),
-		},
-		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
-				return usagef("no verb %q", c.Args().First())
-			}
-			return cli.ShowAppHelp(c)
-		},
-	}
-	strict(app.Commands)
-	code := p.exitCode(ctx, app.RunContext(ctx, permute(app, helpVerb(args))))
+	code := p.exitCode(ctx, p.runVerb(ctx, args[1:]))
 	if answer.err != nil && code == exitOK {
 		return p.exitCode(ctx, fmt.Errorf("writing the answer: %w", answer.err))
 	}
 	return code
+}
+
+// runVerb runs what the words after the program's name say.
+func (p *process) runVerb(ctx context.Context, words []string) error {
+	app := p.app()
+	line, err := parse(&cli.Command{Name: app.Name, Subcommands: app.Commands}, words)
+	if err != nil {
+		return err
+	}
+	if line.version {
+		cli.ShowVersion(cli.NewContext(app, nil, nil))
+		return nil
+	}
+	if line.help || len(line.command.Subcommands) > 0 {
+		return app.RunContext(ctx, slices.Concat([]string{app.Name}, line.verbs, []string{"--help"}))
+	}
+	return app.RunContext(ctx, line.argv())
+}
+
+// app returns the verbs and their flags.
+func (p *process) app() *cli.App {
+	app := &cli.App{
+		Name:            "kedge",
+		Usage:           "build container images that come out the same, bit for bit",
+		Version:         version,
+		Writer:          p.stdout,
+		ErrWriter:       p.stderr,
+		HideHelpCommand: true,
+		// A value may hold a comma.
+		DisableSliceFlagSeparator: true,
+		ExitErrHandler:            func(*cli.Context, error) {},
+		Commands: []*cli.Command{
+			p.buildVerb(), p.lockVerb(), p.verifyVerb(), p.diffVerb(), p.explainVerb(), p.tagVerb(),
+			p.imagesVerb(), p.exportVerb(), p.pruneVerb(), p.builderVerb(), p.versionVerb(),
+		},
+	}
+	strict(app.Commands)
+	return app
+}
+
+func (p *process) versionVerb() *cli.Command {
+	return &cli.Command{
+		Name: "version", Usage: "print the version",
+		Action: func(c *cli.Context) error {
+			cli.ShowVersion(c)
+			return nil
+		},
+	}
 }
 
 // checkedWriter keeps the first error: an answer that did not arrive is none.
@@ -113,80 +138,26 @@ func (c *checkedWriter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// helpVerb turns help VERB and version, as docker has them, into flags.
-func helpVerb(args []string) []string {
-	if len(args) < 2 {
-		return args
-	}
-	switch args[1] {
-	case "help":
-		return slices.Concat(args[:1], args[2:], []string{"--help"})
-	case "version":
-		return []string{args[0], "--version"}
-	}
-	return args
-}
-
-// strict has wrong flags, verbs and arguments end as usage errors, at every level.
+// strict has urfave/cli take flags and arguments as they are given: parse has looked at them.
 func strict(commands []*cli.Command) {
 	for _, c := range commands {
+		c.HideHelpCommand = true // a build context may be called help
 		c.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usageError{err} }
-		if len(c.Subcommands) > 0 {
-			c.HideHelpCommand = true
+		for _, f := range c.Flags {
+			if list, ok := f.(*cli.StringSliceFlag); ok {
+				list.KeepSpace = true
+			}
+		}
+		strict(c.Subcommands)
+		if action := c.Action; action != nil {
 			c.Action = func(c *cli.Context) error {
-				if c.Args().Present() {
-					return usagef("%s has no verb %q", c.Command.Name, c.Args().First())
+				if c.Args().Present() && c.Command.ArgsUsage == "" {
+					return usagef("%s takes no arguments, and got %q", c.Command.Name, c.Args().First())
 				}
-				return cli.ShowSubcommandHelp(c)
+				return action(c)
 			}
-			strict(c.Subcommands)
-			continue
-		}
-		action := c.Action
-		c.Action = func(c *cli.Context) error {
-			if c.Args().Present() && c.Command.ArgsUsage == "" {
-				return usagef("%s takes no arguments, and got %q", c.Command.Name, c.Args().First())
-			}
-			return action(c)
 		}
 	}
-}
-
-// permute puts the flags of a verb before its arguments, as docker takes them in any order.
-func permute(app *cli.App, args []string) []string {
-	if len(args) < 2 {
-		return args
-	}
-	verb := app.Command(args[1])
-	if verb == nil || len(verb.Subcommands) > 0 {
-		return args
-	}
-	takesValue := map[string]bool{}
-	for _, f := range verb.Flags {
-		d, ok := f.(cli.DocGenerationFlag)
-		for _, name := range f.Names() {
-			takesValue[name] = ok && d.TakesValue() && name != "refresh"
-		}
-	}
-	var flags, rest []string
-	for i := 2; i < len(args); i++ {
-		arg := args[i]
-		if arg == "--" {
-			rest = append(rest, args[i+1:]...)
-			break
-		}
-		if len(arg) < 2 || arg[0] != '-' {
-			rest = append(rest, arg)
-			continue
-		}
-		flags = append(flags, arg)
-		name, _, joined := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		if !joined && takesValue[name] && i+1 < len(args) {
-			i++
-			flags = append(flags, args[i])
-		}
-	}
-	return slices.Concat(args[:2], flags, []string{"--"}, rest)
 }
 
 // exitCode says what went wrong and what to do, once.
@@ -243,8 +214,15 @@ func advice(err error) (int, string) {
 		gone     *builder.LostError
 		notFound *image.NotFoundError
 		name     *source.UsageError
+		unknown  *unknownError
 	)
 	switch {
+	case errors.As(err, &unknown):
+		help := strings.Join(slices.Concat([]string{"kedge"}, unknown.Verbs, []string{"--help"}), " ")
+		if unknown.Nearest != "" {
+			return exitUsage, fmt.Sprintf("did you mean %s? %s lists what there is", unknown.Nearest, help)
+		}
+		return exitUsage, help + " lists what there is"
 	case errors.As(err, &name):
 		return exitUsage, "kedge diff --help says how an image is named"
 	case errors.As(err, &usage):
