@@ -90,9 +90,10 @@ vet:
 	$(GO) vet ./...
 
 .PHONY: docs
-docs: ## the parts of docs/ that follow from the code
+docs: ## man/, and the parts of docs/ that follow from the code
 	$(GO) test ./image -run RulesMarkdown -update
 	$(GO) test ./cause -run KindsMarkdown -update
+	$(GO) test ./cmd/kedge -run ManPages -update
 
 # What kedge build is compared with, docker buildx, and two Docker Engines:
 # Debian's, which is old and has the graphdriver store, and a current one with the

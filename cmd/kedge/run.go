@@ -31,6 +31,9 @@ const (
 	exitInterrupt = 130 // interrupted
 )
 
+const exitCodes = "It ends with 0 when done, 1 if it could not, 2 for wrong usage, 3 if the answer is no,\n" +
+	"4 if the lock forbids it, and 130 when interrupted."
+
 // errNo ends a verb whose answer is no, and which has said so.
 var errNo = errors.New("no")
 
@@ -79,16 +82,15 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 // runVerb runs what the words after the program's name say.
 func (p *process) runVerb(ctx context.Context, words []string) error {
 	app := p.app()
-	line, err := parse(&cli.Command{Name: app.Name, Subcommands: app.Commands}, words)
+	line, err := parse(rootOf(app), words)
 	if err != nil {
 		return err
 	}
 	if line.version {
-		cli.ShowVersion(cli.NewContext(app, nil, nil))
-		return nil
+		return p.version()
 	}
 	if line.help || len(line.command.Subcommands) > 0 {
-		return app.RunContext(ctx, slices.Concat([]string{app.Name}, line.verbs, []string{"--help"}))
+		return newPage(append([]string{"kedge"}, line.verbs...), line.command).write(p.stdout)
 	}
 	return app.RunContext(ctx, line.argv())
 }
@@ -96,32 +98,43 @@ func (p *process) runVerb(ctx context.Context, words []string) error {
 // app returns the verbs and their flags.
 func (p *process) app() *cli.App {
 	app := &cli.App{
-		Name:            "kedge",
-		Usage:           "build container images that come out the same, bit for bit",
-		Version:         version,
-		Writer:          p.stdout,
-		ErrWriter:       p.stderr,
-		HideHelpCommand: true,
+		Name:      "kedge",
+		Usage:     "build container images that come out the same, bit for bit",
+		Writer:    p.stdout,
+		ErrWriter: p.stderr,
+		HideHelp:  true, // help.go has it
 		// A value may hold a comma.
 		DisableSliceFlagSeparator: true,
 		ExitErrHandler:            func(*cli.Context, error) {},
 		Commands: []*cli.Command{
 			p.buildVerb(), p.lockVerb(), p.verifyVerb(), p.diffVerb(), p.explainVerb(), p.tagVerb(),
-			p.imagesVerb(), p.exportVerb(), p.pruneVerb(), p.builderVerb(), p.versionVerb(),
+			p.imagesVerb(), p.exportVerb(), p.pruneVerb(), p.builderVerb(), helpVerb(), p.versionVerb(),
 		},
 	}
 	strict(app.Commands)
 	return app
 }
 
+// rootOf returns kedge itself as the verb above all others.
+func rootOf(app *cli.App) *cli.Command {
+	return &cli.Command{Name: app.Name, Usage: app.Usage, Description: exitCodes, Subcommands: app.Commands}
+}
+
+// helpVerb is only looked at: parse knows the word help.
+func helpVerb() *cli.Command {
+	return &cli.Command{Name: "help", Usage: "say what a verb does, and its flags", ArgsUsage: "[VERB]"}
+}
+
 func (p *process) versionVerb() *cli.Command {
 	return &cli.Command{
 		Name: "version", Usage: "print the version",
-		Action: func(c *cli.Context) error {
-			cli.ShowVersion(c)
-			return nil
-		},
+		Action: func(*cli.Context) error { return p.version() },
 	}
+}
+
+func (p *process) version() error {
+	_, err := fmt.Fprintln(p.stdout, "kedge version", version)
+	return err
 }
 
 // checkedWriter keeps the first error: an answer that did not arrive is none.
@@ -141,7 +154,7 @@ func (c *checkedWriter) Write(b []byte) (int, error) {
 // strict has urfave/cli take flags and arguments as they are given: parse has looked at them.
 func strict(commands []*cli.Command) {
 	for _, c := range commands {
-		c.HideHelpCommand = true // a build context may be called help
+		c.HideHelp = true // a build context may be called help
 		c.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return usageError{err} }
 		for _, f := range c.Flags {
 			if list, ok := f.(*cli.StringSliceFlag); ok {
