@@ -1,0 +1,188 @@
+package image
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A folderWriter writes a rootFS into a folder.
+type folderWriter struct {
+	ctx   context.Context
+	fs    *rootFS
+	top   *os.Root
+	first map[*inode]string // the path of what is written, for hard links
+}
+
+// besideName is what a file is called until it is whole. A folder is written by one goroutine, and two
+// commands that write into one folder at once hinder each other.
+const besideName = ".kedge-output"
+
+func (fs *rootFS) writeFolder(ctx context.Context, dir string) (err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	top, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	w := &folderWriter{ctx: ctx, fs: fs, top: top, first: map[*inode]string{}}
+	return w.children(top, "", fs.root)
+}
+
+// children writes what is in the folder at a path, which in has open.
+func (w *folderWriter) children(in *os.Root, at string, n *fileNode) error {
+	dir, err := in.Open(".")
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	for _, name := range slices.Sorted(maps.Keys(n.children)) {
+		if w.ctx.Err() != nil {
+			return context.Cause(w.ctx)
+		}
+		c, full := n.children[name], path.Join(at, name)
+		if c.is(tar.TypeDir) {
+			err = w.folder(in, dir, name, full, c)
+		} else {
+			err = w.file(in, dir, name, full, c.file)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// folder writes a folder and what is in it.
+func (w *folderWriter) folder(in *os.Root, dir *os.File, name, full string, n *fileNode) error {
+	info, err := in.Lstat(name)
+	if err == nil && !info.IsDir() {
+		err = in.Remove(name)
+		info = nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if info == nil {
+		if err := in.Mkdir(name, 0o700); err != nil {
+			return err
+		}
+	}
+	sub, err := in.OpenRoot(name)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	if err := w.children(sub, full, n); err != nil {
+		return err
+	}
+	f, err := sub.Open(".")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	setXattrs(f, n.file.header)
+	if err := f.Chmod(n.file.header.FileInfo().Mode()); err != nil {
+		return err
+	}
+	return setTime(dir, name, n.file.header)
+}
+
+// file writes what is no folder beside its place, and then puts it there.
+func (w *folderWriter) file(in *os.Root, dir *os.File, name, full string, f *inode) error {
+	if err := in.RemoveAll(besideName); err != nil {
+		return err
+	}
+	if first, ok := w.first[f]; ok {
+		if err := w.link(in, dir, first); err != nil {
+			return fmt.Errorf("%q: %w", full, err)
+		}
+	} else if err := w.make(in, dir, f); err != nil {
+		return fmt.Errorf("%q: %w", full, errors.Join(err, in.RemoveAll(besideName)))
+	}
+	w.first[f] = full
+	if info, err := in.Lstat(name); err == nil && info.IsDir() {
+		if err := in.RemoveAll(name); err != nil {
+			return err
+		}
+	}
+	return in.Rename(besideName, name)
+}
+
+// link makes a hard link. The folder of its target is opened from the top, so that it may be anywhere.
+func (w *folderWriter) link(in *os.Root, dir *os.File, target string) error {
+	from, err := w.top.Open(path.Dir(target))
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	return unix.Linkat(int(from.Fd()), path.Base(target), int(dir.Fd()), besideName, 0)
+}
+
+func (w *folderWriter) make(in *os.Root, dir *os.File, f *inode) error {
+	h := f.header
+	switch h.Typeflag {
+	case tar.TypeSymlink:
+		if err := in.Symlink(h.Linkname, besideName); err != nil {
+			return err
+		}
+	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		kind := map[byte]uint32{tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK, tar.TypeFifo: unix.S_IFIFO}[h.Typeflag]
+		number := unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))
+		if err := unix.Mknodat(int(dir.Fd()), besideName, kind|0o600, int(number)); err != nil {
+			return &os.PathError{Op: "mknod", Path: h.FileInfo().Mode().Type().String(), Err: err}
+		}
+		if err := in.Chmod(besideName, h.FileInfo().Mode().Perm()); err != nil {
+			return err
+		}
+	default:
+		if err := w.regular(in, f); err != nil {
+			return err
+		}
+	}
+	return setTime(dir, besideName, h)
+}
+
+func (w *folderWriter) regular(in *os.Root, f *inode) error {
+	out, err := in.OpenFile(besideName, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, interruptible(w.ctx, w.fs.content(f)))
+	setXattrs(out, f.header)
+	if err == nil {
+		err = out.Chmod(f.header.FileInfo().Mode())
+	}
+	return errors.Join(err, out.Close())
+}
+
+// setXattrs sets the extended attributes that it can, as BuildKit does: not every file system takes
+// each, and not from everybody.
+func setXattrs(f *os.File, h *tar.Header) {
+	for _, k := range slices.Sorted(maps.Keys(h.PAXRecords)) {
+		if name, ok := strings.CutPrefix(k, xattrPrefix); ok {
+			_ = unix.Fsetxattr(int(f.Fd()), name, []byte(h.PAXRecords[k]), 0)
+		}
+	}
+}
+
+// setTime sets the times of what is called name in dir, and follows no link.
+func setTime(dir *os.File, name string, h *tar.Header) error {
+	t := unix.NsecToTimespec(h.ModTime.UnixNano())
+	if err := unix.UtimesNanoAt(int(dir.Fd()), name, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return &os.PathError{Op: "utimensat", Path: name, Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,268 @@
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+)
+
+func typed(name string, kind byte, link string) tarEntry {
+	e := file(name, "")
+	e.Typeflag, e.Linkname = kind, link
+	if kind == tar.TypeDir {
+		e.Mode = 0o755
+	}
+	return e
+}
+
+func (e tarEntry) mode(m int64) tarEntry { e.Mode = m; return e }
+
+// entriesOf returns one line for each entry of a tar.
+func entriesOf(t testing.TB, data []byte) []string {
+	t.Helper()
+	var lines []string
+	r := tar.NewReader(bytes.NewReader(data))
+	for {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return lines
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, fmt.Sprintf("%c %o %s %s%s", h.Typeflag, h.Mode, h.Name, h.Linkname, body))
+		if h.ModTime.After(epoch) {
+			t.Errorf("%s: %v is after the epoch", h.Name, h.ModTime)
+		}
+	}
+}
+
+func TestExportTar(t *testing.T) {
+	dir := func(name string) tarEntry { return typed(name, tar.TypeDir, "") }
+	tests := []struct {
+		name   string
+		layers [][]tarEntry
+		want   []string
+	}{
+		{"nothing", [][]tarEntry{{}}, nil},
+		{"a file replaced", [][]tarEntry{{file("a", "1")}, {file("a", "2").mode(0o4755)}}, []string{"0 4755 a 2"}},
+		{"sorted, folders first", [][]tarEntry{{file("b/c", "1"), file("a", "2")}}, []string{"0 644 a 2", "5 755 b/ ", "0 644 b/c 1"}},
+		{"removed", [][]tarEntry{{file("a", "1"), file("b", "2")}, {file(".wh.a", "")}}, []string{"0 644 b 2"}},
+		{"removed and made anew, in either order", [][]tarEntry{{file("d/a", "1")}, {file("d/b", "2"), file(".wh.d", "")}},
+			[]string{"5 755 d/ ", "0 644 d/b 2"}},
+		{"opaque", [][]tarEntry{{dir("d"), file("d/a", "1")}, {dir("d").mode(0o700), file("d/b", "2"), file("d/.wh..wh..opq", "")}},
+			[]string{"5 700 d/ ", "0 644 d/b 2"}},
+		{"a folder's mode changes, its files stay", [][]tarEntry{{dir("d"), file("d/a", "1")}, {dir("d").mode(0o1777)}},
+			[]string{"5 1777 d/ ", "0 644 d/a 1"}},
+		{"a folder becomes a file", [][]tarEntry{{dir("d"), file("d/a", "1")}, {file("d", "2")}}, []string{"0 644 d 2"}},
+		{"a hard link", [][]tarEntry{{file("b", "1"), typed("a", tar.TypeLink, "b")}}, []string{"0 644 a 1", "1 644 b a"}},
+		{"a hard link whose target goes", [][]tarEntry{{file("b", "1"), typed("a", tar.TypeLink, "b")}, {file(".wh.b", "")}}, []string{"0 644 a 1"}},
+		{"a hard link to the layer below", [][]tarEntry{{file("b", "1")}, {typed("c", tar.TypeLink, "b"), file("x", "")}},
+			[]string{"0 644 b 1", "1 644 c b", "0 644 x "}},
+		{"links, pipes, devices", [][]tarEntry{{typed("s", tar.TypeSymlink, "../../etc"), typed("p", tar.TypeFifo, ""), typed("z", tar.TypeChar, "")}},
+			[]string{"6 644 p ", "2 777 s ../../etc", "3 644 z "}},
+		{"below a link to a folder", [][]tarEntry{{dir("usr/bin"), typed("bin", tar.TypeSymlink, "usr/bin")}, {file("bin/x", "1")}},
+			[]string{"2 777 bin usr/bin", "5 755 usr/ ", "5 755 usr/bin/ ", "0 644 usr/bin/x 1"}},
+		{"below a link out of the image", [][]tarEntry{{typed("a", tar.TypeSymlink, "/../../b")}, {file("a/x", "1")}},
+			[]string{"2 777 a /../../b", "5 755 b/ ", "0 644 b/x 1"}},
+		{"a file that is replaced is not read", [][]tarEntry{{file("a", strings.Repeat("x", 1<<20))}, {file("a", "")}}, []string{"0 644 a "}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := testStore(t)
+			raw := rawImage{platform: amd64}
+			for _, l := range test.layers {
+				raw.layers = append(raw.layers, tarball(t, l...))
+			}
+			rules, err := ParseRules("none")
+			if err != nil {
+				t.Fatal(err)
+			}
+			img, _ := build(t, s, Options{Rules: rules}, raw)
+			var one, two bytes.Buffer
+			for _, b := range []*bytes.Buffer{&one, &two} {
+				if err := s.ExportTar(t.Context(), b, img.Descriptor, RootOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for i, w := range test.want { // tar keeps no mode of links that matters
+				test.want[i] = strings.Replace(w, "2 777", "2 644", 1)
+			}
+			if diff := gocmp.Diff(test.want, entriesOf(t, one.Bytes())); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if !bytes.Equal(one.Bytes(), two.Bytes()) {
+				t.Error("two exports differ")
+			}
+		})
+	}
+}
+
+// based writes an image of layers that are taken as they are, so that they can be hostile.
+func based(t testing.TB, s *Store, layers ...[]byte) Image {
+	t.Helper()
+	img, _ := build(t, s, Options{}, rawImage{platform: amd64, base: layers})
+	return img
+}
+
+func TestExportRootRefuses(t *testing.T) {
+	tests := []struct {
+		name    string
+		entries []tarEntry
+		source  string
+		path    string
+	}{
+		{"a hard link to nothing", []tarEntry{typed("a", tar.TypeLink, "etc/passwd")}, "", "a"},
+		{"a link to itself", []tarEntry{typed("a", tar.TypeSymlink, "a"), file("a/x", "")}, "", "a"},
+		{"in a file", []tarEntry{file("a", ""), file("a/x/y", "")}, "", "a/x"},
+		{"no such folder", []tarEntry{file("a", "")}, "b", "b"},
+		{"a folder that is none", []tarEntry{file("a", "")}, "/a", "a"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := testStore(t)
+			img := based(t, s, tarball(t, test.entries...))
+			dir := filepath.Join(t.TempDir(), "out")
+			err := s.ExportFolder(t.Context(), dir, img.Descriptor, RootOptions{Source: test.source})
+			var wrong *PathError
+			if !errors.As(err, &wrong) || wrong.Path != test.path {
+				t.Fatalf("%v", err)
+			}
+			if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+				t.Error("something was written")
+			}
+		})
+	}
+	s := testStore(t)
+	img := based(t, s, tarball(t, file("../out", "x")))
+	if err := s.ExportFolder(t.Context(), t.TempDir(), img.Descriptor, RootOptions{}); err == nil || !strings.Contains(err.Error(), `path with ".."`) {
+		t.Errorf("a path out of the root: %v", err)
+	}
+}
+
+func TestExportFolder(t *testing.T) {
+	s := testStore(t)
+	img := based(t, s, tarball(t,
+		typed("d", tar.TypeDir, "").mode(0o555),
+		file("d/f", "new").mode(0o4711),
+		typed("d/l", tar.TypeLink, "d/f"),
+		typed("out", tar.TypeSymlink, "/nowhere"),
+		typed("pipe", tar.TypeFifo, ""),
+		file("in", "was a folder"),
+		typed("was", tar.TypeDir, ""),
+		file("was/a", "link"),
+	))
+	work := t.TempDir()
+	dir, victim := filepath.Join(work, "a/b"), filepath.Join(work, "victim")
+	// What is in the way, and what is not.
+	for _, name := range []string{"in/there", "d/stays"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, filepath.Join(dir, name), []byte("old"))
+	}
+	if err := os.Mkdir(victim, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, target := range map[string]string{"was": victim, "out": victim, "d/f": filepath.Join(victim, "f")} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // over its own result, too
+		if err := s.ExportFolder(t.Context(), dir, img.Descriptor, RootOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		name, _ := filepath.Rel(dir, path)
+		got = append(got, fmt.Sprintf("%v %s", info.Mode(), name))
+		if st := info.Sys().(*syscall.Stat_t); int(st.Uid) != os.Getuid() {
+			t.Errorf("%s belongs to %d", name, st.Uid)
+		}
+		if name != "d/stays" && !info.ModTime().Equal(late.Round(time.Second)) {
+			t.Errorf("%s is of %v", name, info.ModTime())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"dr-xr-xr-x d", "urwx--x--x d/f", "urwx--x--x d/l", "-rw-r--r-- d/stays", "-rw-r--r-- in",
+		"Lrwxrwxrwx out", "prw-r--r-- pipe", "drwxr-xr-x was", "-rw-r--r-- was/a"}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	one, _ := os.Stat(filepath.Join(dir, "d/f"))
+	if two, _ := os.Stat(filepath.Join(dir, "d/l")); !os.SameFile(one, two) {
+		t.Error("the hard link is a file of its own")
+	}
+	if readFile(t, filepath.Join(dir, "d/f")) != "new" {
+		t.Error("the file has another content")
+	}
+	if left, err := os.ReadDir(victim); err != nil || len(left) > 0 {
+		t.Errorf("written outside: %v, %v", left, err)
+	}
+}
+
+func TestExportPlatforms(t *testing.T) {
+	s := testStore(t)
+	shared := file("etc/same", "x")
+	img, _ := build(t, s, Options{},
+		rawImage{platform: amd64, layers: [][]byte{tarball(t, shared)}}, rawImage{platform: arm64, layers: [][]byte{tarball(t, file("etc/arm", "y"))}})
+	no, yes := false, true
+	tests := []struct {
+		name string
+		o    RootOptions
+		want []string
+	}{
+		{"by itself", RootOptions{}, []string{"linux_amd64/", "linux_amd64/etc/", "linux_amd64/etc/same", "linux_arm64/", "linux_arm64/etc/", "linux_arm64/etc/arm"}},
+		{"together", RootOptions{Split: &no}, []string{"etc/", "etc/arm", "etc/same"}},
+		{"a folder", RootOptions{Split: &yes, Source: "etc"}, []string{"linux_amd64/", "linux_amd64/same", "linux_arm64/", "linux_arm64/arm"}},
+	}
+	for _, test := range tests {
+		var b bytes.Buffer
+		if err := s.ExportTar(t.Context(), &b, img.Descriptor, test.o); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, line := range entriesOf(t, b.Bytes()) {
+			got = append(got, strings.Fields(line)[2])
+		}
+		for i := range got {
+			got[i] = strings.TrimSuffix(got[i], "x")
+		}
+		if diff := gocmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.name, diff)
+		}
+	}
+	both, _ := build(t, s, Options{},
+		rawImage{platform: amd64, layers: [][]byte{tarball(t, shared)}}, rawImage{platform: arm64, layers: [][]byte{tarball(t, shared)}})
+	var conflict *PathError
+	if err := s.ExportTar(t.Context(), io.Discard, both.Descriptor, RootOptions{Split: &no}); !errors.As(err, &conflict) || conflict.Path != "etc/same" {
+		t.Errorf("two platforms have the same path: %v", err)
+	}
+}
