@@ -26,6 +26,7 @@ import (
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/verify"
 	"github.com/moby/buildkit/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
@@ -46,10 +47,12 @@ type Options struct {
 	NoCache    bool
 	Epoch      Epoch
 	Normalize  image.Rules // the version is the lock's
-	Vary       Vary        // of a second build
-	KeepModes  bool        // of a context's files, in place of those that git records
-	Env        []string    // of the process, for git
-	Auth       *configfile.ConfigFile
+	// Annotations of the image's manifests and index.
+	Annotations []image.Annotation
+	Vary        Vary     // of a second build
+	KeepModes   bool     // of a context's files, in place of those that git records
+	Env         []string // of the process, for git
+	Auth        *configfile.ConfigFile
 
 	// Progress, where it is not nil, shows a build: it returns where its progress goes, and a
 	// function that waits until all of it is shown.
@@ -289,6 +292,8 @@ type Result struct {
 	// NotReleased says why what the second build left in the builder's cache is still there; nil
 	// where it is not. It changes nothing about the verdict.
 	NotReleased error
+	// Warnings are those of the first build.
+	Warnings []*client.VertexWarning
 
 	writeLock func(context.Context) error // nil where nothing may be added
 }
@@ -297,6 +302,9 @@ type Result struct {
 func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options, verified bool) (_ *Result, err error) {
 	p, err := open(o)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.checkAnnotations(); err != nil {
 		return nil, err
 	}
 	target, err := p.target()
@@ -317,9 +325,9 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 	}
 	res := &Result{
 		Lock: first.result.Lock, Epoch: first.result.Epoch,
-		ArgsHash: frontend.Hash(first.result.Args), Dockerfile: p.Dockerfile, Lockfile: p.Lockfile}
+		ArgsHash: frontend.Hash(first.result.Args), Dockerfile: p.Dockerfile, Lockfile: p.Lockfile, Warnings: first.result.Warnings}
 	res.Ignored, res.NotChecked = p.ignored(ctx, req, first.result.Sent)
-	write := image.Options{Labels: map[string]string{ArgsLabel: res.ArgsHash}, Rules: p.Normalize}
+	write := image.Options{Labels: map[string]string{ArgsLabel: res.ArgsHash}, Rules: p.Normalize, Annotations: p.Annotations}
 
 	// The second build runs while the first one's image is written.
 	group, gctx := errgroup.WithContext(ctx)
@@ -370,6 +378,19 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 		res.writeLock = func(ctx context.Context) error { return p.writeLock(ctx, p.lock, after) }
 	}
 	return res, nil
+}
+
+// checkAnnotations finds before the build what the image would have no place for.
+func (p *project) checkAnnotations() error {
+	var of []ocispec.Platform
+	for _, name := range p.Platforms {
+		platform, err := platforms.Parse(name)
+		if err != nil {
+			return fmt.Errorf("platform %q: %w", name, err)
+		}
+		of = append(of, platform)
+	}
+	return image.CheckAnnotations(p.Annotations, of, len(of) > 1)
 }
 
 // WriteLock writes what the build added to the lock. It comes last, so that a command that fails

@@ -76,6 +76,9 @@ type Result struct {
 	// taken from the cache, by this machine's clock; zero where all were.
 	Began, Ended time.Time
 
+	// Warnings are what the frontend warns of.
+	Warnings []*client.VertexWarning
+
 	// Sent are, by the directory of a context, the paths in it that were sent, sorted.
 	Sent map[string][]string
 

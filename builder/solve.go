@@ -353,6 +353,7 @@ func (s *solve) watch(status <-chan *client.SolveStatus) {
 		for _, v := range st.Vertexes {
 			s.vertex[v.Digest] = v
 		}
+		s.result.Warnings = append(s.result.Warnings, st.Warnings...)
 		if s.req.Status != nil {
 			s.req.Status <- st
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,7 +45,7 @@ func (s *Store) export(ctx context.Context, w io.Writer, desc ocispec.Descriptor
 	if err != nil {
 		return err
 	}
-	opts := []archive.ExportOpt{archive.WithManifest(plain(desc), refs...), archive.WithAllPlatforms()}
+	opts := []archive.ExportOpt{archive.WithManifest(annotated(desc), refs...), archive.WithAllPlatforms()}
 	switch format {
 	case OCI:
 		opts = append(opts, archive.WithSkipDockerManifest())
@@ -143,7 +144,7 @@ func (s *Store) exportDir(ctx context.Context, dir string, desc ocispec.Descript
 			return err
 		}
 	}
-	index, err := layoutIndex(namedEntries(plain(desc), refs))
+	index, err := layoutIndex(namedEntries(annotated(desc), refs))
 	if err != nil {
 		return err
 	}
@@ -218,6 +219,13 @@ func (s *Store) copyBlob(ctx context.Context, layout string, desc ocispec.Descri
 	return f.Close()
 }
 
+// annotated returns desc with nothing in it but what finds the blob, and its annotations.
+func annotated(desc ocispec.Descriptor) ocispec.Descriptor {
+	d := plain(desc)
+	d.Annotations = desc.Annotations
+	return d
+}
+
 // namedEntries are the entries of a layout that holds one image, annotated as containerd and
 // BuildKit do: ref.name has the tag, which is unique there.
 func namedEntries(desc ocispec.Descriptor, refs []string) []ocispec.Descriptor {
@@ -227,7 +235,11 @@ func namedEntries(desc ocispec.Descriptor, refs []string) []ocispec.Descriptor {
 	var entries []ocispec.Descriptor
 	for _, ref := range refs {
 		e := desc
-		e.Annotations = map[string]string{images.AnnotationImageName: ref}
+		e.Annotations = maps.Clone(desc.Annotations)
+		if e.Annotations == nil {
+			e.Annotations = map[string]string{}
+		}
+		e.Annotations[images.AnnotationImageName] = ref
 		if named, err := reference.ParseNamed(ref); err == nil {
 			if tagged, ok := named.(reference.Tagged); ok {
 				e.Annotations[ocispec.AnnotationRefName] = tagged.Tag()

@@ -23,7 +23,8 @@ import (
 // An Image is an image in a Store, a value that is not to be changed.
 type Image struct {
 	// Descriptor is the top of the image: the manifest of an image for one platform, the index of
-	// one for several.
+	// one for several. It has the annotations of that descriptor, which an image that is read back
+	// from the store has lost.
 	Descriptor ocispec.Descriptor
 	// Manifests are the images of the platforms, sorted by platform.
 	Manifests []Manifest
@@ -69,6 +70,15 @@ func (i Image) Normalised() map[string]map[string][]string {
 		}
 	}
 	return all
+}
+
+// Described returns Descriptor with the platform, where that is one.
+func (i Image) Described() ocispec.Descriptor {
+	d := i.Descriptor
+	if len(i.Manifests) == 1 {
+		d.Platform = &i.Manifests[0].Platform
+	}
+	return d
 }
 
 // maxDocument bounds manifests, indexes and configs, in bytes. Registries take 4 MiB.

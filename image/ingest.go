@@ -64,6 +64,8 @@ type Source struct {
 type Options struct {
 	Labels map[string]string // set in the image config, over labels of the same name
 	Rules  Rules
+	// Annotations that the image has no place for end Write with an *AnnotationError.
+	Annotations []Annotation
 }
 
 // A NotSentError says that a raw layer is needed that the builder was told not to send: the Store
@@ -184,6 +186,14 @@ func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []
 	if err != nil {
 		return Image{}, fmt.Errorf("read exported image %s: %w", root.Digest, err)
 	}
+	notes := annotations(opts.Annotations)
+	var of []ocispec.Platform
+	for _, e := range exports {
+		of = append(of, e.Platform)
+	}
+	if err := CheckAnnotations(notes, of, len(of) > 1); err != nil {
+		return Image{}, err
+	}
 	for _, e := range exports {
 		if err := in.adoptBase(ctx, e); err != nil {
 			return Image{}, fmt.Errorf("write image: %w", err)
@@ -195,13 +205,13 @@ func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []
 	}
 	var img Image
 	for i, e := range exports {
-		m, err := in.writeManifest(ctx, e, layers[i], opts.Labels)
+		m, err := in.writeManifest(ctx, e, layers[i], opts)
 		if err != nil {
 			return Image{}, fmt.Errorf("write image for %s: %w", platforms.FormatAll(e.Platform), err)
 		}
 		img.Manifests = append(img.Manifests, m)
 	}
-	if img.Descriptor, err = in.writeTop(ctx, img.Manifests); err != nil {
+	if img.Descriptor, err = in.writeTop(ctx, img.Manifests, notes); err != nil {
 		return Image{}, fmt.Errorf("write image: %w", err)
 	}
 	if err := in.list(ctx, img.Descriptor, exports); err != nil {
@@ -412,12 +422,14 @@ func (in *Ingest) compressLayer(ctx context.Context, raw rawLayer, p *plan) (_ r
 	return r, nil
 }
 
-func (in *Ingest) writeManifest(ctx context.Context, e export, layers []Layer, labels map[string]string) (Manifest, error) {
+func (in *Ingest) writeManifest(ctx context.Context, e export, layers []Layer, opts Options) (Manifest, error) {
 	m := Manifest{Platform: e.Platform, Created: in.epoch}
 	mf := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2},
 		MediaType: ocispec.MediaTypeImageManifest,
 		Layers:    []ocispec.Descriptor{},
+
+		Annotations: annotations(opts.Annotations).on(OnManifest, &e.Platform),
 	}
 	var diffIDs []digest.Digest
 	for i, desc := range e.layers {
@@ -429,7 +441,7 @@ func (in *Ingest) writeManifest(ctx context.Context, e export, layers []Layer, l
 		mf.Layers = append(mf.Layers, l.Descriptor)
 		diffIDs = append(diffIDs, l.DiffID)
 	}
-	cfg, err := e.config.canonical(in.epoch, e.BaseHistory, diffIDs, labels)
+	cfg, err := e.config.canonical(in.epoch, e.BaseHistory, diffIDs, opts.Labels)
 	if err != nil {
 		return Manifest{}, fmt.Errorf("config: %w", err)
 	}
@@ -447,22 +459,31 @@ func (in *Ingest) writeManifest(ctx context.Context, e export, layers []Layer, l
 	return m, nil
 }
 
-// writeTop writes the index that images for several platforms need.
-func (in *Ingest) writeTop(ctx context.Context, manifests []Manifest) (ocispec.Descriptor, error) {
-	if len(manifests) == 1 {
-		return manifests[0].Descriptor, nil
-	}
+// writeTop writes the index that images for several platforms need, and returns the top of the image.
+func (in *Ingest) writeTop(ctx context.Context, manifests []Manifest, notes annotations) (ocispec.Descriptor, error) {
 	var descs []ocispec.Descriptor
 	for _, m := range manifests {
 		d := m.Descriptor
-		d.Platform = &m.Platform
+		d.Platform, d.Annotations = &m.Platform, notes.on(OnManifestDescriptor, &m.Platform)
 		descs = append(descs, d)
 	}
-	data, err := layoutIndex(descs)
+	if len(descs) == 1 {
+		top := manifests[0].Descriptor
+		top.Annotations = descs[0].Annotations
+		return top, nil
+	}
+	data, err := encodeJSON(ocispec.Index{
+		Versioned:   specs.Versioned{SchemaVersion: 2},
+		MediaType:   ocispec.MediaTypeImageIndex,
+		Manifests:   descs,
+		Annotations: notes.on(OnIndex, nil),
+	})
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	return in.writeBlob(ctx, ocispec.MediaTypeImageIndex, data)
+	top, err := in.writeBlob(ctx, ocispec.MediaTypeImageIndex, data)
+	top.Annotations = notes.on(OnIndexDescriptor, nil)
+	return top, err
 }
 
 func (in *Ingest) writeBlob(ctx context.Context, mediaType string, data []byte) (ocispec.Descriptor, error) {

@@ -28,6 +28,8 @@ type PushOptions struct {
 	// PlainHTTP reports whether a host, with its port, is spoken to without TLS. If it is nil,
 	// loopback addresses are.
 	PlainHTTP func(host string) bool
+	// ByDigest pushes without writing a tag: of the names, only the repositories count.
+	ByDigest bool
 	// Progress, if not nil, is told how many bytes of a blob or manifest have been sent. A blob
 	// that the registry has is told as if sent at once. It is called from several goroutines.
 	Progress func(blob ocispec.Descriptor, sent int64)
@@ -102,7 +104,11 @@ func (p *pusher) push(ctx context.Context, desc ocispec.Descriptor, ref referenc
 	// be taken for the first.
 	resolver := docker.NewResolver(docker.ResolverOptions{Hosts: p.hosts})
 	// With the digest in its reference, the pusher writes the tag for this manifest alone.
-	to, err := resolver.Pusher(ctx, ref.String()+"@"+desc.Digest.String())
+	name := ref.String()
+	if p.opts.ByDigest {
+		name = reference.TrimNamed(ref).String()
+	}
+	to, err := resolver.Pusher(ctx, name+"@"+desc.Digest.String())
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/kedge-build/kedge/build"
 	"github.com/kedge-build/kedge/builder"
@@ -14,15 +13,11 @@ import (
 func (p *process) buildVerb() *cli.Command {
 	return &cli.Command{
 		Name: "build", Usage: "build an image from a Dockerfile", ArgsUsage: "PATH",
-		Flags: append(append(sourceFlags(), p.lockedFlag()), []cli.Flag{
+		Flags: append(append(append(sourceFlags(), p.lockedFlag()), outputFlags()...), []cli.Flag{
 			&cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "name the image `NAME[:TAG]`, and NAME:[TAG-]args-HASH"},
 			&cli.BoolFlag{Name: "verify", Usage: "build a second time and compare"},
 			&cli.BoolFlag{Name: "no-cache", Usage: "take no step from the builder's cache"},
-			&cli.StringSliceFlag{Name: "output", Aliases: []string{"o"}, Usage: "also write `type=oci|docker,dest=FILE`"},
-			&cli.BoolFlag{Name: "load", Usage: "load the image into Docker"},
-			&cli.BoolFlag{Name: "push", Usage: "push the image to the registries of its names"},
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"},
-			&cli.StringFlag{Name: "metadata-file", Usage: "write what was built, as JSON, to `FILE`"},
 			reportFlag(), varyFlag(),
 		}...),
 		Action: func(c *cli.Context) error {
@@ -52,32 +47,16 @@ func varyFlag() cli.Flag {
 
 func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, verified bool) error {
 	ctx := c.Context
-	outputs, err := parseOutputs(c.StringSlice("output"))
+	want, err := p.wanted(c)
 	if err != nil {
 		return err
 	}
-	if format := c.String("format"); format != "text" && format != "json" {
-		return usagef("format %q is not text or json", format)
-	}
+	o.Annotations = want.annotations
 	if len(c.StringSlice("vary")) > 0 && !verified {
 		return usagef("--vary is about a second build: --verify makes one")
 	}
-	for _, path := range []string{c.String("report"), c.String("metadata-file")} {
-		if path != "" {
-			if err := (output{dest: path}).check(); err != nil {
-				return err
-			}
-		}
-	}
-	tags := c.StringSlice("tag")
-	if _, err := build.Names(tags, "0123456789ab"); err != nil {
-		return usageError{err}
-	}
-	if c.Bool("push") && len(tags) == 0 {
-		return usagef("--push needs a name: -t NAME")
-	}
 	var docker *engine
-	if c.Bool("load") {
+	if want.load() {
 		if docker, err = p.findEngine(ctx); err != nil {
 			return err
 		}
@@ -87,12 +66,15 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 		return err
 	}
 	defer store.Close()
+	if err := want.clear(); err != nil {
+		return err
+	}
 	res, err := build.Run(ctx, b, store, o, verified)
 	if err != nil {
 		return err
 	}
 	if rules := normalised(res.Image); rules != "" {
-		p.say("normalised %s", rules)
+		p.note("normalised %s", rules)
 	}
 	if res.NotChecked != nil {
 		p.say("warning: what git ignores is not known: %v", res.NotChecked)
@@ -108,19 +90,15 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 			return err
 		}
 	}
-	answer := p.stdout
-	for _, o := range outputs {
-		if o.dest == "-" {
-			answer = p.stderr // stdout is the archive's
-		}
-	}
 	if v := res.Verdict; v != nil && !v.Reproducible {
-		if path := c.String("metadata-file"); path != "" {
-			if err := writeMetadata(path, res, nil); err != nil {
-				return err
-			}
+		answer := p.stdout
+		if want.quiet || toStdout(want.outputs) {
+			answer = p.stderr // stdout is the digest's, or an archive's
 		}
-		if err := p.print(answer, c.String("format"), res, nil); err != nil {
+		if err := want.writeMetadata(p, res, nil); err != nil {
+			return err
+		}
+		if err := p.print(answer, want.format, res, nil); err != nil {
 			return err
 		}
 		// That the lock could not be written does not change the answer.
@@ -129,64 +107,31 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 		}
 		return errNo
 	}
-	names, err := build.Names(tags, res.ArgsHash)
+	names, err := want.deliver(ctx, p, store, res, docker, o.Auth)
 	if err != nil {
-		return usageError{err}
+		return err
 	}
-	if len(names) > 0 {
-		if err := store.Tag(ctx, names, res.Image.Descriptor); err != nil {
+	id := res.Image.Descriptor.Digest.String()
+	if path := want.iidfile; path != "" {
+		if err := writeFile(path, func(w io.Writer) error { _, err := io.WriteString(w, id); return err }); err != nil {
 			return err
 		}
 	}
-	out := delivery{store: store, desc: res.Image.Descriptor, names: names}
-	for _, o := range outputs {
-		if err := out.write(ctx, p, o); err != nil {
-			return err
-		}
-	}
-	if docker != nil {
-		if err := out.load(ctx, p, docker); err != nil {
-			return err
-		}
-	}
-	if c.Bool("push") {
-		if err := out.push(ctx, p, o.Auth); err != nil {
-			return err
-		}
-	}
-	if path := c.String("metadata-file"); path != "" {
-		if err := writeMetadata(path, res, names); err != nil {
-			return err
-		}
+	if err := want.writeMetadata(p, res, names); err != nil {
+		return err
 	}
 	if err := p.writeLock(ctx, res); err != nil {
 		return err
 	}
-	return p.print(answer, c.String("format"), res, names)
-}
-
-// writeMetadata writes buildx's keys, and kedge's own below kedge.
-func writeMetadata(path string, res *build.Result, names []string) error {
-	metadata := map[string]any{
-		"containerimage.digest": res.Image.Descriptor.Digest,
-		"containerimage.descriptor": map[string]any{
-			"mediaType": res.Image.Descriptor.MediaType, "digest": res.Image.Descriptor.Digest, "size": res.Image.Descriptor.Size,
-		},
-		"kedge.args":       res.ArgsHash,
-		"kedge.epoch":      res.Epoch.Unix(),
-		"kedge.lockfile":   res.Lockfile,
-		"kedge.normalised": res.Image.Normalised(),
+	answer := p.stdout
+	if toStdout(want.outputs) {
+		answer = p.stderr // stdout is the archive's
 	}
-	if len(res.Image.Manifests) == 1 {
-		metadata["containerimage.config.digest"] = res.Image.Manifests[0].Config
+	if want.quiet {
+		_, err := fmt.Fprintln(answer, id)
+		return err
 	}
-	if len(names) > 0 {
-		metadata["image.name"] = strings.Join(names, ",")
-	}
-	if res.Verdict != nil {
-		metadata["kedge.verdict"] = res.Verdict
-	}
-	return writeFile(path, func(w io.Writer) error { return printJSON(w, metadata) })
+	return p.print(answer, want.format, res, names)
 }
 
 func (p *process) writeLock(ctx context.Context, res *build.Result) error {

@@ -32,7 +32,7 @@ func sourceFlags() []cli.Flag {
 		&cli.StringFlag{Name: "source-date-epoch", Usage: "SOURCE_DATE_EPOCH: a `NUMBER`, git (the commit's time) or base (the newest base image's)"},
 		&cli.StringFlag{Name: "context-modes", Value: "git", Usage: "the modes of a context's files: git for those that it records, keep for those on this machine"},
 		&cli.StringSliceFlag{Name: "normalize", Usage: "normalisation `RULES`: all, none, or -RULE,+RULE"},
-		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, tty, plain, rawjson or quiet", EnvVars: []string{"BUILDKIT_PROGRESS"}},
+		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, tty, plain, rawjson, none or quiet", EnvVars: []string{"BUILDKIT_PROGRESS"}},
 	}, builderFlags()...)
 }
 
@@ -148,11 +148,9 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 	default:
 		return build.Options{}, usagef("context-modes %q is not git or keep", modes)
 	}
-	mode := progressui.DisplayMode(c.String("progress"))
-	switch mode {
-	case progressui.AutoMode, progressui.TtyMode, progressui.PlainMode, progressui.RawJSONMode, progressui.QuietMode:
-	default:
-		return build.Options{}, usagef("progress %q is not auto, tty, plain, rawjson or quiet", mode)
+	mode, err := p.progressMode(c)
+	if err != nil {
+		return build.Options{}, err
 	}
 	o.Progress = func(title string) (chan *client.SolveStatus, func()) {
 		return p.display(mode, title)

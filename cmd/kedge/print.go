@@ -166,11 +166,11 @@ func (p *process) sayChanges(would bool, changes []lock.Change) {
 	for _, c := range changes {
 		switch {
 		case c.Old == "":
-			p.say("%s %s %s at %s", locked, c.Source.Kind, c.Source.Ref, c.New)
+			p.note("%s %s %s at %s", locked, c.Source.Kind, c.Source.Ref, c.New)
 		case c.New == "":
-			p.say("%s %s %s, which nothing uses", dropped, c.Source.Kind, c.Source.Ref)
+			p.note("%s %s %s, which nothing uses", dropped, c.Source.Kind, c.Source.Ref)
 		default:
-			p.say("%s %s %s: %s -> %s", moved, c.Source.Kind, c.Source.Ref, c.Old, c.New)
+			p.note("%s %s %s: %s -> %s", moved, c.Source.Kind, c.Source.Ref, c.Old, c.New)
 		}
 	}
 }

@@ -51,11 +51,19 @@ type process struct {
 	environ        []string
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	quiet          bool // only what went wrong is said
 }
 
 // say tells the person at the terminal something; stdout is for the answer.
 func (p *process) say(format string, args ...any) {
 	fmt.Fprintf(p.stderr, "kedge: "+format+"\n", args...)
+}
+
+// note tells the person at the terminal what went as it should.
+func (p *process) note(format string, args ...any) {
+	if !p.quiet {
+		p.say(format, args...)
+	}
 }
 
 func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -228,8 +236,11 @@ func advice(err error) (int, string) {
 		notFound *image.NotFoundError
 		name     *source.UsageError
 		unknown  *unknownError
+		note     *image.AnnotationError
 	)
 	switch {
+	case errors.As(err, &note):
+		return exitUsage, ""
 	case errors.As(err, &unknown):
 		help := strings.Join(slices.Concat([]string{"kedge"}, unknown.Verbs, []string{"--help"}), " ")
 		if unknown.Nearest != "" {

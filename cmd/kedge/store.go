@@ -47,7 +47,7 @@ func (p *process) exportVerb() *cli.Command {
 			&cli.StringSliceFlag{Name: "output", Aliases: []string{"o"}, Usage: "`type=oci|docker,dest=FILE`"},
 		},
 		Action: func(c *cli.Context) error {
-			outputs, err := parseOutputs(c.StringSlice("output"))
+			outputs, err := p.parseOutputs(c.StringSlice("output"))
 			if err != nil {
 				return err
 			}

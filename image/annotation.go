@@ -1,0 +1,84 @@
+package image
+
+import (
+	"fmt"
+	"maps"
+
+	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// An Annotation is written into what describes an image, not into the image config.
+type Annotation struct {
+	On         AnnotationPlace
+	Platform   *ocispec.Platform // of the manifest; nil for all
+	Key, Value string
+}
+
+// An AnnotationPlace is where an Annotation is written.
+type AnnotationPlace string
+
+// The places of annotations. Those on a descriptor are where it stands: in the index, or, for the top of
+// an image, in the index.json of an exported OCI layout.
+const (
+	OnManifest           AnnotationPlace = "manifest"
+	OnManifestDescriptor AnnotationPlace = "manifest-descriptor"
+	OnIndex              AnnotationPlace = "index"
+	OnIndexDescriptor    AnnotationPlace = "index-descriptor"
+)
+
+// An AnnotationError says that an image has no place for an annotation.
+type AnnotationError struct {
+	Annotation Annotation
+	Reason     string
+}
+
+func (e *AnnotationError) Error() string {
+	return fmt.Sprintf("annotation %q of the %s: %s", e.Annotation.Key, e.Annotation.On, e.Reason)
+}
+
+// CheckAnnotations returns an *AnnotationError for the first annotation that an image for these platforms
+// has no place for. Where nobody has said for which platforms it is, there is one, and any may be it.
+func CheckAnnotations(all []Annotation, of []ocispec.Platform, index bool) error {
+	for _, a := range all {
+		if !index && (a.On == OnIndex || a.On == OnIndexDescriptor) {
+			return &AnnotationError{a, "an image for one platform has no index"}
+		}
+		found := a.Platform == nil || len(of) == 0
+		for _, p := range of {
+			found = found || platformKey(*a.Platform) == platformKey(p)
+		}
+		if !found {
+			return &AnnotationError{a, "the image is not for " + platforms.FormatAll(*a.Platform)}
+		}
+	}
+	return nil
+}
+
+type annotations []Annotation
+
+// on returns what is written in one place, nil for nothing. A platform's own come over those for all.
+func (as annotations) on(place AnnotationPlace, platform *ocispec.Platform) map[string]string {
+	var all, own map[string]string
+	for _, a := range as {
+		to := &all
+		if a.Platform != nil {
+			if platform == nil || platformKey(*a.Platform) != platformKey(*platform) {
+				continue
+			}
+			to = &own
+		}
+		if a.On != place {
+			continue
+		}
+		if *to == nil {
+			*to = map[string]string{}
+		}
+		(*to)[a.Key] = a.Value
+	}
+	if all == nil {
+		return own
+	}
+	maps.Copy(all, own)
+	return all
+}
