@@ -143,8 +143,8 @@ func (s *Store) rootFS(ctx context.Context, desc ocispec.Descriptor, o RootOptio
 
 // merge adds the tree of another platform. Only folders may be in both.
 func (n *fileNode) merge(at string, o *fileNode) error {
-	for name, c := range o.children {
-		have := n.children[name]
+	for _, name := range slices.Sorted(maps.Keys(o.children)) {
+		c, have := o.children[name], n.children[name]
 		switch {
 		case have == nil:
 			n.children[name] = c

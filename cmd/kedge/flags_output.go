@@ -23,13 +23,13 @@ import (
 // outputFlags say where the result of a build goes, and what is said of it.
 func outputFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "output", Aliases: []string{"o"}, Usage: "where the result goes: `DIR`, -, or type=oci|docker|image|registry|local|tar|cacheonly,dest=PATH,..."},
+		&cli.StringSliceFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the result to `DIR`, - or type=TYPE,dest=PATH: oci, docker, image, registry, local, tar or cacheonly"},
 		&cli.BoolFlag{Name: "load", Usage: "load the image into Docker; short for -o type=docker"},
 		&cli.BoolFlag{Name: "push", Usage: "push the image to the registries of its names; short for -o type=registry"},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "show no progress, and print the image's digest alone"},
 		&cli.StringFlag{Name: "iidfile", Usage: "write the image's digest to `FILE`"},
 		&cli.StringFlag{Name: "metadata-file", Usage: "write what was built, as JSON, to `FILE`"},
-		&cli.StringSliceFlag{Name: "annotation", Usage: "set an annotation `[TYPE:]KEY=VALUE` of the image's manifest; TYPE is manifest, index, manifest-descriptor or index-descriptor, and may name a [PLATFORM]"},
+		&cli.StringSliceFlag{Name: "annotation", Usage: "annotate the image's manifest with `[TYPE:]KEY=VALUE`, where TYPE may also be index"},
 	}
 }
 
