@@ -93,7 +93,8 @@ type Cause struct {
 	Second string `json:"second,omitempty"`
 	Why    string `json:"why"` // one sentence
 	Fix    string `json:"fix"` // what to write instead, one sentence
-	// Format is how it is written: of a time "RFC 3339", of an archive "tar mtime".
+	// Format is how it is written: of a time "RFC 3339", of an archive "tar mtime", of a name that only
+	// one build has what it holds: "date", "uuid", "hex" or "temporary".
 	Format string `json:"format,omitempty"`
 	Clock  Clock  `json:"clock,omitempty"` // of a time; empty where unknown
 	Count  int    `json:"count"`           // places with this cause, from 1; the first is described
@@ -199,13 +200,13 @@ func (f *finder) oneBuildOnly(name, where string, first bool) {
 	c.Why = "Only the " + which + " build has this file."
 	switch base := path.Base(name); {
 	case uuidName.MatchString(base):
-		c.Why = "Only the " + which + " build has this file; its name holds a UUID."
+		c.Format, c.Why = "uuid", "Only the "+which+" build has this file; its name holds a UUID."
 	case dateName.MatchString(base):
-		c.Why = "Only the " + which + " build has this file; its name holds a date."
+		c.Format, c.Why = "date", "Only the "+which+" build has this file; its name holds a date."
 	case tempName.MatchString(name):
-		c.Why = "Only the " + which + " build has this file; its name is that of a temporary file."
+		c.Format, c.Why = "temporary", "Only the "+which+" build has this file; its name is that of a temporary file."
 	case hexName.MatchString(base):
-		c.Why = "Only the " + which + " build has this file; its name holds a hash or a random number."
+		c.Format, c.Why = "hex", "Only the "+which+" build has this file; its name holds a hash or a random number."
 	}
 	f.add(c)
 }
@@ -362,7 +363,7 @@ func init() {
 	// Here, since the detectors call content in turn.
 	formats = []func(f *finder, p pair, spans []span) bool{
 		(*finder).keys, (*finder).keystore, (*finder).machineID, (*finder).pyc, (*finder).sqlite,
-		(*finder).database, (*finder).statCache, (*finder).elf, (*finder).packageLog, (*finder).order,
+		(*finder).database, (*finder).texFormat, (*finder).statCache, (*finder).elf, (*finder).packageLog, (*finder).order,
 	}
 }
 

@@ -380,13 +380,15 @@ func TestDatabases(t *testing.T) {
 			be.PutUint32(b, 0xdeadbeef)
 			be.PutUint16(b[24:], 8)
 		}),
-		"InnoDB redo log":  make1(8192, func(b []byte) { copy(b, "Phys"); copy(b[16:], "MariaDB 10.11") }),
-		"MySQL binary log": make1(100, func(b []byte) { copy(b, "\xfebin") }),
-		"Aria":             make1(8192, func(b []byte) { copy(b, "\xfe\xfe\x0c\x01") }),
-		"Berkeley DB":      make1(8192, func(b []byte) { le.PutUint32(b[12:], 0x53162) }),
-		"LMDB":             make1(8192, func(b []byte) { le.PutUint32(b[16:], 0xbeefc0de) }),
-		"GDBM":             make1(4096, func(b []byte) { le.PutUint32(b, 0x13579acf) }),
-		"systemd journal":  make1(4096, func(b []byte) { copy(b, "LPKSHHRH") }),
+		"InnoDB redo log":        make1(8192, func(b []byte) { copy(b, "Phys"); copy(b[16:], "MariaDB 10.11") }),
+		"PostgreSQL statistics":  make1(100, func(b []byte) { le.PutUint32(b, 0x01a5bca7) }),
+		"MySQL table definition": make1(100, func(b []byte) { copy(b, "\xfe\x01\x0a\x09") }),
+		"MySQL binary log":       make1(100, func(b []byte) { copy(b, "\xfebin") }),
+		"Aria":                   make1(8192, func(b []byte) { copy(b, "\xfe\xfe\x0c\x01") }),
+		"Berkeley DB":            make1(8192, func(b []byte) { le.PutUint32(b[12:], 0x53162) }),
+		"LMDB":                   make1(8192, func(b []byte) { le.PutUint32(b[16:], 0xbeefc0de) }),
+		"GDBM":                   make1(4096, func(b []byte) { le.PutUint32(b, 0x13579acf) }),
+		"systemd journal":        make1(4096, func(b []byte) { copy(b, "LPKSHHRH") }),
 	} {
 		t.Run(format, func(t *testing.T) {
 			got := find(t, "x", base, tail(base, 7), hints)
@@ -401,6 +403,42 @@ func TestDatabases(t *testing.T) {
 				t.Errorf("near: %+v", got)
 			}
 		})
+	}
+}
+
+func TestTeXFormat(t *testing.T) {
+	format := func(minutes, day uint32, words string) []byte {
+		b := []byte("W2TX\x00\x00\x00\x04tex\x00" + strings.Repeat("\x00\x65\x00\x00\x00\x00\x03\xe8", 20))
+		for _, n := range []uint32{minutes, day, 11, 2026, 0} {
+			b = binary.BigEndian.AppendUint32(append(b, 0, 0x65, 0, 0), n)
+		}
+		return append(append(b, strings.Repeat("\x00\x65\x00\x00\x00\x00\x03\xe8", 20)...), words...)
+	}
+	const table, moved = "\x05ta-ble\x00\x01pro-ject\x00\x02pre-sent\x00\x03oblig-a-tory", "\x02pre-sent\x00\x03oblig-a-tory\x00\x01pro-ject\x05\x00ta-ble"
+	for _, c := range []struct {
+		name          string
+		first, second []byte
+		want          []Kind
+	}{
+		{"minutes", format(1057, 23, table), format(1058, 23, table), []Kind{Timestamp}},
+		{"day", format(0, 23, table), format(0, 24, table), []Kind{Timestamp}},
+		{"no time", format(4000, 23, table), format(4001, 23, table), []Kind{Unknown}},
+		{"Lua", format(1, 23, table), format(1, 23, moved), []Kind{HashOrder}},
+		{"both", format(1057, 23, table), format(1058, 23, moved), []Kind{Timestamp, HashOrder}},
+		{"other words", format(1, 23, table), format(1, 23, strings.Replace(moved, "pro-ject", "sub-ject", 1)), []Kind{Unknown}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if diff := cmp.Diff(c.want, kindsOf(find(t, "tex.fmt", c.first, c.second, hints))); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+	got := find(t, "tex.fmt", format(1057, 23, table), format(1058, 23, table), hints)
+	if len(got) != 1 || got[0].First != "2026-11-23 17:37" || got[0].Second != "2026-11-23 17:38" {
+		t.Errorf("%+v", got)
+	}
+	if got := find(t, "x", "\x00"+string(format(1057, 23, table)), "\x00"+string(format(1058, 23, table)), hints); len(got) != 1 || got[0].Kind != Unknown {
+		t.Errorf("no format: %+v", got)
 	}
 }
 

@@ -108,7 +108,7 @@ func FuzzPatch(f *testing.F) {
 		causes = append(causes, Cause{Kind: ArchiveHeader, Format: format})
 	}
 	f.Fuzz(func(t *testing.T, dockerfile []byte, line int) {
-		if diff, ok := Patch("Dockerfile", dockerfile, line, causes); ok == (diff == "") {
+		if diff, ok := Patch("Dockerfile", dockerfile, Step{line, causes}); ok == (diff == "") {
 			t.Errorf("%v %q", ok, diff)
 		}
 	})

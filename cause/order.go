@@ -36,9 +36,21 @@ func (f *finder) order(p pair, spans []span) bool {
 	if p.first.Size() != p.second.Size() {
 		return false
 	}
+	if kind := bracketOrder(p.first, p.second); kind != "" {
+		c.Kind, c.Format = kind, "list"
+		c.First, c.Second = excerptAt(p.first, at.a), excerptAt(p.second, at.b)
+		f.add(c)
+		return true
+	}
 	a, n, err1 := f.bag(p.first)
 	b, m, err2 := f.bag(p.second)
-	if err1 != nil || err2 != nil || a != b || n != m || n < 2 {
+	if err1 != nil || err2 != nil || n != m {
+		return false
+	}
+	if n == 1 {
+		return f.lineOfWords(p, c)
+	}
+	if a != b {
 		return false
 	}
 	x, y := line(p.first, at.a), line(p.second, at.b)
@@ -46,6 +58,26 @@ func (f *finder) order(p pair, spans []span) bool {
 	f.add(c)
 	return true
 }
+
+// lineOfWords finds one line with the same words in another order.
+func (f *finder) lineOfWords(p pair, c Cause) bool {
+	a, b := readAt(p.first, 0, maxLine+1), readAt(p.second, 0, maxLine+1)
+	if len(a) > maxLine {
+		return false
+	}
+	x, y := strings.Fields(string(a)), strings.Fields(string(b))
+	slices.Sort(x)
+	slices.Sort(y)
+	if len(x) < 2 || !slices.Equal(x, y) {
+		return false
+	}
+	c.Kind, c.First, c.Second, c.Why = Order, printable(a), printable(b), "The same words are in another order."
+	f.add(c)
+	return true
+}
+
+// maxLine is how long a line may be whose words are compared.
+const maxLine = 64 << 10
 
 // seed is that of the hashes of lines; they do not outlive the process.
 var seed = maphash.MakeSeed()

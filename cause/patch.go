@@ -3,6 +3,7 @@ package cause
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -11,42 +12,69 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 )
 
-// Patch returns what to write instead as a unified diff of the Dockerfile, which it calls name, where a change of the
-// RUN instruction that begins at line (from 1) does it; ok is false where there is no such change.
-// A command is changed only if one of causes is what it is known to bring about.
-func Patch(name string, dockerfile []byte, line int, causes []Cause) (diff string, ok bool) {
-	if len(causes) == 0 || escapeText.Match(dockerfile) {
+// A Step is a RUN instruction that differences come from.
+type Step struct {
+	Line   int // at which it begins in the Dockerfile, from 1
+	Causes []Cause
+}
+
+// Patch returns what to write instead as one unified diff of the Dockerfile, which it calls name, where
+// changes of RUN instructions do it; ok is false where none does. A command is changed only if one of the
+// causes of its step is what it is known to bring about.
+func Patch(name string, dockerfile []byte, steps ...Step) (diff string, ok bool) {
+	if escapeText.Match(dockerfile) {
 		return "", false
 	}
-	from, to, ok := instruction(dockerfile, line)
-	if !ok {
+	together := map[int][]Cause{} // an instruction is changed once
+	for _, s := range steps {
+		together[s.Line] = append(together[s.Line], s.Causes...)
+	}
+	names := map[string]int{}
+	var changed []byte
+	last := 0
+	for _, line := range slices.Sorted(maps.Keys(together)) {
+		from, to, ok := instruction(dockerfile, line)
+		if !ok || from < last {
+			continue
+		}
+		if text, ok := patched(dockerfile[from:to], together[line], names); ok {
+			changed = append(append(changed, dockerfile[last:from]...), text...)
+			last = to
+		}
+	}
+	if last == 0 {
 		return "", false
 	}
-	script, ok := shell(dockerfile[from:to])
-	if !ok {
-		return "", false
+	return unified(name, dockerfile, append(changed, dockerfile[last:]...)), true
+}
+
+// patched returns an instruction with its commands changed, if one was. names are those that the patch has
+// given by now.
+func patched(instruction []byte, causes []Cause, names map[string]int) ([]byte, bool) {
+	script, ok := shell(instruction)
+	if !ok || len(causes) == 0 {
+		return nil, false
 	}
 	file, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(bytes.NewReader(script), "")
 	if err != nil {
-		return "", false
+		return nil, false
 	}
-	e := &editor{causes: causes, text: script, names: map[string]int{}}
+	e := &editor{causes: causes, text: script, names: names}
 	e.walk(file)
 	if len(e.edits) == 0 {
-		return "", false
+		return nil, false
 	}
 	slices.SortStableFunc(e.edits, func(a, b edit) int { return a.from - b.from })
 	var changed []byte
 	last := 0
 	for _, d := range e.edits {
 		if d.from < last {
-			return "", false // two rules for one place
+			return nil, false // two rules for one place
 		}
-		changed = append(append(changed, dockerfile[from+last:from+d.from]...), d.text...)
+		changed = append(append(changed, instruction[last:d.from]...), d.text...)
 		last = d.to
 	}
-	changed = append(changed, dockerfile[from+last:]...)
-	return unified(name, dockerfile, append(slices.Clone(dockerfile[:from]), changed...)), true
+	return append(changed, instruction[last:]...), true
 }
 
 var (
@@ -165,12 +193,18 @@ type editor struct {
 	causes []Cause
 	text   []byte
 	edits  []edit
-	names  map[string]int // how often a rule has applied
+	names  map[string]int // how often each has been given
 }
 
 // caused reports whether there is a cause of a kind, in a format that begins so.
 func (e *editor) caused(kind Kind, format string) bool {
 	return slices.ContainsFunc(e.causes, func(c Cause) bool { return c.Kind == kind && strings.HasPrefix(c.Format, format) })
+}
+
+// named reports whether only one build has some file whose name holds a thing of the given format; ""
+// is a name of which nothing is known.
+func (e *editor) named(format string) bool {
+	return slices.ContainsFunc(e.causes, func(c Cause) bool { return c.Kind == OneBuildOnly && c.Format == format })
 }
 
 func (e *editor) insert(at syntax.Pos, text string) {
@@ -230,12 +264,12 @@ func plainParam(n *syntax.ParamExp) bool {
 
 // random reports whether a random number may be behind the causes.
 func (e *editor) random() bool {
-	for _, k := range []Kind{Random, TempName, BuildPath, Unknown, OneBuildOnly} {
+	for _, k := range []Kind{Random, TempName, BuildPath, Unknown} {
 		if e.caused(k, "") {
 			return true
 		}
 	}
-	return false
+	return e.named("")
 }
 
 func newCall(n *syntax.CallExpr, stack []syntax.Node) (*call, bool) {
@@ -298,7 +332,7 @@ func (e *editor) option(c *call, text string) { e.insert(c.words[0].End(), " "+t
 // rules are the commands that are known to make builds differ, and what to write instead.
 var rules = map[string]func(e *editor, c *call){
 	"date": func(e *editor, c *call) {
-		if !e.caused(Timestamp, "") && !e.caused(OneBuildOnly, "") {
+		if !e.caused(Timestamp, "") && !e.named("date") {
 			return
 		}
 		// The unit of -Iseconds is no option of its own.
@@ -313,7 +347,7 @@ var rules = map[string]func(e *editor, c *call){
 		}
 	},
 	"uuidgen": func(e *editor, c *call) {
-		if e.caused(UUID, "") && !c.has("--sha1", "--md5", "s", "m") {
+		if (e.caused(UUID, "") || e.named("uuid")) && !c.has("--sha1", "--md5", "s", "m") {
 			e.edits = append(e.edits, edit{
 				int(c.words[0].End().Offset()), int(c.words[len(c.words)-1].End().Offset()),
 				` --sha1 --namespace @dns --name "` + e.nth("$SOURCE_DATE_EPOCH") + `"`,
@@ -321,7 +355,7 @@ var rules = map[string]func(e *editor, c *call){
 		}
 	},
 	"mktemp": func(e *editor, c *call) {
-		if !e.caused(TempName, "") && !e.caused(BuildPath, "") && !e.caused(Random, "") && !e.caused(OneBuildOnly, "") {
+		if !e.caused(TempName, "") && !e.caused(BuildPath, "") && !e.caused(Random, "") && !e.named("temporary") {
 			return
 		}
 		// Only as $(mktemp) or $(mktemp -d), where what it prints can be printed in another way.

@@ -100,7 +100,7 @@ func TestPatch(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			const head, tail = "FROM debian\nENV A=b\n", "\nRUN echo end\n"
 			before := head + c.run + tail
-			got, ok := Patch("Dockerfile", []byte(before), 3, c.causes)
+			got, ok := Patch("Dockerfile", []byte(before), Step{3, c.causes})
 			if ok != (c.want != "") || !ok && got != "" {
 				t.Fatalf("ok %v, %s", ok, got)
 			}
@@ -115,7 +115,7 @@ func TestPatch(t *testing.T) {
 }
 
 func TestPatchText(t *testing.T) {
-	got, _ := Patch("Dockerfile", []byte("FROM a\n\n\n\n\nRUN date > /f"), 6, []Cause{{Kind: Timestamp}})
+	got, _ := Patch("Dockerfile", []byte("FROM a\n\n\n\n\nRUN date > /f"), Step{6, []Cause{{Kind: Timestamp}}})
 	want := `--- a/Dockerfile
 +++ b/Dockerfile
 @@ -3,4 +3,4 @@
@@ -131,12 +131,59 @@ func TestPatchText(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for _, line := range []int{-1, 0, 1, 2, 5, 7, 1 << 40} {
-		if diff, ok := Patch("Dockerfile", []byte("FROM a\n\n\n\n\nRUN date > /f"), line, []Cause{{Kind: Timestamp}}); ok {
+		if diff, ok := Patch("Dockerfile", []byte("FROM a\n\n\n\n\nRUN date > /f"), Step{line, []Cause{{Kind: Timestamp}}}); ok {
 			t.Errorf("line %d: %s", line, diff)
 		}
 	}
-	if diff, ok := Patch("Dockerfile", []byte("# escape=`\nRUN date > /f"), 2, []Cause{{Kind: Timestamp}}); ok {
+	if diff, ok := Patch("Dockerfile", []byte("# escape=`\nRUN date > /f"), Step{2, []Cause{{Kind: Timestamp}}}); ok {
 		t.Errorf("an instruction for Windows: %s", diff)
+	}
+}
+
+// TestPatchOfSeveral changes several instructions by one patch, each once.
+func TestPatchOfSeveral(t *testing.T) {
+	const before = "FROM a\nRUN date > /a && uuidgen > /b\n# 1\n# 2\n# 3\n# 4\n# 5\nRUN uuidgen > /c\nRUN date > /d\nRUN uuidgen > /e\n"
+	stamp, id := []Cause{{Kind: Timestamp}}, []Cause{{Kind: UUID}}
+	got, ok := Patch("Dockerfile", []byte(before), Step{8, id}, Step{2, stamp}, Step{9, id}, Step{2, id}, Step{10, id}, Step{3, id}, Step{80, id})
+	if !ok {
+		t.Fatal("no patch")
+	}
+	const uuid = `uuidgen --sha1 --namespace @dns --name "$SOURCE_DATE_EPOCH`
+	want := "FROM a\nRUN date -u -d \"@$SOURCE_DATE_EPOCH\" > /a && " + uuid + "\" > /b\n# 1\n# 2\n# 3\n# 4\n# 5\nRUN " + uuid + "-2\" > /c\nRUN date > /d\nRUN " + uuid + "-3\" > /e\n"
+	if diff := cmp.Diff(want, applied(t, before, got)); diff != "" {
+		t.Errorf("(-want +got):\n%s\n%s", diff, got)
+	}
+	if strings.Count(got, "--- a/Dockerfile") != 1 {
+		t.Errorf("more than one diff:\n%s", got)
+	}
+}
+
+// TestPatchOfNames changes what may have made the name of a file that only one build has, and nothing else.
+func TestPatchOfNames(t *testing.T) {
+	for _, c := range []struct {
+		run, file string
+		ok        bool
+	}{
+		{"touch /x-$(date +%F)", "/x-2026-11-23", true},
+		{"touch /x-$(date +%F); F=$(mktemp)", "/x/tmp.Xa3dKq91mN", true},
+		{"date > /x; F=$(true)", "/x/tmp.Xa3dKq91mN", false},
+		{"date > /x", "/x-7d444840-9dc0-11d1-b245-5ffdce74fad2", false},
+		{"touch /x-$(uuidgen)", "/x-7d444840-9dc0-11d1-b245-5ffdce74fad2", true},
+		{"touch /x-$RANDOM; date", "/x-12345", true},
+		{"F=$(mktemp)", "/x-2026-11-23", false},
+		{"date", "/x", false},
+	} {
+		causes, err := Find(t.Context(), c.file, fileOf("x"), nil, hints)
+		if err != nil {
+			t.Fatal(err)
+		}
+		diff, ok := Patch("Dockerfile", []byte("RUN "+c.run), Step{1, causes})
+		if ok != c.ok {
+			t.Errorf("%q of %q: ok %v\n%s", c.run, c.file, ok, diff)
+		}
+		if strings.Contains(c.file, "tmp.") && strings.Contains(diff, "-u -d") {
+			t.Errorf("%q: the date is innocent\n%s", c.run, diff)
+		}
 	}
 }
 
@@ -178,7 +225,7 @@ func TestPatchedCommands(t *testing.T) {
 		{"find /etc/apt /etc/alternatives | shuf > /dev/null; find /etc/apt", "order"},
 	} {
 		k, format, _ := strings.Cut(c.causes, ":")
-		diff, ok := Patch("Dockerfile", []byte("RUN "+c.run), 1, []Cause{{Kind: Kind(k), Format: format}})
+		diff, ok := Patch("Dockerfile", []byte("RUN "+c.run), Step{1, []Cause{{Kind: Kind(k), Format: format}}})
 		if !ok {
 			t.Errorf("%s: no patch", c.run)
 			continue

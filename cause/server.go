@@ -121,6 +121,10 @@ var databases = []struct {
 		return size >= 1<<20 && size&(size-1) == 0 && len(h) >= 40 && h[1] == 0xd1 && binary.LittleEndian.Uint32(h[32:]) == uint32(size) &&
 			binary.LittleEndian.Uint32(h[36:]) == 8192
 	}},
+	{format: "PostgreSQL statistics", is: func(h []byte, _ int64) bool {
+		// PGSTAT_FILE_FORMAT_ID, which counts in its lowest byte.
+		return len(h) > 4 && bytes.Equal(h[1:4], []byte{0xbc, 0xa5, 0x01})
+	}},
 	{format: "InnoDB tablespace", is: func(h []byte, size int64) bool {
 		// Page 0 of a tablespace, of the type FIL_PAGE_TYPE_FSP_HDR, which has its space id twice.
 		return size >= 16<<10 && size%4096 == 0 && len(h) >= 42 && binary.BigEndian.Uint32(h[4:]) == 0 &&
@@ -129,6 +133,11 @@ var databases = []struct {
 	{format: "InnoDB redo log", is: func(h []byte, size int64) bool {
 		return size >= 4096 && len(h) >= 48 && (bytes.HasPrefix(h, []byte("Phys")) || bytes.HasPrefix(h[16:], []byte("MariaDB ")) ||
 			bytes.HasPrefix(h[16:], []byte("MySQL ")) || bytes.HasPrefix(h[16:], []byte("Backup ")))
+	}},
+	{format: "MySQL table definition", is: func(h []byte, _ int64) bool {
+		return len(h) >= 64 && h[0] == 0xfe && h[1] == 1 && h[2] >= 6 && h[2] <= 12 // dot-frm
+	}, detail: func(_ *finder, _ pair, c *Cause, _, _ []byte) {
+		c.Why = "The server gives each table that it makes a version, which is a UUID made of the time."
 	}},
 	{format: "MySQL binary log", is: func(h []byte, _ int64) bool { return bytes.HasPrefix(h, []byte("\xfebin")) }},
 	{format: "Aria", is: func(h []byte, _ int64) bool {

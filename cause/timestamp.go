@@ -95,6 +95,11 @@ var stamps = []stamp{
 		layouts: []string{"Jan 2 15:04:05"}, sure: true,
 	},
 	{
+		// As TeX begins a log.
+		format: "TeX log", need: ":", re: regexp.MustCompile(`\b\d{1,2} (?:JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC) \d{4} (?:[01]\d|2[0-3]):[0-5]\d\b`),
+		layouts: []string{"2 Jan 2006 15:04"}, unit: zoneless, sure: true,
+	},
+	{
 		format: "day month year", re: regexp.MustCompile(`\b\d{1,2}(?:st|nd|rd|th)?[ -](?:` + monthly + `|` + month + `),?[ -](?:19|20)\d\d\b`),
 		layouts: []string{"2 January 2006", "2 Jan 2006"}, unit: 24*time.Hour + zoneless, sure: true,
 	},
@@ -124,10 +129,12 @@ var stamps = []stamp{
 		layouts: []string{"02.01.2006 15:04:05", "02.01.2006"}, unit: 24*time.Hour + zoneless,
 	},
 	{
-		format: "compact date and time", re: regexp.MustCompile(`(?:\b|_)` + day8 + `[T_.-]?(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?Z?(?:\b|_)`),
+		// LDAP's generalized time has microseconds.
+		format: "compact date and time", re: regexp.MustCompile(`(?:\b|_)` + day8 + `[T_.-]?(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d(?:\.\d{3,6})?)?Z?(?:\b|_)`),
 		parse: func(s string) (time.Time, bool) {
 			s = digits(s)
-			t, err := time.Parse("20060102150405"[:min(len(s), 14)], s)
+			s = s[:min(len(s), 14)]
+			t, err := time.Parse("20060102150405"[:len(s)], s)
 			return t, err == nil
 		},
 		unit: zoneless,

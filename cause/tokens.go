@@ -305,37 +305,6 @@ func (f *finder) path(w *window) (found, bool) {
 	return hit, bytes.Equal(a[x:], b[y:]) || buildRoot.Match(a) && buildRoot.Match(b)
 }
 
-// list finds the same elements in another order, between brackets.
-func (f *finder) list(w *window) (found, bool) {
-	if w.bytes {
-		return found{}, false
-	}
-	i := bytes.LastIndexAny(w.a[:w.at], "{[(<")
-	if i < 0 || w.at-i > w.bt {
-		return found{}, false
-	}
-	j := w.bt - (w.at - i)
-	if w.a[i] != w.b[j] {
-		return found{}, false
-	}
-	closing := map[byte]byte{'{': '}', '[': ']', '(': ')', '<': '>'}[w.a[i]]
-	m, n := bytes.IndexByte(w.a[i:], closing), bytes.IndexByte(w.b[j:], closing)
-	if m < 0 || m != n || i+m < w.at {
-		return found{}, false
-	}
-	x, y := elements(w.a[i+1:i+m]), elements(w.b[j+1:j+n])
-	if len(x) < 2 || !slices.Equal(x, y) {
-		return found{}, false
-	}
-	return found{Cause{Kind: HashOrder, Format: "list"}, [2]int{i, i + m + 1}, [2]int{j, j + n + 1}}, true
-}
-
-func elements(b []byte) []string {
-	parts := strings.FieldsFunc(string(b), func(r rune) bool { return r == ',' || r == ';' || r == ' ' || r == '\n' })
-	slices.Sort(parts)
-	return parts
-}
-
 // words are what programs often say, each in several languages.
 var words = [][]string{
 	{"january", "januar", "janvier", "enero", "gennaio", "januari", "janeiro"},

@@ -20,8 +20,12 @@ import (
 
 // Verdict is what the comparison of two builds found.
 type Verdict struct {
-	Reproducible bool       `json:"reproducible"`
-	Platforms    []Platform `json:"platforms"`
+	Reproducible bool `json:"reproducible"`
+	// Varied are the respects in which the second build differed on purpose.
+	Varied    []string   `json:"varied,omitempty"`
+	Platforms []Platform `json:"platforms"`
+	// Patch is what to write instead: those of all layers as one unified diff of the Dockerfile.
+	Patch string `json:"patch,omitempty"`
 }
 
 // Platform is the comparison of the two images for one platform.
@@ -63,12 +67,14 @@ type Builds struct {
 	Steps      map[string][]frontend.Step
 	Dockerfile []byte
 	Name       string // of the Dockerfile, in patches
+	Varied     []string
 	Hints      cause.Hints
 }
 
 // Compare compares the images of two builds, which are in store, and explains what differs.
 func Compare(ctx context.Context, store content.Provider, first, second image.Image, b Builds) (*Verdict, error) {
-	v := &Verdict{Reproducible: true}
+	v := &Verdict{Reproducible: true, Varied: b.Varied}
+	var steps []cause.Step
 	if len(first.Manifests) != len(second.Manifests) || len(first.Manifests) == 0 {
 		return nil, fmt.Errorf("the builds cannot be compared: one is for %d platforms, the other for %d", len(first.Manifests), len(second.Manifests))
 	}
@@ -89,9 +95,13 @@ func Compare(ctx context.Context, store content.Provider, first, second image.Im
 			if p.Layers, err = b.layers(ctx, store, x, y); err != nil {
 				return nil, err
 			}
+			for i := range p.Layers {
+				steps = append(steps, b.patch(&p.Layers[i])...)
+			}
 		}
 		v.Platforms = append(v.Platforms, p)
 	}
+	v.Patch, _ = cause.Patch(b.Name, b.Dockerfile, steps...)
 	return v, nil
 }
 
@@ -118,7 +128,6 @@ func (b *Builds) layers(ctx context.Context, store content.Provider, first, seco
 		if err != nil {
 			return nil, fmt.Errorf("comparing layer %d: %w", i, err)
 		}
-		l.Patch = b.patch(l)
 		differing = append(differing, l)
 	}
 	return differing, nil
@@ -145,19 +154,21 @@ func paths(ctx context.Context, store content.Provider, x, y image.Layer) ([]dif
 	return diff.Layers(first, second)
 }
 
-// patch returns what to write instead of the instruction that made l, or of one that made what it
-// copies.
-func (b *Builds) patch(l Layer) string {
+// patch says in l what to write instead of the instruction that made it, or of one that made what it
+// copies, and returns that step.
+func (b *Builds) patch(l *Layer) []cause.Step {
 	var causes []cause.Cause
 	for _, p := range l.Paths {
 		causes = append(causes, p.Causes...)
 	}
-	for _, line := range append([]Origin{{Line: l.Line}}, l.From...) {
-		if patch, ok := cause.Patch(b.Name, b.Dockerfile, line.Line, causes); ok {
-			return patch
+	for _, made := range append([]Origin{{Line: l.Line}}, l.From...) {
+		step := cause.Step{Line: made.Line, Causes: causes}
+		if patch, ok := cause.Patch(b.Name, b.Dockerfile, step); ok {
+			l.Patch = patch
+			return []cause.Step{step}
 		}
 	}
-	return ""
+	return nil
 }
 
 func opener(ctx context.Context, store content.Provider, l image.Layer) explain.Layer {

@@ -320,6 +320,9 @@ func TestCompareExplains(t *testing.T) {
 	if diff := cmp.Diff([]Origin{{2, "RUN echo"}}, l.From); diff != "" {
 		t.Error(diff)
 	}
+	if v.Patch != l.Patch {
+		t.Errorf("the patch of all is not that of the one layer:\n%s", v.Patch)
+	}
 	if !strings.Contains(l.Patch, "+RUN echo \"built on $(date ") || !strings.Contains(l.Patch, "SOURCE_DATE_EPOCH") {
 		t.Errorf("patch:\n%s", l.Patch)
 	}

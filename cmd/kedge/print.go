@@ -52,10 +52,10 @@ func printDifferences(w io.Writer, dockerfile string, v *verify.Verdict) {
 				}
 				fmt.Fprintf(w, "      %s:%d: %s\n", dockerfile, from.Line, shortened(plain(from.Instruction), 80))
 			}
-			if l.Patch != "" {
-				fmt.Fprintf(w, "    write instead:\n%s", indented(l.Patch, "      "))
-			}
 		}
+	}
+	if v.Patch != "" {
+		fmt.Fprintf(w, "write instead:\n%s", indented(v.Patch, "  "))
 	}
 }
 

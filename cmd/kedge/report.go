@@ -60,9 +60,13 @@ func buildReport(res *build.Result) *report.Report {
 	for _, p := range res.Verdict.Platforms {
 		platform := report.Platform{Platform: p.Platform, First: p.First.String(), Second: p.Second.String(), Same: p.Same}
 		for _, l := range p.Layers {
+			patch := ""
+			if l.Patch != "" {
+				patch = res.Verdict.Patch // of which its own is a part
+			}
 			platform.Layers = append(platform.Layers, report.Layer{
 				Index: l.Index, Line: l.Line, Instruction: l.Instruction, First: l.First.String(), Second: l.Second.String(),
-				Files: reportFiles(l.Paths, l.Patch),
+				Files: reportFiles(l.Paths, patch),
 			})
 		}
 		r.Platforms = append(r.Platforms, platform)
