@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,9 +37,10 @@ const ArgsLabel = "dev.kedge.args"
 
 // Options say what to build. Context is required.
 type Options struct {
-	Context    string            // a directory
-	Dockerfile string            // empty: Dockerfile in Context
-	Lockfile   string            // empty: lock.Path(Dockerfile)
+	Context    string            // a directory, what the builder fetches, or - for Stdin
+	Dockerfile string            // a file, an http(s) URL, or - for Stdin; empty: Dockerfile in Context
+	Stdin      io.Reader         // a Dockerfile, or a tar archive with the context
+	Lockfile   string            // empty: lock.Path(Dockerfile), where that is a file
 	Target     string            // empty: what the lock declares, else the last stage
 	Platforms  []string          // empty: the builder's own
 	Args       map[string]string // build args
@@ -115,6 +117,14 @@ func (e *UnwritableError) Error() string {
 
 func (e *UnwritableError) Unwrap() error { return e.Err }
 
+// NoLockfileError says that the build context and the Dockerfile leave no place for a lockfile that is
+// needed.
+type NoLockfileError struct{ Dockerfile string }
+
+func (e *NoLockfileError) Error() string {
+	return fmt.Sprintf("the Dockerfile %q is not a file of this machine: no lockfile stands beside it", e.Dockerfile)
+}
+
 // SecondBuildError says that the first build succeeded and the second did not: whether they are the
 // same nobody knows.
 type SecondBuildError struct{ Err error }
@@ -127,47 +137,109 @@ func (e *SecondBuildError) Unwrap() error { return e.Err }
 
 // project is what Options name, read.
 type project struct {
-	Options
-	dockerfile []byte
+	Options           // Dockerfile is its name, and Lockfile empty where nothing holds the lock
+	input      input  // closed with the project
+	dockerfile []byte // nil until it is read
 	parsed     *frontend.Dockerfile
+	committed  time.Time // of a context that the builder fetches by git
 	lock       *lock.File
 	exists     bool // the lockfile does
 }
 
-func open(o Options) (*project, error) {
-	if info, err := os.Stat(o.Context); err != nil {
-		return nil, fmt.Errorf("opening build context: %w", err)
-	} else if !info.IsDir() {
-		return nil, fmt.Errorf("build context %q is not a directory", o.Context)
-	}
-	if o.Dockerfile == "" {
-		o.Dockerfile = filepath.Join(o.Context, "Dockerfile")
-	}
-	if o.Lockfile == "" {
-		o.Lockfile = lock.Path(o.Dockerfile)
-	}
-	data, err := os.ReadFile(o.Dockerfile)
+// open reads what is on this machine. The caller must close the project.
+func open(ctx context.Context, o Options) (_ *project, err error) {
+	in, err := o.input(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("reading the Dockerfile: %w", err)
-	}
-	p := &project{Options: o, dockerfile: data}
-	if p.parsed, err = frontend.Parse(o.Dockerfile, data); err != nil {
 		return nil, err
 	}
-	if p.lock, p.exists, err = lock.Read(o.Lockfile); err != nil {
-		return nil, err
-	}
-	if dir := filepath.Dir(o.Lockfile); !p.Locked && !p.exists {
-		// Known now, and not after the build.
-		if err := unix.Access(dir, unix.W_OK); err != nil {
-			return nil, &UnwritableError{Lockfile: o.Lockfile, Err: err}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, in.close())
 		}
+	}()
+	if o.Lockfile == "" && in.dockerfile.Path != "" {
+		o.Lockfile = lock.Path(in.dockerfile.Path)
+	}
+	o.Dockerfile = in.dockerfile.String()
+	p := &project{Options: o, input: in, lock: &lock.File{}}
+	data := in.dockerfile.Data
+	if in.dockerfile.Path != "" {
+		if data, err = os.ReadFile(in.dockerfile.Path); err != nil {
+			return nil, fmt.Errorf("reading the Dockerfile: %w", err)
+		}
+	}
+	if data != nil {
+		if err := p.parse(data); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.readLock(); err != nil {
+		return nil, err
 	}
 	p.Normalize.Version = p.lock.Rules
 	if p.Normalize, err = p.Normalize.Check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Lockfile, err)
 	}
 	return p, nil
+}
+
+func (p *project) close() error { return p.input.close() }
+
+func (p *project) parse(dockerfile []byte) (err error) {
+	p.dockerfile = dockerfile
+	p.parsed, err = frontend.Parse(p.Dockerfile, dockerfile)
+	return err
+}
+
+func (p *project) readLock() (err error) {
+	if p.Lockfile == "" {
+		if p.Locked {
+			return &NoLockfileError{p.Dockerfile}
+		}
+		return nil
+	}
+	if p.lock, p.exists, err = lock.Read(p.Lockfile); err != nil {
+		return err
+	}
+	if dir := filepath.Dir(p.Lockfile); !p.Locked && !p.exists {
+		// Known now, and not after the build.
+		if err := unix.Access(dir, unix.W_OK); err != nil {
+			return &UnwritableError{Lockfile: p.Lockfile, Err: err}
+		}
+	}
+	return nil
+}
+
+// load reads what only the builder can fetch, by file, and returns that with what is locked then. It
+// also returns the sources that it used.
+func (p *project) load(ctx context.Context, b *builder.Builder, file *lock.File) (*lock.File, map[lock.Source]bool, error) {
+	req := p.inputs(file)
+	if !req.Remote() {
+		return file, nil, nil
+	}
+	wait := p.show(req, "loading")
+	loaded, err := b.Load(ctx, req)
+	wait()
+	if err != nil {
+		return nil, nil, err
+	}
+	p.committed = loaded.Committed
+	if p.input.dockerfile.URL != "" {
+		p.input.dockerfile.Data = loaded.Dockerfile
+	}
+	if p.parsed == nil {
+		err = p.parse(loaded.Dockerfile)
+	}
+	return loaded.Lock, loaded.Used, err
+}
+
+// inputs returns a request that says what is fetched, and not yet what is built of it.
+func (p *project) inputs(file *lock.File) *builder.Request {
+	return &builder.Request{
+		Context: p.input.context, Dockerfile: p.input.dockerfile, Parsed: p.parsed,
+		Platforms: p.Platforms, Args: p.Args, Contexts: p.Contexts, NoCache: p.NoCache,
+		Lock: file, Locked: p.Locked, Auth: p.Auth,
+	}
 }
 
 // target returns the declared target, or the one that is asked for where none is declared.
@@ -208,10 +280,10 @@ func (p *project) declareTarget(f *lock.File, target string) {
 }
 
 func (p *project) request(ctx context.Context, file *lock.File, target string) (*builder.Request, error) {
-	req := &builder.Request{
-		Context: p.Context, Dockerfile: p.Dockerfile, Parsed: p.parsed,
-		Target: p.parsed.Option(target), Platforms: p.Platforms, Args: p.Args, Contexts: p.Contexts, NoCache: p.NoCache,
-		Lock: file, Locked: p.Locked, Leave: []string{p.Lockfile}, Auth: p.Auth,
+	req := p.inputs(file)
+	req.Target = p.parsed.Option(target)
+	if p.Lockfile != "" {
+		req.Leave = []string{p.Lockfile}
 	}
 	var err error
 	if !p.KeepModes {
@@ -219,7 +291,7 @@ func (p *project) request(ctx context.Context, file *lock.File, target string) (
 			return nil, err
 		}
 	}
-	req.Epoch, req.NewEpoch, err = p.Epoch.choose(ctx, p.Context, p.Env, file.Epoch)
+	req.Epoch, req.NewEpoch, err = p.Epoch.choose(file.Epoch, func() (time.Time, error) { return p.commitTime(ctx) })
 	return req, err
 }
 
@@ -300,7 +372,12 @@ type Result struct {
 
 // Run builds into store, twice where verified is set.
 func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options, verified bool) (_ *Result, err error) {
-	p, err := open(o)
+	p, err := open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	file, _, err := p.load(ctx, b, p.lock)
 	if err != nil {
 		return nil, err
 	}
@@ -311,7 +388,7 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 	if err != nil {
 		return nil, err
 	}
-	req, err := p.request(ctx, p.lock, target)
+	req, err := p.request(ctx, file, target)
 	if err != nil {
 		return nil, err
 	}
@@ -372,7 +449,7 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 			return nil, err
 		}
 	}
-	if !p.Locked {
+	if !p.Locked && p.Lockfile != "" {
 		after := p.declare(first.result, target)
 		res.Added = p.lock.Changes(after)
 		res.writeLock = func(ctx context.Context) error { return p.writeLock(ctx, p.lock, after) }

@@ -229,7 +229,7 @@ func TestEpochChoose(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, ask, err := e.choose(t.Context(), test.dir, os.Environ(), test.locked)
+			got, ask, err := e.choose(test.locked, func() (time.Time, error) { return headTime(t.Context(), test.dir, os.Environ()) })
 			if test.want.IsZero() != (err != nil) {
 				t.Fatal(err)
 			}
@@ -261,29 +261,29 @@ func TestOpen(t *testing.T) {
 		}
 	}
 	for _, o := range []Options{{Context: filepath.Join(dir, "gone")}, {Context: dir}} {
-		if _, err := open(o); !errors.Is(err, os.ErrNotExist) {
+		if _, err := open(t.Context(), o); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%v: %v", o, err)
 		}
 	}
 	write(file, "RUN x\n")
-	if _, err := open(Options{Context: dir}); !errors.As(err, &parse) || parse.File != file {
+	if _, err := open(t.Context(), Options{Context: dir}); !errors.As(err, &parse) || parse.File != file {
 		t.Errorf("broken Dockerfile: %v", err)
 	}
-	if _, err := open(Options{Context: file}); err == nil {
+	if _, err := open(t.Context(), Options{Context: file}); err == nil {
 		t.Error("a file as the context")
 	}
 	write(file, "FROM debian\n")
-	p, err := open(Options{Context: dir})
+	p, err := open(t.Context(), Options{Context: dir})
 	if err != nil || p.exists || p.Lockfile != file+".lock" || p.Dockerfile != file {
 		t.Errorf("%+v, %v", p, err)
 	}
 	write(file+".lock", "version = 2\n")
-	if _, err := open(Options{Context: dir}); !errors.As(err, &syntax) || syntax[0].File != file+".lock" {
+	if _, err := open(t.Context(), Options{Context: dir}); !errors.As(err, &syntax) || syntax[0].File != file+".lock" {
 		t.Errorf("broken lockfile: %v", err)
 	}
 	other := filepath.Join(dir, "other.lock")
 	write(other, "version = 1\n")
-	p, err = open(Options{Context: dir, Lockfile: other})
+	p, err = open(t.Context(), Options{Context: dir, Lockfile: other})
 	if err != nil || !p.exists || p.Lockfile != other {
 		t.Errorf("%+v, %v", p, err)
 	}

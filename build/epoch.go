@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -38,12 +39,12 @@ func (e Epoch) Explicit() bool { return e.mode != "" }
 var earliest = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // choose returns the epoch, or how to get it from the newest base image.
-func (e Epoch) choose(ctx context.Context, dir string, env []string, locked time.Time) (time.Time, func(time.Time) time.Time, error) {
+func (e Epoch) choose(locked time.Time, committed func() (time.Time, error)) (time.Time, func(time.Time) time.Time, error) {
 	switch {
 	case e.mode == "at":
 		return e.at, nil, nil
 	case e.mode == "git":
-		t, err := headTime(ctx, dir, env)
+		t, err := committed()
 		if err != nil {
 			return t, nil, fmt.Errorf("taking the source date epoch from git: %w", err)
 		}
@@ -56,11 +57,23 @@ func (e Epoch) choose(ctx context.Context, dir string, env []string, locked time
 		if !newest.Before(earliest) {
 			return newest.UTC().Truncate(time.Second)
 		}
-		if t, err := headTime(ctx, dir, env); err == nil && !t.Before(earliest) {
+		if t, err := committed(); err == nil && !t.Before(earliest) {
 			return t
 		}
 		return earliest
 	}, nil
+}
+
+// commitTime returns when the commit was made that the context is at.
+func (p *project) commitTime(ctx context.Context) (time.Time, error) {
+	switch c := p.input.context; {
+	case c.Dir != "":
+		return headTime(ctx, c.Dir, p.Env)
+	case !p.committed.IsZero():
+		return p.committed, nil
+	default:
+		return time.Time{}, errors.New("the build context is neither a directory nor a git repository")
+	}
 }
 
 // headTime returns the commit time of the git checkout that dir is in.

@@ -60,9 +60,49 @@ func (e *RulesError) Error() string {
 
 // Lock resolves what o would be built from and writes the lock, unless check is set.
 func Lock(ctx context.Context, b *builder.Builder, o Options, refresh Refresh, check bool) (*Locked, error) {
-	p, err := open(o)
+	p, err := open(ctx, o)
 	if err != nil {
 		return nil, err
+	}
+	defer p.close()
+	if p.Lockfile == "" {
+		return nil, &NoLockfileError{p.Dockerfile}
+	}
+	out, made, err := p.relock(ctx, b, refresh)
+	if err != nil || check || !out.Changed {
+		return out, err
+	}
+	return out, p.writeLock(ctx, p.lock, made)
+}
+
+// ArgsHash returns the hash of the build args that o's target uses. Nothing is written.
+func ArgsHash(ctx context.Context, b *builder.Builder, o Options) (string, error) {
+	p, err := open(ctx, o)
+	if err != nil {
+		return "", err
+	}
+	defer p.close()
+	out, _, err := p.relock(ctx, b, Refresh{})
+	if err != nil {
+		return "", err
+	}
+	return out.ArgsHash, nil
+}
+
+// relock returns what the lock would be, and how that differs from what it is.
+func (p *project) relock(ctx context.Context, b *builder.Builder, refresh Refresh) (*Locked, *lock.File, error) {
+	anew, err := p.refreshed(refresh)
+	if err != nil {
+		return nil, nil, err
+	}
+	start := p.lock.Keep(func(s lock.Source) bool { return !anew[s] })
+	if refresh.All {
+		start.Epoch, start.Rules = time.Time{}, 0
+	}
+	p.Locked = false
+	start, loaded, err := p.load(ctx, b, start)
+	if err != nil {
+		return nil, nil, err
 	}
 	var target string
 	if p.Target != "" {
@@ -71,21 +111,12 @@ func Lock(ctx context.Context, b *builder.Builder, o Options, refresh Refresh, c
 		target, err = p.target()
 	}
 	if err != nil {
-		return nil, err
-	}
-	anew, err := p.refreshed(refresh)
-	if err != nil {
-		return nil, err
-	}
-	start := p.lock.Keep(func(s lock.Source) bool { return !anew[s] })
-	if refresh.All {
-		start.Epoch, start.Rules = time.Time{}, 0
+		return nil, nil, err
 	}
 	req, err := p.request(ctx, start, target)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	req.Locked = false
 	for _, s := range p.lock.Sources() {
 		if anew[s] && (!refresh.All || p.parsed.MayName(s)) {
 			req.Relock = append(req.Relock, s)
@@ -95,11 +126,11 @@ func Lock(ctx context.Context, b *builder.Builder, o Options, refresh Refresh, c
 	res, err := b.Resolve(ctx, req)
 	wait()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	made := res.Lock
 	if refresh.All {
-		made = made.Keep(func(s lock.Source) bool { return res.Used[s] || p.parsed.MayName(s) })
+		made = made.Keep(func(s lock.Source) bool { return res.Used[s] || loaded[s] || p.parsed.MayName(s) })
 	}
 	p.declareTarget(made, target)
 	if made.Epoch.IsZero() || p.Epoch.Explicit() {
@@ -115,10 +146,7 @@ func Lock(ctx context.Context, b *builder.Builder, o Options, refresh Refresh, c
 		ArgsHash: frontend.Hash(res.Args),
 	}
 	out.Changed = !p.exists || string(made.Format()) != string(p.lock.Format())
-	if check || !out.Changed {
-		return out, nil
-	}
-	return out, p.writeLock(ctx, p.lock, made)
+	return out, made, nil
 }
 
 // refreshed returns the sources of the lock that are to be looked up anew.

@@ -25,17 +25,31 @@ func (s *solve) options() (client.SolveOpt, error) {
 		mounts[name] = fs
 		s.times.modes[name] = newModes(s.req.Tracked[dir])
 	}
-	dir, err := fsutil.NewFS(filepath.Dir(s.req.Dockerfile))
-	if err != nil {
-		return client.SolveOpt{}, fmt.Errorf("opening the folder of %q: %w", s.req.Dockerfile, err)
+	if s.req.Context == (Context{}) {
+		mounts["context"] = memory{}
 	}
-	mounts["dockerfile"] = dir
+	switch d := s.req.Dockerfile; {
+	case d.Path != "":
+		dir, err := fsutil.NewFS(filepath.Dir(d.Path))
+		if err != nil {
+			return client.SolveOpt{}, fmt.Errorf("opening the folder of %q: %w", d.Path, err)
+		}
+		mounts["dockerfile"] = dir
+	case d.alone():
+		mounts["dockerfile"] = memory{"Dockerfile": d.Data}
+	}
 	s.times.setEpoch(s.epoch)
-	abs, err := filepath.Abs(s.req.Context)
-	if err != nil {
-		return client.SolveOpt{}, err
+	key := s.req.Context.URL
+	if dir := s.req.Context.Dir; dir != "" {
+		var err error
+		if key, err = filepath.Abs(dir); err != nil {
+			return client.SolveOpt{}, err
+		}
 	}
 	attachables := []session.Attachable{}
+	if a := s.req.Context.Archive; a != nil {
+		attachables = append(attachables, uploads{a})
+	}
 	if s.req.Auth != nil {
 		attachables = append(attachables, authprovider.NewDockerAuthProvider(authprovider.DockerAuthProviderConfig{
 			AuthConfigProvider: authprovider.LoadAuthConfig(s.req.Auth),
@@ -44,7 +58,7 @@ func (s *solve) options() (client.SolveOpt, error) {
 	return client.SolveOpt{
 		LocalMounts:          mounts,
 		LocalFilterOpt:       s.times.filter(mounts, s.leaves()),
-		SharedKey:            "kedge:" + digest.FromString(abs).Encoded(),
+		SharedKey:            "kedge:" + digest.FromString(key).Encoded(),
 		FrontendAttrs:        map[string]string{},
 		Session:              attachables,
 		SourcePolicyProvider: policysession.NewPolicyProvider(s.pins.check),
@@ -84,7 +98,21 @@ func realPath(path string) string {
 
 // frontendOptions are the options of BuildKit's Dockerfile frontend.
 func (s *solve) frontendOptions() map[string]string {
-	opts := map[string]string{"filename": filepath.Base(s.req.Dockerfile), "target": s.req.Target}
+	opts := map[string]string{"target": s.req.Target}
+	switch c := s.req.Context; {
+	case c.URL != "":
+		opts["context"] = c.URL
+	case c.Archive != nil:
+		opts["context"] = c.Archive.uploadURL(s.epoch)
+	}
+	switch d := s.req.Dockerfile; {
+	case d.Inside != "":
+		opts["filename"] = d.Inside
+	case d.Path != "":
+		opts["filename"], opts["dockerfilekey"] = filepath.Base(d.Path), "dockerfile"
+	default:
+		opts["filename"], opts["dockerfilekey"] = "Dockerfile", "dockerfile"
+	}
 	if len(s.req.Platforms) > 0 {
 		opts["platform"] = strings.Join(s.req.Platforms, ",")
 	}

@@ -18,31 +18,25 @@ import (
 // Unlocked is a source that the lock does not have, or has as something else.
 type Unlocked struct {
 	Source lock.Source
+	Where  string // what names it: FILE:LINE, or no line where none does
 	Line   int    // of the Dockerfile; 0 where no line says it
 	Locked string // what the lock says; empty where it has no line for it
 	Found  string // what the source is; empty where nobody looked
 }
 
 // UnlockedError says which sources a lock forbids.
-type UnlockedError struct {
-	Dockerfile string
-	Sources    []Unlocked
-}
+type UnlockedError struct{ Sources []Unlocked }
 
 func (e *UnlockedError) Error() string {
 	lines := make([]string, len(e.Sources))
 	for i, s := range e.Sources {
-		where := e.Dockerfile
-		if s.Line > 0 {
-			where = fmt.Sprintf("%s:%d", where, s.Line)
-		}
 		switch {
 		case s.Locked == "":
-			lines[i] = fmt.Sprintf("%s: %s %q is not locked", where, s.Source.Kind, s.Source.Ref)
+			lines[i] = fmt.Sprintf("%s: %s %q is not locked", s.Where, s.Source.Kind, s.Source.Ref)
 		case s.Found == "":
-			lines[i] = fmt.Sprintf("%s: %s %q no longer has what it is locked to, %s", where, s.Source.Kind, s.Source.Ref, s.Locked)
+			lines[i] = fmt.Sprintf("%s: %s %q no longer has what it is locked to, %s", s.Where, s.Source.Kind, s.Source.Ref, s.Locked)
 		default:
-			lines[i] = fmt.Sprintf("%s: %s %q is locked to %s, and is now %s", where, s.Source.Kind, s.Source.Ref, s.Locked, s.Found)
+			lines[i] = fmt.Sprintf("%s: %s %q is locked to %s, and is now %s", s.Where, s.Source.Kind, s.Source.Ref, s.Locked, s.Found)
 		}
 	}
 	return strings.Join(lines, "\n")
@@ -161,11 +155,12 @@ func (p *pins) err(req *Request, uses []frontend.Use) error {
 			lines[in.Source], lines[in.Written] = use.Line, use.Line
 		}
 	}
-	e := &UnlockedError{Dockerfile: req.Dockerfile}
+	e := &UnlockedError{}
 	for s, u := range p.unlocked {
-		if u.Line = lines[s]; u.Line == 0 {
+		if u.Line = lines[s]; u.Line == 0 && req.Parsed != nil {
 			u.Line = req.Parsed.Line(s)
 		}
+		u.Where = req.where(s, u.Line)
 		e.Sources = append(e.Sources, u)
 	}
 	slices.SortFunc(e.Sources, func(a, b Unlocked) int {

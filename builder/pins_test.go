@@ -265,7 +265,7 @@ func TestUnlockedError(t *testing.T) {
 	p.changed(web("https://example.com/a"), digestA, digestB)
 	p.changed(web("https://example.com/b"), digestA, "")
 	p.changed(web("https://example.com/elsewhere"), digestA, digestB)
-	err = p.err(&Request{Dockerfile: "D", Parsed: parsed}, []frontend.Use{{Op: op("https://example.com/b"), Line: 4}, {Op: op("ftp://x"), Line: 9}})
+	err = p.err(&Request{Dockerfile: Dockerfile{Path: "D"}, Parsed: parsed}, []frontend.Use{{Op: op("https://example.com/b"), Line: 4}, {Op: op("ftp://x"), Line: 9}})
 	var unlocked *UnlockedError
 	if !errors.As(err, &unlocked) {
 		t.Fatal(err)

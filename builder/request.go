@@ -13,8 +13,8 @@ import (
 
 // Request says what to build, and from what.
 type Request struct {
-	Context    string // a directory
-	Dockerfile string // a file
+	Context    Context
+	Dockerfile Dockerfile
 	Parsed     *frontend.Dockerfile
 	Target     string
 	Platforms  []string          // empty: the builder's own
@@ -46,9 +46,17 @@ type Request struct {
 	Status chan *client.SolveStatus
 }
 
+// Remote reports whether the builder is needed to fetch the context or to read the Dockerfile.
+func (r *Request) Remote() bool {
+	return r.Context.URL != "" || r.Dockerfile.URL != "" || r.Dockerfile.Inside != ""
+}
+
 // Directories returns the contexts that are directories, by the name of their mount.
 func (r *Request) Directories() map[string]string {
-	dirs := map[string]string{"context": r.Context}
+	dirs := map[string]string{}
+	if r.Context.Dir != "" {
+		dirs["context"] = r.Context.Dir
+	}
 	for name, value := range r.Contexts {
 		if !strings.Contains(value, "://") {
 			dirs["context-"+name] = value

@@ -32,11 +32,11 @@ func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Us
 	for _, use := range uses {
 		in, err := frontend.Identify(use.Op)
 		if err != nil {
-			return fmt.Errorf("%s: %w", where(s.req.Dockerfile, use.Line), err)
+			return fmt.Errorf("%s: %w", s.req.where(in.Written, use.Line), err)
 		}
 		// BuildKit would turn the cached layers of an image that both use into those of the other.
 		if os := use.Platform.GetOS(); os != "" && os != "linux" {
-			return fmt.Errorf("%s: image %q for %s: kedge builds images for linux", where(s.req.Dockerfile, use.Line), in.Source.Ref, os)
+			return fmt.Errorf("%s: image %q for %s: kedge builds images for linux", s.req.where(in.Written, use.Line), in.Source.Ref, os)
 		}
 		if _, _, ok := s.pins.find(in); !ok && !in.Local {
 			ops[in.Written], lines[in.Written] = use.Op, use.Line
@@ -56,7 +56,7 @@ func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Us
 			// The daemon asks p.check, which asks for the look-up and notes what it finds.
 			_, err := c.ResolveSourceMetadata(ctx, op.CloneVT(), sourceresolver.Opt{LogName: "look up " + op.Identifier})
 			if err != nil {
-				return fmt.Errorf("%s: looking up %s %q: %w", where(s.req.Dockerfile, lines[src]), src.Kind, src.Ref, err)
+				return fmt.Errorf("%s: looking up %s %q: %w", s.req.where(src, lines[src]), src.Kind, src.Ref, err)
 			}
 			return nil
 		})
@@ -64,11 +64,17 @@ func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Us
 	return group.Wait()
 }
 
-func where(file string, line int) string {
-	if line == 0 {
-		return file
+// where says what names a source: a line of the Dockerfile, or the command line.
+func (r *Request) where(src lock.Source, line int) string {
+	switch {
+	case r.Context.URL != "" && src == r.Context.source():
+		return "build context"
+	case r.Dockerfile.URL != "" && src == (Context{URL: r.Dockerfile.URL}).source():
+		return "Dockerfile"
+	case line > 0:
+		return fmt.Sprintf("%s:%d", r.Dockerfile, line)
 	}
-	return fmt.Sprintf("%s:%d", file, line)
+	return r.Dockerfile.String()
 }
 
 // newestBase returns the newest creation time of the images that the build uses.

@@ -77,16 +77,17 @@ func newSolve(b *Builder, req *Request, salt int32) *solve {
 	}
 }
 
-func (s *solve) run(ctx context.Context, open func(time.Time) (content.Store, error)) error {
+// session has fn use the daemon, through the lock. export says that what fn returns goes to s.store.
+func (s *solve) session(ctx context.Context, export bool, fn gateway.BuildFunc) (*client.SolveResponse, error) {
 	began := time.Now()
 	opt, err := s.options()
 	if err != nil {
 		if s.req.Status != nil {
 			close(s.req.Status)
 		}
-		return err
+		return nil, err
 	}
-	if open != nil {
+	if export {
 		opt.Exports = []client.ExportEntry{{
 			Type:        client.ExporterOCI,
 			Attrs:       map[string]string{"tar": "false", "compression": "uncompressed", "oci-mediatypes": "true"},
@@ -97,7 +98,7 @@ func (s *solve) run(ctx context.Context, open func(time.Time) (content.Store, er
 	var watching sync.WaitGroup
 	watching.Go(func() { s.watch(status) })
 	res, err := s.b.client.Build(ctx, opt, "kedge", func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
-		out, err := s.build(ctx, c, open)
+		out, err := fn(ctx, c)
 		s.err = err
 		return out, err
 	}, status)
@@ -105,17 +106,27 @@ func (s *solve) run(ctx context.Context, open func(time.Time) (content.Store, er
 	s.account(began)
 	var unlocked *UnlockedError
 	if errors.As(s.err, &unlocked) {
-		return s.err // with the lines that only the build function knew
+		return nil, s.err // with the lines that only the build function knew
 	}
 	// Also where nothing failed: what the lock forbids is never a success.
 	if denied := s.pins.err(s.req, nil); denied != nil {
-		return denied
+		return nil, denied
 	}
 	if s.err != nil {
-		return s.b.lost(s.err)
+		return nil, s.b.lost(s.err)
 	}
 	if err != nil {
-		return s.b.lost(err)
+		return nil, s.b.lost(err)
+	}
+	return res, nil
+}
+
+func (s *solve) run(ctx context.Context, open func(time.Time) (content.Store, error)) error {
+	res, err := s.session(ctx, open != nil, func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
+		return s.build(ctx, c, open)
+	})
+	if err != nil {
+		return err
 	}
 	s.result.sent = s.times.sent
 	s.result.Sent = map[string][]string{}
@@ -304,8 +315,13 @@ func (s *solve) solve(ctx context.Context, c gateway.Client, res *gateway.Result
 	return out, nil
 }
 
-// edit pins an operation and tells its process the epoch.
-func (s *solve) edit(op *pb.Op, md *pb.OpMetadata) {
+// edit pins an operation, tells its process the epoch, and gives what it copies out of a context, or
+// fetches, the epoch's time. The daemon takes files that differ in their times alone for the same, so
+// that what it has in its cache may come from another form of the context, or from another epoch.
+func (s *solve) edit(op *pb.Op, md *pb.OpMetadata, fetched []*pb.FileActionCopy) {
+	for _, action := range fetched {
+		action.Timestamp = s.epoch.UnixNano()
+	}
 	if src := op.GetSource(); src != nil {
 		in, err := frontend.Identify(src)
 		if err != nil || in.Local {

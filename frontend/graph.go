@@ -72,8 +72,10 @@ func (g *Graph) Uses() []Use {
 	return uses
 }
 
-// Rewrite returns the definition with each operation as edit leaves it; edit is given copies.
-func (g *Graph) Rewrite(edit func(*pb.Op, *pb.OpMetadata)) (*pb.Definition, error) {
+// Rewrite returns the definition with each operation as edit leaves it; edit is given copies. The last
+// argument of edit are the actions of a file operation that copy out of a build context, or out of what
+// an ADD fetches.
+func (g *Graph) Rewrite(edit func(*pb.Op, *pb.OpMetadata, []*pb.FileActionCopy)) (*pb.Definition, error) {
 	out := &pb.Definition{Metadata: map[string]*pb.OpMetadata{}}
 	renamed := map[string]string{}
 	for i, n := range g.nodes {
@@ -86,7 +88,7 @@ func (g *Graph) Rewrite(edit func(*pb.Op, *pb.OpMetadata)) (*pb.Definition, erro
 			md = &pb.OpMetadata{}
 		}
 		if op.Op != nil {
-			edit(op, md)
+			edit(op, md, g.fetchedCopies(n, op))
 		}
 		data := g.def.Def[i]
 		if !op.EqualVT(n.op) {
@@ -109,6 +111,29 @@ func (g *Graph) Rewrite(edit func(*pb.Op, *pb.OpMetadata)) (*pb.Definition, erro
 		}
 	}
 	return out, nil
+}
+
+// fetchedCopies returns the actions of op, a copy of n's, that copy files of which only the content is
+// known: those that no image has.
+func (g *Graph) fetchedCopies(n node, op *pb.Op) []*pb.FileActionCopy {
+	var copies []*pb.FileActionCopy
+	for _, action := range op.GetFile().GetActions() {
+		if in := n.input(action.SecondaryInput); action.GetCopy() != nil && in != nil && g.fetched(in) {
+			copies = append(copies, action.GetCopy())
+		}
+	}
+	return copies
+}
+
+// fetched reports whether out is a source that is no image, as it is or as the frontend has unpacked it.
+func (g *Graph) fetched(out *pb.Input) bool {
+	n := g.node(out)
+	if src := n.op.GetSource(); src != nil {
+		scheme, _, _ := strings.Cut(src.Identifier, "://")
+		return scheme != "docker-image" && scheme != "oci-layout"
+	}
+	return n.op.GetFile() != nil && len(n.op.Inputs) > 0 && g.step(n.digest).Line == 0 &&
+		!slices.ContainsFunc(n.op.Inputs, func(in *pb.Input) bool { return !g.fetched(in) })
 }
 
 // Step is an instruction of a Dockerfile.

@@ -59,6 +59,39 @@ func dockerfile() llb.State {
 	return st.File(llb.Mkdir("/w", 0o755, llb.WithParents(true)), at(7, 7))
 }
 
+// What a COPY or ADD takes from a context, or fetches, is told from what it takes of images and stages.
+func TestRewriteFetched(t *testing.T) {
+	archive := llb.Scratch().File(llb.Copy(llb.HTTP("https://example.com/c", llb.Filename("context")), "/context", "/", &llb.CopyInfo{AttemptUnpack: true}))
+	stage := llb.Scratch().File(llb.Copy(llb.Local("context"), "a", "/"), at(5, 5))
+	tests := []struct {
+		name string
+		from llb.State
+		want int
+	}{
+		{"a folder", llb.Local("context"), 1},
+		{"git", llb.Git("https://example.com/r.git", "main"), 1},
+		{"a URL", llb.HTTP("https://example.com/x"), 1},
+		{"an archive, and its unpacking", archive, 2},
+		{"an image", llb.Image("docker.io/library/tiny:1"), 0},
+		{"a stage, and not what is copied from it", stage, 1},
+	}
+	for _, test := range tests {
+		st := base().File(llb.Copy(test.from, "a", "/").Mkdir("/b", 0o755), at(6, 6))
+		got := 0
+		_, err := mustGraph(t, definition(t, st)).Rewrite(func(op *pb.Op, _ *pb.OpMetadata, copies []*pb.FileActionCopy) {
+			got += len(copies)
+			for _, c := range copies {
+				if !slices.ContainsFunc(op.GetFile().Actions, func(a *pb.FileAction) bool { return a.GetCopy() == c }) {
+					t.Errorf("%s: not a part of the copy", test.name)
+				}
+			}
+		})
+		if err != nil || got != test.want {
+			t.Errorf("%s: %d, %v", test.name, got, err)
+		}
+	}
+}
+
 func TestUses(t *testing.T) {
 	type use struct {
 		ID   string
@@ -83,7 +116,7 @@ func TestUses(t *testing.T) {
 func TestRewriteNothing(t *testing.T) {
 	def := definition(t, dockerfile())
 	edited := 0
-	got, err := mustGraph(t, def).Rewrite(func(*pb.Op, *pb.OpMetadata) { edited++ })
+	got, err := mustGraph(t, def).Rewrite(func(*pb.Op, *pb.OpMetadata, []*pb.FileActionCopy) { edited++ })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +132,7 @@ func TestRewrite(t *testing.T) {
 	def := definition(t, dockerfile())
 	before := proto.Clone(def)
 	g := mustGraph(t, def)
-	got, err := g.Rewrite(func(op *pb.Op, md *pb.OpMetadata) {
+	got, err := g.Rewrite(func(op *pb.Op, md *pb.OpMetadata, _ []*pb.FileActionCopy) {
 		if src := op.GetSource(); src != nil && strings.HasPrefix(src.Identifier, imageScheme) {
 			src.Identifier += "@" + digestA
 		}
@@ -145,7 +178,7 @@ func TestRewrite(t *testing.T) {
 func TestRewriteMerges(t *testing.T) {
 	a, b := llb.Image("docker.io/library/debian:12"), llb.Image("docker.io/library/debian:13")
 	g := mustGraph(t, definition(t, llb.Scratch().File(llb.Copy(a, "/x", "/a")).File(llb.Copy(b, "/x", "/b"))))
-	def, err := g.Rewrite(func(op *pb.Op, _ *pb.OpMetadata) {
+	def, err := g.Rewrite(func(op *pb.Op, _ *pb.OpMetadata, _ []*pb.FileActionCopy) {
 		if src := op.GetSource(); src != nil {
 			src.Identifier = "docker-image://docker.io/library/debian:12@" + digestA
 		}
@@ -251,7 +284,7 @@ func TestEmptyGraph(t *testing.T) {
 		if g.Layers() != nil || g.Uses() != nil || len(g.Commands()) != 0 {
 			t.Errorf("%v has something in it", def)
 		}
-		got, err := g.Rewrite(func(*pb.Op, *pb.OpMetadata) { t.Error("edited") })
+		got, err := g.Rewrite(func(*pb.Op, *pb.OpMetadata, []*pb.FileActionCopy) { t.Error("edited") })
 		if err != nil || len(got.Def) != 0 {
 			t.Errorf("%v, %v", got, err)
 		}
@@ -350,14 +383,14 @@ func walk(t testing.TB, g *Graph) {
 	g.Layers()
 	g.Uses()
 	g.Commands()
-	same, err := g.Rewrite(func(*pb.Op, *pb.OpMetadata) {})
+	same, err := g.Rewrite(func(*pb.Op, *pb.OpMetadata, []*pb.FileActionCopy) {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(g.def.GetDef(), same.GetDef()); diff != "" {
 		t.Errorf("rewriting nothing (-before +after):\n%s", diff)
 	}
-	edited, err := g.Rewrite(func(op *pb.Op, _ *pb.OpMetadata) {
+	edited, err := g.Rewrite(func(op *pb.Op, _ *pb.OpMetadata, _ []*pb.FileActionCopy) {
 		if src := op.GetSource(); src != nil {
 			src.Identifier += "x"
 		}

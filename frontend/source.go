@@ -39,6 +39,8 @@ func (e *UnsupportedError) Error() string {
 const (
 	imageScheme = "docker-image://"
 	gitScheme   = "git://"
+	// sessionHost is where BuildKit fetches what the client uploads; see its source/http/transport.go.
+	sessionHost = "buildkit-session"
 )
 
 var commitSHA = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
@@ -53,6 +55,9 @@ func Identify(op *pb.SourceOp) (Input, error) {
 	case "docker-image":
 		return identifyImage(rest)
 	case "http", "https":
+		if host, _, _ := strings.Cut(rest, "/"); host == sessionHost {
+			return Input{Local: true}, nil
+		}
 		s := lock.Source{Kind: lock.URL, Ref: withoutUser(id)}
 		return Input{Source: s, Written: s, Pin: op.Attrs[pb.AttrHTTPChecksum]}, nil
 	case "git":

@@ -12,7 +12,7 @@ import (
 
 func (p *process) buildVerb() *cli.Command {
 	return &cli.Command{
-		Name: "build", Usage: "build an image from a Dockerfile", ArgsUsage: "PATH",
+		Name: "build", Usage: "build an image from a Dockerfile", ArgsUsage: "PATH|URL|-",
 		Flags: append(append(append(sourceFlags(), p.lockedFlag()), outputFlags()...), []cli.Flag{
 			&cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "name the image `NAME[:TAG]`, and NAME:[TAG-]args-HASH"},
 			&cli.BoolFlag{Name: "verify", Usage: "build a second time and compare"},
@@ -30,7 +30,7 @@ func (p *process) buildVerb() *cli.Command {
 
 func (p *process) verifyVerb() *cli.Command {
 	return &cli.Command{
-		Name: "verify", Usage: "build twice and say whether it is the same, bit for bit", ArgsUsage: "PATH",
+		Name: "verify", Usage: "build twice and say whether it is the same, bit for bit", ArgsUsage: "PATH|URL|-",
 		Flags: append(append(sourceFlags(), p.lockedFlag()),
 			&cli.BoolFlag{Name: "no-cache", Usage: "take no step of the first build from the builder's cache; the second never does"},
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"},
@@ -107,6 +107,9 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 		}
 		return errNo
 	}
+	if res.Lockfile == "" {
+		p.say("warning: nothing holds the lock, and the next build may be made from something else: --lockfile FILE names a place for it")
+	}
 	names, err := want.deliver(ctx, p, store, res, docker, o.Auth)
 	if err != nil {
 		return err
@@ -152,7 +155,7 @@ func (p *process) print(w io.Writer, format string, res *build.Result, names []s
 			Digest   string   `json:"digest"`
 			Args     string   `json:"args"`
 			Names    []string `json:"names"`
-			Lockfile string   `json:"lockfile"`
+			Lockfile string   `json:"lockfile,omitempty"`
 			// Normalised are the paths that rules dropped or changed, by platform and rule.
 			Normalised map[string]map[string][]string `json:"normalised,omitempty"`
 			Verdict    any                            `json:"verdict,omitempty"`
@@ -165,7 +168,9 @@ func (p *process) print(w io.Writer, format string, res *build.Result, names []s
 			printDifferences(w, res.Dockerfile, v)
 		}
 	}
-	fmt.Fprintf(w, "lock    %s\n", res.Lockfile)
+	if res.Lockfile != "" {
+		fmt.Fprintf(w, "lock    %s\n", res.Lockfile)
+	}
 	fmt.Fprintf(w, "digest  %s\n", res.Image.Descriptor.Digest)
 	for _, name := range names {
 		fmt.Fprintf(w, "tag     %s\n", name)

@@ -23,7 +23,7 @@ import (
 
 func sourceFlags() []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "the Dockerfile `PATH` (default: PATH/Dockerfile)"},
+		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "the Dockerfile: a `FILE`, an http(s) URL, or - for standard input (default: PATH/Dockerfile)"},
 		&cli.StringSliceFlag{Name: "build-arg", Usage: "set a build arg `NAME=VALUE`; NAME alone takes the environment's"},
 		&cli.StringSliceFlag{Name: "build-context", Usage: "a named context `NAME=VALUE`"},
 		&cli.StringFlag{Name: "target", Usage: "the target `STAGE`, which the lock declares"},
@@ -64,10 +64,10 @@ func (p *process) lockedFlag() cli.Flag {
 
 func (p *process) options(c *cli.Context) (build.Options, error) {
 	if c.NArg() != 1 {
-		return build.Options{}, usagef("%s takes one PATH, the build context, and got %d", c.Command.Name, c.NArg())
+		return build.Options{}, usagef("%s takes one PATH, URL or - (standard input), the build context, and got %d", c.Command.Name, c.NArg())
 	}
 	o := build.Options{
-		Context: c.Args().First(), Dockerfile: c.String("file"), Lockfile: c.String("lockfile"),
+		Context: c.Args().First(), Dockerfile: c.String("file"), Stdin: p.stdin, Lockfile: c.String("lockfile"),
 		Target: c.String("target"), Locked: c.Bool("locked"), NoCache: c.Bool("no-cache"), Env: p.environ,
 		Args: map[string]string{}, Contexts: map[string]string{},
 		Auth: config.LoadDefaultConfigFile(io.Discard),

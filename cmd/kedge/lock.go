@@ -12,7 +12,7 @@ import (
 func (p *process) lockVerb() *cli.Command {
 	refresh := &refreshValue{}
 	return &cli.Command{
-		Name: "lock", Usage: "write what a build is made from into its lockfile", ArgsUsage: "PATH",
+		Name: "lock", Usage: "write what a build is made from into its lockfile", ArgsUsage: "PATH|URL|-",
 		Flags: append(sourceFlags(),
 			&cli.GenericFlag{Name: "refresh", Value: refresh, Usage: "look up everything anew; --refresh=REF only that, repeatable"},
 			&cli.BoolFlag{Name: "check", Usage: "change nothing, and exit with 4 if the lock would change"}),
@@ -71,7 +71,7 @@ func (r *refreshValue) Set(s string) error {
 
 func (p *process) tagVerb() *cli.Command {
 	return &cli.Command{
-		Name: "tag", Usage: "print the tag of the build args, args-HASH, without building", ArgsUsage: "PATH",
+		Name: "tag", Usage: "print the tag of the build args, args-HASH, without building", ArgsUsage: "PATH|URL|-",
 		Flags: append(sourceFlags(), &cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "print the names for `NAME[:TAG]` instead"}),
 		Action: func(c *cli.Context) error {
 			return p.withBuilder(c, func(b *builder.Builder, o build.Options) error { return p.tag(c, b, o) })
@@ -80,16 +80,16 @@ func (p *process) tagVerb() *cli.Command {
 }
 
 func (p *process) tag(c *cli.Context, b *builder.Builder, o build.Options) error {
-	locked, err := build.Lock(c.Context, b, o, build.Refresh{}, true)
+	hash, err := build.ArgsHash(c.Context, b, o)
 	if err != nil {
 		return err
 	}
-	names, err := build.Names(c.StringSlice("tag"), locked.ArgsHash)
+	names, err := build.Names(c.StringSlice("tag"), hash)
 	if err != nil {
 		return usageError{err}
 	}
 	if len(names) == 0 {
-		names = []string{"args-" + locked.ArgsHash}
+		names = []string{"args-" + hash}
 	}
 	for _, name := range names {
 		fmt.Fprintln(p.stdout, name)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -116,6 +117,32 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		need(ts, args, 3, "commit BRANCH FILE CONTENT")
 		t, git := ts.Value("t").(*testing.T), ts.Value("git").(*testenv.Git)
 		ts.Setenv("COMMIT", git.Commit(t, args[0], map[string]string{args[1]: args[2]}))
+	},
+	// checkin BRANCH DIR: adds a commit with the files of a folder, and sets $COMMIT.
+	"checkin": func(ts *testscript.TestScript, _ bool, args []string) {
+		need(ts, args, 2, "checkin BRANCH DIR")
+		files, dir := map[string]string{}, ts.MkAbs(args[1])
+		ts.Check(filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			data, err := os.ReadFile(path)
+			name, _ := filepath.Rel(dir, path)
+			files[name] = string(data)
+			return err
+		}))
+		t, git := ts.Value("t").(*testing.T), ts.Value("git").(*testenv.Git)
+		ts.Setenv("COMMIT", git.Commit(t, args[0], files))
+	},
+	// gittag TAG COMMIT: sets a tag of the git server's repository; an existing one moves.
+	"gittag": func(ts *testscript.TestScript, _ bool, args []string) {
+		need(ts, args, 2, "gittag TAG COMMIT")
+		ts.Value("git").(*testenv.Git).Tag(ts.Value("t").(*testing.T), args[0], args[1])
+	},
+	// servefile PATH FILE: has the file server serve what is in a file.
+	"servefile": func(ts *testscript.TestScript, _ bool, args []string) {
+		need(ts, args, 2, "servefile PATH FILE")
+		ts.Value("files").(*testenv.Files).Set(args[0], ts.ReadFile(args[1]), time.Time{})
 	},
 	// rewind BRANCH COMMIT: force-pushes, so that what came after is gone.
 	"rewind": func(ts *testscript.TestScript, _ bool, args []string) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os/user"
 	"slices"
 	"strings"
@@ -237,6 +238,10 @@ func advice(err error) (int, string) {
 		name     *source.UsageError
 		unknown  *unknownError
 		note     *image.AnnotationError
+		input    *build.InputError
+		context  *builder.ContextError
+		noLock   *build.NoLockfileError
+		missed   *builder.DockerfileError
 	)
 	switch {
 	case errors.As(err, &note):
@@ -249,6 +254,16 @@ func advice(err error) (int, string) {
 		return exitUsage, help + " lists what there is"
 	case errors.As(err, &name):
 		return exitUsage, "kedge diff --help says how an image is named"
+	case errors.As(err, &input):
+		return exitUsage, input.Hint
+	case errors.As(err, &context) && errors.Is(err, fs.ErrNotExist):
+		return exitFailed, ""
+	case errors.As(err, &context):
+		return exitUsage, "a build context is a directory, a git repository, an http(s) URL, or - for standard input"
+	case errors.As(err, &noLock):
+		return exitUsage, "--lockfile FILE names a place for the lock; with --locked=false, kedge build does without"
+	case errors.As(err, &missed) && missed.Dockerfile.Inside != "":
+		return exitFailed, "-f PATH names another Dockerfile in the build context"
 	case errors.As(err, &usage):
 		return exitUsage, "kedge --help, or kedge VERB --help"
 	case errors.As(err, &unlocked):

@@ -170,8 +170,10 @@ func (w *wanted) writeMetadata(p *process, res *build.Result, names []string) er
 		"containerimage.descriptor": res.Image.Described(),
 		"kedge.args":                res.ArgsHash,
 		"kedge.epoch":               res.Epoch.Unix(),
-		"kedge.lockfile":            res.Lockfile,
 		"kedge.normalised":          res.Image.Normalised(),
+	}
+	if res.Lockfile != "" {
+		metadata["kedge.lockfile"] = res.Lockfile
 	}
 	if len(res.Image.Manifests) == 1 {
 		metadata["containerimage.config.digest"] = res.Image.Manifests[0].Config

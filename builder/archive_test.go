@@ -1,0 +1,130 @@
+package builder
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func tarOf(t *testing.T, entries ...tar.Header) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range entries {
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(make([]byte, h.Size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func gzipped(t *testing.T, data []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// An archive is told from what is damaged, also behind its last entry, and leaves nothing.
+func TestNewArchive(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	plain := tarOf(t, tar.Header{Name: "Dockerfile", Mode: 0o644, Size: 2000})
+	packed := gzipped(t, plain)
+	flipped := bytes.Clone(packed)
+	flipped[len(flipped)-6] ^= 1 // of the checksum
+	tests := []struct {
+		name   string
+		data   []byte
+		broken bool
+	}{
+		{"plain", plain, false},
+		{"with more zeros", append(bytes.Clone(plain), make([]byte, 4096)...), false},
+		{"gzip", packed, false},
+		{"without entries", make([]byte, 1024), false},
+		{"cut in a file", plain[:1000], true},
+		{"cut in a header", plain[:100], true},
+		{"gzip, cut", packed[:len(packed)-9], true},
+		{"gzip, cut in its checksum", packed[:len(packed)-2], true},
+		{"gzip, another checksum", flipped, true},
+		{"only the head of bzip2", []byte("BZh9"), true},
+		{"only the head of xz", []byte("\xfd7zXZ\x00"), true},
+		{"no archive", bytes.Repeat([]byte("FROM x\n"), 200), true},
+	}
+	for _, test := range tests {
+		a, err := NewArchive(bytes.NewReader(test.data))
+		var broken *ArchiveError
+		if errors.As(err, &broken) != test.broken || !test.broken && err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if err == nil {
+			if err := a.Close(); err != nil {
+				t.Errorf("%s: %v", test.name, err)
+			}
+		}
+	}
+	if left, err := os.ReadDir(os.TempDir()); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// The times of an archive, and the commit that git archive notes, do not reach the builder; all else does.
+func TestRetimed(t *testing.T) {
+	at := time.Unix(1_700_000_000, 0)
+	in := tarOf(t,
+		tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "0123"}},
+		tar.Header{Name: "dir/", Typeflag: tar.TypeDir, Mode: 0o750, ModTime: time.Unix(5, 0)},
+		tar.Header{Name: "dir/file", Mode: 0o4755, Size: 3, Uid: 1000, Uname: "me", ModTime: time.Unix(1, 5), AccessTime: time.Unix(2, 7), Format: tar.FormatPAX,
+			PAXRecords: map[string]string{"SCHILY.xattr.user.a": "b"}},
+		tar.Header{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "dir/file"},
+	)
+	var out bytes.Buffer
+	if err := retimed(&out, bytes.NewReader(in), at); err != nil {
+		t.Fatal(err)
+	}
+	type entry struct {
+		Name, Link, Xattr string
+		Mode, Size        int64
+		Uid               int
+	}
+	var got []entry
+	for r := tar.NewReader(&out); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !h.ModTime.Equal(at) || !h.AccessTime.IsZero() {
+			t.Errorf("%s: %v, %v", h.Name, h.ModTime, h.AccessTime)
+		}
+		got = append(got, entry{h.Name, h.Linkname, h.PAXRecords["SCHILY.xattr.user.a"], h.Mode, h.Size, h.Uid})
+	}
+	want := []entry{
+		{Name: "dir/", Mode: 0o750},
+		{Name: "dir/file", Mode: 0o4755, Size: 3, Uid: 1000, Xattr: "b"},
+		{Name: "link", Link: "dir/file"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
