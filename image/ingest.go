@@ -66,6 +66,9 @@ type Options struct {
 	Rules  Rules
 	// Annotations that the image has no place for end Write with an *AnnotationError.
 	Annotations []Annotation
+	// Secrets are values, by id, that must not be in new layers and configs: a *LeakError ends Write.
+	// One of fewer than MinSecret bytes is not looked for.
+	Secrets map[string][]byte
 }
 
 // A NotSentError says that a raw layer is needed that the builder was told not to send: the Store
@@ -210,6 +213,9 @@ func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []
 			return Image{}, fmt.Errorf("write image for %s: %w", platforms.FormatAll(e.Platform), err)
 		}
 		img.Manifests = append(img.Manifests, m)
+	}
+	if err := in.checkSecrets(ctx, opts.Secrets, exports, img.Manifests); err != nil {
+		return Image{}, err
 	}
 	if img.Descriptor, err = in.writeTop(ctx, img.Manifests, notes); err != nil {
 		return Image{}, fmt.Errorf("write image: %w", err)

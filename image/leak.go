@@ -1,0 +1,263 @@
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// MinSecret is how many bytes a secret has at least, without the space around it, to be looked for:
+// what is shorter is found everywhere.
+const MinSecret = 6
+
+// A Leak is a place in an image where the value of a secret is. It does not have the value.
+type Leak struct {
+	Secret   string // its id
+	Form     string // plain, base64, url or json
+	Platform ocispec.Platform
+	Layer    int // from the lowest of the image; -1: the image config
+	// Path is that of the file in the layer, or of the value in the config, such as config.Env[2]. Where
+	// the value is in the path itself, that part is "***".
+	Path string
+}
+
+// A LeakError says that values of secrets are in an image, which then is not listed in the Store.
+type LeakError struct{ Leaks []Leak }
+
+func (e *LeakError) Error() string {
+	l := e.Leaks[0]
+	where := "image config"
+	if l.Layer >= 0 {
+		where = fmt.Sprintf("layer %d", l.Layer)
+	}
+	return fmt.Sprintf("the value of secret %q is in the %s for %s: %s", l.Secret, where, platforms.Format(l.Platform), l.Path)
+}
+
+// A needle is one form of a secret's value.
+type needle struct {
+	secret, form string
+	value        []byte
+}
+
+// newNeedles returns what is looked for, those of each secret in the order of how plain they are.
+func newNeedles(secrets map[string][]byte) []needle {
+	var all []needle
+	for _, id := range slices.Sorted(maps.Keys(secrets)) {
+		// A file with a secret mostly ends in a line end, which what is made of it does not have.
+		value := bytes.TrimSpace(secrets[id])
+		if len(value) < MinSecret {
+			continue
+		}
+		seen := map[string]bool{}
+		add := func(form, v string) {
+			if !seen[v] {
+				seen[v] = true
+				all = append(all, needle{id, form, []byte(v)})
+			}
+		}
+		add("plain", string(value))
+		add("url", url.QueryEscape(string(value)))
+		add("url", url.PathEscape(string(value)))
+		if quoted, err := json.Marshal(string(value)); err == nil {
+			add("json", string(quoted[1:len(quoted)-1]))
+		}
+		for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			for offset := range 3 {
+				add("base64", base64Within(enc, value, offset))
+			}
+		}
+	}
+	return all
+}
+
+// base64Within returns what of the base64 of a text follows from value alone, where offset bytes, and
+// multiples of three, stand before it in the text.
+func base64Within(enc *base64.Encoding, value []byte, offset int) string {
+	text := append(make([]byte, offset), value...)
+	encoded := enc.EncodeToString(text)
+	return encoded[(offset*8+5)/6 : len(text)*8/6]
+}
+
+// chunk is how much of a file is looked at at once.
+const chunk = 1 << 20
+
+// A searcher looks for needles. It holds one buffer.
+type searcher struct {
+	needles []needle
+	longest int
+	buf     []byte
+}
+
+func newSearcher(needles []needle) *searcher {
+	s := &searcher{needles: needles}
+	for _, n := range needles {
+		s.longest = max(s.longest, len(n.value))
+	}
+	s.buf = make([]byte, 0, max(chunk, 4*s.longest))
+	return s
+}
+
+// find returns those needles that are in r, one a secret.
+func (s *searcher) find(r io.Reader) ([]needle, error) {
+	var found []needle
+	has := map[string]bool{}
+	buf := s.buf[:0]
+	for {
+		n, err := io.ReadFull(r, buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		for _, needle := range s.needles {
+			if !has[needle.secret] && bytes.Contains(buf, needle.value) {
+				has[needle.secret] = true
+				found = append(found, needle)
+			}
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return found, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		// What may be the beginning of a needle is looked at again, with what follows.
+		tail := buf[len(buf)-(s.longest-1):]
+		copy(buf[:cap(buf)], tail)
+		buf = buf[:len(tail)]
+	}
+}
+
+func (s *searcher) in(text string) []needle {
+	found, _ := s.find(strings.NewReader(text)) // has no error
+	return found
+}
+
+// hidden returns text without the secrets.
+func hidden(text string, needles []needle) string {
+	for _, n := range needles {
+		text = strings.ReplaceAll(text, string(n.value), "***")
+	}
+	return text
+}
+
+// checkSecrets looks for secrets in the new layers and the configs of what was written, as it is: it
+// does not matter whether a layer was known already. The error is a *LeakError.
+func (in *Ingest) checkSecrets(ctx context.Context, secrets map[string][]byte, exports []export, manifests []Manifest) error {
+	needles := newNeedles(secrets)
+	if len(needles) == 0 {
+		return nil
+	}
+	var mu sync.Mutex
+	var leaks []Leak
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(min(runtime.GOMAXPROCS(0), maxLayers))
+	for i, m := range manifests {
+		leak := func(layer int, path string, found []needle) {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, n := range found {
+				leaks = append(leaks, Leak{n.secret, n.form, m.Platform, layer, hidden(path, needles)})
+			}
+		}
+		for j := exports[i].BaseLayers; j < len(m.Layers); j++ {
+			group.Go(func() error {
+				return in.searchLayer(ctx, m.Layers[j], newSearcher(needles), func(path string, found []needle) { leak(j, path, found) })
+			})
+		}
+		group.Go(func() error {
+			return in.searchConfig(ctx, m, exports[i].BaseHistory, newSearcher(needles), func(path string, found []needle) { leak(-1, path, found) })
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("looking for secrets in the image: %w", err)
+	}
+	if len(leaks) == 0 {
+		return nil
+	}
+	slices.SortFunc(leaks, func(a, b Leak) int {
+		if c := strings.Compare(platformKey(a.Platform), platformKey(b.Platform)); c != 0 {
+			return c
+		}
+		if a.Layer != b.Layer {
+			return a.Layer - b.Layer
+		}
+		return strings.Compare(a.Path+"\x00"+a.Secret, b.Path+"\x00"+b.Secret)
+	})
+	return &LeakError{leaks}
+}
+
+func (in *Ingest) searchLayer(ctx context.Context, l Layer, s *searcher, found func(string, []needle)) error {
+	return in.store.readLayer(ctx, l, func(h *tar.Header, r io.Reader) error {
+		name := clean(h.Name)
+		about := h.Name + "\x00" + h.Linkname
+		for _, k := range slices.Sorted(maps.Keys(h.PAXRecords)) {
+			if strings.HasPrefix(k, xattrPrefix) {
+				about += "\x00" + k + "\x00" + h.PAXRecords[k]
+			}
+		}
+		leaked := s.in(about)
+		inFile, err := s.find(r)
+		for _, n := range inFile {
+			if !slices.ContainsFunc(leaked, func(o needle) bool { return o.secret == n.secret }) {
+				leaked = append(leaked, n)
+			}
+		}
+		if len(leaked) > 0 {
+			found("/"+name, leaked)
+		}
+		return err
+	})
+}
+
+// searchConfig looks at a config, but for the history of the base image.
+func (in *Ingest) searchConfig(ctx context.Context, m Manifest, baseHistory int, s *searcher, found func(string, []needle)) error {
+	info, err := in.store.Info(ctx, m.Config)
+	if err != nil {
+		return err
+	}
+	data, err := readBlob(ctx, in.store, ocispec.Descriptor{Digest: m.Config, Size: info.Size})
+	if err != nil {
+		return err
+	}
+	doc, err := decodeJSON(data)
+	if err != nil {
+		return err
+	}
+	var walk func(path string, v any)
+	walk = func(path string, v any) {
+		switch v := v.(type) {
+		case string:
+			if leaked := s.in(v); len(leaked) > 0 {
+				found(path, leaked)
+			}
+		case []any:
+			for i, e := range v {
+				if path != "history" || i >= baseHistory {
+					walk(fmt.Sprintf("%s[%d]", path, i), e)
+				}
+			}
+		case map[string]any:
+			for _, k := range slices.Sorted(maps.Keys(v)) {
+				at := strings.TrimPrefix(path+"."+k, ".")
+				if leaked := s.in(k); len(leaked) > 0 {
+					found(at, leaked)
+				}
+				walk(at, v[k])
+			}
+		}
+	}
+	walk("", doc)
+	return nil
+}
