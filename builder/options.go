@@ -59,11 +59,20 @@ func (s *solve) options() (client.SolveOpt, error) {
 		LocalMounts:          mounts,
 		LocalFilterOpt:       s.times.filter(mounts, s.leaves()),
 		SharedKey:            "kedge:" + digest.FromString(key).Encoded(),
-		FrontendAttrs:        map[string]string{},
+		FrontendAttrs:        s.daemonOptions(),
 		Session:              attachables,
 		SourcePolicyProvider: policysession.NewPolicyProvider(s.pins.check),
 		Internal:             s.salt != 0,
 	}, nil
+}
+
+// daemonOptions are what of the frontend's options the daemon itself looks at.
+func (s *solve) daemonOptions() map[string]string {
+	opts := map[string]string{}
+	if platform := s.frontendOptions()["platform"]; platform != "" {
+		opts["platform"] = platform // it warns where the image is for others
+	}
+	return opts
 }
 
 // leaves returns what says of a path in a mount that it is one of s.req.Leave, or the file beside it
