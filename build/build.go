@@ -51,10 +51,12 @@ type Options struct {
 	Normalize  image.Rules // the version is the lock's
 	// Annotations of the image's manifests and index.
 	Annotations []image.Annotation
-	Vary        Vary     // of a second build
-	KeepModes   bool     // of a context's files, in place of those that git records
-	Env         []string // of the process, for git
-	Auth        *configfile.ConfigFile
+	// Attest are the attestations that the image has besides.
+	Attest    builder.Attest
+	Vary      Vary     // of a second build
+	KeepModes bool     // of a context's files, in place of those that git records
+	Env       []string // of the process, for git
+	Auth      *configfile.ConfigFile
 
 	// Progress, where it is not nil, shows a build: it returns where its progress goes, and a
 	// function that waits until all of it is shown.
@@ -281,7 +283,7 @@ func (p *project) declareTarget(f *lock.File, target string) {
 
 func (p *project) request(ctx context.Context, file *lock.File, target string) (*builder.Request, error) {
 	req := p.inputs(file)
-	req.Target = p.parsed.Option(target)
+	req.Target, req.Attest = p.parsed.Option(target), p.Attest
 	if p.Lockfile != "" {
 		req.Leave = []string{p.Lockfile}
 	}
@@ -467,7 +469,7 @@ func (p *project) checkAnnotations() error {
 		}
 		of = append(of, platform)
 	}
-	return image.CheckAnnotations(p.Annotations, of, len(of) > 1)
+	return image.CheckAnnotations(p.Annotations, of, len(of) > 1 || len(p.Attest.Types) > 0)
 }
 
 // WriteLock writes what the build added to the lock. It comes last, so that a command that fails

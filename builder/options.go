@@ -72,6 +72,7 @@ func (s *solve) daemonOptions() map[string]string {
 	if platform := s.frontendOptions()["platform"]; platform != "" {
 		opts["platform"] = platform // it warns where the image is for others
 	}
+	s.attestOptions(opts)
 	return opts
 }
 
@@ -140,6 +141,7 @@ func (s *solve) frontendOptions() map[string]string {
 	if s.req.NoCache {
 		opts["no-cache"] = ""
 	}
+	s.attestOptions(opts)
 	if s.salt != 0 {
 		// Cache mounts of its own: a verification neither uses nor prunes the user's.
 		const key = "build-arg:BUILDKIT_CACHE_MOUNT_NS"

@@ -22,6 +22,8 @@ type Request struct {
 	Contexts   map[string]string // named contexts: a directory, or what BuildKit takes for one
 	NoCache    bool
 
+	Attest Attest
+
 	Lock   *lock.File    // what is locked; not changed
 	Locked bool          // nothing may be added to it
 	Relock []lock.Source // sources to look up besides those of the build

@@ -113,6 +113,9 @@ func (s *solve) outline(ctx context.Context, c gateway.Client) error {
 	opts["requestid"] = "frontend.outline"
 	opts["frontend.caps"] = "moby.buildkit.frontend.subrequests"
 	delete(opts, "no-cache")
+	for kind := range s.req.Attest.Types {
+		delete(opts, "attest:"+kind)
+	}
 	if p := s.req.Platforms; len(p) > 0 {
 		opts["platform"] = p[0]
 	}

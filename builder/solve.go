@@ -90,7 +90,7 @@ func (s *solve) session(ctx context.Context, export bool, fn gateway.BuildFunc) 
 	if export {
 		opt.Exports = []client.ExportEntry{{
 			Type:        client.ExporterOCI,
-			Attrs:       map[string]string{"tar": "false", "compression": "uncompressed", "oci-mediatypes": "true"},
+			Attrs:       s.exportOptions(),
 			OutputStore: &s.store,
 		}}
 	}
@@ -312,7 +312,7 @@ func (s *solve) solve(ctx context.Context, c gateway.Client, res *gateway.Result
 		}
 		s.result.Platforms = append(s.result.Platforms, platform)
 	}
-	return out, nil
+	return out, s.attest(ctx, c, res, out)
 }
 
 // edit pins an operation, tells its process the epoch, and gives what it copies out of a context, or

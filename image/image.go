@@ -26,6 +26,9 @@ type Image struct {
 	// one for several. It has the annotations of that descriptor, which an image that is read back
 	// from the store has lost.
 	Descriptor ocispec.Descriptor
+	// Attested is the index that has the attestations, too, where some were asked for. It differs from
+	// build to build. Of an image that is read back it is zero, and Descriptor is that index.
+	Attested ocispec.Descriptor
 	// Manifests are the images of the platforms, sorted by platform.
 	Manifests []Manifest
 }
@@ -72,10 +75,10 @@ func (i Image) Normalised() map[string]map[string][]string {
 	return all
 }
 
-// Described returns Descriptor with the platform, where that is one.
+// Described returns Top with the platform, where that is one.
 func (i Image) Described() ocispec.Descriptor {
-	d := i.Descriptor
-	if len(i.Manifests) == 1 {
+	d := i.Top()
+	if len(i.Manifests) == 1 && d.Digest == i.Manifests[0].Descriptor.Digest {
 		d.Platform = &i.Manifests[0].Platform
 	}
 	return d
@@ -105,6 +108,9 @@ func (s *Store) Image(ctx context.Context, desc ocispec.Descriptor) (Image, erro
 		return Image{}, fmt.Errorf("read index %s: %w", desc.Digest, err)
 	}
 	for _, d := range index.Manifests {
+		if isAttestation(d) {
+			continue
+		}
 		m, err := s.manifest(ctx, d)
 		if err != nil {
 			return Image{}, err
@@ -166,11 +172,15 @@ func readDocument(ctx context.Context, from content.Provider, desc ocispec.Descr
 
 // readBlob reads a small blob and checks its digest.
 func readBlob(ctx context.Context, from content.Provider, desc ocispec.Descriptor) ([]byte, error) {
+	return readLimited(ctx, from, desc, maxDocument)
+}
+
+func readLimited(ctx context.Context, from content.Provider, desc ocispec.Descriptor, limit int64) ([]byte, error) {
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, fmt.Errorf("digest %q: %w", desc.Digest, err)
 	}
-	if desc.Size > maxDocument {
-		return nil, fmt.Errorf("%d bytes, more than %d", desc.Size, maxDocument)
+	if desc.Size > limit {
+		return nil, fmt.Errorf("%d bytes, more than %d", desc.Size, limit)
 	}
 	ra, err := from.ReaderAt(ctx, desc)
 	if err != nil {

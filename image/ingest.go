@@ -175,8 +175,8 @@ func (in *Ingest) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (conten
 
 // Write writes the canonical image of the export whose top, a manifest or an index, is root, into
 // the Store, where it is then listed, without a name if it has none. There must be a source for
-// every platform; attestations are left out. An image for one platform is a manifest, also when
-// root is an index.
+// every platform. An image for one platform is a manifest, also when root is an index; attestations are
+// in an index of their own.
 //
 // New layers are normalised and compressed side by side. When Write fails or ctx is done, the Store
 // lists what it listed before. A *NotSentError asks for another export.
@@ -191,10 +191,11 @@ func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []
 	}
 	notes := annotations(opts.Annotations)
 	var of []ocispec.Platform
+	attested := false
 	for _, e := range exports {
-		of = append(of, e.Platform)
+		of, attested = append(of, e.Platform), attested || e.attestation.Digest != ""
 	}
-	if err := CheckAnnotations(notes, of, len(of) > 1); err != nil {
+	if err := CheckAnnotations(notes, of, len(of) > 1 || attested || in.opts.Second); err != nil {
 		return Image{}, err
 	}
 	for _, e := range exports {
@@ -220,7 +221,10 @@ func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []
 	if img.Descriptor, err = in.writeTop(ctx, img.Manifests, notes); err != nil {
 		return Image{}, fmt.Errorf("write image: %w", err)
 	}
-	if err := in.list(ctx, img.Descriptor, exports); err != nil {
+	if img.Attested, err = in.writeAttestations(ctx, exports, img.Manifests, notes); err != nil {
+		return Image{}, fmt.Errorf("write image: %w", err)
+	}
+	if err := in.list(ctx, img, exports); err != nil {
 		return Image{}, fmt.Errorf("write image %s: %w", img.Descriptor.Digest, err)
 	}
 	return img, nil
@@ -229,18 +233,27 @@ func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []
 // An export is the raw image of one platform.
 type export struct {
 	Source
-	layers []ocispec.Descriptor // as the builder describes them
-	config *config
-	base   reference.Named // nil if there is none
+	manifest    ocispec.Descriptor // as the builder wrote it
+	rawConfig   digest.Digest
+	attestation ocispec.Descriptor   // about the manifest; zero if there is none
+	layers      []ocispec.Descriptor // as the builder describes them
+	config      *config
+	base        reference.Named // nil if there is none
 }
 
 // exports finds the manifest of each source below root, and reads it. They are sorted by platform.
 func (in *Ingest) exports(ctx context.Context, root ocispec.Descriptor, sources []Source) ([]export, error) {
 	manifests := []ocispec.Descriptor{root}
+	about := map[string]ocispec.Descriptor{}
 	if images.IsIndexType(root.MediaType) {
 		var index ocispec.Index
 		if err := readDocument(ctx, in, root, &index); err != nil {
 			return nil, err
+		}
+		for _, d := range index.Manifests {
+			if of := d.Annotations[referenceDigest]; isAttestation(d) && of != "" {
+				about[of] = d
+			}
 		}
 		manifests = slices.DeleteFunc(index.Manifests, isAttestation)
 	} else if !images.IsManifestType(root.MediaType) {
@@ -270,6 +283,7 @@ func (in *Ingest) exports(ctx context.Context, root ocispec.Descriptor, sources 
 		if err != nil {
 			return nil, fmt.Errorf("platform %s: %w", key, err)
 		}
+		e.attestation = about[m.Digest.String()]
 		exports = append(exports, e)
 	}
 	slices.SortFunc(exports, func(a, b export) int {
@@ -281,7 +295,7 @@ func (in *Ingest) exports(ctx context.Context, root ocispec.Descriptor, sources 
 // isAttestation reports whether a manifest in an index is not an image.
 // See https://github.com/moby/buildkit/blob/v0.34.2/docs/attestations/attestation-storage.md.
 func isAttestation(desc ocispec.Descriptor) bool {
-	return desc.Annotations["vnd.docker.reference.type"] == "attestation-manifest" ||
+	return desc.Annotations[referenceType] == attestationKind ||
 		desc.Platform != nil && desc.Platform.OS == "unknown" && desc.Platform.Architecture == "unknown"
 }
 
@@ -309,7 +323,7 @@ func (in *Ingest) readExport(ctx context.Context, desc ocispec.Descriptor, src S
 		return export{}, fmt.Errorf("%d layers of the base image, but %d in all", src.BaseLayers, len(mf.Layers))
 	}
 	src.Platform = platforms.Normalize(src.Platform)
-	e := export{Source: src, layers: mf.Layers, config: cfg}
+	e := export{Source: src, manifest: desc, rawConfig: mf.Config.Digest, layers: mf.Layers, config: cfg}
 	if src.BaseRef != "" {
 		if e.base, err = reference.ParseNormalizedNamed(src.BaseRef); err != nil {
 			return export{}, fmt.Errorf("base image %q: %w", src.BaseRef, err)
@@ -465,19 +479,27 @@ func (in *Ingest) writeManifest(ctx context.Context, e export, layers []Layer, o
 	return m, nil
 }
 
+// inIndex returns the descriptor of a manifest as an index has it.
+func inIndex(m Manifest, notes annotations) ocispec.Descriptor {
+	d := m.Descriptor
+	d.Platform, d.Annotations = &m.Platform, notes.on(OnManifestDescriptor, &m.Platform)
+	return d
+}
+
 // writeTop writes the index that images for several platforms need, and returns the top of the image.
 func (in *Ingest) writeTop(ctx context.Context, manifests []Manifest, notes annotations) (ocispec.Descriptor, error) {
 	var descs []ocispec.Descriptor
 	for _, m := range manifests {
-		d := m.Descriptor
-		d.Platform, d.Annotations = &m.Platform, notes.on(OnManifestDescriptor, &m.Platform)
-		descs = append(descs, d)
+		descs = append(descs, inIndex(m, notes))
 	}
 	if len(descs) == 1 {
-		top := manifests[0].Descriptor
-		top.Annotations = descs[0].Annotations
-		return top, nil
+		descs[0].Platform = nil
+		return descs[0], nil
 	}
+	return in.writeIndex(ctx, descs, notes)
+}
+
+func (in *Ingest) writeIndex(ctx context.Context, descs []ocispec.Descriptor, notes annotations) (ocispec.Descriptor, error) {
 	data, err := encodeJSON(ocispec.Index{
 		Versioned:   specs.Versioned{SchemaVersion: 2},
 		MediaType:   ocispec.MediaTypeImageIndex,
@@ -504,7 +526,7 @@ func (in *Ingest) writeBlob(ctx context.Context, mediaType string, data []byte) 
 }
 
 // list enters a written image into the index, and notes where its base layers came from.
-func (in *Ingest) list(ctx context.Context, desc ocispec.Descriptor, exports []export) error {
+func (in *Ingest) list(ctx context.Context, img Image, exports []export) error {
 	if err := syncDir(in.store.path(ocispec.ImageBlobsDir, "sha256")); err != nil {
 		return err
 	}
@@ -523,7 +545,10 @@ func (in *Ingest) list(ctx context.Context, desc ocispec.Descriptor, exports []e
 		if err != nil {
 			return err
 		}
-		return in.store.writeIndex(addEntry(entries, plain(desc)))
+		if img.Attested.Digest != "" {
+			entries = addEntry(entries, plain(img.Attested))
+		}
+		return in.store.writeIndex(addEntry(entries, plain(img.Descriptor)))
 	})
 }
 

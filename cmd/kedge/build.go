@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/kedge-build/kedge/build"
 	"github.com/kedge-build/kedge/builder"
@@ -13,13 +14,13 @@ import (
 func (p *process) buildVerb() *cli.Command {
 	return &cli.Command{
 		Name: "build", Usage: "build an image from a Dockerfile", ArgsUsage: "PATH|URL|-",
-		Flags: append(append(append(sourceFlags(), p.lockedFlag()), outputFlags()...), []cli.Flag{
+		Flags: slices.Concat(sourceFlags(), []cli.Flag{p.lockedFlag()}, outputFlags(), attestFlags(), []cli.Flag{
 			&cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "name the image `NAME[:TAG]`, and NAME:[TAG-]args-HASH"},
 			&cli.BoolFlag{Name: "verify", Usage: "build a second time and compare"},
 			&cli.BoolFlag{Name: "no-cache", Usage: "take no step from the builder's cache"},
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"},
 			reportFlag(), varyFlag(),
-		}...),
+		}),
 		Action: func(c *cli.Context) error {
 			return p.withBuilder(c, func(b *builder.Builder, o build.Options) error {
 				return p.build(c, b, o, c.Bool("verify"))
@@ -114,7 +115,7 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 	if err != nil {
 		return err
 	}
-	id := res.Image.Descriptor.Digest.String()
+	id := res.Image.Top().Digest.String()
 	if path := want.iidfile; path != "" {
 		if err := writeFile(path, func(w io.Writer) error { _, err := io.WriteString(w, id); return err }); err != nil {
 			return err
@@ -153,13 +154,14 @@ func (p *process) print(w io.Writer, format string, res *build.Result, names []s
 		}
 		return printJSON(w, struct {
 			Digest   string   `json:"digest"`
+			Index    string   `json:"index,omitempty"` // with attestations
 			Args     string   `json:"args"`
 			Names    []string `json:"names"`
 			Lockfile string   `json:"lockfile,omitempty"`
 			// Normalised are the paths that rules dropped or changed, by platform and rule.
 			Normalised map[string]map[string][]string `json:"normalised,omitempty"`
 			Verdict    any                            `json:"verdict,omitempty"`
-		}{res.Image.Descriptor.Digest.String(), res.ArgsHash, names, res.Lockfile, res.Image.Normalised(), res.Verdict})
+		}{res.Image.Descriptor.Digest.String(), res.Image.Attested.Digest.String(), res.ArgsHash, names, res.Lockfile, res.Image.Normalised(), res.Verdict})
 	}
 	if v := res.Verdict; v != nil {
 		if v.Reproducible {
@@ -172,6 +174,9 @@ func (p *process) print(w io.Writer, format string, res *build.Result, names []s
 		fmt.Fprintf(w, "lock    %s\n", res.Lockfile)
 	}
 	fmt.Fprintf(w, "digest  %s\n", res.Image.Descriptor.Digest)
+	if index := res.Image.Attested.Digest; index != "" {
+		fmt.Fprintf(w, "index   %s, with attestations\n", index)
+	}
 	for _, name := range names {
 		fmt.Fprintf(w, "tag     %s\n", name)
 	}

@@ -148,6 +148,9 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 	default:
 		return build.Options{}, usagef("context-modes %q is not git or keep", modes)
 	}
+	if o.Attest, err = attest(c); err != nil {
+		return build.Options{}, err
+	}
 	mode, err := p.progressMode(c)
 	if err != nil {
 		return build.Options{}, err

@@ -13,7 +13,7 @@ func (p *process) lockVerb() *cli.Command {
 	refresh := &refreshValue{}
 	return &cli.Command{
 		Name: "lock", Usage: "write what a build is made from into its lockfile", ArgsUsage: "PATH|URL|-",
-		Flags: append(sourceFlags(),
+		Flags: append(append(sourceFlags(), attestFlags()...),
 			&cli.GenericFlag{Name: "refresh", Value: refresh, Usage: "look up everything anew; --refresh=REF only that, repeatable"},
 			&cli.BoolFlag{Name: "check", Usage: "change nothing, and exit with 4 if the lock would change"}),
 		Action: func(c *cli.Context) error {

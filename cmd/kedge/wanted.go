@@ -124,13 +124,13 @@ func (w *wanted) deliver(ctx context.Context, p *process, store *image.Store, re
 		}
 	}
 	if len(all) > 0 {
-		if err := store.Tag(ctx, all, res.Image.Descriptor); err != nil {
+		if err := store.Tag(ctx, all, res.Image.Top()); err != nil {
 			return nil, err
 		}
 	}
 	as := func(names []string) *delivery {
 		full, _ := build.Names(names, res.ArgsHash) // checked above
-		return &delivery{store: store, desc: res.Image.Descriptor, names: full}
+		return &delivery{store: store, desc: res.Image.Top(), names: full}
 	}
 	outputs := w.outputs
 	if w.toLoad {
@@ -166,7 +166,8 @@ func (w *wanted) writeMetadata(p *process, res *build.Result, names []string) er
 		return nil
 	}
 	metadata := map[string]any{
-		"containerimage.digest":     res.Image.Descriptor.Digest,
+		"containerimage.digest":     res.Image.Top().Digest,
+		"kedge.digest":              res.Image.Descriptor.Digest,
 		"containerimage.descriptor": res.Image.Described(),
 		"kedge.args":                res.ArgsHash,
 		"kedge.epoch":               res.Epoch.Unix(),

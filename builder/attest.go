@@ -1,0 +1,86 @@
+package builder
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/kedge-build/kedge/frontend"
+	gateway "github.com/moby/buildkit/frontend/gateway/client"
+)
+
+// Attest says which attestations a build makes. The zero value: none.
+type Attest struct {
+	// Types are the attributes of each, in docker's form, by its type: provenance or sbom.
+	Types map[string]string
+	// Names are those of the image, which attestations are then about.
+	Names []string
+}
+
+// attested reports whether this build makes attestations: the second of a verification does not.
+func (s *solve) attested() bool { return s.salt == 0 && len(s.req.Attest.Types) > 0 }
+
+// attestOptions adds to the options of the frontend, or of the daemon, which attestations there are to be.
+func (s *solve) attestOptions(opts map[string]string) {
+	if s.attested() {
+		for kind, attrs := range s.req.Attest.Types {
+			opts["attest:"+kind] = attrs
+		}
+	}
+}
+
+// exportOptions are those of the export. Attestations go with it however the image is delivered later.
+func (s *solve) exportOptions() map[string]string {
+	opts := map[string]string{"tar": "false", "compression": "uncompressed", "oci-mediatypes": "true"}
+	if s.attested() {
+		opts["attestation-inline"], opts["oci-artifact"] = "true", "false"
+		if len(s.req.Attest.Names) > 0 {
+			opts["name"] = strings.Join(s.req.Attest.Names, ",")
+		}
+	}
+	return opts
+}
+
+// attest hands over the attestations that the frontend made: scans of the image, which are pinned as the
+// build is and run where it does.
+func (s *solve) attest(ctx context.Context, c gateway.Client, from, to *gateway.Result) error {
+	for _, id := range slices.Sorted(maps.Keys(from.Attestations)) {
+		for _, a := range from.Attestations[id] {
+			if a.Ref != nil {
+				ref, err := s.pinned(ctx, c, a.Ref)
+				if err != nil {
+					return err
+				}
+				a.Ref = ref
+			}
+			to.AddAttestation(id, a)
+		}
+	}
+	return nil
+}
+
+// pinned solves what ref is made of with its sources pinned.
+func (s *solve) pinned(ctx context.Context, c gateway.Client, ref gateway.Reference) (gateway.Reference, error) {
+	st, err := ref.ToState()
+	if err != nil {
+		return nil, err
+	}
+	def, err := st.Marshal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	g, err := frontend.NewGraph(def.ToPB())
+	if err != nil {
+		return nil, err
+	}
+	pinned, err := g.Rewrite(s.edit)
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.Solve(ctx, gateway.SolveRequest{Definition: pinned})
+	if err != nil {
+		return nil, err
+	}
+	return res.Ref, nil
+}

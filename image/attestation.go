@@ -1,0 +1,182 @@
+package image
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Attestations are stored as BuildKit does, in the form without OCI artifacts that every registry takes.
+// See https://github.com/moby/buildkit/blob/v0.34.2/docs/attestations/attestation-storage.md.
+const (
+	referenceType   = "vnd.docker.reference.type"
+	referenceDigest = "vnd.docker.reference.digest"
+	predicateType   = "in-toto.io/predicate-type"
+	inToto          = "application/vnd.in-toto+json"
+	attestationKind = "attestation-manifest"
+)
+
+// nowhere is the platform of an attestation, so that nothing runs it.
+var nowhere = ocispec.Platform{OS: "unknown", Architecture: "unknown"}
+
+// maxStatement is how long one attestation that BuildKit makes can be, in bytes, with room for its head.
+const maxStatement = 96 << 20
+
+// Top returns what is delivered and named: the index with the attestations where there are some, else
+// Descriptor.
+func (i Image) Top() ocispec.Descriptor {
+	if i.Attested.Digest != "" {
+		return i.Attested
+	}
+	return i.Descriptor
+}
+
+// writeAttestations writes the index of an image with its attestations, each of which then is about what
+// was written and not about what the builder exported. It returns nothing where there are none.
+func (in *Ingest) writeAttestations(ctx context.Context, exports []export, manifests []Manifest, notes annotations) (ocispec.Descriptor, error) {
+	var images, statements []ocispec.Descriptor
+	for i, e := range exports {
+		images = append(images, inIndex(manifests[i], notes))
+		if e.attestation.Digest == "" {
+			continue
+		}
+		desc, err := in.writeAttestation(ctx, e, manifests[i])
+		if err != nil {
+			return ocispec.Descriptor{}, fmt.Errorf("attestations for %s: %w", platformKey(e.Platform), err)
+		}
+		statements = append(statements, desc)
+	}
+	if len(statements) == 0 {
+		return ocispec.Descriptor{}, nil
+	}
+	return in.writeIndex(ctx, append(images, statements...), notes)
+}
+
+func (in *Ingest) writeAttestation(ctx context.Context, e export, m Manifest) (ocispec.Descriptor, error) {
+	var raw ocispec.Manifest
+	if err := readDocument(ctx, in, e.attestation, &raw); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	mf := ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageManifest,
+		Layers:    []ocispec.Descriptor{},
+	}
+	config := ocispec.Image{Platform: nowhere, RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}}
+	names := renamed(e, m)
+	for _, l := range raw.Layers {
+		if l.MediaType != inToto {
+			continue
+		}
+		data, err := in.statement(ctx, l, names, m)
+		if err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		desc, err := in.writeBlob(ctx, inToto, data)
+		if err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, desc.Digest)
+		desc.Annotations = map[string]string{predicateType: l.Annotations[predicateType]}
+		mf.Layers = append(mf.Layers, desc)
+	}
+	data, err := encodeJSON(config)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if mf.Config, err = in.writeBlob(ctx, ocispec.MediaTypeImageConfig, data); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	if data, err = encodeJSON(mf); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	desc, err := in.writeBlob(ctx, ocispec.MediaTypeImageManifest, data)
+	desc.Platform = &nowhere
+	desc.Annotations = map[string]string{referenceType: attestationKind, referenceDigest: m.Descriptor.Digest.String()}
+	return desc, err
+}
+
+// statement returns an in-toto statement, with the digests of what was written in place of the builder's.
+// One that names no subject is about the manifest.
+func (in *Ingest) statement(ctx context.Context, desc ocispec.Descriptor, names map[string]ocispec.Descriptor, m Manifest) ([]byte, error) {
+	data, err := readLimited(ctx, in, desc, maxStatement)
+	if err != nil {
+		return nil, err
+	}
+	// The predicate is somebody else's, and may say things twice.
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	var doc map[string]any
+	if err := dec.Decode(&doc); err != nil {
+		return nil, fmt.Errorf("statement %s: %w", desc.Digest, err)
+	}
+	rename(doc, names)
+	if subjects, _ := doc["subject"].([]any); len(subjects) == 0 {
+		d := m.Descriptor.Digest
+		doc["subject"] = []any{map[string]any{"name": "_", "digest": map[string]any{d.Algorithm().String(): d.Encoded()}}}
+	}
+	return encodeJSON(doc)
+}
+
+// renamed returns what was written for each digest of the builder's export.
+func renamed(e export, m Manifest) map[string]ocispec.Descriptor {
+	names := map[string]ocispec.Descriptor{}
+	add := func(old digest.Digest, now ocispec.Descriptor) {
+		if old != now.Digest {
+			names[old.String()] = now
+		}
+	}
+	for i, l := range m.Layers {
+		add(e.config.diffIDs[i], ocispec.Descriptor{Digest: l.DiffID})
+	}
+	for i, l := range m.Layers { // over diffIDs, since a raw layer that is not compressed has one digest for both
+		add(e.layers[i].Digest, l.Descriptor)
+	}
+	add(e.rawConfig, ocispec.Descriptor{Digest: m.Config})
+	add(e.manifest.Digest, m.Descriptor)
+	return names
+}
+
+// rename replaces digests in a document, whole ones and those in a text, with size and media type where
+// they stand beside.
+func rename(doc any, names map[string]ocispec.Descriptor) any {
+	switch v := doc.(type) {
+	case map[string]any:
+		if old, ok := v["digest"].(string); ok {
+			if now, ok := names[old]; ok && now.Size > 0 {
+				for key, value := range map[string]any{"size": now.Size, "mediaType": now.MediaType} {
+					if _, has := v[key]; has {
+						v[key] = value
+					}
+				}
+			}
+		}
+		for k, e := range v {
+			if hex, ok := e.(string); ok && k == "sha256" {
+				if now, ok := names["sha256:"+hex]; ok {
+					v[k] = now.Digest.Encoded()
+				}
+				continue
+			}
+			v[k] = rename(e, names)
+		}
+	case []any:
+		for i, e := range v {
+			v[i] = rename(e, names)
+		}
+	case string:
+		if strings.Contains(v, "sha256:") {
+			for old, now := range names {
+				v = strings.ReplaceAll(v, old, now.Digest.String())
+			}
+		}
+		return v
+	}
+	return doc
+}
