@@ -47,8 +47,9 @@ type Options struct {
 	Contexts   map[string]string // named contexts
 	Locked     bool              // nothing may be added to the lock
 	NoCache    bool
-	Epoch      Epoch
-	Normalize  image.Rules // the version is the lock's
+	builder.Settings
+	Epoch     Epoch
+	Normalize image.Rules // the version is the lock's
 	// Annotations of the image's manifests and index.
 	Annotations []image.Annotation
 	// Attest are the attestations that the image has besides.
@@ -239,7 +240,7 @@ func (p *project) load(ctx context.Context, b *builder.Builder, file *lock.File)
 func (p *project) inputs(file *lock.File) *builder.Request {
 	return &builder.Request{
 		Context: p.input.context, Dockerfile: p.input.dockerfile, Parsed: p.parsed,
-		Platforms: p.Platforms, Args: p.Args, Contexts: p.Contexts, NoCache: p.NoCache,
+		Platforms: p.Platforms, Args: p.Args, Contexts: p.Contexts, NoCache: p.NoCache, Settings: p.Settings,
 		Lock: file, Locked: p.Locked, Auth: p.Auth,
 	}
 }
@@ -525,6 +526,7 @@ func (r *run) write(ctx context.Context, o image.Options) (image.Image, error) {
 func (r *run) again(ctx context.Context, p *project, req *builder.Request, o image.Options) (image.Image, error) {
 	anew := *req
 	anew.Lock, anew.Epoch, anew.Status, anew.NoCache, anew.Compare = r.result.Lock, r.result.Epoch, nil, false, r.result
+	anew.NoCacheStages, anew.CacheTo = nil, nil
 	next := &run{b: r.b, store: r.store, keep: r.keep, all: true}
 	defer next.close()
 	wait := p.show(&anew, "exporting")

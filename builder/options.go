@@ -55,15 +55,17 @@ func (s *solve) options() (client.SolveOpt, error) {
 			AuthConfigProvider: authprovider.LoadAuthConfig(s.req.Auth),
 		}))
 	}
-	return client.SolveOpt{
+	opt := client.SolveOpt{
 		LocalMounts:          mounts,
 		LocalFilterOpt:       s.times.filter(mounts, s.leaves()),
 		SharedKey:            "kedge:" + digest.FromString(key).Encoded(),
 		FrontendAttrs:        s.daemonOptions(),
 		Session:              attachables,
 		SourcePolicyProvider: policysession.NewPolicyProvider(s.pins.check),
-		Internal:             s.salt != 0,
-	}, nil
+		Internal:             s.internal,
+	}
+	s.settings.session(&opt)
+	return opt, nil
 }
 
 // daemonOptions are what of the frontend's options the daemon itself looks at.
@@ -138,6 +140,7 @@ func (s *solve) frontendOptions() map[string]string {
 		}
 		opts["context:"+name] = value
 	}
+	s.settings.frontend(opts, s.req.Args)
 	if s.req.NoCache {
 		opts["no-cache"] = ""
 	}

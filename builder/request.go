@@ -21,6 +21,7 @@ type Request struct {
 	Args       map[string]string // build args
 	Contexts   map[string]string // named contexts: a directory, or what BuildKit takes for one
 	NoCache    bool
+	Settings
 
 	Attest Attest
 

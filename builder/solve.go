@@ -49,15 +49,18 @@ func (b *Builder) Build(ctx context.Context, req *Request, salt int32, open func
 
 // solve is one run of a build.
 type solve struct {
-	b      *Builder
-	req    *Request
-	salt   int32
-	pins   *pins
-	epoch  time.Time
-	times  contextTimes
-	store  lateStore
-	result Result
-	err    error // what ended the build function, as it was before it went through the daemon
+	b        *Builder
+	req      *Request
+	settings Settings // of req, with the hosts that the builder knows
+	internal bool     // the daemon keeps no record of it
+	began    bool     // the daemon has let the build begin
+	salt     int32
+	pins     *pins
+	epoch    time.Time
+	times    contextTimes
+	store    lateStore
+	result   Result
+	err      error // what ended the build function, as it was before it went through the daemon
 
 	exec   map[digest.Digest]string // the command line of each salted RUN
 	vertex map[digest.Digest]*client.Vertex
@@ -68,7 +71,7 @@ type lateStore struct{ content.Store }
 
 func newSolve(b *Builder, req *Request, salt int32) *solve {
 	return &solve{
-		b: b, req: req, salt: salt, epoch: req.Epoch, times: contextTimes{sent: map[string]string{}, modes: map[string]modes{}},
+		b: b, req: req, settings: req.Settings, salt: salt, internal: salt != 0, epoch: req.Epoch, times: contextTimes{sent: map[string]string{}, modes: map[string]modes{}},
 		pins: &pins{
 			locked: req.Locked, file: req.Lock.Clone(),
 			used: map[lock.Source]bool{}, unlocked: map[lock.Source]Unlocked{},
@@ -93,12 +96,19 @@ func (s *solve) session(ctx context.Context, export bool, fn gateway.BuildFunc) 
 			Attrs:       s.exportOptions(),
 			OutputStore: &s.store,
 		}}
+		if s.salt == 0 {
+			s.settings.caches(&opt)
+		}
 	}
 	status := make(chan *client.SolveStatus)
 	var watching sync.WaitGroup
 	watching.Go(func() { s.watch(status) })
 	res, err := s.b.client.Build(ctx, opt, "kedge", func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
-		out, err := fn(ctx, c)
+		s.began = true
+		out, err := (*gateway.Result)(nil), s.settings.check(c.BuildOpts())
+		if err == nil {
+			out, err = fn(ctx, c)
+		}
 		s.err = err
 		return out, err
 	}, status)
@@ -116,7 +126,11 @@ func (s *solve) session(ctx context.Context, export bool, fn gateway.BuildFunc) 
 		return nil, s.b.lost(s.err)
 	}
 	if err != nil {
-		return nil, s.b.lost(err)
+		err = s.b.lost(err)
+		if lost := (*LostError)(nil); !errors.As(err, &lost) && !s.began && ctx.Err() == nil && len(opt.AllowedEntitlements) > 0 {
+			return nil, &RefusedError{Entitlements: opt.AllowedEntitlements, Own: s.b.lease != nil, Err: err}
+		}
+		return nil, err
 	}
 	return res, nil
 }
@@ -193,6 +207,9 @@ func (s *solve) build(ctx context.Context, c gateway.Client, open func(time.Time
 	if open == nil {
 		return gateway.NewResult(), nil
 	}
+	if err := s.entitled(parts); err != nil {
+		return nil, err
+	}
 	if err := s.fetch(ctx, c, uses); err != nil {
 		return nil, err
 	}
@@ -267,6 +284,13 @@ func (s *solve) frontend(ctx context.Context, c gateway.Client) (*gateway.Result
 func (s *solve) solve(ctx context.Context, c gateway.Client, res *gateway.Result, parts []part) (*gateway.Result, error) {
 	out := gateway.NewResult()
 	out.Metadata = res.Metadata
+	if err := forgetProxies(out.Metadata, s.settings.proxies(s.req.Args)); err != nil {
+		return nil, err
+	}
+	caches, err := imports(c)
+	if err != nil {
+		return nil, err
+	}
 	ps, err := exptypes.ParsePlatforms(res.Metadata)
 	if err != nil {
 		return nil, err
@@ -285,7 +309,7 @@ func (s *solve) solve(ctx context.Context, c gateway.Client, res *gateway.Result
 		}
 		var ref gateway.Reference
 		if len(def.Def) > 0 {
-			r, err := c.Solve(ctx, gateway.SolveRequest{Definition: def})
+			r, err := c.Solve(ctx, gateway.SolveRequest{Definition: def, CacheImports: caches})
 			if err != nil {
 				return nil, err
 			}
@@ -313,6 +337,19 @@ func (s *solve) solve(ctx context.Context, c gateway.Client, res *gateway.Result
 		s.result.Platforms = append(s.result.Platforms, platform)
 	}
 	return out, s.attest(ctx, c, res, out)
+}
+
+// entitled finds what a step needs and nobody has allowed, before any runs.
+func (s *solve) entitled(parts []part) error {
+	allowed := s.settings.allowed()
+	for _, p := range parts {
+		for _, need := range p.graph.Needs() {
+			if !slices.Contains(allowed, need.Entitlement) {
+				return &EntitlementError{Where: s.req.where(lock.Source{}, need.Line), Entitlement: need.Entitlement}
+			}
+		}
+	}
+	return nil
 }
 
 // edit pins an operation, tells its process the epoch, and gives what it copies out of a context, or

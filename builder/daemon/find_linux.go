@@ -25,6 +25,8 @@ type spec struct {
 	Config    string   `json:"config,omitempty"`
 	Digest    string   `json:"digest,omitempty"` // sha256 of the configuration
 	Flags     []string `json:"flags"`            // that follow from the configuration and from what is installed
+	// Entitlements are what a build may ask for: the network of the host, as with docker, and what the configuration allows.
+	Entitlements []string `json:"entitlements"`
 }
 
 // changed names what makes the daemon s another one than t. Flags are no part of that: a runtime found in another
@@ -69,6 +71,7 @@ func (o Options) find() (spec, error) {
 			return s, fmt.Errorf("buildkitd configuration %q: %w", path, err)
 		}
 	}
+	s.Entitlements = append([]string{"network.host"}, c.Entitlements...)
 	if o.Runtime != "" {
 		if s.Runtime, err = o.program(o.Runtime); err != nil {
 			return s, err
@@ -132,7 +135,8 @@ func (o Options) config() (string, []byte, error) {
 
 // workers is what kedge needs to know of buildkitd.toml; buildkitd judges the rest of it.
 type workers struct {
-	Worker struct {
+	Entitlements []string `toml:"insecure-entitlements"`
+	Worker       struct {
 		OCI struct {
 			Enabled *bool  `toml:"enabled"`
 			Binary  string `toml:"binary"`

@@ -107,13 +107,17 @@ func sign(lock *os.File) error {
 
 // flags returns the command line of buildkitd. What it sets the configuration cannot.
 func (d rootDir) flags(s spec) []string {
-	return append([]string{
+	flags := []string{
 		"--root", d.data(),
 		"--addr", d.addr(),
 		"--group", strconv.Itoa(os.Getegid()),
 		"--otel-socket-path", d.telemetry(),
 		"--debugaddr=", // a port that the machine's own buildkitd, with the same configuration, may have
-	}, s.Flags...)
+	}
+	for _, e := range s.Entitlements {
+		flags = append(flags, "--allow-insecure-entitlement", e)
+	}
+	return append(flags, s.Flags...)
 }
 
 // has says whether lock is still the file that goes by its name.

@@ -33,7 +33,7 @@ func sourceFlags() []cli.Flag {
 		&cli.StringFlag{Name: "context-modes", Value: "git", Usage: "the modes of a context's files: git for those that it records, keep for those on this machine"},
 		&cli.StringSliceFlag{Name: "normalize", Usage: "normalisation `RULES`: all, none, or -RULE,+RULE"},
 		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, tty, plain, rawjson, none or quiet", EnvVars: []string{"BUILDKIT_PROGRESS"}},
-	}, builderFlags()...)
+	}, append(sessionFlags(), builderFlags()...)...)
 }
 
 // builderFlags say which builder, and how to reach it.
@@ -116,6 +116,9 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 		epoch = arg // docker's own way to say it
 	}
 	delete(o.Args, "SOURCE_DATE_EPOCH")
+	if err := refuseArgs(o.Args); err != nil {
+		return build.Options{}, err
+	}
 	if epoch == "" && c.Command.Name != "lock" { // what is to be locked is said by a flag
 		epoch = p.env["SOURCE_DATE_EPOCH"]
 	}
@@ -151,6 +154,13 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 	if o.Attest, err = attest(c); err != nil {
 		return build.Options{}, err
 	}
+	if o.Settings, err = p.settings(c, o.Auth); err != nil {
+		return build.Options{}, err
+	}
+	if err := p.refuse(c); err != nil {
+		return build.Options{}, err
+	}
+	p.debug = c.Bool("debug")
 	mode, err := p.progressMode(c)
 	if err != nil {
 		return build.Options{}, err

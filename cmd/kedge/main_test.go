@@ -144,6 +144,12 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		need(ts, args, 2, "servefile PATH FILE")
 		ts.Value("files").(*testenv.Files).Set(args[0], ts.ReadFile(args[1]), time.Time{})
 	},
+	"sshagent": sshagent,
+	// gitsecret TOKEN: has the git server ask for it.
+	"gitsecret": func(ts *testscript.TestScript, _ bool, args []string) {
+		need(ts, args, 1, "gitsecret TOKEN")
+		ts.Value("git").(*testenv.Git).RequireToken(args[0])
+	},
 	// rewind BRANCH COMMIT: force-pushes, so that what came after is gone.
 	"rewind": func(ts *testscript.TestScript, _ bool, args []string) {
 		need(ts, args, 2, "rewind BRANCH COMMIT")

@@ -18,6 +18,7 @@ import (
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/moby/buildkit/solver/errdefs"
+	"github.com/moby/buildkit/util/stack"
 	"github.com/sirupsen/logrus"
 	"github.com/urfave/cli/v2"
 )
@@ -53,6 +54,7 @@ type process struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	quiet          bool // only what went wrong is said
+	debug          bool // say more of warnings and errors
 }
 
 // say tells the person at the terminal something; stdout is for the answer.
@@ -207,6 +209,9 @@ func (p *process) exitCode(ctx context.Context, err error) int {
 	if hint != "" {
 		fmt.Fprintf(p.stderr, "hint: %s\n", hint)
 	}
+	if p.debug {
+		fmt.Fprintf(p.stderr, "%+v\n", stack.Formatter(err))
+	}
 	return code
 }
 
@@ -242,6 +247,10 @@ func advice(err error) (int, string) {
 		context  *builder.ContextError
 		noLock   *build.NoLockfileError
 		missed   *builder.DockerfileError
+		needs    *builder.EntitlementError
+		refused  *builder.RefusedError
+		gateway  *builder.GatewayError
+		policy   *policyError
 	)
 	switch {
 	case errors.As(err, &note):
@@ -326,6 +335,16 @@ func advice(err error) (int, string) {
 			return exitFailed, "kedge builder logs may say why; the next build starts it again"
 		}
 		return exitFailed, "does BuildKit still run there?"
+	case errors.As(err, &needs):
+		return exitFailed, "--allow " + needs.Entitlement + " allows it"
+	case errors.As(err, &refused) && refused.Own:
+		return exitFailed, "insecure-entitlements in buildkitd.toml allows it; --buildkitd-config names the file"
+	case errors.As(err, &refused):
+		return exitFailed, "insecure-entitlements in that builder's buildkitd.toml allows it"
+	case errors.As(err, &gateway):
+		return exitFailed, "give the address: --add-host " + gateway.Host + ":IP"
+	case errors.As(err, &policy):
+		return exitFailed, "kedge's lock says what a build may fetch; --policy disabled=true builds without the policy, as with docker"
 	case errors.As(err, &notFound):
 		return exitFailed, "kedge images lists what there is"
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -24,6 +25,7 @@ type Git struct {
 	URL string // "http://127.0.0.1:…/repo.git", what ADD takes
 
 	dir     string // the bare repository
+	token   atomic.Pointer[string]
 	commits int
 }
 
@@ -37,6 +39,13 @@ func NewGit(t testing.TB) *Git {
 	g.git(t, "config", "uploadpack.allowReachableSHA1InWant", "true")
 	g.git(t, "config", "gc.auto", "0")
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if token := g.token.Load(); token != nil {
+			if _, password, _ := req.BasicAuth(); password != *token {
+				w.Header().Set("WWW-Authenticate", `Basic realm="git"`)
+				http.Error(w, "who are you?", http.StatusUnauthorized)
+				return
+			}
+		}
 		(&cgi.Handler{
 			Path:   path,
 			Args:   []string{"http-backend"},
@@ -49,6 +58,9 @@ func NewGit(t testing.TB) *Git {
 	g.URL = server.URL + "/repo.git"
 	return g
 }
+
+// RequireToken has the server ask for a token, as a password of any user.
+func (g *Git) RequireToken(token string) { g.token.Store(&token) }
 
 // Commit adds a commit to branch, which is created if missing, and returns its
 // hash. Its tree is that of the commit before with the files (content by path)

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/tonistiigi/go-csvvalue"
+	"github.com/urfave/cli/v2"
+)
+
+func policyFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "policy", Hidden: true, Usage: "disabled=true: build in spite of a DOCKERFILE.rego"}
+}
+
+// refuse finds what docker build honours and kedge does not, and what must not be passed over in silence, where the verb builds.
+func (p *process) refuse(c *cli.Context) error {
+	if c.Command.Name != "build" && c.Command.Name != "verify" {
+		return nil
+	}
+	if value := p.env["DOCKER_BUILDKIT"]; value != "" {
+		on, err := strconv.ParseBool(value)
+		if err != nil {
+			return usagef("DOCKER_BUILDKIT=%s is not a boolean", value)
+		}
+		if !on {
+			return usagef("DOCKER_BUILDKIT=%s asks for docker's old builder, and kedge builds with BuildKit: unset it", value)
+		}
+	}
+	if path := p.env["EXPERIMENTAL_BUILDKIT_SOURCE_POLICY"]; path != "" {
+		return usagef("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY is set: kedge's lock says what a build may fetch, and no other policy is applied: unset it, and lock what it pins")
+	}
+	disabled := false
+	for _, value := range c.StringSlice("policy") {
+		fields, err := csvvalue.Fields(value, nil)
+		if err != nil {
+			return usagef("policy %q: %v", value, err)
+		}
+		for _, field := range fields {
+			key, v, _ := strings.Cut(field, "=")
+			if on, err := strconv.ParseBool(v); key != "disabled" || err != nil || !on {
+				return usagef("policy %q: kedge's lock says what a build may fetch, and no other policy is applied: leave it out, and commit the lockfile", value)
+			}
+			disabled = true
+		}
+	}
+	dockerfile := c.String("file")
+	if dockerfile == "" {
+		dockerfile = filepath.Join(c.Args().First(), "Dockerfile")
+	}
+	if path := dockerfile + ".rego"; !disabled {
+		if _, err := os.Lstat(path); err == nil {
+			return &policyError{path: path}
+		}
+	}
+	return nil
+}
+
+// refuseArgs does the same for build args.
+func refuseArgs(args map[string]string) error {
+	if inline, err := strconv.ParseBool(args["BUILDKIT_INLINE_CACHE"]); err == nil && inline {
+		return errInline("build arg BUILDKIT_INLINE_CACHE")
+	}
+	if syntax, ok := args["BUILDKIT_SYNTAX"]; ok && strings.TrimSpace(syntax) == "" {
+		return usagef("build arg BUILDKIT_SYNTAX is empty: leave it out, or name a frontend")
+	}
+	return nil
+}
+
+// policyError says that there is a policy that docker build would apply.
+type policyError struct{ path string }
+
+func (e *policyError) Error() string {
+	return e.path + ": docker build applies this policy, and kedge does not"
+}
