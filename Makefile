@@ -95,16 +95,17 @@ docs: ## man/, and the parts of docs/ that follow from the code
 	$(GO) test ./cause -run KindsMarkdown -update
 	$(GO) test ./cmd/kedge -run ManPages -update
 
-# What kedge build is compared with, docker buildx, and two Docker Engines:
-# Debian's, which is old and has the graphdriver store, and a current one with the
-# containerd store. That one wants a newer runc than Debian 12's, which is made
-# without libseccomp: the tests turn seccomp off for it. (BuildKit cannot be told
-# to, so it has to have Debian's.)
+# What kedge build is compared with, docker buildx, and two Docker Engines with
+# their command lines: Debian's, which is old and has the graphdriver store, and a
+# current one with the containerd store. That one wants a newer runc than Debian
+# 12's, which is made without libseccomp: the tests turn seccomp off for it.
+# (BuildKit cannot be told to, so it has to have Debian's.)
 .PHONY: engines
 engines:
 	@sh hack/deps docker.io $(BIN)/docker.io
 	CGO_ENABLED=0 $(GO) -C hack/engine build -trimpath -buildvcs=false -o $(abspath $(BIN))/engine/ \
-		-ldflags '-X github.com/moby/moby/v2/dockerversion.Version=$(call VERSION_OF,hack/engine,github.com/moby/moby/v2)' \
+		-ldflags '-X github.com/moby/moby/v2/dockerversion.Version=$(call VERSION_OF,hack/engine,github.com/moby/moby/v2) -X github.com/docker/cli/cli/version.Version=$(call VERSION_OF,hack/engine,github.com/docker/cli)' \
+		github.com/docker/cli/cmd/docker \
 		github.com/moby/moby/v2/cmd/dockerd \
 		github.com/containerd/containerd/v2/cmd/containerd \
 		github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2

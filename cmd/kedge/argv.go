@@ -37,11 +37,23 @@ func (l commandLine) argv() []string {
 // unknownError is a flag or a verb that there is none of.
 type unknownError struct {
 	Message string
+	Verb    string   // if it is one
 	Verbs   []string // where it was looked for
 	Nearest string   // what may have been meant
 }
 
 func (e *unknownError) Error() string { return e.Message }
+
+func (e *unknownError) advice() (int, string) {
+	if len(e.Verbs) == 0 && slices.Contains(buildxVerbs, e.Verb) {
+		return exitUsage, fmt.Sprintf("docker buildx %s is still there", e.Verb)
+	}
+	help := strings.Join(slices.Concat([]string{"kedge"}, e.Verbs, []string{"--help"}), " ") + " lists what there is"
+	if e.Nearest != "" {
+		help = fmt.Sprintf("did you mean %s? %s", e.Nearest, help)
+	}
+	return exitUsage, help
+}
 
 // parse takes apart the words after the program's name. Its errors are [*unknownError], for a flag or
 // verb that is not there, or usage errors.
@@ -73,12 +85,17 @@ func parse(root *cli.Command, words []string) (commandLine, error) {
 			options = optionsOf(verb)
 		}
 	}
-	for _, f := range line.flags { // one that stood before its verb
-		if line.help || line.version || len(line.verbs) == 0 {
-			break
-		}
-		if !slices.ContainsFunc(options, func(o option) bool { return o.named(f.name) }) {
-			return line, line.noFlag("unknown flag: --"+f.name, f.name, options)
+	if line.help || line.version || len(line.verbs) == 0 {
+		return line, nil
+	}
+	for i := 0; i < len(line.flags); i++ { // one that stood before its verb
+		switch name := line.flags[i].name; {
+		case slices.ContainsFunc(options, func(o option) bool { return o.named(name) }):
+		case name == "debug": // which every command of docker's takes
+			line.flags = slices.Delete(line.flags, i, i+1)
+			i--
+		default:
+			return line, line.noFlag("unknown flag: --"+name, name, options)
 		}
 	}
 	return line, nil
@@ -170,7 +187,7 @@ func (l *commandLine) noFlag(message, name string, options []option) error {
 }
 
 func (l *commandLine) noVerb(name string) error {
-	e := &unknownError{Message: fmt.Sprintf("no verb %q", name), Verbs: l.verbs}
+	e := &unknownError{Message: fmt.Sprintf("no verb %q", name), Verb: name, Verbs: l.verbs}
 	if len(l.verbs) > 0 {
 		e.Message = strings.Join(l.verbs, " ") + " has " + e.Message
 	}

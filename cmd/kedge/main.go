@@ -3,9 +3,12 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/docker/cli/cli-plugins/socket"
 )
 
 // version is stamped by the Makefile.
@@ -13,7 +16,22 @@ var version = "unknown"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args, os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+	argv, env, err := fromDocker(os.Args)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "kedge:", err)
+		os.Exit(exitUsage)
+	}
+	for name, value := range env { // libraries ask for it, too
+		os.Unsetenv(name)
+		if value != "" {
+			os.Setenv(name, value)
+		}
+	}
+	if isPlugin(os.Args[0]) { // docker passes signals on by closing a socket
+		socket.ConnectAndWait(stop)
+		os.Unsetenv(socket.EnvKey)
+	}
+	code := run(ctx, argv, os.Environ(), os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }

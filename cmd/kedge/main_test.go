@@ -22,7 +22,7 @@ type withDaemons struct{ *testing.M }
 func (m withDaemons) Run() int { return testenv.Main(m.M) }
 
 func TestMain(m *testing.M) {
-	testscript.Main(withDaemons{m}, map[string]func(){"kedge": main})
+	testscript.Main(withDaemons{m}, map[string]func(){"kedge": main, "docker-kedge": main})
 }
 
 // TestScript runs the scripts against a buildkitd that they share. Beside testscript's own commands

@@ -17,6 +17,7 @@ import (
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/plugin"
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/util/stack"
 	"github.com/sirupsen/logrus"
@@ -55,6 +56,7 @@ type process struct {
 	stdout, stderr io.Writer
 	quiet          bool // only what went wrong is said
 	debug          bool // say more of warnings and errors
+	plugin         bool // of the docker CLI
 }
 
 // say tells the person at the terminal something; stdout is for the answer.
@@ -73,7 +75,7 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	// Libraries log what kedge says itself, or what nobody can act on.
 	logrus.SetOutput(io.Discard)
 	answer := &checkedWriter{w: stdout}
-	p := &process{env: map[string]string{}, environ: environ, stdin: stdin, stdout: answer, stderr: stderr}
+	p := &process{env: map[string]string{}, environ: environ, stdin: stdin, stdout: answer, stderr: stderr, plugin: isPlugin(args[0])}
 	for _, kv := range environ {
 		k, v, _ := strings.Cut(kv, "=")
 		p.env[k] = v
@@ -94,6 +96,9 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 func (p *process) runVerb(ctx context.Context, words []string) error {
 	app := p.app()
 	line, err := parse(rootOf(app), words)
+	if p.plugin && slices.Equal(line.verbs, []string{"prune"}) && !line.help {
+		return &pruneError{}
+	}
 	if err != nil {
 		return err
 	}
@@ -119,7 +124,8 @@ func (p *process) app() *cli.App {
 		ExitErrHandler:            func(*cli.Context, error) {},
 		Commands: []*cli.Command{
 			p.buildVerb(), p.lockVerb(), p.verifyVerb(), p.diffVerb(), p.explainVerb(), p.tagVerb(),
-			p.imagesVerb(), p.exportVerb(), p.pruneVerb(), p.builderVerb(), helpVerb(), p.versionVerb(),
+			p.imagesVerb(), p.exportVerb(), p.pruneVerb(), p.builderVerb(), p.installVerb(), helpVerb(), p.versionVerb(),
+			p.pluginMetadataVerb(),
 		},
 	}
 	strict(app.Commands)
@@ -184,6 +190,12 @@ func strict(commands []*cli.Command) {
 	}
 }
 
+// advisedError is an error of the command line that knows what to do about it.
+type advisedError interface {
+	error
+	advice() (code int, hint string)
+}
+
 // exitCode says what went wrong and what to do, once.
 func (p *process) exitCode(ctx context.Context, err error) int {
 	if err == nil {
@@ -241,7 +253,7 @@ func advice(err error) (int, string) {
 		gone     *builder.LostError
 		notFound *image.NotFoundError
 		name     *source.UsageError
-		unknown  *unknownError
+		own      advisedError
 		note     *image.AnnotationError
 		input    *build.InputError
 		context  *builder.ContextError
@@ -251,16 +263,18 @@ func advice(err error) (int, string) {
 		refused  *builder.RefusedError
 		gateway  *builder.GatewayError
 		policy   *policyError
+		foreign  *plugin.ForeignError
+		config   *plugin.ConfigError
 	)
 	switch {
 	case errors.As(err, &note):
 		return exitUsage, ""
-	case errors.As(err, &unknown):
-		help := strings.Join(slices.Concat([]string{"kedge"}, unknown.Verbs, []string{"--help"}), " ")
-		if unknown.Nearest != "" {
-			return exitUsage, fmt.Sprintf("did you mean %s? %s lists what there is", unknown.Nearest, help)
-		}
-		return exitUsage, help + " lists what there is"
+	case errors.As(err, &own):
+		return own.advice()
+	case errors.As(err, &foreign):
+		return exitFailed, "if it is not needed, remove it and run again"
+	case errors.As(err, &config):
+		return exitFailed, "docker has to be able to read it: repair it and run again"
 	case errors.As(err, &name):
 		return exitUsage, "kedge diff --help says how an image is named"
 	case errors.As(err, &input):

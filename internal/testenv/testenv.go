@@ -55,6 +55,8 @@ func program(t testing.TB, name string) string {
 	case "dockerd-modern":
 		root = true
 		candidates = []string{os.Getenv("KEDGE_TEST_DOCKERD_MODERN"), bin(t, "engine/dockerd")}
+	case "docker-modern":
+		candidates = []string{bin(t, "engine/docker")}
 	case "docker":
 		candidates = []string{bin(t, "docker.io/docker"), name}
 	case "buildctl", "buildx", "kedge":

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/kedge-build/kedge/plugin"
+)
+
+// dockerOptions are docker's own, which stand before the plugin's name.
+var dockerOptions = []option{
+	{name: "config", kind: "string"},
+	{name: "context", short: "c", kind: "string"},
+	{name: "debug", short: "D", boolean: true},
+	{name: "host", short: "H", kind: "list"},
+	{name: "log-level", short: "l", kind: "string"},
+	{name: "tls", boolean: true},
+	{name: "tlscacert", kind: "string"},
+	{name: "tlscert", kind: "string"},
+	{name: "tlskey", kind: "string"},
+	{name: "tlsverify", boolean: true},
+}
+
+// isPlugin says whether docker runs this program as its plugin.
+func isPlugin(program string) bool { return filepath.Base(program) == "docker-"+plugin.Name }
+
+// fromDocker takes apart how docker runs a plugin: docker-kedge OPTIONS kedge WORD..., where the options
+// are those of docker. It returns the argv of kedge itself, and what the options come to as environment
+// variables; one that is to be unset is empty. An argv of another program is returned as it is.
+func fromDocker(argv []string) ([]string, map[string]string, error) {
+	if len(argv) == 0 || !isPlugin(argv[0]) {
+		return argv, nil, nil
+	}
+	words, env := argv[1:], map[string]string{}
+	var line commandLine
+	for len(words) > 0 && len(words[0]) > 1 && words[0][0] == '-' {
+		var err error
+		if words, err = line.take(dockerOptions, words[0], words[1:]); err != nil {
+			return argv, nil, err
+		}
+	}
+	var carried []string
+	for _, f := range line.flags {
+		on := slices.Contains([]string{"1", "t", "T", "true", "TRUE", "True"}, f.value)
+		switch f.name {
+		case "config":
+			env["DOCKER_CONFIG"] = f.value
+		case "context":
+			maps.Copy(env, map[string]string{"DOCKER_CONTEXT": f.value, "DOCKER_HOST": ""})
+		case "host":
+			maps.Copy(env, map[string]string{"DOCKER_CONTEXT": "", "DOCKER_HOST": f.value})
+		case "debug":
+			carried = append(carried, "--debug="+f.value)
+		case "tls", "tlsverify":
+			if on {
+				env[map[string]string{"tls": "DOCKER_TLS", "tlsverify": "DOCKER_TLS_VERIFY"}[f.name]] = "1"
+			}
+		case "tlscacert", "tlscert", "tlskey":
+			file := map[string]string{"tlscacert": "ca.pem", "tlscert": "cert.pem", "tlskey": "key.pem"}[f.name]
+			dir, base := filepath.Split(f.value)
+			dir = filepath.Clean(dir)
+			if base != file || env["DOCKER_CERT_PATH"] != "" && env["DOCKER_CERT_PATH"] != dir {
+				return argv, nil, usagef("docker --%s %q: kedge takes ca.pem, cert.pem and key.pem of one folder, which $DOCKER_CERT_PATH names", f.name, f.value)
+			}
+			env["DOCKER_CERT_PATH"] = dir
+		}
+	}
+	// The name stands first, or behind help or what completion asks by.
+	before := slices.Index(words, plugin.Name)
+	if before == 0 || before == 1 && (words[0] == "help" || strings.HasPrefix(words[0], "__complete")) {
+		words = slices.Concat(words[:before], words[before+1:])
+	}
+	return slices.Concat(argv[:1], carried, words), env, nil
+}
+
+// buildxVerbs are those of docker buildx, which docker builder reaches where there is no alias, and
+// which are not kedge's.
+var buildxVerbs = []string{
+	"bake", "create", "dap", "debug", "dial-stdio", "du", "history", "imagetools", "inspect", "ls", "policy", "rm", "stop",
+	"uninstall", "use",
+}
+
+// pruneError is docker builder prune or docker kedge prune: docker tells a plugin neither.
+type pruneError struct{}
+
+func (*pruneError) Error() string {
+	return "docker builder prune, or docker kedge prune: kedge cannot tell what is to be freed"
+}
+
+func (*pruneError) advice() (int, string) {
+	return exitUsage, "docker buildx prune frees the cache of docker's builders, kedge builder prune that of kedge's, and kedge prune removes images"
+}

@@ -1,0 +1,302 @@
+package plugin
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// ConfigError is a config.json that docker cannot read, or not as kedge does. It is left as it is.
+type ConfigError struct {
+	Path string
+	Err  error
+}
+
+func (e *ConfigError) Error() string { return fmt.Sprintf("reading %q: %v", e.Path, e.Err) }
+
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// config is docker's config.json. Editing it changes the bytes of the alias, and no others.
+type config struct {
+	path    string
+	text    []byte // nil if there is no file
+	builder *string
+}
+
+func readConfig(path string) (*config, error) {
+	c := &config{path: path}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.text = append([]byte{}, data...)
+	if len(bytes.TrimSpace(data)) == 0 { // which docker reads as nothing
+		return c, nil
+	}
+	top, err := parseObject(data, 0)
+	if err != nil {
+		return nil, &ConfigError{path, err}
+	}
+	if rest := bytes.TrimSpace(data[top.close+1:]); len(rest) > 0 {
+		return nil, &ConfigError{path, fmt.Errorf("%.20q stands behind its end", rest)}
+	}
+	aliases := top.member("aliases")
+	if aliases == nil {
+		return c, nil
+	}
+	if string(data[aliases.value:aliases.end]) == "null" {
+		return c, nil
+	}
+	object, err := parseObject(data, aliases.value)
+	if err != nil {
+		return nil, &ConfigError{path, fmt.Errorf("aliases: %w", err)}
+	}
+	if builder := object.member("builder"); builder != nil {
+		if err := json.Unmarshal(data[builder.value:builder.end], &c.builder); err != nil || c.builder == nil {
+			return nil, &ConfigError{path, errors.New("the alias builder is no text")}
+		}
+	}
+	return c, nil
+}
+
+// alias sets the alias builder, and returns what was there.
+func (c *config) alias(name string) before {
+	var state before
+	was := string(c.text)
+	if len(bytes.TrimSpace(c.text)) == 0 {
+		state.Created = c.text == nil
+		if !state.Created {
+			state.Config = &was
+		}
+		c.text = []byte("{}")
+	}
+	top, _ := parseObject(c.text, 0)
+	if len(top.members) == 0 && state.Config == nil && was != "" {
+		state.Config = &was
+	}
+	value, _ := json.Marshal(name)
+	aliases := top.member("aliases")
+	if aliases == nil {
+		c.insert(top, "aliases", "{}")
+		top, _ = parseObject(c.text, 0)
+		aliases = top.member("aliases")
+	} else if c.builder == nil {
+		inner := string(c.text[aliases.value:aliases.end])
+		if object, err := parseObject(c.text, aliases.value); err != nil || len(object.members) == 0 {
+			state.Aliases = &inner
+			c.replace(aliases.value, aliases.end, "{}") // it may have been null
+		}
+	}
+	if c.builder != nil {
+		object, _ := parseObject(c.text, aliases.value)
+		builder := object.member("builder")
+		state.Builder = bytes.Clone(c.text[builder.value:builder.end])
+		c.replace(builder.value, builder.end, string(value))
+		return state
+	}
+	object, _ := parseObject(c.text, aliases.value)
+	if len(object.members) == 0 {
+		object.indent, object.depth, object.colon = top.indent, 2, top.colon
+	}
+	c.insert(object, "builder", string(value))
+	return state
+}
+
+// restore is the reverse of alias.
+func (c *config) restore(state before) {
+	top, _ := parseObject(c.text, 0)
+	aliases := top.member("aliases")
+	object, _ := parseObject(c.text, aliases.value)
+	builder := object.member("builder")
+	switch {
+	case state.Builder != nil:
+		c.replace(builder.value, builder.end, string(state.Builder))
+	case len(object.members) > 1:
+		c.remove(object, "builder")
+	case state.Aliases != nil:
+		c.replace(aliases.value, aliases.end, *state.Aliases)
+	case len(top.members) > 1:
+		c.remove(top, "aliases")
+	case state.Config != nil:
+		c.text = []byte(*state.Config)
+	case state.Created:
+		c.text = nil
+	default:
+		c.remove(top, "aliases")
+	}
+}
+
+// write writes the file by renaming, where a link leads, and with the mode and owner that it had; it
+// removes it if it is to have no text.
+func (c *config) write() error {
+	if c.text == nil {
+		return os.Remove(followed(c.path))
+	}
+	return writeFile(c.path, c.text)
+}
+
+func (c *config) replace(from, to int, text string) {
+	c.text = []byte(string(c.text[:from]) + text + string(c.text[to:]))
+}
+
+// insert adds a member at the end of an object, in the form that the object has.
+func (c *config) insert(o object, key, value string) {
+	newline := "\n"
+	if o.indent == "" {
+		newline = ""
+	}
+	name, _ := json.Marshal(key)
+	text := newline + strings.Repeat(o.indent, o.depth) + string(name) + o.colon + value
+	if n := len(o.members); n > 0 {
+		c.replace(o.members[n-1].end, o.members[n-1].end, ","+text)
+		return
+	}
+	if newline != "" {
+		newline += strings.Repeat(o.indent, o.depth-1)
+	}
+	c.replace(o.open+1, o.close, text+newline)
+}
+
+// remove takes a member out, and the comma that it had.
+func (c *config) remove(o object, key string) {
+	for i, m := range o.members {
+		switch {
+		case !strings.EqualFold(m.name, key):
+		case i > 0:
+			c.replace(o.members[i-1].end, m.end, "")
+			return
+		case len(o.members) > 1:
+			c.replace(m.key, o.members[1].key, "")
+			return
+		default:
+			c.replace(o.open+1, o.close, "")
+			return
+		}
+	}
+}
+
+// object is where the parts of a JSON object are in a text.
+type object struct {
+	open, close int // its braces
+	members     []member
+	indent      string // what its first line begins with; empty if all is on one line
+	depth       int    // how many of these a line begins with
+	colon       string // ":" or ": "
+}
+
+type member struct {
+	name            string
+	key, value, end int
+}
+
+// member returns a member, whose name docker reads in any case, or nil.
+func (o object) member(name string) *member {
+	for i := range o.members {
+		if strings.EqualFold(o.members[i].name, name) {
+			return &o.members[i]
+		}
+	}
+	return nil
+}
+
+// parseObject finds the parts of the object that begins at an offset.
+func parseObject(text []byte, at int) (object, error) {
+	dec := json.NewDecoder(bytes.NewReader(text[at:]))
+	token, err := dec.Token()
+	if err != nil {
+		return object{}, err
+	}
+	if token != json.Delim('{') {
+		return object{}, errors.New("no object")
+	}
+	o := object{open: at + int(dec.InputOffset()) - 1, indent: "\t", depth: 1, colon: ": "}
+	next := o.open + 1
+	for dec.More() {
+		for next < len(text) && strings.ContainsRune(", \t\r\n", rune(text[next])) {
+			next++
+		}
+		m := member{key: next}
+		token, err := dec.Token()
+		if err != nil {
+			return object{}, err
+		}
+		m.name = token.(string)
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return object{}, err
+		}
+		m.end = at + int(dec.InputOffset())
+		m.value = m.end - len(raw)
+		if o.member(m.name) != nil && (strings.EqualFold(m.name, "aliases") || strings.EqualFold(m.name, "builder")) {
+			return object{}, fmt.Errorf("%q occurs twice", m.name)
+		}
+		o.members = append(o.members, m)
+		next = m.end
+	}
+	if _, err := dec.Token(); err != nil {
+		return object{}, err
+	}
+	o.close = at + int(dec.InputOffset()) - 1
+	if len(o.members) > 0 {
+		first := o.members[0]
+		_, o.indent, _ = strings.Cut(string(text[o.open+1:first.key]), "\n")
+		if text[first.value-1] == ':' {
+			o.colon = ":"
+		}
+	}
+	return o, nil
+}
+
+// writeFile writes a file by renaming, where a link leads, and with the mode and owner that it had.
+func writeFile(path string, data []byte) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("writing %q: %w", path, err)
+		}
+	}()
+	path = followed(path)
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)) // with mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	if info, err := os.Stat(path); err == nil {
+		if err := tmp.Chmod(info.Mode().Perm()); err != nil {
+			return err
+		}
+		if owner, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
+			if err := tmp.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
+				return err
+			}
+		}
+	}
+	_, err = tmp.Write(data)
+	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}
+
+// followed returns where a link leads, also if nothing is there yet.
+func followed(path string) string {
+	for range 40 {
+		target, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(path), target)
+		}
+		path = target
+	}
+	return path
+}
