@@ -37,15 +37,15 @@ const ArgsLabel = "dev.kedge.args"
 
 // Options say what to build. Context is required.
 type Options struct {
-	Context    string            // a directory, what the builder fetches, or - for Stdin
-	Dockerfile string            // a file, an http(s) URL, or - for Stdin; empty: Dockerfile in Context
-	Stdin      io.Reader         // a Dockerfile, or a tar archive with the context
-	Lockfile   string            // empty: lock.Path(Dockerfile), where that is a file
-	Target     string            // empty: what the lock declares, else the last stage
-	Platforms  []string          // empty: the builder's own
-	Args       map[string]string // build args
-	Contexts   map[string]string // named contexts
-	Locked     bool              // nothing may be added to the lock
+	Context    string                     // a directory, what the builder fetches, or - for Stdin
+	Dockerfile string                     // a file, an http(s) URL, or - for Stdin; empty: Dockerfile in Context
+	Stdin      io.Reader                  // a Dockerfile, or a tar archive with the context
+	Lockfile   string                     // empty: lock.Path(Dockerfile), where that is a file
+	Target     string                     // empty: what the lock declares, else the last stage
+	Platforms  []string                   // empty: the builder's own
+	Args       map[string]string          // build args
+	Contexts   map[string]builder.Context // named contexts
+	Locked     bool                       // nothing may be added to the lock
 	NoCache    bool
 	builder.Settings
 	Epoch     Epoch

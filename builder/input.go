@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
@@ -23,6 +24,8 @@ type Context struct {
 	Dir     string   // a directory of this machine
 	URL     string   // what the builder fetches: a git repository, or an archive or a file over http
 	Archive *Archive // what this machine sends, for the builder to unpack
+	Image   string   // a reference; only of a named context
+	Layout  *Layout  // an image of this machine; only of a named context
 }
 
 // String returns the name of a context for a person.
@@ -42,6 +45,9 @@ func (c Context) Git() bool {
 // source is what a lock knows c by; the zero value where nothing is fetched.
 func (c Context) source() lock.Source {
 	op := &pb.SourceOp{Identifier: c.URL}
+	if c.Image != "" {
+		op.Identifier = "docker-image://" + c.Image
+	}
 	if g, ok, err := dfgitutil.ParseGitRef(c.URL); ok && err == nil {
 		src := lock.Source{Kind: lock.Git, Ref: g.Remote}
 		if g.IndistinguishableFromLocal {
@@ -78,11 +84,15 @@ func (d Dockerfile) alone() bool { return d.Path == "" && d.Inside == "" }
 
 // ContextError says that a value names no build context.
 type ContextError struct {
+	Name  string // of a named context; empty for the main one
 	Value string
 	Err   error
 }
 
 func (e *ContextError) Error() string {
+	if e.Name != "" {
+		return fmt.Sprintf("build context %s=%s: %v", e.Name, urlutil.RedactCredentials(e.Value), e.Err)
+	}
 	return fmt.Sprintf("build context %q: %v", urlutil.RedactCredentials(e.Value), e.Err)
 }
 
@@ -99,13 +109,49 @@ func ParseContext(value string) (Context, error) {
 	remote, refErr := IsURL(value)
 	switch {
 	case refErr != nil:
-		return Context{}, &ContextError{value, refErr}
+		return Context{}, &ContextError{Value: value, Err: refErr}
 	case remote:
 		return Context{URL: value}, nil
 	case err == nil:
-		return Context{}, &ContextError{value, errors.New("neither a directory nor a URL")}
+		return Context{}, &ContextError{Value: value, Err: errors.New("neither a directory nor a URL")}
 	}
-	return Context{}, &ContextError{value, fmt.Errorf("neither a directory nor a URL: %w", fs.ErrNotExist)}
+	return Context{}, &ContextError{Value: value, Err: fmt.Errorf("neither a directory nor a URL: %w", fs.ErrNotExist)}
+}
+
+// ParseNamed reads a named context: what ParseContext takes, docker-image://REFERENCE or
+// oci-layout://DIR[:TAG][@DIGEST]. It returns the name as the frontend looks for it: that of an image has
+// neither docker.io nor latest in it. The error is a *ContextError.
+func ParseNamed(name, value string) (string, Context, error) {
+	fail := func(err error) (string, Context, error) {
+		return "", Context{}, &ContextError{Name: name, Value: value, Err: err}
+	}
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		// A stage has its name in lower case.
+		if named, err = reference.ParseNormalizedNamed(strings.ToLower(name)); err != nil {
+			return fail(fmt.Errorf("%q is not a name of a stage or an image: %w", name, err))
+		}
+	}
+	known := strings.TrimSuffix(reference.FamiliarString(named), ":latest")
+	scheme, rest, _ := strings.Cut(value, "://")
+	switch scheme {
+	case "docker-image":
+		if _, err := reference.ParseNormalizedNamed(rest); err != nil {
+			return fail(fmt.Errorf("%q is not a reference of an image: %w", rest, err))
+		}
+		return known, Context{Image: rest}, nil
+	case "oci-layout":
+		layout, err := parseLayout(rest)
+		if err != nil {
+			return fail(err)
+		}
+		return known, Context{Layout: layout}, nil
+	}
+	c, err := ParseContext(value)
+	if failed := (*ContextError)(nil); errors.As(err, &failed) {
+		return fail(failed.Err)
+	}
+	return known, c, err
 }
 
 // IsURL reports whether value is what the builder fetches by itself: a git repository, or an http or

@@ -101,7 +101,7 @@ func (s *solve) inputs(ctx context.Context) ([]frontend.Use, error) {
 		if !git {
 			st, _, _ = dockerui.DetectHTTPContext(url)
 		} else if err != nil {
-			return nil, &ContextError{url, err}
+			return nil, &ContextError{Value: url, Err: err}
 		}
 		states = append(states, *st)
 	}

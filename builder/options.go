@@ -46,6 +46,10 @@ func (s *solve) options() (client.SolveOpt, error) {
 			return client.SolveOpt{}, err
 		}
 	}
+	stores, err := s.req.layouts()
+	if err != nil {
+		return client.SolveOpt{}, err
+	}
 	attachables := []session.Attachable{}
 	if a := s.req.Context.Archive; a != nil {
 		attachables = append(attachables, uploads{a})
@@ -59,6 +63,7 @@ func (s *solve) options() (client.SolveOpt, error) {
 		LocalMounts:          mounts,
 		LocalFilterOpt:       s.times.filter(mounts, s.leaves()),
 		SharedKey:            "kedge:" + digest.FromString(key).Encoded(),
+		OCIStores:            stores,
 		FrontendAttrs:        s.daemonOptions(),
 		Session:              attachables,
 		SourcePolicyProvider: policysession.NewPolicyProvider(s.pins.check),
@@ -134,11 +139,11 @@ func (s *solve) frontendOptions() map[string]string {
 	if !s.epoch.IsZero() {
 		opts["build-arg:SOURCE_DATE_EPOCH"] = strconv.FormatInt(s.epoch.Unix(), 10)
 	}
-	for name, value := range s.req.Contexts {
-		if !strings.Contains(value, "://") {
-			value = "local:context-" + name
-		}
-		opts["context:"+name] = value
+	for name, c := range s.req.Contexts {
+		opts["context:"+name] = c.option("context-" + name)
+	}
+	if caps := s.req.frontendCaps(); len(caps) > 0 {
+		opts["frontend.caps"] = strings.Join(caps, ",")
 	}
 	s.settings.frontend(opts, s.req.Args)
 	if s.req.NoCache {
@@ -151,6 +156,36 @@ func (s *solve) frontendOptions() map[string]string {
 		opts[key] = s.cacheNamespace() + opts[key]
 	}
 	return opts
+}
+
+// option returns what the frontend takes for a named context, whose mount it is where it is a folder.
+func (c Context) option(mount string) string {
+	switch {
+	case c.Image != "":
+		return "docker-image://" + c.Image
+	case c.Layout != nil:
+		return "oci-layout://" + c.Layout.id() + "@" + c.Layout.Digest.String()
+	case c.URL != "":
+		return c.URL
+	}
+	return "local:" + mount
+}
+
+// frontendCaps returns what a frontend must know, so that one that does not says so, in place of building
+// something else: forward means also one that the Dockerfile names.
+func (r *Request) frontendCaps() []string {
+	query := strings.Contains(r.Context.URL, "?") && r.Context.Git()
+	for _, c := range r.Contexts {
+		query = query || strings.Contains(c.URL, "?") && c.Git()
+	}
+	var caps []string
+	if len(r.Contexts) > 0 {
+		caps = append(caps, "moby.buildkit.frontend.contexts+forward")
+	}
+	if query {
+		caps = append(caps, "moby.buildkit.frontend.gitquerystring+forward")
+	}
+	return caps
 }
 
 func (s *solve) cacheNamespace() string { return fmt.Sprintf("kedge-%d-", s.salt) }

@@ -1,7 +1,6 @@
 package builder
 
 import (
-	"strings"
 	"time"
 
 	"github.com/docker/cli/cli/config/configfile"
@@ -17,9 +16,9 @@ type Request struct {
 	Dockerfile Dockerfile
 	Parsed     *frontend.Dockerfile
 	Target     string
-	Platforms  []string          // empty: the builder's own
-	Args       map[string]string // build args
-	Contexts   map[string]string // named contexts: a directory, or what BuildKit takes for one
+	Platforms  []string           // empty: the builder's own
+	Args       map[string]string  // build args
+	Contexts   map[string]Context // named contexts
 	NoCache    bool
 	Settings
 
@@ -60,9 +59,9 @@ func (r *Request) Directories() map[string]string {
 	if r.Context.Dir != "" {
 		dirs["context"] = r.Context.Dir
 	}
-	for name, value := range r.Contexts {
-		if !strings.Contains(value, "://") {
-			dirs["context-"+name] = value
+	for name, c := range r.Contexts {
+		if c.Dir != "" {
+			dirs["context-"+name] = c.Dir
 		}
 	}
 	return dirs

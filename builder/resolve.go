@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -74,6 +75,11 @@ func (r *Request) where(src lock.Source, line int) string {
 	case line > 0:
 		return fmt.Sprintf("%s:%d", r.Dockerfile, line)
 	}
+	for name, c := range r.Contexts {
+		if src == c.source() {
+			return fmt.Sprintf("build context %q", name)
+		}
+	}
 	return r.Dockerfile.String()
 }
 
@@ -111,7 +117,7 @@ func (s *solve) newestBase(ctx context.Context, c gateway.Client, uses []fronten
 func (s *solve) outline(ctx context.Context, c gateway.Client) error {
 	opts := s.frontendOptions()
 	opts["requestid"] = "frontend.outline"
-	opts["frontend.caps"] = "moby.buildkit.frontend.subrequests"
+	opts["frontend.caps"] = strings.Join(append(s.req.frontendCaps(), "moby.buildkit.frontend.subrequests"), ",")
 	delete(opts, "no-cache")
 	for kind := range s.req.Attest.Types {
 		delete(opts, "attest:"+kind)

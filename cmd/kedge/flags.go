@@ -25,7 +25,7 @@ func sourceFlags() []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "the Dockerfile: a `FILE`, an http(s) URL, or - for standard input (default: PATH/Dockerfile)"},
 		&cli.StringSliceFlag{Name: "build-arg", Usage: "set a build arg `NAME=VALUE`; NAME alone takes the environment's"},
-		&cli.StringSliceFlag{Name: "build-context", Usage: "a named context `NAME=VALUE`"},
+		&cli.StringSliceFlag{Name: "build-context", Usage: "a named context `NAME=VALUE`: a directory, docker-image://REFERENCE, oci-layout://DIR[:TAG], a git repository or a URL"},
 		&cli.StringFlag{Name: "target", Usage: "the target `STAGE`, which the lock declares"},
 		&cli.StringSliceFlag{Name: "platform", Usage: "the `PLATFORM` to build for, such as linux/arm64", EnvVars: []string{"DOCKER_DEFAULT_PLATFORM"}},
 		&cli.StringFlag{Name: "lockfile", Usage: "the lockfile `PATH` (default: DOCKERFILE.lock)"},
@@ -69,7 +69,7 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 	o := build.Options{
 		Context: c.Args().First(), Dockerfile: c.String("file"), Stdin: p.stdin, Lockfile: c.String("lockfile"),
 		Target: c.String("target"), Locked: c.Bool("locked"), NoCache: c.Bool("no-cache"), Env: p.environ,
-		Args: map[string]string{}, Contexts: map[string]string{},
+		Args: map[string]string{}, Contexts: map[string]builder.Context{},
 		Auth: config.LoadDefaultConfigFile(io.Discard),
 	}
 	for _, list := range c.StringSlice("platform") {
@@ -101,15 +101,11 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 		if !ok || name == "" || value == "" {
 			return build.Options{}, usagef("build context %q is not NAME=VALUE", context)
 		}
-		if strings.HasPrefix(value, "oci-layout://") {
-			return build.Options{}, usagef("build context %q: an OCI layout is not supported: push it to a registry, and use docker-image://", context)
+		known, parsed, err := builder.ParseNamed(name, value)
+		if err != nil {
+			return build.Options{}, err
 		}
-		if !strings.Contains(value, "://") {
-			if info, err := os.Stat(value); err != nil || !info.IsDir() {
-				return build.Options{}, usagef("build context %q: %q is neither a directory nor a URL such as docker-image://IMAGE", context, value)
-			}
-		}
-		o.Contexts[strings.ToLower(name)] = value
+		o.Contexts[known] = parsed
 	}
 	epoch := c.String("source-date-epoch")
 	if arg, ok := o.Args["SOURCE_DATE_EPOCH"]; ok && epoch == "" {

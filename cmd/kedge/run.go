@@ -279,6 +279,8 @@ func advice(err error) (int, string) {
 		return exitUsage, "kedge diff --help says how an image is named"
 	case errors.As(err, &input):
 		return exitUsage, input.Hint
+	case errors.As(err, &context) && context.Name != "":
+		return exitUsage, "a named context is a directory, docker-image://REFERENCE, oci-layout://DIR[:TAG], a git repository or an http(s) URL"
 	case errors.As(err, &context) && errors.Is(err, fs.ErrNotExist):
 		return exitFailed, ""
 	case errors.As(err, &context):
