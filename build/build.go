@@ -71,6 +71,18 @@ type Vary struct {
 	Time    bool // it begins in another minute
 }
 
+// words are the respects as ParseVary takes them.
+func (v Vary) words() []string {
+	var words []string
+	if v.Time {
+		words = append(words, "time")
+	}
+	for _, b := range v.Builder {
+		words = append(words, string(b))
+	}
+	return words
+}
+
 // CannotVary are respects that no builder can vary, and why.
 var CannotVary = map[string]string{"order": "BuildKit lists folders as the file system does"}
 
@@ -448,6 +460,7 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 		}
 		if res.Verdict, err = verify.Compare(ctx, store, res.Image, other, verify.Builds{
 			Steps: steps(first.result), Dockerfile: p.dockerfile, Name: patched(p.Dockerfile), Hints: p.hints(first.result, second.result),
+			Varied: p.Vary.words(),
 		}); err != nil {
 			return nil, err
 		}
@@ -562,8 +575,17 @@ func patched(dockerfile string) string {
 // hints say when the builds ran. What was taken from the cache is older, and nobody knows by how much.
 func (p *project) hints(first, second *builder.Result) cause.Hints {
 	h := cause.Hints{Epoch: first.Epoch, Second: cause.Window{From: second.Started, To: second.Finished}}
-	if slices.Contains(p.Vary.Builder, builder.VaryHostname) {
-		h.Hostnames = builder.Hostnames
+	for _, v := range p.Vary.Builder {
+		switch v {
+		case builder.VaryHostname:
+			h.Hostnames = builder.Hostnames
+		case builder.VaryCPUs:
+			h.Varied.CPUs = builder.VariedCPUs
+		case builder.VaryUmask:
+			h.Varied.Umasks = builder.Umasks
+		case builder.VaryLocale:
+			h.Varied.Locale = builder.VariedLocale
+		}
 	}
 	if !first.Began.IsZero() {
 		h.First = cause.Window{From: first.Started, To: first.Finished}

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -19,6 +20,15 @@ const (
 	VaryUmask    Variation = "umask"  // 0002 in place of 0022, in what a shell runs
 	VaryLocale   Variation = "locale" // LC_ALL=C.UTF-8
 )
+
+// What varies, and to what.
+const (
+	VariedCPUs   = 1
+	VariedLocale = "C.UTF-8"
+)
+
+// Umasks are those of the first and the second build, where they vary; the first is BuildKit's own.
+var Umasks = [2]int64{0o022, 0o002}
 
 // variedHostname is the host name of what varies in it; BuildKit's own is buildkitsandbox.
 const variedHostname = "kedge-varied"
@@ -42,11 +52,11 @@ func vary(v []Variation, exec *pb.ExecOp, md *pb.OpMetadata) {
 			md.LinuxResources.CpusetCpus = "0"
 		case VaryLocale:
 			meta.Env = slices.DeleteFunc(meta.Env, func(e string) bool { return strings.HasPrefix(e, "LC_ALL=") })
-			meta.Env = append(meta.Env, "LC_ALL=C.UTF-8")
+			meta.Env = append(meta.Env, "LC_ALL="+VariedLocale)
 		case VaryUmask:
 			n := len(meta.Args)
 			if n >= 3 && meta.Args[n-2] == "-c" && slices.Contains(shells, path.Base(meta.Args[0])) {
-				meta.Args[n-1] = "umask 0002\n" + meta.Args[n-1]
+				meta.Args[n-1] = fmt.Sprintf("umask %04o\n", Umasks[1]) + meta.Args[n-1]
 			}
 		}
 	}

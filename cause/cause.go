@@ -55,6 +55,14 @@ type Hints struct {
 	First, Second Window
 	Hostnames     [2]string // of the first and the second build
 	Paths         [2]string // the directory that each build ran in
+	Varied        Varied
+}
+
+// Varied is what the second build was made to have, and the first had not. The zero value is nothing.
+type Varied struct {
+	CPUs   int      // how many processors, fewer than before
+	Umasks [2]int64 // of the first and the second build
+	Locale string   // LC_ALL, with a character set that has all characters
 }
 
 // Window is when a build ran; the zero value says that nobody knows.
@@ -231,8 +239,11 @@ func (f *finder) file(name string, a, b *File) {
 			continue
 		}
 		c := Cause{Kind: m.kind, Offset: -1, First: printable([]byte(m.first)), Second: printable([]byte(m.second))}
-		if m.kind == LinkTarget {
+		switch {
+		case m.kind == LinkTarget:
 			f.linkTarget(&c, a.Linkname, b.Linkname)
+		case m.kind == Mode && f.masked(a.Mode, b.Mode):
+			f.ofUmask(&c)
 		}
 		f.add(c)
 	}

@@ -98,6 +98,7 @@ var tokens = []func(f *finder, w *window) (found, bool){
 	(*finder).stamp,
 	(*finder).temp,
 	(*finder).duration,
+	(*finder).varied,
 	(*finder).documentID,
 	(*finder).processID,
 	(*finder).inode,

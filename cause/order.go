@@ -54,7 +54,7 @@ func (f *finder) order(p pair, spans []span) bool {
 		return false
 	}
 	x, y := line(p.first, at.a), line(p.second, at.b)
-	c.Kind, c.First, c.Second = lineOrder(p.first, p.second), printable(x), printable(y)
+	c.Kind, c.First, c.Second = f.lineOrder(p.first, p.second), printable(x), printable(y)
 	f.add(c)
 	return true
 }
@@ -115,7 +115,7 @@ func (f *finder) bag(r io.ReaderAt) (sum uint64, n int, err error) {
 var buildLine = regexp.MustCompile(`(?m)^\s*(?:\[\s*\d+%\]|\[\d+/\d+\]|(?:\S+-)?(?:gcc|g\+\+|cc|c\+\+|clang|ld|ar) |(?:CC|CXX|LD|AR|AS|LINK|CCLD|GEN)\s+\S|libtool:|Compiling |Building |make(?:\[\d+\])?:)`)
 
 // lineOrder says by which rules two orders of the same lines may have come about.
-func lineOrder(first, second *io.SectionReader) Kind {
+func (f *finder) lineOrder(first, second *io.SectionReader) Kind {
 	a, ok1 := whole(first)
 	b, ok2 := whole(second)
 	if !ok1 || !ok2 {
@@ -124,6 +124,9 @@ func lineOrder(first, second *io.SectionReader) Kind {
 	x, y := strings.Split(strings.TrimSuffix(string(a), "\n"), "\n"), strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
 	if slices.IsSorted(x) && collated(y) || slices.IsSorted(y) && collated(x) {
 		return LocaleOrder
+	}
+	if f.hints.Varied.Locale != "" && slices.IsSorted(y) && !slices.IsSorted(x) {
+		return LocaleOrder // the locale of the second build sorts by bytes
 	}
 	if len(buildLine.FindAllIndex(a, 3)) >= min(3, len(x)) {
 		return ParallelOrder

@@ -165,7 +165,7 @@ func (p *process) print(w io.Writer, format string, res *build.Result, names []s
 	}
 	if v := res.Verdict; v != nil {
 		if v.Reproducible {
-			fmt.Fprintln(w, "verified: two builds, the same bit for bit")
+			fmt.Fprintln(w, verified(v))
 		} else {
 			printDifferences(w, res.Dockerfile, v)
 		}

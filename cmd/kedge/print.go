@@ -20,8 +20,21 @@ import (
 // maxPaths is how many paths of a layer a person is shown; JSON has all.
 const maxPaths = 20
 
+// verified says in words that two builds are the same, or that they are not, and in what they differed
+// on purpose.
+func verified(v *verify.Verdict) string {
+	words := "verified: two builds, the same bit for bit"
+	if !v.Reproducible {
+		words = "not reproducible: two builds differ"
+	}
+	if len(v.Varied) > 0 {
+		words += " (the second varied in " + strings.Join(v.Varied, ", ") + ")"
+	}
+	return words
+}
+
 func printDifferences(w io.Writer, dockerfile string, v *verify.Verdict) {
-	fmt.Fprintln(w, "not reproducible: two builds differ")
+	fmt.Fprintln(w, verified(v))
 	for _, p := range v.Platforms {
 		if p.Same {
 			continue

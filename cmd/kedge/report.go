@@ -53,9 +53,9 @@ func buildReport(res *build.Result) *report.Report {
 		}
 		return r
 	}
-	r.Outcome, r.Sentence = report.Same, "verified: two builds, the same bit for bit"
+	r.Outcome, r.Sentence = report.Same, verified(res.Verdict)
 	if !res.Verdict.Reproducible {
-		r.Outcome, r.Sentence = report.Different, "not reproducible: two builds differ"
+		r.Outcome = report.Different
 	}
 	for _, p := range res.Verdict.Platforms {
 		platform := report.Platform{Platform: p.Platform, First: p.First.String(), Second: p.Second.String(), Same: p.Same}
