@@ -230,7 +230,7 @@ func (f *finder) file(name string, a, b *File) {
 		first, second string
 	}{
 		{LinkTarget, a.Linkname, b.Linkname},
-		{Mode, fmt.Sprintf("%04o", a.Mode), fmt.Sprintf("%04o", b.Mode)},
+		{Mode, strconv.FormatInt(a.Mode, 8), strconv.FormatInt(b.Mode, 8)},
 		{Owner, fmt.Sprintf("%d:%d", a.UID, a.GID), fmt.Sprintf("%d:%d", b.UID, b.GID)},
 		{Xattrs, xattrs(a.Xattrs, b.Xattrs), xattrs(b.Xattrs, a.Xattrs)},
 		{Device, fmt.Sprintf("%d, %d", a.Major, a.Minor), fmt.Sprintf("%d, %d", b.Major, b.Minor)},

@@ -219,7 +219,7 @@ func TestMetadata(t *testing.T) {
 		{"first", base(), nil, []Cause{{Kind: OneBuildOnly, First: "x"}}},
 		{"second", nil, base(), []Cause{{Kind: OneBuildOnly, Second: "x"}}},
 		{"type", base(), link("y"), []Cause{{Kind: FileType, First: "file", Second: "symbolic link"}}},
-		{"mode", base(), with(base(), func(f *File) { f.Mode = 0o4755 }), []Cause{{Kind: Mode, First: "0644", Second: "4755"}}},
+		{"mode", base(), with(base(), func(f *File) { f.Mode = 0o4755 }), []Cause{{Kind: Mode, First: "644", Second: "4755"}}},
 		{"owner", base(), with(base(), func(f *File) { f.UID, f.GID = 101, 102 }), []Cause{{Kind: Owner, First: "0:0", Second: "101:102"}}},
 		{"xattrs", base(), with(base(), func(f *File) { f.Xattrs = map[string]string{"user.x": "1"} }), []Cause{{Kind: Xattrs, Second: `user.x="1"`}}},
 		{

@@ -444,7 +444,7 @@ func tarMembers(r *io.SectionReader, limit int) ([]member, error) {
 			}
 		}
 		m.fields = []field{
-			{"type", string(rune(h.Typeflag))}, {"link target", h.Linkname}, {"mode", fmt.Sprintf("%04o", h.Mode)},
+			{"type", string(rune(h.Typeflag))}, {"link target", h.Linkname}, {"mode", strconv.FormatInt(h.Mode, 8)},
 			{"owner", fmt.Sprintf("%d:%d", h.Uid, h.Gid)}, {"owner name", h.Uname + ":" + h.Gname}, {"mtime", stampOf(h.ModTime)},
 			{"access time", stampOf(h.AccessTime)}, {"change time", stampOf(h.ChangeTime)},
 			{"device", fmt.Sprintf("%d, %d", h.Devmajor, h.Devminor)}, {"records", strings.Join(attrs, " ")},

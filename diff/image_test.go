@@ -94,34 +94,34 @@ func TestImagesSquashed(t *testing.T) {
 		want          []string
 	}{
 		// What must be found.
-		{"same size", [][]file{{a}}, [][]file{{regular("a", "bodY")}}, []string{"changed a content"}},
-		{"setuid", [][]file{{a}}, [][]file{{a.with(func(h *tar.Header) { h.Mode |= 0o4000 })}}, []string{"changed a mode"}},
-		{"owner", [][]file{{a}}, [][]file{{a.with(func(h *tar.Header) { h.Gid = 7 })}}, []string{"changed a owner"}},
-		{"xattr", [][]file{{a}}, [][]file{{a.with(xattr("security.capability", "x"))}}, []string{"changed a xattrs"}},
-		{"time", [][]file{{a}}, [][]file{{a.with(func(h *tar.Header) { h.ModTime = epoch.Add(time.Second) })}}, []string{"changed a time"}},
-		{"file to symlink", [][]file{{a}}, [][]file{{symlink("a", "b")}}, []string{"changed a type,target"}},
-		{"link target", [][]file{{symlink("a", "b")}}, [][]file{{symlink("a", "c")}}, []string{"changed a target"}},
-		{"device", [][]file{{special("a", tar.TypeChar)}}, [][]file{{special("a", tar.TypeChar).with(func(h *tar.Header) { h.Devminor = 3 })}}, []string{"changed a device"}},
-		{"hard link to what changed", [][]file{{a, link("l", "a")}}, [][]file{{regular("a", "bodY"), link("l", "a")}}, []string{"changed a content", "changed l content"}},
-		{"hard link to another", [][]file{{a, regular("b", "x"), link("l", "a")}}, [][]file{{a, regular("b", "x"), link("l", "b")}}, []string{"changed l content"}},
-		{"hard link to a lower layer", [][]file{base, {link("l", "d/one")}}, [][]file{base, {link("l", "d/two")}}, []string{"changed l content"}},
-		{"whiteout", [][]file{base, {regular("d/.wh.one", "")}}, [][]file{base}, []string{"added d/one"}},
-		{"whiteout of a directory", [][]file{base}, [][]file{base, {special(".wh.d", tar.TypeReg)}}, []string{"removed d", "removed d/one", "removed d/two"}},
-		{"opaque directory", [][]file{base}, [][]file{base, {dir("d"), regular("d/.wh..wh..opq", ""), regular("d/three", "3")}}, []string{"removed d/one", "added d/three", "removed d/two"}},
-		{"opaque mark alone", [][]file{base}, [][]file{base, {regular("d/.wh..wh..opq", "")}}, []string{"removed d/one", "removed d/two"}},
-		{"directory made anew", [][]file{base}, [][]file{base, {regular(".wh.d", ""), dir("d"), regular("d/one", "1")}}, []string{"removed d/two"}},
-		{"file in place of a directory", [][]file{base}, [][]file{base, {regular("d", "")}}, []string{"changed d type,mode", "removed d/one", "removed d/two"}},
-		{"over a shared layer, on one side", [][]file{base, {a}}, [][]file{base, {a, regular("top", "T")}}, []string{"changed top content"}},
-		{"new over a shared layer", [][]file{base, {a}}, [][]file{base, {a, regular("new", "n")}}, []string{"added new"}},
-		{"one layer more", [][]file{base}, [][]file{base, {a}}, []string{"added a"}},
-		{"root", [][]file{{dir("./")}}, [][]file{{dir("./").with(func(h *tar.Header) { h.Mode = 0o777 })}}, []string{"changed . mode"}},
-		{"path out of the root", [][]file{{regular("../../a", "x")}}, [][]file{{regular("a", "y")}}, []string{"changed a content"}},
+		{"same size", [][]file{{a}}, [][]file{{regular("a", "bodY")}}, []string{"changed /a content"}},
+		{"setuid", [][]file{{a}}, [][]file{{a.with(func(h *tar.Header) { h.Mode |= 0o4000 })}}, []string{"changed /a mode"}},
+		{"owner", [][]file{{a}}, [][]file{{a.with(func(h *tar.Header) { h.Gid = 7 })}}, []string{"changed /a owner"}},
+		{"xattr", [][]file{{a}}, [][]file{{a.with(xattr("security.capability", "x"))}}, []string{"changed /a xattrs"}},
+		{"time", [][]file{{a}}, [][]file{{a.with(func(h *tar.Header) { h.ModTime = epoch.Add(time.Second) })}}, []string{"changed /a time"}},
+		{"file to symlink", [][]file{{a}}, [][]file{{symlink("a", "b")}}, []string{"changed /a type,target"}},
+		{"link target", [][]file{{symlink("a", "b")}}, [][]file{{symlink("a", "c")}}, []string{"changed /a target"}},
+		{"device", [][]file{{special("a", tar.TypeChar)}}, [][]file{{special("a", tar.TypeChar).with(func(h *tar.Header) { h.Devminor = 3 })}}, []string{"changed /a device"}},
+		{"hard link to what changed", [][]file{{a, link("l", "a")}}, [][]file{{regular("a", "bodY"), link("l", "a")}}, []string{"changed /a content", "changed /l content"}},
+		{"hard link to another", [][]file{{a, regular("b", "x"), link("l", "a")}}, [][]file{{a, regular("b", "x"), link("l", "b")}}, []string{"changed /l content"}},
+		{"hard link to a lower layer", [][]file{base, {link("l", "d/one")}}, [][]file{base, {link("l", "d/two")}}, []string{"changed /l content"}},
+		{"whiteout", [][]file{base, {regular("d/.wh.one", "")}}, [][]file{base}, []string{"added /d/one"}},
+		{"whiteout of a directory", [][]file{base}, [][]file{base, {special(".wh.d", tar.TypeReg)}}, []string{"removed /d", "removed /d/one", "removed /d/two"}},
+		{"opaque directory", [][]file{base}, [][]file{base, {dir("d"), regular("d/.wh..wh..opq", ""), regular("d/three", "3")}}, []string{"removed /d/one", "added /d/three", "removed /d/two"}},
+		{"opaque mark alone", [][]file{base}, [][]file{base, {regular("d/.wh..wh..opq", "")}}, []string{"removed /d/one", "removed /d/two"}},
+		{"directory made anew", [][]file{base}, [][]file{base, {regular(".wh.d", ""), dir("d"), regular("d/one", "1")}}, []string{"removed /d/two"}},
+		{"file in place of a directory", [][]file{base}, [][]file{base, {regular("d", "")}}, []string{"changed /d type,mode", "removed /d/one", "removed /d/two"}},
+		{"over a shared layer, on one side", [][]file{base, {a}}, [][]file{base, {a, regular("top", "T")}}, []string{"changed /top content"}},
+		{"new over a shared layer", [][]file{base, {a}}, [][]file{base, {a, regular("new", "n")}}, []string{"added /new"}},
+		{"one layer more", [][]file{base}, [][]file{base, {a}}, []string{"added /a"}},
+		{"root", [][]file{{dir("./")}}, [][]file{{dir("./").with(func(h *tar.Header) { h.Mode = 0o777 })}}, []string{"changed / mode"}},
+		{"path out of the root", [][]file{{regular("../../a", "x")}}, [][]file{{regular("a", "y")}}, []string{"changed /a content"}},
 		// What must not.
 		{"same", [][]file{base}, [][]file{base}, []string{}},
 		{"cut in other layers", [][]file{base, {a}}, [][]file{{a}, base}, []string{}},
 		{"all in one layer", [][]file{base, {a}}, [][]file{append(slices.Clone(base), a)}, []string{}},
 		{"other order", [][]file{base}, [][]file{{base[3], base[0], base[2], base[1]}}, []string{}},
-		{"removed and made again", [][]file{base}, [][]file{base, {regular(".wh.top", "")}, {base[3]}}, []string{}},
+		{"removed /and made again", [][]file{base}, [][]file{base, {regular(".wh.top", "")}, {base[3]}}, []string{}},
 		{"never seen", [][]file{base, {regular("x", "1")}, {regular(".wh.x", "")}}, [][]file{base}, []string{}},
 		{"link or the other way round", [][]file{{a, link("b", "a")}}, [][]file{{regular("b", "body"), link("a", "b")}}, []string{}},
 		{"link or copy", [][]file{{a, link("b", "a")}}, [][]file{{a, regular("b", "body")}}, []string{}},
@@ -170,10 +170,10 @@ func TestImagesLayers(t *testing.T) {
 	if len(r.Layers) != 2 || r.Same || len(r.Shared) != 1 {
 		t.Fatalf("%+v", r)
 	}
-	if d := cmp.Diff([]string{"changed b content"}, said(r.Layers[0].Files)); d != "" {
+	if d := cmp.Diff([]string{"changed /b content"}, said(r.Layers[0].Files)); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]string{"removed a"}, said(r.Layers[1].Files)); d != "" {
+	if d := cmp.Diff([]string{"removed /a"}, said(r.Layers[1].Files)); d != "" {
 		t.Error(d)
 	}
 	if l := r.Layers[1]; l.Index != 2 || l.New != "" || l.Files[0].Old.Type != "whiteout" {
@@ -187,7 +187,7 @@ func TestImagesStat(t *testing.T) {
 	got := compare(t, a, b, "file").Files
 	when := epoch.UTC().Format(time.RFC3339)
 	want := []File{{
-		Path{"a", Changed, []string{"content", "mode", "owner"}},
+		Path{"/a", Changed, []string{"content", "mode", "owner"}},
 		&Stat{Type: "file", Size: 2, Mode: "644", Time: when},
 		&Stat{Type: "file", Size: 3, Mode: "4777", UID: 5, Time: when},
 	}}
@@ -234,13 +234,13 @@ func TestImagesSharedIsNotRead(t *testing.T) {
 	a := withLayers{stack(t, base, []file{regular("a", "1")}), breakLayer, 0}
 	b := withLayers{stack(t, base, []file{regular("a", "2")}), breakLayer, 0}
 	r := compare(t, a, b)
-	if d := cmp.Diff([]string{"changed a content"}, said(r.Files)); d != "" || len(r.Notes) > 0 {
+	if d := cmp.Diff([]string{"changed /a content"}, said(r.Files)); d != "" || len(r.Notes) > 0 {
 		t.Error(d, r.Notes)
 	}
 	// Only the shared layer knows whether this is new.
 	b = withLayers{stack(t, base, []file{regular("a", "1"), regular("s", "2")}), breakLayer, 0}
 	r = compare(t, a, b)
-	if d := cmp.Diff([]string{"added s"}, said(r.Files)); d != "" || len(r.Notes) != 1 {
+	if d := cmp.Diff([]string{"added /s"}, said(r.Files)); d != "" || len(r.Notes) != 1 {
 		t.Error(d, r.Notes)
 	}
 	if r := compare(t, a, b, "config", "history", "size"); len(r.Notes) > 0 {
@@ -326,7 +326,7 @@ func TestImagesPackages(t *testing.T) {
 		{"upgraded", [][]file{{status("1")}}, [][]file{{status("2")}}, []Package{{"apt", "libc6", Changed, "1", "2"}}},
 		{"upgraded over a shared layer", [][]file{{status("1")}}, [][]file{{status("1")}, {status("2")}}, []Package{{"apt", "libc6", Changed, "1", "2"}}},
 		{"removed", [][]file{{pip("p", "1")}}, [][]file{{}}, []Package{{"pip", "x", Removed, "1", ""}}},
-		{"removed by whiteout", [][]file{{pip("p", "1")}}, [][]file{{pip("p", "1")}, {regular("usr/lib/.wh.p", "")}}, []Package{{"pip", "x", Removed, "1", ""}}},
+		{"removed /by whiteout", [][]file{{pip("p", "1")}}, [][]file{{pip("p", "1")}, {regular("usr/lib/.wh.p", "")}}, []Package{{"pip", "x", Removed, "1", ""}}},
 		{"added", [][]file{{}}, [][]file{{pip("p", "1"), pip("q", "2")}}, []Package{{"pip", "x", Added, "", "1, 2"}}},
 		{"moved", [][]file{{pip("p", "1")}}, [][]file{{pip("q", "1")}}, []Package{}},
 		{"same packages, other text", [][]file{{pip("p", "1")}}, [][]file{{regular("usr/lib/p/x.dist-info/METADATA", "Name: x\nVersion: 1\nLicense: y\n")}}, []Package{}},

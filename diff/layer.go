@@ -8,13 +8,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 )
 
 // Path is one path that two layers disagree about.
 type Path struct {
-	Path   string `json:"path"` // without a leading slash, as in the layer
+	Path   string `json:"path"` // from the root on: /etc/passwd
 	Change Change `json:"change"`
 	// What differs about a changed path: type, content, mode, owner, time, target, device, xattrs.
 	What []string `json:"what,omitempty"`
@@ -51,19 +52,22 @@ func Layers(first, second io.Reader) ([]Path, error) {
 	for name, x := range a {
 		y, ok := b[name]
 		if !ok {
-			paths = append(paths, Path{Path: name, Change: Removed})
+			paths = append(paths, Path{Path: rooted(name), Change: Removed})
 		} else if what := differences(x, y); len(what) > 0 {
-			paths = append(paths, Path{Path: name, Change: Changed, What: what})
+			paths = append(paths, Path{Path: rooted(name), Change: Changed, What: what})
 		}
 	}
 	for name := range b {
 		if _, ok := a[name]; !ok {
-			paths = append(paths, Path{Path: name, Change: Added})
+			paths = append(paths, Path{Path: rooted(name), Change: Added})
 		}
 	}
 	slices.SortFunc(paths, func(a, b Path) int { return strings.Compare(a.Path, b.Path) })
 	return paths, nil
 }
+
+// rooted is the path that an entry's name stands for.
+func rooted(name string) string { return path.Clean("/" + name) }
 
 func read(r io.Reader) (map[string]entry, error) {
 	entries := map[string]entry{}

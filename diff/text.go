@@ -210,10 +210,7 @@ func (r *Result) sections() []section {
 func fileRows(files []File) []row {
 	var rows []row
 	for _, f := range files {
-		rows = append(rows, row{change: string(f.Change), name: "/" + strings.TrimPrefix(f.Path.Path, "."), what: f.words()})
-		if f.Path.Path != "." { // only the root's dot goes
-			rows[len(rows)-1].name = "/" + f.Path.Path
-		}
+		rows = append(rows, row{change: string(f.Change), name: f.Path.Path, what: f.words()})
 	}
 	return rows
 }

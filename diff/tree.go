@@ -333,12 +333,12 @@ func files(a, b tree, marks bool) []File {
 		case x == nil && y == nil:
 		case name == "." && (x == nil || y == nil): // every tree has a root, whether or not a tar says so
 		case x == nil:
-			list = append(list, File{Path: Path{Path: name, Change: Added}, New: y.stat()})
+			list = append(list, File{Path: Path{Path: rooted(name), Change: Added}, New: y.stat()})
 		case y == nil:
-			list = append(list, File{Path: Path{Path: name, Change: Removed}, Old: x.stat()})
+			list = append(list, File{Path: Path{Path: rooted(name), Change: Removed}, Old: x.stat()})
 		default:
 			if what := x.differences(y, marks); len(what) > 0 {
-				list = append(list, File{Path{name, Changed, what}, x.stat(), y.stat()})
+				list = append(list, File{Path{rooted(name), Changed, what}, x.stat(), y.stat()})
 			}
 		}
 	}

@@ -65,7 +65,9 @@ func (i Image) Normalised() map[string]map[string][]string {
 				if all[platform] == nil {
 					all[platform] = map[string][]string{}
 				}
-				all[platform][rule] = append(all[platform][rule], paths...)
+				for _, p := range paths {
+					all[platform][rule] = append(all[platform][rule], "/"+p)
+				}
 			}
 		}
 		for _, paths := range all[platforms.Format(m.Platform)] {

@@ -238,7 +238,7 @@ func TestKeep(t *testing.T) {
 			t.Errorf("layer %d: %q, want %q", i, got, want)
 		}
 	}
-	want := map[string]map[string][]string{"linux/amd64": {"language-caches": {"root/.cache/pip/a"}, "package-manager-logs": {"var/log/dpkg.log"}}}
+	want := map[string]map[string][]string{"linux/amd64": {"language-caches": {"/root/.cache/pip/a"}, "package-manager-logs": {"/var/log/dpkg.log"}}}
 	if diff := gocmp.Diff(want, img.Normalised()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}

@@ -162,7 +162,7 @@ func TestCompare(t *testing.T) {
 		"linux/arm64": {{File: "Dockerfile", Line: 13, Text: "RUN arm"}, {File: "Dockerfile", Line: 14, Text: "RUN arm two"}},
 	}
 	content := func(path string) []explain.File {
-		return files(diff.Path{Path: path, Change: diff.Changed, What: []string{"content"}})
+		return files(diff.Path{Path: "/" + path, Change: diff.Changed, What: []string{"content"}})
 	}
 	image := func(layers ...[]byte) built { return built{platform: amd64, base: base, layers: layers} }
 	arm := func(layers ...[]byte) built { return built{platform: arm64, base: base, layers: layers} }
@@ -182,14 +182,14 @@ func TestCompare(t *testing.T) {
 			only(Platform{Layers: []Layer{{Index: 1, Line: 3, Instruction: "RUN one", Paths: content("b")}, {Index: 2, Line: 4, Instruction: "RUN two", Paths: content("c")}}})},
 		{"steps the other way round", []built{image(one, last)}, []built{image(last, one)},
 			only(Platform{Layers: []Layer{
-				{Index: 1, Line: 3, Instruction: "RUN one", Paths: files([]diff.Path{{Path: "a", Change: diff.Removed}, {Path: "b", Change: diff.Removed}, {Path: "z", Change: diff.Added}}...)},
-				{Index: 2, Line: 4, Instruction: "RUN two", Paths: files([]diff.Path{{Path: "a", Change: diff.Added}, {Path: "b", Change: diff.Added}, {Path: "z", Change: diff.Removed}}...)},
+				{Index: 1, Line: 3, Instruction: "RUN one", Paths: files([]diff.Path{{Path: "/a", Change: diff.Removed}, {Path: "/b", Change: diff.Removed}, {Path: "/z", Change: diff.Added}}...)},
+				{Index: 2, Line: 4, Instruction: "RUN two", Paths: files([]diff.Path{{Path: "/a", Change: diff.Added}, {Path: "/b", Change: diff.Added}, {Path: "/z", Change: diff.Removed}}...)},
 			}})},
 		{"base", []built{image(one, last)}, []built{{platform: amd64, base: [][]byte{layer(t, "etc/base", "2")}, layers: [][]byte{one, last}}},
 			only(Platform{Layers: []Layer{{Index: 0, Paths: content("etc/base")}}})},
 		{"config only", []built{image(one, last)}, []built{{platform: amd64, base: base, layers: [][]byte{one, last}, env: "other"}}, only(Platform{})},
 		{"a layer less", []built{image(one, last)}, []built{image(one)},
-			only(Platform{Layers: []Layer{{Index: 2, Line: 4, Instruction: "RUN two", Paths: files([]diff.Path{{Path: "z", Change: diff.Removed}}...)}}})},
+			only(Platform{Layers: []Layer{{Index: 2, Line: 4, Instruction: "RUN two", Paths: files([]diff.Path{{Path: "/z", Change: diff.Removed}}...)}}})},
 		{"more layers than steps know", []built{image(one, last, last)}, []built{image(other, last, last)}, only(Platform{Layers: []Layer{{Index: 1, Paths: content("b")}}})},
 		{"two platforms, same", []built{image(one, last), arm(one, last)}, []built{image(one, last), arm(one, last)},
 			[]Platform{{Platform: "linux/amd64", Same: true}, {Platform: "linux/arm64", Same: true}}},
@@ -229,7 +229,7 @@ func TestCompareWithoutSteps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Layer{{Index: 0, Paths: files([]diff.Path{{Path: "a", Change: diff.Changed, What: []string{"content"}}}...)}}
+	want := []Layer{{Index: 0, Paths: files([]diff.Path{{Path: "/a", Change: diff.Changed, What: []string{"content"}}}...)}}
 	if diff := cmp.Diff(want, without(t, v, first, second).Platforms[0].Layers); diff != "" {
 		t.Error(diff)
 	}

@@ -68,7 +68,7 @@ func (p *process) explainRules(c *cli.Context) error {
 			what, why := image.Rule(rule)
 			fmt.Fprintf(p.stdout, "  %s: %s %s\n", rule, what, why)
 			for _, path := range all[platform][rule] {
-				fmt.Fprintf(p.stdout, "    %s\n", plain("/"+path))
+				fmt.Fprintf(p.stdout, "    %s\n", plain(path))
 			}
 		}
 	}

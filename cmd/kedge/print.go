@@ -77,7 +77,7 @@ const maxPrinted = 3
 
 // printFile prints a path that differs, and why.
 func printFile(w io.Writer, f explain.File) {
-	fmt.Fprintf(w, "    %-8s %s", f.Change, plain("/"+strings.TrimPrefix(f.Path.Path, "/")))
+	fmt.Fprintf(w, "    %-8s %s", f.Change, plain(f.Path.Path))
 	if len(f.What) > 0 {
 		fmt.Fprintf(w, " (%s)", strings.Join(f.What, ", "))
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -127,7 +128,7 @@ func reportVersion(v *explain.Version) *report.Version {
 	}
 	h := v.Header
 	out := &report.Version{
-		Type: typeNames[h.Typeflag], Mode: fmt.Sprintf("%04o", h.Mode&0o7777), Owner: fmt.Sprintf("%d:%d", h.Uid, h.Gid),
+		Type: typeNames[h.Typeflag], Mode: strconv.FormatInt(h.Mode&0o7777, 8), Owner: fmt.Sprintf("%d:%d", h.Uid, h.Gid),
 		Size: h.Size, Time: h.ModTime.UTC(), Link: h.Linkname,
 	}
 	if v.Excerpt != nil {

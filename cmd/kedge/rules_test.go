@@ -225,7 +225,7 @@ func (n normalisedImage) paths(rule string) []string {
 
 // touched reports whether a rule dropped or changed a path, or something below it.
 func (n normalisedImage) touched(rule, name string) bool {
-	return slices.ContainsFunc(n.paths(rule), func(p string) bool { return p == name || strings.HasPrefix(p, name+"/") })
+	return slices.ContainsFunc(n.paths(rule), func(p string) bool { return p == "/"+name || strings.HasPrefix(p, "/"+name+"/") })
 }
 
 // packageIndex serves an index for pip, with one package that may be cached, and returns its URL.

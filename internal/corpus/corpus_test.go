@@ -86,8 +86,8 @@ func TestReadRecordRefuses(t *testing.T) {
 
 func TestPrintTable(t *testing.T) {
 	verdict := []byte(`{"reproducible":false,"platforms":[{"layers":[
-		{"paths":[{"path":"var/log/b","causes":[{"kind":"timestamp"},{"kind":"timestamp"}]},{"path":"etc/a","causes":[{"kind":"uuid"}]}]},
-		{"paths":[{"path":"etc/a"},{"path":"/c|d","causes":[{"kind":"timestamp"},{"kind":"random"}]},{"path":"e"}]}]}]}`)
+		{"paths":[{"path":"/var/log/b","causes":[{"kind":"timestamp"},{"kind":"timestamp"}]},{"path":"/etc/a","causes":[{"kind":"uuid"}]}]},
+		{"paths":[{"path":"/etc/a"},{"path":"/c|d","causes":[{"kind":"timestamp"},{"kind":"random"}]},{"path":"/e"}]}]}]}`)
 	for _, test := range []struct {
 		name    string
 		results []result

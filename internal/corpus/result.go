@@ -87,7 +87,7 @@ func left(verdict json.RawMessage) (paths, causes []string, err error) {
 				paths = append(paths, "(order)")
 			}
 			for _, path := range l.Paths {
-				paths = append(paths, "/"+strings.TrimPrefix(path.Path, "/"))
+				paths = append(paths, path.Path)
 				kinds := map[string]bool{}
 				for _, c := range path.Causes {
 					kinds[c.Kind] = true
