@@ -322,35 +322,6 @@ func (p *project) tracked(ctx context.Context, req *builder.Request) (map[string
 	return all, nil
 }
 
-// ignored returns the files that a build was sent and that git ignores, sorted.
-func (p *project) ignored(ctx context.Context, req *builder.Request, sent map[string][]string) ([]string, error) {
-	var all []string
-	for dir, files := range req.Tracked {
-		if len(files) == 0 {
-			continue // no part of a checkout, or a folder that all of it ignores
-		}
-		paths, err := ignored(ctx, dir, p.Env, slices.DeleteFunc(slices.Clone(sent[dir]), func(path string) bool {
-			_, ok := files[path]
-			return ok
-		}))
-		if err != nil {
-			return nil, err
-		}
-		for _, path := range paths {
-			all = append(all, filepath.Join(dir, path))
-		}
-	}
-	slices.Sort(all)
-	// A folder stands for what is in it.
-	var tops []string
-	for _, path := range all {
-		if n := len(tops); n == 0 || path != tops[n-1] && !strings.HasPrefix(path, tops[n-1]+"/") {
-			tops = append(tops, path)
-		}
-	}
-	return tops, nil
-}
-
 // show gives req a display, and returns what waits for it.
 func (p *project) show(req *builder.Request, title string) func() {
 	if p.Progress == nil {
@@ -369,10 +340,7 @@ type Result struct {
 	Epoch                time.Time
 	Dockerfile, Lockfile string
 	Added                []lock.Change // to the lock, once it is written
-	// Ignored are files that were sent to the build and that git ignores: another checkout lacks them.
-	Ignored []string
-	// NotChecked says why that is not known.
-	NotChecked error
+	Checkout
 	// Verdict is nil where no second build was asked for. Where it says no, both images are in the
 	// store all the same, without a name.
 	Verdict *verify.Verdict
@@ -418,7 +386,7 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 	res := &Result{
 		Lock: first.result.Lock, Epoch: first.result.Epoch,
 		ArgsHash: frontend.Hash(first.result.Args), Dockerfile: p.Dockerfile, Lockfile: p.Lockfile, Warnings: first.result.Warnings}
-	res.Ignored, res.NotChecked = p.ignored(ctx, req, first.result.Sent)
+	res.Checkout = p.checkout(ctx, req, first.result.Sent)
 	write := image.Options{Labels: map[string]string{ArgsLabel: res.ArgsHash}, Rules: p.Normalize, Annotations: p.Annotations}
 
 	// The second build runs while the first one's image is written.

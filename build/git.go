@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -80,6 +81,38 @@ func tracked(ctx context.Context, dir string, env []string) (map[string]bool, er
 		}
 	}
 	return files, nil
+}
+
+// untracked returns those of paths below dir that git neither tracks nor ignores.
+func untracked(ctx context.Context, dir string, env []string, paths []string) ([]string, error) {
+	if len(paths) == 0 {
+		return nil, nil
+	}
+	out, err := git(ctx, dir, env, nil, "ls-files", "--others", "--exclude-standard", "-z")
+	if err != nil {
+		return nil, fmt.Errorf("asking git what it does not track in %q: %w", dir, err)
+	}
+	others := map[string]bool{}
+	for path := range strings.SplitSeq(string(out), "\x00") {
+		others[path] = true
+	}
+	return slices.DeleteFunc(paths, func(path string) bool { return !others[path] }), nil
+}
+
+// differing returns the paths, whose modes are not those that git records, where git looks at modes: on a
+// file system that has none it does not.
+func differing(ctx context.Context, dir string, env []string, paths []string) ([]string, error) {
+	if len(paths) == 0 {
+		return nil, nil
+	}
+	out, err := git(ctx, dir, env, nil, "config", "--default", "true", "--type", "bool", "--get", "core.fileMode")
+	if err != nil {
+		return nil, fmt.Errorf("asking git whether modes count in %q: %w", dir, err)
+	}
+	if strings.TrimSpace(string(out)) == "false" {
+		return nil, nil
+	}
+	return paths, nil
 }
 
 // ignored returns those of paths below dir that git ignores.

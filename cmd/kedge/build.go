@@ -83,6 +83,12 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 	if len(res.Ignored) > 0 {
 		p.say("warning: the build was sent %s, which git ignores: another checkout lacks them", enumerated(res.Ignored, 5))
 	}
+	if len(res.Untracked) > 0 {
+		p.say("warning: the build was sent %s, which git does not track: another checkout lacks them", enumerated(res.Untracked, 5))
+	}
+	if len(res.Modes) > 0 {
+		p.say("warning: the build was sent %s executable or not as git records it, and not as it is here: git add it, or --context-modes=keep", enumerated(res.Modes, 5))
+	}
 	if res.NotReleased != nil {
 		p.say("%v", res.NotReleased)
 	}

@@ -254,6 +254,7 @@ func advice(err error) (int, string) {
 		notFound *image.NotFoundError
 		name     *source.UsageError
 		own      advisedError
+		lost     *source.NowhereError
 		note     *image.AnnotationError
 		input    *build.InputError
 		context  *builder.ContextError
@@ -344,6 +345,8 @@ func advice(err error) (int, string) {
 		return exitFailed, "--context-modes=keep does without git, and takes the modes on this machine"
 	case errors.As(err, &nowhere):
 		return exitFailed, "--lockfile PATH names another place"
+	case errors.As(err, &lost):
+		return exitFailed, "kedge images lists the store; docker-daemon:" + lost.Name + " is an image of the Docker Engine"
 	case errors.As(err, &damaged):
 		return exitFailed, "the store holds only what can be built again: remove " + damaged.Dir
 	case errors.As(err, &gone):

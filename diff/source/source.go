@@ -122,8 +122,26 @@ func (o Options) open(ctx context.Context, name string, img *Image) error {
 			return err
 		}
 	}
-	return o.registry(ctx, name, img)
+	err := o.registry(ctx, name, img)
+	var usage *UsageError
+	if err == nil || ctx.Err() != nil || errors.As(err, &usage) {
+		return err
+	}
+	return &NowhereError{Name: name, Err: err}
 }
+
+// A NowhereError is a name that says nothing of where its image is: there is none at a path of that name
+// and none in the store, and what it means in a registry could not be opened.
+type NowhereError struct {
+	Name string
+	Err  error // the registry's
+}
+
+func (e *NowhereError) Error() string {
+	return "it is no path and not in kedge's store, and the registry says: " + e.Err.Error()
+}
+
+func (e *NowhereError) Unwrap() error { return e.Err }
 
 // store opens an image of kedge's store.
 func (o Options) store(ctx context.Context, name string, img *Image) error {
