@@ -96,7 +96,8 @@ type Cause struct {
 	// Offset is where the first version begins to differ for this cause, in what Where names,
 	// uncompressed; -1 where the cause is not in the content.
 	Offset int64 `json:"offset"`
-	// First and Second are short printable excerpts of both versions; never those of a private key.
+	// First and Second are short printable excerpts of both versions; never those of a private key, and no
+	// more than the beginning of what else looks like a secret.
 	First  string `json:"first,omitempty"`
 	Second string `json:"second,omitempty"`
 	Why    string `json:"why"` // one sentence
@@ -178,6 +179,9 @@ func (f *finder) add(c Cause) {
 	d := describe(c.Kind)
 	c.Why, c.Fix = cmp.Or(c.Why, d.Why), cmp.Or(c.Fix, d.Fix)
 	c.Count = max(c.Count, 1)
+	if slices.Contains(shortenedIn, c.Kind) {
+		c.First, c.Second = shorten(c.First), shorten(c.Second)
+	}
 	k := key{c.Kind, c.Where, c.Format, c.Why, c.Clock}
 	if len(f.causes) >= maxCauses {
 		k = key{kind: c.Kind}

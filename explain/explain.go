@@ -12,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/kedge-build/kedge/cause"
 	"github.com/kedge-build/kedge/diff"
@@ -108,6 +109,9 @@ func Files(ctx context.Context, first, second []Layer, paths []diff.Path, h caus
 			if f.secret() {
 				f.First.hide()
 				f.Second.hide()
+			} else if f.random() {
+				f.First.redact()
+				f.Second.redact()
 			}
 			return nil
 		})
@@ -273,6 +277,27 @@ func (f *File) secret() bool {
 		}
 	}
 	return false
+}
+
+// random reports whether the content may have a secret in it that was made by chance.
+func (f *File) random() bool {
+	return slices.ContainsFunc(f.Causes, func(c cause.Cause) bool {
+		return c.Kind == cause.Random || c.Kind == cause.Unknown || c.Kind == cause.OneBuildOnly
+	})
+}
+
+// maxKey is up to which size, in bytes, a file that is no text may be nothing but a key.
+const maxKey = 512
+
+// redact leaves the beginnings of what looks like a secret.
+func (v *Version) redact() {
+	switch {
+	case v == nil:
+	case v.Header.Size <= maxKey && !utf8.Valid(v.Excerpt):
+		v.hide()
+	default:
+		v.Excerpt = cause.Redact(v.Excerpt)
+	}
 }
 
 // hide takes the content away.

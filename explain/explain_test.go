@@ -140,6 +140,42 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
+// TestRandomSecrets: of what looks like a secret only the beginning is shown, in causes and excerpts.
+func TestRandomSecrets(t *testing.T) {
+	const key, other = "q83vEjRWeJCrze8SNFZ4kKvN7wx2", "ZmFrZSBieSBkaWNlIHJvbGxlZDI1"
+	const hex, otherHex = "9f86d081884c7d659a2feaa0c55ad015", "2c26b46b68ffc68ff99b453c1d304134"
+	for _, test := range []struct {
+		name, first, second string
+		want                string // the excerpt of the first
+	}{
+		{"base64", "secret " + key + "\n", "secret " + other + "\n", "secret q83v************************\n"},
+		{"hex", "token=" + hex + "\n", "token=" + otherHex + "\n", "token=9f86****************************\n"},
+		{"in one build", "secret " + key + "\n", "", "secret q83v************************\n"},
+		{"a key of bytes", "\xff\x80\xc3\x28\x91\xe2\x12\xbe\xd4\xe4\x9f\xa4\x36\xe6\x91\xaa", "\x91\xaa\xff\x80\xe2\x28\xc3\x12\xe4\xbe\x9f\xd4\x36\xa4\x77\xe6", ""},
+		{"a path", "see /usr/lib/x86_64-linux-gnu/libLLVM-14.so, one\n", "see /usr/lib/x86_64-linux-gnu/libLLVM-14.so, two\n", "see /usr/lib/x86_64-linux-gnu/libLLVM-14.so, one\n"},
+		{"words", "InternationalizationHelper1 one\n", "InternationalizationHelper1 two\n", "InternationalizationHelper1 one\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			second, change := []Layer{layer(t, "f", test.second)}, diff.Path{Path: "/f", Change: diff.Changed}
+			if test.second == "" {
+				second, change.Change = nil, diff.Removed
+			}
+			files, err := Files(t.Context(), []Layer{layer(t, "f", test.first)}, second, []diff.Path{change}, cause.Hints{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, string(files[0].First.Excerpt)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			for _, c := range files[0].Causes {
+				if s := c.First + c.Second; strings.Contains(s, key[4:]) || strings.Contains(s, other[4:]) || strings.Contains(s, hex[4:]) {
+					t.Errorf("%q and %q are shown", c.First, c.Second)
+				}
+			}
+		})
+	}
+}
+
 func TestFilesFail(t *testing.T) {
 	boom := errors.New("boom")
 	broken := func() (io.ReadCloser, error) { return nil, boom }

@@ -2,7 +2,6 @@ package report
 
 import (
 	"cmp"
-	"fmt"
 	"html/template"
 )
 
@@ -163,7 +162,7 @@ func newPage(r *Report) *page {
 		p.Platforms = append(p.Platforms, p.platform(&r.Platforms[i]))
 	}
 	p.Pins = tabulate(r.Pins, func(x Pin) entry {
-		return newEntry(x.Kind, x.Ref, x.Digest, lineNumber(x.Line))
+		return newEntry(x.Kind, x.Ref, x.Digest, "")
 	})
 	p.Packages = tabulate(r.Packages, func(x Package) entry { return newEntry(x.Kind, x.Name, x.First, x.Second) })
 	p.Config = tabulate(r.Config, func(x Setting) entry { return newEntry(x.Key, x.First, x.Second, "") })
@@ -190,13 +189,6 @@ func tabulate[T any](in []T, view func(T) entry) table {
 
 func newEntry(a, b, c, d string) entry {
 	return entry{visible(a, maxText), visible(b, maxText), visible(c, maxText), visible(d, maxText)}
-}
-
-func lineNumber(n int) string {
-	if n <= 0 {
-		return ""
-	}
-	return fmt.Sprint(n)
 }
 
 func (p *page) platform(in *Platform) platform {

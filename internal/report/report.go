@@ -123,8 +123,7 @@ type Cause struct {
 type Pin struct {
 	Kind   string `json:"kind"` // image, url, git
 	Ref    string `json:"ref"`
-	Digest string `json:"digest"`         // or commit
-	Line   int    `json:"line,omitempty"` // of the Dockerfile
+	Digest string `json:"digest"` // or commit
 }
 
 // Package is a package that differs, by its versions; one that an image lacks has none there.

@@ -91,9 +91,9 @@ func example() *Report {
 			{Platform: "linux/arm64", First: digest("arm"), Second: digest("arm"), Same: true},
 		},
 		Pins: []Pin{
-			{"image", "docker.io/library/debian:bookworm-slim", digest("debian"), 1},
-			{"url", "https://example.org/releases/tool-2.1.tar.gz", digest("tool"), 3},
-			{"git", "https://example.org/team/lib.git#v3", "1f0c5a3e9d2b7c64f08e1a5d3b9c7e2f60a4d8b1", 8},
+			{"image", "docker.io/library/debian:bookworm-slim", digest("debian")},
+			{"url", "https://example.org/releases/tool-2.1.tar.gz", digest("tool")},
+			{"git", "https://example.org/team/lib.git#v3", "1f0c5a3e9d2b7c64f08e1a5d3b9c7e2f60a4d8b1"},
 		},
 		Packages:   []Package{{"deb", "tzdata", "2026b-0+deb12u1", "2026c-0+deb12u1"}, {"pip", "certifi", "", "2026.11.2"}},
 		Config:     []Setting{{"Env BUILD_ID", "8841", "9027"}, {"history 3", "", "RUN <<EOF\nset -e\nEOF"}},
@@ -213,7 +213,7 @@ func hostile() *Report {
 			File{Path: "dir/" + v, Change: Added, Second: version("")},
 			File{Path: v + "/x", Change: Removed, First: version("")})
 		r.Platforms = append(r.Platforms, Platform{Platform: v, First: v, Second: v + "x"})
-		r.Pins = append(r.Pins, Pin{v, v, v, -1})
+		r.Pins = append(r.Pins, Pin{v, v, v})
 		r.Packages = append(r.Packages, Package{v, v, v, v})
 		r.Config = append(r.Config, Setting{v, v, v})
 		r.Normalised = append(r.Normalised, Normalised{v, 1, v})
