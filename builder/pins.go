@@ -129,6 +129,16 @@ func (p *pins) refuses(s lock.Source) bool {
 	return p.locked && p.sealed && !probing
 }
 
+// downloads reports whether op is what a RUN step asks of a daemon with a proxy network, for which that daemon makes up a
+// source: a URL and no more. What the build itself fetches has been pinned by the time that steps run. Downloads of steps
+// are not locked, and a daemon could not pin them.
+func (p *pins) downloads(op *pb.SourceOp) bool {
+	scheme, _, _ := strings.Cut(op.GetIdentifier(), "://")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sealed && p.probed == nil && (scheme == "http" || scheme == "https") && len(op.Attrs) == 0
+}
+
 func (p *pins) isUnlocked(s lock.Source) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -180,6 +190,9 @@ func agree(in frontend.Input, pin string) bool {
 // check is a policysession.PolicyCallback.
 func (p *pins) check(_ context.Context, req *policysession.CheckPolicyRequest) (*policysession.DecisionResponse, *gatewaypb.ResolveSourceMetaRequest, error) {
 	op := req.GetSource().GetSource()
+	if p.downloads(op) {
+		return &policysession.DecisionResponse{Action: sourcepolicy.PolicyAction_ALLOW}, nil, nil
+	}
 	in, err := frontend.Identify(op)
 	if err != nil {
 		return deny(err.Error()), nil, nil

@@ -303,3 +303,34 @@ func TestConflictWithWhatWasFound(t *testing.T) {
 		}
 	}
 }
+
+// A daemon with a proxy network asks about what steps download, too. That is allowed once steps can run, also where the
+// lock has the URL, and nothing is noted; any other source is not.
+func TestDownloads(t *testing.T) {
+	const url = "https://example.com:443/a"
+	look := lookUps{url: digestA, "https://example.com/locked": digestA}
+	for _, locked := range []bool{false, true} {
+		p := newPins(t, locked, map[lock.Source]string{web("https://example.com/locked"): digestB})
+		p.seal()
+		for _, id := range []string{url, "https://example.com/locked"} {
+			want := &pb.SourceOp{Identifier: id}
+			if got, lookedUp := look.ask(t, p, want); !got.EqualVT(want) || lookedUp != 0 {
+				t.Errorf("locked %v: %v after %d look-ups", locked, got, lookedUp)
+			}
+		}
+		if len(p.unlocked) > 0 || len(p.used) > 0 || len(p.file.Sources()) != 1 {
+			t.Errorf("noted %v, %v", p.unlocked, p.used)
+		}
+	}
+
+	// Before that it is a source of a frontend's.
+	p := newPins(t, false, nil)
+	if got, lookedUp := look.ask(t, p, &pb.SourceOp{Identifier: url}); got.GetAttrs()[pb.AttrHTTPChecksum] != digestA || lookedUp != 1 {
+		t.Errorf("not pinned: %v", got)
+	}
+	p = newPins(t, true, nil)
+	p.seal()
+	if got, _ := look.ask(t, p, op(url)); got != nil {
+		t.Errorf("allowed: %v", got)
+	}
+}

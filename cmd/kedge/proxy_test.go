@@ -1,0 +1,35 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/kedge-build/kedge/internal/testenv"
+)
+
+// What BuildKit's proxy does to a step leaves nothing in the image: with it, a bundle of certificates is written twice,
+// to put the proxy's own in and to take it out, and the step has other variables.
+func TestProxyNetwork(t *testing.T) {
+	registry, direct := testenv.Shared(t)
+	proxied := testenv.StartBuildkitd(t, testenv.BuildkitdOptions{Registry: registry, Args: []string{"--proxy-network"}})
+	dir := write(t, map[string]string{
+		"Dockerfile": "FROM debian:bookworm-slim\n" +
+			"RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -r /var/lib/apt/lists/*\n" +
+			"RUN echo one > /one\n" +
+			"RUN rm /etc/ssl/certs/ACCVRAIZ1.pem && update-ca-certificates\n" +
+			"RUN chmod 600 /etc/ssl/certs/ca-certificates.crt\n",
+	})
+	for rules, same := range map[string]bool{"all": true, "-repeats": false} {
+		out, errs := kedge(t, nil, exitOK, "build", "--builder", direct.Addr, "--normalize", rules, dir)
+		if strings.Contains(errs, "proxy network requests:") {
+			t.Fatal("the shared builder has a proxy")
+		}
+		out2, errs := kedge(t, nil, exitOK, "build", "--builder", proxied.Addr, "--normalize", rules, dir)
+		if rules == "all" && !strings.Contains(errs, "proxy network requests:") {
+			t.Errorf("nothing was asked through the proxy:\n%s", errs)
+		}
+		if got, want := digestOf(t, out2), digestOf(t, out); (got == want) != same {
+			t.Errorf("with --normalize=%s: directly %s, and through the proxy %s", rules, want, got)
+		}
+	}
+}
