@@ -23,7 +23,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: kedge buildkit runc ## bin/kedge, a stock buildkitd and buildctl, and runc where there is none
+build: kedge buildkit rootlesskit runc ## bin/kedge, a stock buildkitd and buildctl, rootlesskit, and runc where there is none
 
 .PHONY: kedge
 kedge:
@@ -33,6 +33,13 @@ kedge:
 buildkit:
 	$(GOBUILD) -ldflags '-X $(BUILDKIT)/version.Version=$(call VERSION_OF,.,$(BUILDKIT)) -X $(BUILDKIT)/version.Package=$(BUILDKIT)' \
 		-o $(BIN)/ $(BUILDKIT)/cmd/buildkitd $(BUILDKIT)/cmd/buildctl
+
+# What runs buildkitd for a user who is not root. Without the network stack that it
+# could bring along: kedge takes slirp4netns, or the machine's network.
+.PHONY: rootlesskit
+rootlesskit:
+	CGO_ENABLED=0 $(GO) -C hack/rootlesskit build -trimpath -buildvcs=false -tags no_gvisortapvsock -o $(abspath $(BIN))/ \
+		github.com/rootless-containers/rootlesskit/v3/cmd/rootlesskit
 
 # BuildKit gives every step a seccomp profile, which a runc without libseccomp refuses.
 .PHONY: runc

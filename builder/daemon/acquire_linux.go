@@ -37,12 +37,9 @@ func (l *Lease) Release() {
 // Acquire returns a Lease of the daemon that o asks for, and starts that daemon if it does not run. One that runs with
 // another buildkitd, runtime or configuration is replaced if nobody uses it.
 //
-// Errors: *PrivilegeError, *MissingError, *StartError, *InUseError (another daemon runs and is in use), and the cause of
+// Errors: *SetupError, *MissingError, *StartError, *InUseError (another daemon runs and is in use), and the cause of
 // ctx's end, in which case a daemon that was being started is gone again.
 func Acquire(ctx context.Context, o Options) (*Lease, error) {
-	if uid := os.Geteuid(); uid != 0 {
-		return nil, &PrivilegeError{UID: uid}
-	}
 	if len(o.Serve) == 0 || !filepath.IsAbs(o.Serve[0]) {
 		return nil, fmt.Errorf("the command to run the builder, %q, does not start with an absolute path", o.Serve)
 	}
@@ -50,11 +47,14 @@ func Acquire(ctx context.Context, o Options) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	want, err := o.find()
-	if err != nil {
-		return nil, err
+	if uid := os.Geteuid(); uid != 0 {
+		o = o.asUser(d, uid)
 	}
 	if err := d.prepare(); err != nil {
+		return nil, err
+	}
+	want, err := o.find()
+	if err != nil {
 		return nil, err
 	}
 	use, err := openLock(d.use())

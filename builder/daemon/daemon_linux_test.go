@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -1003,25 +1002,6 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	acquire(t, o)
-}
-
-func TestPrivilege(t *testing.T) {
-	o := newOptions(t)
-	errs := make(chan error)
-	go func() {
-		// The system call, and not the library's, so that it is for this thread only, which ends with the goroutine.
-		runtime.LockOSThread()
-		if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), 65534, ^uintptr(0)); e != 0 {
-			errs <- e
-			return
-		}
-		_, err := Acquire(context.Background(), o)
-		errs <- err
-	}()
-	var priv *PrivilegeError
-	if err := <-errs; !errors.As(err, &priv) || priv.UID != 65534 {
-		t.Errorf("not root: %v", err)
-	}
 }
 
 func TestRelevant(t *testing.T) {

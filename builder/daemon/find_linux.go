@@ -27,6 +27,8 @@ type spec struct {
 	Flags     []string `json:"flags"`            // that follow from the configuration and from what is installed
 	// Entitlements are what a build may ask for: the network of the host, as with docker, and what the configuration allows.
 	Entitlements []string `json:"entitlements"`
+	// Rootless is nil for root's.
+	Rootless *rootless `json:"rootless,omitempty"`
 }
 
 // changed names what makes the daemon s another one than t. Flags are no part of that: a runtime found in another
@@ -41,6 +43,19 @@ func (s spec) changed(t spec) []string {
 	}
 	if s.Config != t.Config || s.Digest != t.Digest {
 		names = append(names, "config")
+	}
+	var now, then rootless
+	if s.Rootless != nil {
+		now = *s.Rootless
+	}
+	if t.Rootless != nil {
+		then = *t.Rootless
+	}
+	if now.Kit != then.Kit {
+		names = append(names, "rootlesskit")
+	}
+	if now.Network != then.Network {
+		names = append(names, "network")
 	}
 	return names
 }
@@ -62,12 +77,12 @@ func (o Options) find() (spec, error) {
 	if err != nil {
 		return s, fmt.Errorf("reading the buildkitd configuration: %w", err)
 	}
-	var c workers
+	var c settings
 	if path != "" {
 		sum := sha256.Sum256(data)
 		s.Config, s.Digest = path, hex.EncodeToString(sum[:])
 		s.Flags = append(s.Flags, "--config", path)
-		if c, err = parseWorkers(data); err != nil {
+		if c, err = parseSettings(data); err != nil {
 			return s, fmt.Errorf("buildkitd configuration %q: %w", path, err)
 		}
 	}
@@ -82,6 +97,11 @@ func (o Options) find() (spec, error) {
 		return s, err
 	}
 	s.Flags = append(s.Flags, runtime...)
+	if uid := os.Geteuid(); uid != 0 {
+		if s.Rootless, err = o.rootless(uid, c); err != nil {
+			return s, fmt.Errorf("running buildkitd without root: %w", err)
+		}
+	}
 	return s, nil
 }
 
@@ -110,13 +130,17 @@ func (o Options) config() (string, []byte, error) {
 		data, err := os.ReadFile(path)
 		return path, data, err
 	}
-	candidates := []string{o.env("BUILDKITD_CONFIG"), systemConfig}
+	own := ""
 	if dir := o.env("XDG_CONFIG_HOME"); dir != "" {
-		candidates = append(candidates, filepath.Join(dir, "buildkit", "buildkitd.toml"))
+		own = filepath.Join(dir, "buildkit", "buildkitd.toml")
 	} else if home := o.env("HOME"); home != "" {
-		candidates = append(candidates, filepath.Join(home, ".config", "buildkit", "buildkitd.toml"))
+		own = filepath.Join(home, ".config", "buildkit", "buildkitd.toml")
 	}
-	for _, path := range candidates {
+	first, second := systemConfig, own
+	if os.Geteuid() != 0 {
+		first, second = own, systemConfig
+	}
+	for _, path := range []string{o.env("BUILDKITD_CONFIG"), first, second} {
 		if path == "" {
 			continue
 		}
@@ -125,16 +149,16 @@ func (o Options) config() (string, []byte, error) {
 			return "", nil, err
 		}
 		data, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 && path == systemConfig {
+			continue // it is for root's then
 		}
 		return path, data, err
 	}
 	return "", nil, nil
 }
 
-// workers is what kedge needs to know of buildkitd.toml; buildkitd judges the rest of it.
-type workers struct {
+// settings are what kedge needs to know of buildkitd.toml; buildkitd judges the rest of it.
+type settings struct {
 	Entitlements []string `toml:"insecure-entitlements"`
 	Worker       struct {
 		OCI struct {
@@ -145,10 +169,13 @@ type workers struct {
 			Enabled *bool `toml:"enabled"`
 		} `toml:"containerd"`
 	} `toml:"worker"`
+	Registry map[string]struct {
+		Mirrors []string `toml:"mirrors"`
+	} `toml:"registry"`
 }
 
-func parseWorkers(data []byte) (workers, error) {
-	var c workers
+func parseSettings(data []byte) (settings, error) {
+	var c settings
 	err := toml.NewDecoder(bytes.NewReader(data)).Decode(&c)
 	if at := (*toml.DecodeError)(nil); errors.As(err, &at) {
 		line, col := at.Position()
@@ -158,7 +185,7 @@ func parseWorkers(data []byte) (workers, error) {
 }
 
 // worker returns the flags that choose the worker and its runtime.
-func (o Options) worker(c workers) ([]string, error) {
+func (o Options) worker(c settings) ([]string, error) {
 	if oci := c.Worker.OCI.Enabled; oci != nil && !*oci {
 		return nil, nil // the user has chosen containerd, which has a runtime of its own
 	}

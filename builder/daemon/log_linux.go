@@ -69,8 +69,12 @@ func full(dir string) error {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return nil
 	}
-	// Bfree and not Bavail: root may use the reserve. Some file systems count no inodes.
-	if st.Bfree*uint64(st.Bsize) < 1<<20 || st.Files > 0 && st.Ffree == 0 {
+	free := st.Bavail
+	if os.Geteuid() == 0 {
+		free = st.Bfree // with the reserve
+	}
+	// Some file systems count no inodes.
+	if free*uint64(st.Bsize) < 1<<20 || st.Files > 0 && st.Ffree == 0 {
 		return fmt.Errorf("the file system of %q is full: %w", dir, unix.ENOSPC)
 	}
 	return nil

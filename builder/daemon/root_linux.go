@@ -53,6 +53,8 @@ func (d rootDir) data() string      { return d.file("buildkit") }
 func (d rootDir) dataLock() string  { return filepath.Join(d.data(), "buildkitd.lock") }
 func (d rootDir) socket() string    { return filepath.Join(d.sockets(), "buildkitd.sock") }
 func (d rootDir) telemetry() string { return filepath.Join(d.sockets(), "otel.sock") }
+func (d rootDir) kit() string       { return filepath.Join(d.sockets(), "rk") } // no longer than a socket's name
+func (d rootDir) runtime() string   { return filepath.Join(d.sockets(), "runtime") }
 func (d rootDir) addr() string      { return "unix://" + d.socket() }
 
 // sockets returns the directory of the sockets: below the root, or in /tmp where that path is too long for a socket or
@@ -70,7 +72,7 @@ func (d rootDir) sockets() string {
 // prepare makes the root, or checks the one that is there.
 func (d rootDir) prepare() error {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
-		return fmt.Errorf("making the builder's directory: %w", err)
+		return &RootError{Root: string(d), Err: err}
 	}
 	fi, err := os.Stat(string(d))
 	if err != nil {
@@ -86,7 +88,16 @@ func (d rootDir) prepareSockets() error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("making the directory of the builder's socket: %w", err)
 	}
-	return checkSockets(dir)
+	if err := checkSockets(dir); err != nil {
+		return err
+	}
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	if err := os.Mkdir(d.runtime(), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("making the builder's runtime directory: %w", err)
+	}
+	return nil
 }
 
 func checkSockets(dir string) error {
@@ -120,6 +131,8 @@ func (d rootDir) sweep() {
 	}
 	os.Remove(d.socket())
 	os.Remove(d.telemetry())
+	os.RemoveAll(d.kit()) // what rootlesskit and runc leave when they are killed
+	os.RemoveAll(d.runtime())
 	if dir != d.file("run") {
 		os.Remove(dir) // leave nothing in /tmp
 	}
@@ -358,6 +371,9 @@ func Stat(root string) (Status, error) {
 	s.Running = true
 	s.PID, s.Addr, s.Version, s.Since = st.Daemon.PID, st.Addr, st.Version, st.Since
 	s.Buildkitd, s.Config = st.Spec.Buildkitd, st.Spec.Config
+	if st.Spec.Rootless != nil {
+		s.Network = st.Spec.Rootless.Network
+	}
 	var p proc
 	if err := readJSON(d.serve(), &p); err == nil {
 		s.Supervisor = p.PID

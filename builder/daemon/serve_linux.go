@@ -63,7 +63,7 @@ func Serve(ctx context.Context, root string, log io.Writer) error {
 	if err := d.prepareSockets(); err != nil {
 		return err
 	}
-	c, err := startChild(s.Buildkitd, d.flags(s), log)
+	c, err := startChild(d.command(s), log)
 	if err != nil {
 		return fmt.Errorf("starting buildkitd: %w", err)
 	}
@@ -105,19 +105,26 @@ func sign(lock *os.File) error {
 	return err
 }
 
-// flags returns the command line of buildkitd. What it sets the configuration cannot.
-func (d rootDir) flags(s spec) []string {
-	flags := []string{
+// command returns the command line that runs buildkitd. What it sets the configuration cannot.
+func (d rootDir) command(s spec) []string {
+	var wrapper []string
+	group := os.Getegid()
+	if s.Rootless != nil {
+		wrapper = append([]string{s.Rootless.Kit}, s.Rootless.flags(d)...)
+		group = 0 // which in there is the user's own
+	}
+	command := append(wrapper,
+		s.Buildkitd,
 		"--root", d.data(),
 		"--addr", d.addr(),
-		"--group", strconv.Itoa(os.Getegid()),
+		"--group", strconv.Itoa(group),
 		"--otel-socket-path", d.telemetry(),
 		"--debugaddr=", // a port that the machine's own buildkitd, with the same configuration, may have
-	}
+	)
 	for _, e := range s.Entitlements {
-		flags = append(flags, "--allow-insecure-entitlement", e)
+		command = append(command, "--allow-insecure-entitlement", e)
 	}
-	return append(flags, s.Flags...)
+	return append(command, s.Flags...)
 }
 
 // has says whether lock is still the file that goes by its name.
@@ -243,8 +250,8 @@ type child struct {
 }
 
 // startChild starts buildkitd, which does not outlive this process, however that ends.
-func startChild(path string, args []string, log io.Writer) (*child, error) {
-	c := &child{cmd: exec.Command(path, args...), done: make(chan struct{})}
+func startChild(command []string, log io.Writer) (*child, error) {
+	c := &child{cmd: exec.Command(command[0], command[1:]...), done: make(chan struct{})}
 	c.cmd.Stdout, c.cmd.Stderr = log, log
 	c.cmd.WaitDelay = time.Second
 	// Not SIGTERM: nobody would be there to see that it stops.

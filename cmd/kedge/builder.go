@@ -88,6 +88,9 @@ func (p *process) builderStatus(*cli.Context) error {
 	if st.Config != "" {
 		fmt.Fprintf(p.stdout, "config   %s\n", st.Config)
 	}
+	if st.Network != "" {
+		fmt.Fprintf(p.stdout, "rootless network %s\n", st.Network)
+	}
 	switch {
 	case st.InUse:
 		fmt.Fprintln(p.stdout, "in use")

@@ -65,15 +65,23 @@ CMD ["hello"]
 	"greeting": "hello\n",
 }
 
+// owners is about what root may do and a user may not, outside of namespaces: owners, special modes and capabilities of
+// files; and about what an overlay keeps in ways of its own: what is removed, a folder in place of another, hard links.
+const owners = `RUN cp /bin/true /usr/local/bin/able && setcap cap_net_raw+ep /usr/local/bin/able \
+ && install -d -o 1234 -g 65534 -m 3775 /srv/owned && install -o 65534 -g 1 -m 6755 /bin/true /srv/owned/setuid \
+ && ln /srv/owned/setuid /srv/owned/hard && mkfifo /srv/fifo && mkdir /srv/old && touch /srv/old/a /srv/old/b
+RUN rm -r /srv/old /etc/issue && mkdir /srv/old && touch /srv/old/b && chown 100:101 /srv/owned
+`
+
 // The same context has one digest on daemons that have nothing in common: two snapshotters, a unix
-// socket and TLS, a cold cache and a warm one; also where it installs packages.
+// socket and TLS, a cold cache and a warm one, root and an ordinary user; also where it installs packages.
 func TestOneDigestEverywhere(t *testing.T) {
 	registry, shared := testenv.Shared(t)
 	native := testenv.StartBuildkitd(t, testenv.BuildkitdOptions{Registry: registry, Snapshotter: "native", TCP: true})
 	tls := []string{"--tlscacert", native.TLS.CA, "--tlscert", native.TLS.Cert, "--tlskey", native.TLS.Key}
 	dir := write(t, map[string]string{
-		"Dockerfile": hello["Dockerfile"] + "RUN apt-get update && apt-get install -y --no-install-recommends python3-minimal\n" +
-			"RUN useradd -m ada && python3 -m compileall -q /home && rm -r /var/lib/apt/lists/*\n",
+		"Dockerfile": hello["Dockerfile"] + "RUN apt-get update && apt-get install -y --no-install-recommends python3-minimal libcap2-bin\n" +
+			"RUN useradd -m ada && python3 -m compileall -q /home && rm -r /var/lib/apt/lists/*\n" + owners,
 		"greeting": hello["greeting"],
 	})
 	out, _ := kedge(t, nil, 0, "build", "--builder", shared.Addr, dir)
@@ -87,6 +95,18 @@ func TestOneDigestEverywhere(t *testing.T) {
 		if got := digestOf(t, out); got != want {
 			t.Errorf("%s: %s, not %s", name, got, want)
 		}
+	}
+	u := newUser(t, registry)
+	for _, name := range []string{"Dockerfile", "Dockerfile.lock", "greeting"} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.put(t, "app/"+name, string(data))
+	}
+	out, _ = u.kedge(t, nil, exitOK, "build", "--locked", "app")
+	if got := digestOf(t, out); got != want {
+		t.Errorf("without root: %s, not %s", got, want)
 	}
 	_, errs := kedge(t, nil, 1, "build", "--builder", native.TCP, dir)
 	if !strings.Contains(errs, "hint: ") {

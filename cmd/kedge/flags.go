@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -239,8 +240,13 @@ func (p *process) daemonOptions(c *cli.Context) (daemon.Options, error) {
 	if c.String("builder") != "" && c.String("buildkitd-config") != "" {
 		return daemon.Options{}, usagef("--buildkitd-config is for kedge's own builder, and --builder names another")
 	}
+	network := p.env["KEDGE_ROOTLESS_NET"]
+	if !slices.Contains([]string{"", "host", "slirp4netns"}, network) {
+		return daemon.Options{}, usagef("KEDGE_ROOTLESS_NET %q is not host or slirp4netns", network)
+	}
 	return daemon.Options{
-		Root: p.builderRoot(), Serve: []string{exe, "builder", "serve"}, Env: p.environ,
+		Network: network,
+		Root:    p.builderRoot(), Serve: []string{exe, "builder", "serve"}, Env: p.environ,
 		Buildkitd: p.env["KEDGE_BUILDKITD"], Config: c.String("buildkitd-config"), Idle: c.Duration("builder-idle"),
 	}, nil
 }

@@ -227,6 +227,33 @@ func (p *process) exitCode(ctx context.Context, err error) int {
 	return code
 }
 
+// install says how a program that kedge's own builder needs comes onto the machine.
+func install(program string) string {
+	switch program {
+	case "newuidmap", "newgidmap":
+		return "apt-get install uidmap (Debian, Ubuntu), or dnf install shadow-utils (Fedora)"
+	case "slirp4netns":
+		return "install slirp4netns, or set KEDGE_ROOTLESS_NET=host"
+	}
+	return fmt.Sprintf("install %s, or run make build in kedge's repository", program)
+}
+
+// setUp says what root has to do for a user.
+func setUp(e *daemon.SetupError) string {
+	switch e.Lacks {
+	case daemon.UserNamespaces:
+		if e.Setting == "user.max_user_namespaces" {
+			return "as root: sysctl -w user.max_user_namespaces=65536"
+		}
+		return fmt.Sprintf("as root: sysctl -w %s=1", e.Setting)
+	case daemon.Privileges:
+		return "run kedge where they can be gained: without setpriv --no-new-privs, systemd's NoNewPrivileges= or a container's no-new-privileges"
+	case daemon.UserName:
+		return "run kedge as a user who has a name"
+	}
+	return fmt.Sprintf("as root: echo %s | tee -a %s", e.Line, strings.Join(e.Files, " "))
+}
+
 // advice returns the exit code of an error and what to do about it.
 func advice(err error) (int, string) {
 	var (
@@ -241,7 +268,8 @@ func advice(err error) (int, string) {
 		stage    *frontend.TargetError
 		ref      *build.RefError
 		missing  *daemon.MissingError
-		root     *daemon.PrivilegeError
+		setup    *daemon.SetupError
+		place    *daemon.RootError
 		inUse    *daemon.InUseError
 		start    *daemon.StartError
 		capable  *builder.CapabilityError
@@ -328,9 +356,11 @@ func advice(err error) (int, string) {
 	case errors.As(err, &ref):
 		return exitUsage, "a reference to refresh is written as in the lockfile, or as in the Dockerfile"
 	case errors.As(err, &missing):
-		return exitFailed, fmt.Sprintf("install %s, or run make build in kedge's repository, or name a builder with --builder", missing.What)
-	case errors.As(err, &root):
-		return exitFailed, "run as root, or name a builder with --builder ADDRESS"
+		return exitFailed, install(missing.What) + ", or name a builder with --builder"
+	case errors.As(err, &setup):
+		return exitFailed, setUp(setup) + ", or name a builder with --builder"
+	case errors.As(err, &place) && errors.Is(err, fs.ErrPermission):
+		return exitFailed, "set XDG_DATA_HOME to a folder that you may write in"
 	case errors.As(err, &inUse):
 		return exitFailed, "wait until it is free, or kedge builder stop --force"
 	case errors.As(err, &start):

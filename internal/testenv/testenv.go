@@ -25,8 +25,8 @@ import (
 // use to this user, or would be started in short mode; with
 // KEDGE_TEST_REQUIRE=1 a missing one fails the test instead. "buildkitd",
 // "dockerd" and "dockerd-modern" are found as [StartBuildkitd] and
-// [StartDockerd] find them, "kedge", "buildctl" and "buildx" in the repository's
-// bin before PATH, and others on PATH.
+// [StartDockerd] find them, "kedge", "buildctl", "buildx" and "rootlesskit" in the
+// repository's bin before PATH, and others on PATH.
 func Require(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, name := range programs {
@@ -59,7 +59,7 @@ func program(t testing.TB, name string) string {
 		candidates = []string{bin(t, "engine/docker")}
 	case "docker":
 		candidates = []string{bin(t, "docker.io/docker"), name}
-	case "buildctl", "buildx", "kedge":
+	case "buildctl", "buildx", "kedge", "rootlesskit":
 		candidates = []string{bin(t, name), name}
 	default:
 		candidates = []string{name}
