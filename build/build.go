@@ -4,6 +4,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -427,7 +428,7 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 			return nil, errors.Join(err, res.NotReleased)
 		}
 		if res.Verdict, err = verify.Compare(ctx, store, res.Image, other, verify.Builds{
-			Steps: steps(first.result), Dockerfile: p.dockerfile, Name: patched(p.Dockerfile), Hints: p.hints(first.result, second.result),
+			Steps: steps(first.result), Dockerfile: p.dockerfile, Name: patched(p.input.dockerfile), Hints: p.hints(first.result, second.result),
 			Varied: p.Vary.words(),
 		}); err != nil {
 			return nil, err
@@ -533,11 +534,12 @@ func (r *run) close() {
 }
 
 // patched returns what a patch calls a Dockerfile: its path, as git apply takes it where the command ran.
-func patched(dockerfile string) string {
-	if filepath.IsLocal(dockerfile) {
-		return filepath.ToSlash(filepath.Clean(dockerfile))
+func patched(d builder.Dockerfile) string {
+	path := cmp.Or(d.Path, d.Inside, "Dockerfile")
+	if filepath.IsLocal(path) {
+		return filepath.ToSlash(filepath.Clean(path))
 	}
-	return filepath.Base(dockerfile)
+	return filepath.Base(path)
 }
 
 // hints say when the builds ran. What was taken from the cache is older, and nobody knows by how much.

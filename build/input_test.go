@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/kedge-build/kedge/builder"
 )
 
 // Standard input that says nothing, and does not end, is left behind by an interrupt.
@@ -17,6 +20,64 @@ func TestInputInterrupted(t *testing.T) {
 		o.Stdin = silent
 		if _, err := o.input(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%q: %v", o.Context, err)
+		}
+	}
+}
+
+// A patch names a file that git apply can find, whatever the Dockerfile came from.
+func TestPatched(t *testing.T) {
+	tests := []struct {
+		in   builder.Dockerfile
+		want string
+	}{
+		{builder.Dockerfile{Path: "./a/../b/Dockerfile"}, "b/Dockerfile"},
+		{builder.Dockerfile{Path: "/a/app.Dockerfile"}, "app.Dockerfile"},
+		{builder.Dockerfile{Inside: "sub/Dockerfile"}, "sub/Dockerfile"},
+		{builder.Dockerfile{URL: "https://example.com/x/app"}, "Dockerfile"},
+		{builder.Dockerfile{Data: []byte("FROM a")}, "Dockerfile"},
+	}
+	for _, test := range tests {
+		if got := patched(test.in); got != test.want {
+			t.Errorf("%+v: %q, want %q", test.in, got, test.want)
+		}
+	}
+}
+
+// Of what standard input and -f may be together.
+func TestInput(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	dir := t.TempDir()
+	archive := string(make([]byte, 1024)) // without entries
+	tests := []struct {
+		name                 string
+		context, file, stdin string
+		data, location       string
+		wrong                bool // the command line is
+	}{
+		{name: "a folder", context: dir, location: dir + "/Dockerfile"},
+		{name: "a Dockerfile and a folder", context: dir, file: "-", stdin: "FROM a", data: "FROM a"},
+		{name: "a Dockerfile", context: "-", stdin: "FROM a", data: "FROM a"},
+		{name: "a context", context: "-", stdin: "BZh", wrong: false},
+		{name: "both", context: "-", file: "-", wrong: true},
+		{name: "two Dockerfiles", context: "-", file: "x", stdin: "FROM a", wrong: true},
+		{name: "two Dockerfiles, one a URL", context: "-", file: "https://example.com/x", stdin: "FROM a", wrong: true},
+		{name: "nothing", context: "-"},
+		{name: "blanks", context: dir, file: "-", stdin: " \n"},
+		{name: "no name", wrong: true},
+		{name: "zeros are no archive", context: "-", stdin: archive, data: archive},
+	}
+	for _, test := range tests {
+		o := Options{Context: test.context, Dockerfile: test.file, Stdin: strings.NewReader(test.stdin)}
+		in, err := o.input(t.Context())
+		var wrong *InputError
+		if errors.As(err, &wrong) != test.wrong || (err == nil) != (test.data != "" || test.location != "") {
+			t.Errorf("%s: %v", test.name, err)
+		}
+		if string(in.dockerfile.Data) != test.data || in.dockerfile.Path != test.location {
+			t.Errorf("%s: %+v", test.name, in)
+		}
+		if err := in.close(); err != nil {
+			t.Errorf("%s: %v", test.name, err)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
 )
@@ -38,7 +39,7 @@ func (s *solve) query(ctx context.Context, c gateway.Client, what string) (*Answ
 	}
 	opts := s.frontendOptions()
 	opts["requestid"] = "frontend." + what
-	opts["frontend.caps"] = "moby.buildkit.frontend.subrequests+forward"
+	opts["frontend.caps"] = strings.Join(append(s.req.frontendCaps(), "moby.buildkit.frontend.subrequests+forward"), ",")
 	res, err := c.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: opts})
 	if err != nil {
 		return nil, fmt.Errorf("asking the frontend for %q: %w", what, err)

@@ -48,6 +48,7 @@ const maxDockerfile = 2 << 20
 // known. It is for a req that is Remote.
 func (b *Builder) Load(ctx context.Context, req *Request) (*Loaded, error) {
 	s := newSolve(b, req, 0)
+	s.internal = true
 	loaded := &Loaded{}
 	_, err := s.session(ctx, false, func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
 		return gateway.NewResult(), s.load(ctx, c, loaded)
@@ -140,7 +141,7 @@ func (s *solve) committed(ctx context.Context, c gateway.Client, use frontend.Us
 	meta, err := c.ResolveSourceMetadata(ctx, op, sourceresolver.Opt{
 		LogName: "[internal] read the time of the commit", GitOpt: &sourceresolver.ResolveGitOpt{ReturnObject: true},
 	})
-	if err != nil || meta.Git == nil {
+	if err != nil || meta.Git == nil || len(meta.Git.CommitObject) == 0 {
 		return time.Time{}, err
 	}
 	object, err := gitobject.Parse(meta.Git.CommitObject)
