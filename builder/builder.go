@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
+	"time"
 
 	"github.com/kedge-build/kedge/builder/daemon"
 	"github.com/moby/buildkit/client"
@@ -17,6 +19,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/apicaps"
 	"github.com/moby/buildkit/util/grpcerrors"
+	"github.com/moby/buildkit/worker/label"
 	"google.golang.org/grpc/codes"
 )
 
@@ -25,9 +28,16 @@ type Options struct {
 	// Address is that of a BuildKit daemon: unix://, tcp://, docker-container://, kube-pod://,
 	// ssh://. Empty: kedge's own, as Own says.
 	Address string
-	// CACert, Cert and Key are files for TLS with a tcp:// address; all may be empty.
-	CACert, Cert, Key string
-	Own               daemon.Options
+	// CACert, Cert and Key are files for TLS with a tcp:// address, and ServerName is the name that the
+	// daemon's certificate is for, where it is not the address's host; all may be empty.
+	CACert, Cert, Key, ServerName string
+	// Dial, where it is not nil, connects to the daemon, and Address is only its name. Session, where it
+	// is not nil, connects what a Docker Engine does not take on the same connection.
+	Dial    func(context.Context) (net.Conn, error)
+	Session func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error)
+	// Wait is how long a daemon may take to start that somebody has begun to.
+	Wait time.Duration
+	Own  daemon.Options
 }
 
 // Builder is a connection to a BuildKit daemon.
@@ -66,12 +76,12 @@ func (b *Builder) lost(err error) error {
 	return &LostError{Own: b.lease != nil, Err: err}
 }
 
-// Open connects to a builder, which it starts where it is kedge's own. Errors are an *AddressError
-// and those of daemon.Acquire. The caller must Close it.
+// Open connects to a builder, which it starts where it is kedge's own. Errors are an *AddressError,
+// a *CapabilityError, an *ExporterError and those of daemon.Acquire. The caller must Close it.
 func Open(ctx context.Context, o Options) (*Builder, error) {
 	b := &Builder{}
 	address := o.Address
-	if address == "" {
+	if address == "" && o.Dial == nil {
 		lease, err := daemon.Acquire(ctx, o.Own)
 		if err != nil {
 			return nil, err
@@ -83,17 +93,34 @@ func Open(ctx context.Context, o Options) (*Builder, error) {
 		b.Close()
 		return nil, &AddressError{Address: address, Err: err}
 	}
+	if b.lease == nil {
+		if err := b.check(ctx); err != nil {
+			b.Close()
+			return nil, err
+		}
+	}
 	return b, nil
 }
 
-func (b *Builder) connect(ctx context.Context, address string, o Options) error {
-	u, err := url.Parse(address)
-	if err != nil || u.Scheme == "" {
-		return errors.New("not an address such as unix:///path, tcp://host:port, docker-container://name, kube-pod://name or ssh://user@host")
-	}
+func (b *Builder) connect(ctx context.Context, address string, o Options) (err error) {
 	var opts []client.ClientOpt
+	if o.Dial != nil {
+		opts = append(opts, client.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return o.Dial(ctx) }))
+		address = "" // a name, which need not be a URL
+	} else {
+		u, err := url.Parse(address)
+		if err != nil || u.Scheme == "" {
+			return errors.New("not an address such as unix:///path, tcp://host:port, docker-container://name, kube-pod://name or ssh://user@host")
+		}
+		if o.ServerName == "" {
+			o.ServerName = u.Hostname()
+		}
+	}
+	if o.Session != nil {
+		opts = append(opts, client.WithSessionDialer(o.Session))
+	}
 	if o.CACert != "" {
-		opts = append(opts, client.WithServerConfig(u.Hostname(), o.CACert))
+		opts = append(opts, client.WithServerConfig(o.ServerName, o.CACert))
 	}
 	if o.Cert != "" || o.Key != "" {
 		opts = append(opts, client.WithCredentials(o.Cert, o.Key))
@@ -101,8 +128,34 @@ func (b *Builder) connect(ctx context.Context, address string, o Options) error 
 	if b.client, err = client.New(ctx, address, opts...); err != nil {
 		return err
 	}
-	_, err = b.client.Info(ctx)
+	if o.Wait > 0 {
+		starting, cancel := context.WithTimeout(ctx, o.Wait)
+		defer cancel()
+		_ = b.client.Wait(starting) // what is wrong, Info says
+	}
+	if _, err = b.client.Info(ctx); grpcerrors.Code(err) == codes.Unimplemented {
+		return nil // an old daemon, as check says
+	}
 	return err
+}
+
+// check finds at the start what a daemon that is not kedge's own cannot do at all. What it can is known
+// in a build.
+func (b *Builder) check(ctx context.Context) error {
+	if _, err := b.client.Info(ctx); grpcerrors.Code(err) == codes.Unimplemented {
+		return &needed[len(needed)-1].CapabilityError
+	}
+	workers, err := b.client.ListWorkers(ctx)
+	if err != nil {
+		return b.lost(err)
+	}
+	for _, w := range workers {
+		// The worker of an Engine that keeps images in graphdrivers has none.
+		if _, ok := w.Labels[label.Snapshotter]; ok {
+			return nil
+		}
+	}
+	return &ExporterError{}
 }
 
 // Close ends the connection. kedge's own builder stays until it has been idle for long enough.
@@ -127,7 +180,15 @@ func (e *CapabilityError) Error() string {
 	return fmt.Sprintf("the builder cannot %s: that needs BuildKit %s or newer", e.What, e.Needed)
 }
 
-// needed is what every build asks of the daemon.
+// ExporterError says that the daemon is a Docker Engine that keeps its images in graphdrivers: it can
+// hand out no image.
+type ExporterError struct{}
+
+func (*ExporterError) Error() string {
+	return "the builder cannot export an OCI image: it is a Docker Engine without the containerd image store"
+}
+
+// needed is what every build asks of the daemon, the newest last.
 var needed = []struct {
 	capability apicaps.CapID
 	CapabilityError

@@ -56,11 +56,12 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 	if len(c.StringSlice("vary")) > 0 && !verified {
 		return usagef("--vary is about a second build: --verify makes one")
 	}
-	var docker *engine
-	if want.load() {
-		if docker, err = p.findEngine(ctx); err != nil {
-			return err
-		}
+	to, err := p.whereTo(c, want)
+	if err != nil {
+		return err
+	}
+	if to.Engine != nil {
+		defer to.Close()
 	}
 	store, err := p.openStore(ctx)
 	if err != nil {
@@ -117,7 +118,7 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 	if res.Lockfile == "" {
 		p.say("warning: nothing holds the lock, and the next build may be made from something else: --lockfile FILE names a place for it")
 	}
-	names, err := want.deliver(ctx, p, store, res, docker, o.Auth)
+	names, err := want.deliver(ctx, p, store, res, to, o.Auth)
 	if err != nil {
 		return err
 	}

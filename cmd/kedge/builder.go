@@ -18,7 +18,13 @@ func (p *process) builderVerb() *cli.Command {
 	return &cli.Command{
 		Name: "builder", Usage: "look after kedge's own builder",
 		Subcommands: []*cli.Command{
-			{Name: "status", Usage: "say whether it runs", Action: p.builderStatus},
+			{Name: "status", Usage: "say whether it runs, and which builder a build would use", Action: func(c *cli.Context) error {
+				if err := p.builderStatus(); err != nil {
+					return err
+				}
+				p.sayWhere(c)
+				return nil
+			}},
 			{
 				Name: "start", Usage: "start it, if it does not run",
 				Flags: ownBuilderFlags(),
@@ -69,13 +75,14 @@ func (p *process) builderVerb() *cli.Command {
 
 // runningBuilder opens kedge's own builder as it runs, with whatever configuration; or as openBuilder does.
 func (p *process) runningBuilder(c *cli.Context) (*builder.Builder, error) {
-	if st, err := daemon.Stat(p.builderRoot()); err == nil && st.Running && c.String("builder") == "" && c.String("buildkitd-config") == "" {
+	name, _ := p.namedBuilder(c)
+	if st, err := daemon.Stat(p.builderRoot()); err == nil && st.Running && name == "" && c.String("buildkitd-config") == "" {
 		return builder.Open(c.Context, builder.Options{Address: st.Addr})
 	}
 	return p.openBuilder(c.Context, c)
 }
 
-func (p *process) builderStatus(*cli.Context) error {
+func (p *process) builderStatus() error {
 	st, err := daemon.Stat(p.builderRoot())
 	if err != nil {
 		return err

@@ -18,7 +18,7 @@ import (
 func kedge(t *testing.T, env []string, want int, args ...string) (stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "BUILDKIT_PROGRESS=plain"}, env...)
+	env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "BUILDKIT_PROGRESS=plain", "BUILDX_NO_DEFAULT_LOAD=1"}, env...)
 	got := run(context.WithoutCancel(t.Context()), append([]string{"kedge"}, args...), env, nil, &out, &errs)
 	if got != want {
 		t.Fatalf("kedge %s: exit code %d, not %d\n%s%s", strings.Join(args, " "), got, want, &out, &errs)
@@ -111,38 +111,6 @@ func TestOneDigestEverywhere(t *testing.T) {
 	_, errs := kedge(t, nil, 1, "build", "--builder", native.TCP, dir)
 	if !strings.Contains(errs, "hint: ") {
 		t.Errorf("no hint without certificates: %s", errs)
-	}
-}
-
-func TestLoad(t *testing.T) {
-	for name, modern := range map[string]bool{"graphdriver": false, "containerd": true} {
-		t.Run(name, func(t *testing.T) {
-			engine := testenv.StartDockerd(t, testenv.DockerdOptions{Modern: modern})
-			_, buildkitd := testenv.Shared(t)
-			env := []string{"DOCKER_HOST=" + engine.Host}
-			file := filepath.Join(t.TempDir(), "hello.tar")
-			_, errs := kedge(t, env, 0, "build", "--builder", buildkitd.Addr, "-t", "hello:v1", "--load", "-o", "type=oci,dest="+file, write(t, hello))
-			if !strings.Contains(errs, "loaded ") {
-				t.Errorf("nothing was loaded: %s", errs)
-			}
-			kedge(t, env, exitOK, "diff", "docker-daemon:hello:v1", file)
-			listed := engine.Docker(t, "image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
-			if !regexp.MustCompile(`(?m)^hello:v1$`).MatchString(listed) || !regexp.MustCompile(`(?m)^hello:v1-args-[0-9a-f]{12}$`).MatchString(listed) {
-				t.Errorf("images: %s", listed)
-			}
-			if out := engine.Docker(t, "run", "--rm", "hello:v1", "stat", "-c", "%a %N", "/usr/local/bin/hello", "/usr/local/bin/hi"); !strings.HasPrefix(out, "4755 ") {
-				t.Errorf("in the container: %s", out)
-			}
-		})
-	}
-}
-
-func TestLoadWithoutAnEngine(t *testing.T) {
-	_, buildkitd := testenv.Shared(t)
-	env := []string{"DOCKER_HOST=unix://" + filepath.Join(t.TempDir(), "docker.sock")}
-	_, errs := kedge(t, env, 1, "build", "--builder", buildkitd.Addr, "-t", "hello", "--load", write(t, hello))
-	if !strings.Contains(errs, "loading into Docker") {
-		t.Error(errs)
 	}
 }
 

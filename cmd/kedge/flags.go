@@ -40,7 +40,7 @@ func sourceFlags() []cli.Flag {
 // builderFlags say which builder, and how to reach it.
 func builderFlags() []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "builder", Usage: "a BuildKit `ADDRESS` in place of kedge's own builder", EnvVars: []string{"BUILDKIT_HOST"}},
+		&cli.StringFlag{Name: "builder", Usage: "a builder of buildx by `NAME`, a docker context or BuildKit's address ($BUILDX_BUILDER, $BUILDKIT_HOST)"},
 		&cli.StringFlag{Name: "tlscacert", Usage: "CA certificate `FILE` for a tcp:// builder"},
 		&cli.StringFlag{Name: "tlscert", Usage: "client certificate `FILE` for a tcp:// builder"},
 		&cli.StringFlag{Name: "tlskey", Usage: "client key `FILE` for a tcp:// builder"},
@@ -217,18 +217,6 @@ func (p *process) withBuilder(c *cli.Context, verb func(*builder.Builder, build.
 	return verb(b, o)
 }
 
-func (p *process) openBuilder(ctx context.Context, c *cli.Context) (*builder.Builder, error) {
-	own, err := p.daemonOptions(c)
-	if err != nil {
-		return nil, err
-	}
-	return builder.Open(ctx, builder.Options{
-		Address: c.String("builder"),
-		CACert:  c.String("tlscacert"), Cert: c.String("tlscert"), Key: c.String("tlskey"),
-		Own: own,
-	})
-}
-
 func (p *process) daemonOptions(c *cli.Context) (daemon.Options, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -237,8 +225,8 @@ func (p *process) daemonOptions(c *cli.Context) (daemon.Options, error) {
 	if c.Duration("builder-idle") < 0 {
 		return daemon.Options{}, usagef("builder-idle %v is negative", c.Duration("builder-idle"))
 	}
-	if c.String("builder") != "" && c.String("buildkitd-config") != "" {
-		return daemon.Options{}, usagef("--buildkitd-config is for kedge's own builder, and --builder names another")
+	if name, by := p.namedBuilder(c); name != "" && c.String("buildkitd-config") != "" {
+		return daemon.Options{}, usagef("--buildkitd-config is for kedge's own builder, and %s names another", by)
 	}
 	network := p.env["KEDGE_ROOTLESS_NET"]
 	if !slices.Contains([]string{"", "host", "slirp4netns"}, network) {

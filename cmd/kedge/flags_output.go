@@ -24,7 +24,7 @@ import (
 func outputFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the result to `DIR`, - or type=TYPE,dest=PATH: oci, docker, image, registry, local, tar or cacheonly"},
-		&cli.BoolFlag{Name: "load", Usage: "load the image into Docker; short for -o type=docker"},
+		&cli.BoolFlag{Name: "load", Usage: "load the image into Docker, as -o type=docker; the default where that answers, without -o and --push"},
 		&cli.BoolFlag{Name: "push", Usage: "push the image to the registries of its names; short for -o type=registry"},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "show no progress, and print the image's digest alone"},
 		&cli.StringFlag{Name: "iidfile", Usage: "write the image's digest to `FILE`"},

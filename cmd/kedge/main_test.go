@@ -38,6 +38,7 @@ func TestScript(t *testing.T) {
 			e.Setenv("BUILDKIT_HOST", buildkitd.Addr)
 			e.Setenv("BUILDKITD_CONFIG", buildkitd.Config)
 			e.Setenv("BUILDKIT_PROGRESS", "plain")
+			e.Setenv("BUILDX_NO_DEFAULT_LOAD", "1") // into the machine's Docker
 			e.Setenv("REGISTRY", registry.Addr)
 			e.Setenv("KEDGE_BUILDKITD", filepath.Join(testenv.Repository(t), "bin", "buildkitd"))
 			e.Setenv("PATH", e.Getenv("PATH")+":"+filepath.Join(testenv.Repository(t), "bin")) // buildctl
@@ -190,7 +191,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		ts.Check(err)
 		cmd := exec.Command(args[1], args[2:]...)
 		cmd.Dir = ts.MkAbs(".")
-		for _, name := range []string{"HOME", "XDG_DATA_HOME", "BUILDKIT_HOST", "BUILDKIT_PROGRESS", "PATH"} {
+		for _, name := range []string{"HOME", "XDG_DATA_HOME", "BUILDKIT_HOST", "BUILDKIT_PROGRESS", "BUILDX_NO_DEFAULT_LOAD", "PATH"} {
 			cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 		}
 		var out strings.Builder

@@ -295,6 +295,9 @@ func advice(err error) (int, string) {
 		foreign  *plugin.ForeignError
 		config   *plugin.ConfigError
 	)
+	if hint := whereAdvice(err); hint != "" {
+		return exitFailed, hint
+	}
 	switch {
 	case errors.As(err, &note):
 		return exitUsage, ""

@@ -110,7 +110,7 @@ func (w *wanted) clear() error {
 }
 
 // deliver brings the image to all places that are wanted, and returns all its names.
-func (w *wanted) deliver(ctx context.Context, p *process, store *image.Store, res *build.Result, docker *engine, auth *configfile.ConfigFile) ([]string, error) {
+func (w *wanted) deliver(ctx context.Context, p *process, store *image.Store, res *build.Result, to destination, auth *configfile.ConfigFile) ([]string, error) {
 	var all []string
 	for _, names := range w.allNames() {
 		full, err := build.Names(names, res.ArgsHash)
@@ -133,7 +133,7 @@ func (w *wanted) deliver(ctx context.Context, p *process, store *image.Store, re
 		return &delivery{store: store, desc: res.Image.Top(), names: full}
 	}
 	outputs := w.outputs
-	if w.toLoad {
+	if w.toLoad || to.byDefault {
 		outputs = append(slices.Clone(outputs), output{kind: typeDocker})
 	}
 	if w.push {
@@ -142,7 +142,7 @@ func (w *wanted) deliver(ctx context.Context, p *process, store *image.Store, re
 	for _, o := range outputs {
 		d := as(w.named(o))
 		if o.load() {
-			if err := d.load(ctx, p, docker); err != nil {
+			if err := to.load(ctx, p, d, res); err != nil {
 				return nil, err
 			}
 			continue
@@ -155,6 +155,9 @@ func (w *wanted) deliver(ctx context.Context, p *process, store *image.Store, re
 				return nil, err
 			}
 		}
+	}
+	if to.why != nil {
+		to.sayNowhere(p, as(w.tags))
 	}
 	return all, nil
 }

@@ -19,6 +19,7 @@ var arrows = map[string][]string{
 	"lock":             {},
 	"frontend":         {"lock"},
 	"builder/daemon":   {},
+	"docker":           {},
 	"builder":          {"lock", "frontend", "builder/daemon"},
 	"image":            {},
 	"cause":            {},
@@ -28,7 +29,7 @@ var arrows = map[string][]string{
 	"explain":          {"cause", "diff"},
 	"verify":           {"cause", "diff", "explain", "frontend", "image"},
 	"build":            {"builder", "cause", "frontend", "image", "lock", "verify"},
-	"cmd/kedge":        {"build", "builder", "builder/daemon", "frontend", "image", "lock", "verify", "cause", "diff", "diff/source", "explain", "plugin", "internal/report"},
+	"cmd/kedge":        {"build", "builder", "builder/daemon", "docker", "frontend", "image", "lock", "verify", "cause", "diff", "diff/source", "explain", "plugin", "internal/report"},
 	"plugin":           {},
 	"internal/debian":  {},
 	"internal/report":  {},
@@ -42,6 +43,7 @@ var arrows = map[string][]string{
 // outside are modules that only some packages may import.
 var outside = map[string][]string{
 	"github.com/moby/buildkit": {"frontend", "builder", "builder/daemon", "build", "cmd/kedge", "internal/demo", "internal/testenv"},
+	"github.com/moby/moby":     {"docker"},
 	"github.com/urfave/cli":    {"cmd/kedge"},
 }
 

@@ -43,7 +43,7 @@ func Start(ctx context.Context, bin, dir, data string, log io.Writer) (_ *Rig, e
 		}
 	}
 	// What would change a build, or send it to another builder.
-	unset := []string{"BUILDKIT_HOST", "CI", "DOCKER_DEFAULT_PLATFORM", "SOURCE_DATE_EPOCH"}
+	unset := []string{"BUILDKIT_HOST", "BUILDX_BUILDER", "CI", "DOCKER_DEFAULT_PLATFORM", "SOURCE_DATE_EPOCH"}
 	r.Env = append(slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		return slices.Contains(unset, name)

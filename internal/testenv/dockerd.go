@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -12,6 +13,8 @@ import (
 // A Dockerd is a running Docker Engine. Its containers have no network.
 type Dockerd struct {
 	Host string // "unix://…", for $DOCKER_HOST
+	TCP  string // "tcp://127.0.0.1:…", if asked for
+	TLS  TLS    // what a client needs for TCP
 
 	cli    string
 	daemon *daemon
@@ -24,8 +27,11 @@ type DockerdOptions struct {
 	// store: $KEDGE_TEST_DOCKERD_MODERN or the repository's bin/engine. An
 	// old one, whose images are in the graphdriver's, is
 	// $KEDGE_TEST_DOCKERD, Debian's in bin/docker.io or the one on PATH.
-	Modern   bool
-	Registry *Registry // stands in for docker.io
+	Modern bool
+	// Graphdriver has a current engine keep its images as an old one does.
+	Graphdriver bool
+	TCP         bool      // listen on TCP, too, with mutual TLS
+	Registry    *Registry // stands in for docker.io
 }
 
 // StartDockerd starts an engine of its own for the test. It shares nothing with
@@ -33,9 +39,13 @@ type DockerdOptions struct {
 func StartDockerd(t testing.TB, opts DockerdOptions) *Dockerd {
 	t.Helper()
 	name, config := "dockerd", "{}" // not the machine's /etc/docker/daemon.json
+	var env []string
 	if opts.Modern {
-		// The runc that the repository builds has no seccomp, for which it would need a C library.
-		name, config = "dockerd-modern", `{"features":{"containerd-snapshotter":true},"seccomp-profile":"unconfined"}`
+		// The runc that the repository builds has no seccomp, for which it would need a C library. What
+		// builds has a profile at any rate, and no need of a current runc.
+		name = "dockerd-modern"
+		config = fmt.Sprintf(`{"features":{"containerd-snapshotter":%v},"seccomp-profile":"unconfined"}`, !opts.Graphdriver)
+		env = []string{"DOCKER_BUILDKIT_RUNC_COMMAND=" + program(t, "runc")}
 	}
 	path := program(t, name)
 	dir := shortTempDir(t, unmount)
@@ -56,7 +66,15 @@ func StartDockerd(t testing.TB, opts DockerdOptions) *Dockerd {
 	if opts.Registry != nil {
 		args = append(args, "--registry-mirror=http://"+opts.Registry.Addr)
 	}
-	d.daemon = start(t, func() error {
+	if opts.TCP {
+		server, client := certificates(t, dir)
+		d.TCP, d.TLS = "tcp://"+freePort(t), client
+		args = append(args, "--host="+d.TCP, "--tlsverify",
+			"--tlscacert="+server.CA, "--tlscert="+server.Cert, "--tlskey="+server.Key)
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Env = env
+	d.daemon = startCommand(t, func() error {
 		conn, err := net.Dial("unix", socket)
 		if err != nil {
 			return err
@@ -64,7 +82,7 @@ func StartDockerd(t testing.TB, opts DockerdOptions) *Dockerd {
 		conn.Close()
 		_, err = d.command("version").Output() // the socket is there before the engine is
 		return err
-	}, path, args...)
+	}, cmd)
 	return d
 }
 

@@ -59,7 +59,7 @@ func program(t testing.TB, name string) string {
 		candidates = []string{bin(t, "engine/docker")}
 	case "docker":
 		candidates = []string{bin(t, "docker.io/docker"), name}
-	case "buildctl", "buildx", "kedge", "rootlesskit":
+	case "buildctl", "buildx", "kedge", "rootlesskit", "runc":
 		candidates = []string{bin(t, name), name}
 	default:
 		candidates = []string{name}
@@ -146,11 +146,16 @@ type daemon struct {
 // stopped, and its log is shown if the test has failed.
 func start(t testing.TB, ready func() error, path string, args ...string) *daemon {
 	t.Helper()
+	return startCommand(t, ready, exec.Command(path, args...))
+}
+
+// startCommand is start for a command that may have variables of its own.
+func startCommand(t testing.TB, ready func() error, cmd *exec.Cmd) *daemon {
+	t.Helper()
 	d := &daemon{}
-	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = &d.log, &d.log
 	// What it runs is first looked for beside it, then in bin: dockerd's own containerd, a runc.
-	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(path)+":"+bin(t, "")+":"+os.Getenv("PATH"))
+	cmd.Env = append(append(os.Environ(), cmd.Env...), "PATH="+filepath.Dir(cmd.Path)+":"+bin(t, "")+":"+os.Getenv("PATH"))
 	var err error
 	if d.Daemon, err = rig.StartDaemon(cmd, ready); err != nil {
 		t.Fatalf("%v\n%s", err, d.log.tail())
@@ -158,7 +163,7 @@ func start(t testing.TB, ready func() error, path string, args ...string) *daemo
 	t.Cleanup(func() {
 		d.stop()
 		if t.Failed() {
-			t.Logf("log of %s:\n%s", filepath.Base(path), d.log.tail())
+			t.Logf("log of %s:\n%s", filepath.Base(cmd.Path), d.log.tail())
 		}
 	})
 	return d

@@ -1,0 +1,148 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/docker/cli/cli/connhelper/commandconn"
+)
+
+// Connection is a way to a BuildKit daemon: an address, or functions that dial.
+type Connection struct {
+	Builder, Driver, Node string // as buildx lists them
+
+	// Address is unix://, tcp:// and so on, with files and the server's name for TLS, which may be empty.
+	Address                       string
+	CACert, Cert, Key, ServerName string
+
+	// Dial, where it is not nil, connects in place of Address.
+	Dial func(context.Context) (net.Conn, error)
+	// Session, where it is not nil, connects a session, which does not go through what Dial connects.
+	Session func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error)
+	// Wait is how long the daemon may take to answer, since it may have been started only now.
+	Wait time.Duration
+}
+
+// BuilderError says that a builder that is there cannot be used.
+type BuilderError struct {
+	Name string
+	Err  error
+}
+
+func (e *BuilderError) Error() string { return fmt.Sprintf("builder %q: %v", e.Name, e.Err) }
+
+func (e *BuilderError) Unwrap() error { return e.Err }
+
+// StoppedError says that the container of a builder is not there.
+type StoppedError struct{ Builder, Container string }
+
+func (e *StoppedError) Error() string {
+	return fmt.Sprintf("builder %q: there is no container %q", e.Builder, e.Container)
+}
+
+// ForeignError says that a builder is the Engine of a context that is not the current one.
+type ForeignError struct{ Name, Current string }
+
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("builder %q is the Docker Engine of that context, and the current context is %q", e.Name, e.Current)
+}
+
+// Connect returns the way to the builder of a name, on the node that builds for the platforms. A
+// container that is stopped is started. Besides errors of Builder, Node and Endpoint there are a
+// *BuilderError, *StoppedError, *ForeignError and *EngineError.
+func (c *Config) Connect(ctx context.Context, name string, platforms []string) (*Connection, error) {
+	b, err := c.Builder(name)
+	if err != nil {
+		return nil, err
+	}
+	n, err := b.Node(platforms)
+	if err != nil {
+		return nil, err
+	}
+	var conn *Connection
+	switch b.Driver {
+	case driverRemote:
+		if conn, err = n.remote(); err != nil {
+			err = &BuilderError{Name: b.Name, Err: err}
+		}
+	case driverDocker:
+		conn, err = c.engine(ctx, b, n)
+	case driverContainer:
+		conn, err = c.container(ctx, b, n)
+	default:
+		conn = buildx(b, platforms)
+	}
+	if err != nil {
+		return nil, err
+	}
+	conn.Builder, conn.Driver, conn.Node = b.Name, b.Driver, n.Name
+	return conn, nil
+}
+
+// engine is the way to the BuildKit that is part of an Engine.
+func (c *Config) engine(ctx context.Context, b *Builder, n Node) (*Connection, error) {
+	current, err := c.Context()
+	if err != nil {
+		return nil, err
+	}
+	if n.Endpoint != current && c.hasContext(n.Endpoint) {
+		return nil, &ForeignError{Name: b.Name, Current: current}
+	}
+	e, err := c.open(ctx, n.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	return &Connection{
+		Dial: func(ctx context.Context) (net.Conn, error) { return e.api.DialHijack(ctx, "/grpc", "h2c", nil) },
+		Session: func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error) {
+			return e.api.DialHijack(ctx, "/session", proto, meta)
+		},
+	}, nil
+}
+
+// container is the way to a BuildKit that runs in a container.
+func (c *Config) container(ctx context.Context, b *Builder, n Node) (*Connection, error) {
+	e, err := c.open(ctx, n.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	name := "buildx_buildkit_" + n.Name
+	if err := e.start(ctx, name); errors.Is(err, errNoContainer) {
+		return nil, &StoppedError{Builder: b.Name, Container: name}
+	} else if err != nil {
+		return nil, &BuilderError{Name: b.Name, Err: err}
+	}
+	return &Connection{Wait: 20 * time.Second, Dial: func(ctx context.Context) (net.Conn, error) {
+		return e.exec(ctx, name, "buildctl", "dial-stdio")
+	}}, nil
+}
+
+// open connects to the Engine of a node: a context's, or an address.
+func (c *Config) open(ctx context.Context, endpoint string) (*Engine, error) {
+	if !c.hasContext(endpoint) {
+		ep, err := address(endpoint)
+		if err != nil {
+			return nil, err
+		}
+		return ep.Open(ctx)
+	}
+	ep, err := c.Endpoint(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	return ep.Open(ctx)
+}
+
+// buildx is the way through docker buildx, which knows every driver.
+func buildx(b *Builder, platforms []string) *Connection {
+	args := []string{"buildx", "dial-stdio", "--builder", b.Name}
+	if len(platforms) > 0 {
+		args = append(args, "--platform", platforms[0])
+	}
+	return &Connection{Dial: func(ctx context.Context) (net.Conn, error) {
+		return commandconn.New(ctx, "docker", args...)
+	}}
+}

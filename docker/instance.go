@@ -1,0 +1,204 @@
+package docker
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// The drivers that are known here; every other is buildx's own business.
+const (
+	driverRemote    = "remote"
+	driverContainer = "docker-container"
+	driverDocker    = "docker"
+)
+
+// Builder is one that docker buildx ls lists.
+type Builder struct {
+	Name   string
+	Driver string // "docker" where the name is a context's
+	Nodes  []Node // at least one
+}
+
+// Node is one machine of a builder.
+type Node struct {
+	Name       string
+	Endpoint   string // a context, or an address
+	Platforms  []ocispec.Platform
+	DriverOpts map[string]string
+}
+
+// NotFoundError says that there is no builder of that name.
+type NotFoundError struct {
+	Name  string
+	Known []string // builders that there are, sorted
+}
+
+func (e *NotFoundError) Error() string { return fmt.Sprintf("no builder %q found", e.Name) }
+
+// NodeError says that of several nodes none can be picked.
+type NodeError struct {
+	Builder   string
+	Platforms []string
+}
+
+func (e *NodeError) Error() string {
+	return fmt.Sprintf("builder %q has several nodes, and none of them lists %s", e.Builder, strings.Join(e.Platforms, " and "))
+}
+
+// buildx allows itself these names, and takes them in lower case.
+var instanceName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9._-]*$`)
+
+// maxInstance is more than any instance has, with the certificates that buildx keeps in it.
+const maxInstance = 16 << 20
+
+// Builder returns the builder of a name: an instance that docker buildx create made, else a context.
+// Errors are a *FileError and a *NotFoundError.
+func (c *Config) Builder(name string) (*Builder, error) {
+	if instanceName.MatchString(name) {
+		b, err := readInstance(filepath.Join(c.instances(), strings.ToLower(name)))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return b, err
+		}
+	}
+	if c.hasContext(name) {
+		return &Builder{Name: name, Driver: driverDocker, Nodes: []Node{{Name: name, Endpoint: name}}}, nil
+	}
+	return nil, &NotFoundError{Name: name, Known: c.builders()}
+}
+
+func (c *Config) instances() string {
+	dir := c.env["BUILDX_CONFIG"]
+	if dir == "" {
+		dir = filepath.Join(c.dir, "buildx")
+	}
+	return filepath.Join(dir, "instances")
+}
+
+// builders lists the names that Builder knows, as far as they can be read.
+func (c *Config) builders() []string {
+	names := []string{defaultContext}
+	if list, err := c.contexts().List(); err == nil {
+		for _, md := range list {
+			names = append(names, md.Name)
+		}
+	}
+	if list, err := os.ReadDir(c.instances()); err == nil {
+		for _, entry := range list {
+			names = append(names, entry.Name())
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func readInstance(path string) (*Builder, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxInstance+1))
+	if err == nil && len(data) > maxInstance {
+		err = errors.New("larger than 16 MiB")
+	}
+	if err != nil {
+		return nil, &FileError{Path: path, Err: err}
+	}
+	b, err := parseInstance(data)
+	if err != nil {
+		return nil, &FileError{Path: path, Err: err}
+	}
+	return b, nil
+}
+
+// parseInstance reads what buildx's store keeps of a builder (store.NodeGroup). What is not needed here
+// may be anything.
+func parseInstance(data []byte) (*Builder, error) {
+	var b Builder
+	if err := json.Unmarshal(data, &b); err != nil {
+		return nil, err
+	}
+	if b.Name == "" {
+		return nil, errors.New("it is no builder: it has no name")
+	}
+	if !instanceName.MatchString(b.Name) {
+		return nil, fmt.Errorf("%q is no name for a builder", b.Name)
+	}
+	if len(b.Nodes) == 0 {
+		return nil, fmt.Errorf("builder %q has no node", b.Name)
+	}
+	if b.Driver == "" {
+		b.Driver = driverDocker
+	}
+	for _, n := range b.Nodes {
+		if n.Name == "" || strings.ContainsAny(n.Name, "/?#%") {
+			return nil, fmt.Errorf("builder %q: %q is no name for a node", b.Name, n.Name)
+		}
+		if n.Endpoint == "" && (b.Driver == driverRemote || b.Driver == driverContainer || b.Driver == driverDocker) {
+			return nil, fmt.Errorf("builder %q: node %q has no endpoint", b.Name, n.Name)
+		}
+	}
+	return &b, nil
+}
+
+// Node returns the node that builds for all of the platforms: the only one, the first where none is
+// asked for, else the first that lists them. The error is a *NodeError.
+func (b *Builder) Node(want []string) (Node, error) {
+	if len(b.Nodes) == 1 || len(want) == 0 {
+		return b.Nodes[0], nil
+	}
+	for _, n := range b.Nodes {
+		if n.lists(want) {
+			return n, nil
+		}
+	}
+	return Node{}, &NodeError{Builder: b.Name, Platforms: want}
+}
+
+func (n Node) lists(want []string) bool {
+	for _, platform := range want {
+		p, err := platforms.Parse(platform)
+		if err != nil || !slices.ContainsFunc(n.Platforms, platforms.NewMatcher(p).Match) {
+			return false
+		}
+	}
+	return true
+}
+
+// remote returns how a node of the remote driver is reached; it refuses what buildx's own does.
+func (n Node) remote() (*Connection, error) {
+	conn := &Connection{Address: n.Endpoint}
+	files := map[string]*string{"cacert": &conn.CACert, "cert": &conn.Cert, "key": &conn.Key}
+	for option, value := range n.DriverOpts {
+		switch option {
+		case "servername":
+			conn.ServerName = value
+		case "cacert", "cert", "key":
+			if !filepath.IsAbs(value) {
+				return nil, fmt.Errorf("driver option %s=%q is not an absolute path", option, value)
+			}
+			*files[option] = value
+		case "default-load":
+		default:
+			return nil, fmt.Errorf("the remote driver has no option %q", option)
+		}
+	}
+	if conn.CACert == "" && conn.ServerName+conn.Cert+conn.Key != "" {
+		return nil, errors.New("TLS needs the driver option cacert")
+	}
+	if (conn.Cert == "") != (conn.Key == "") {
+		return nil, errors.New("the driver options cert and key need each other")
+	}
+	return conn, nil
+}
