@@ -48,6 +48,7 @@ type Options struct {
 	Contexts   map[string]builder.Context // named contexts
 	Locked     bool                       // nothing may be added to the lock
 	NoCache    bool
+	Pull       bool // look for newer images than the locked ones, which are built from all the same
 	builder.Settings
 	Epoch     Epoch
 	Normalize image.Rules // the version is the lock's
@@ -341,6 +342,8 @@ type Result struct {
 	Epoch                time.Time
 	Dockerfile, Lockfile string
 	Added                []lock.Change // to the lock, once it is written
+	// Moved are images whose tag names something else now than what the lock says; known where Pull is set.
+	Moved []lock.Change
 	Checkout
 	// Verdict is nil where no second build was asked for. Where it says no, both images are in the
 	// store all the same, without a name.
@@ -388,6 +391,11 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 		Lock: first.result.Lock, Epoch: first.result.Epoch,
 		ArgsHash: frontend.Hash(first.result.Args), Dockerfile: p.Dockerfile, Lockfile: p.Lockfile, Warnings: first.result.Warnings}
 	res.Checkout = p.checkout(ctx, req, first.result.Sent)
+	if p.Pull {
+		if res.Moved, err = p.moved(ctx, b, first.result); err != nil {
+			return nil, err
+		}
+	}
 	write := image.Options{Labels: map[string]string{ArgsLabel: res.ArgsHash}, Rules: p.Normalize, Annotations: p.Annotations}
 
 	// The second build runs while the first one's image is written.

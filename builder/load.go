@@ -94,6 +94,20 @@ func (s *solve) load(ctx context.Context, c gateway.Client, loaded *Loaded) erro
 	return nil
 }
 
+// LookUp looks up the sources of req.Relock that its lock does not have, and returns the lock with them.
+// Nothing else is done.
+func (b *Builder) LookUp(ctx context.Context, req *Request) (*lock.File, error) {
+	s := newSolve(b, req, 0)
+	s.internal = true
+	_, err := s.session(ctx, false, func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
+		if err := checkCapabilities(c.BuildOpts().LLBCaps); err != nil {
+			return nil, err
+		}
+		return gateway.NewResult(), s.lookUp(ctx, c, nil)
+	})
+	return s.pins.file, err
+}
+
 // inputs returns what fetches the context and the Dockerfile, in this order.
 func (s *solve) inputs(ctx context.Context) ([]frontend.Use, error) {
 	var states []llb.State

@@ -17,6 +17,8 @@ import (
 	"github.com/distribution/reference"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/solver/errdefs"
+	"github.com/moby/buildkit/solver/pb"
 )
 
 // Dockerfile is a parsed Dockerfile.
@@ -65,7 +67,7 @@ func (e *ParseError) Unwrap() error { return e.Err }
 func Parse(name string, data []byte) (*Dockerfile, error) {
 	res, err := parser.Parse(bytes.NewReader(data))
 	if err != nil {
-		return nil, &ParseError{File: name, Line: errorLine(err), Err: err}
+		return nil, &ParseError{File: name, Line: errorLine(err), Err: excerpt(name, data, err)}
 	}
 	d := &Dockerfile{name: name, keep: map[int][]string{}}
 	if ref, _, loc, ok := parser.DetectSyntax(data); ok {
@@ -90,6 +92,18 @@ func Parse(name string, data []byte) (*Dockerfile, error) {
 		return nil, &ParseError{File: name, Err: fmt.Errorf("no build stage: a Dockerfile begins with FROM")}
 	}
 	return d, nil
+}
+
+// excerpt gives err the lines that it is about, for BuildKit's way to show them.
+func excerpt(name string, data []byte, err error) error {
+	line := int32(errorLine(err))
+	if line == 0 {
+		return err
+	}
+	at := &pb.Position{Line: line}
+	return errdefs.WithSource(err, &errdefs.Source{
+		Info: &pb.SourceInfo{Filename: name, Data: data}, Ranges: []*pb.Range{{Start: at, End: at}},
+	})
 }
 
 func errorLine(err error) int {

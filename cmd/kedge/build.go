@@ -14,7 +14,7 @@ import (
 func (p *process) buildVerb() *cli.Command {
 	return &cli.Command{
 		Name: "build", Usage: "build an image from a Dockerfile", ArgsUsage: "PATH|URL|-",
-		Flags: slices.Concat(sourceFlags(), []cli.Flag{p.lockedFlag()}, solveFlags(), outputFlags(), attestFlags(), []cli.Flag{
+		Flags: slices.Concat(sourceFlags(), []cli.Flag{p.lockedFlag()}, solveFlags(), callFlags(), outputFlags(), attestFlags(), []cli.Flag{
 			&cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "name the image `NAME[:TAG]`, and NAME:[TAG-]args-HASH"},
 			&cli.BoolFlag{Name: "verify", Usage: "build a second time and compare"},
 			&cli.BoolFlag{Name: "no-cache", Usage: "take no step from the builder's cache"},
@@ -22,7 +22,14 @@ func (p *process) buildVerb() *cli.Command {
 			reportFlag(), varyFlag(),
 		}),
 		Action: func(c *cli.Context) error {
+			asked, err := parseCall(c)
+			if err != nil {
+				return err
+			}
 			return p.withBuilder(c, func(b *builder.Builder, o build.Options) error {
+				if asked.name != "" {
+					return p.call(c, b, o, asked)
+				}
 				return p.build(c, b, o, c.Bool("verify"))
 			})
 		},
@@ -77,6 +84,12 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 	}
 	if rules := normalised(res.Image); rules != "" {
 		p.note("normalised %s", rules)
+	}
+	for _, m := range res.Moved {
+		p.say("%s %s has moved: %s -> %s; kedge lock --refresh=%s takes it", m.Source.Kind, m.Source.Ref, m.Old, m.New, m.Source.Ref)
+	}
+	if o.Pull && len(res.Moved) == 0 {
+		p.note("every image is what the lock says")
 	}
 	if res.NotChecked != nil {
 		p.say("warning: what git ignores is not known: %v", res.NotChecked)

@@ -69,7 +69,7 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 	}
 	o := build.Options{
 		Context: c.Args().First(), Dockerfile: c.String("file"), Stdin: p.stdin, Lockfile: c.String("lockfile"),
-		Target: c.String("target"), Locked: c.Bool("locked"), NoCache: c.Bool("no-cache"), Env: p.environ,
+		Target: c.String("target"), Locked: c.Bool("locked"), NoCache: c.Bool("no-cache"), Pull: c.Bool("pull"), Env: p.environ,
 		Args: map[string]string{}, Contexts: map[string]builder.Context{},
 		Auth: config.LoadDefaultConfigFile(io.Discard),
 	}
@@ -172,6 +172,7 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 func (p *process) display(mode progressui.DisplayMode, title string) (chan *client.SolveStatus, func()) {
 	status := make(chan *client.SolveStatus)
 	done := make(chan struct{})
+	var warnings []client.VertexWarning
 	d, err := progressui.NewDisplay(p.stderr, mode, progressui.WithPhase(title))
 	if err != nil {
 		d, err = progressui.NewDisplay(p.stderr, progressui.PlainMode, progressui.WithPhase(title))
@@ -180,12 +181,18 @@ func (p *process) display(mode progressui.DisplayMode, title string) (chan *clie
 		defer close(done)
 		if err == nil {
 			// It ends when status is closed: an interrupt is to be shown to its end.
-			_, _ = d.UpdateFrom(context.Background(), status)
+			warnings, _ = d.UpdateFrom(context.Background(), status)
 		}
 		for range status { // a build must not wait for a display that has ended
 		}
 	}()
-	return status, func() { <-done }
+	return status, func() {
+		<-done
+		if title == "" { // the other builds warn of the same
+			p.warn(mode, warnings)
+			warnings = nil
+		}
+	}
 }
 
 func (p *process) dataDir() string {

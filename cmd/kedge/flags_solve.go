@@ -42,6 +42,7 @@ func solveFlags() []cli.Flag {
 		&cli.StringFlag{Name: "network", Value: "default", Usage: "the `NETWORK` of RUN: default, none or host"},
 		&cli.StringSliceFlag{Name: "no-cache-filter", Usage: "take no step of the `STAGE` from a cache"},
 		&cli.StringSliceFlag{Name: "resource", Usage: "limit a RUN, `NAME=VALUE`: memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus, cpuset-mems"},
+		&cli.BoolFlag{Name: "pull", Usage: "say which tags have moved since they were locked; the build uses what is locked"},
 		&cli.StringFlag{Name: "shm-size", Usage: "the `SIZE` of /dev/shm in RUN, such as 128m"},
 		&cli.StringSliceFlag{Name: "ulimit", Usage: "a ulimit of RUN, `TYPE=SOFT[:HARD]`"},
 

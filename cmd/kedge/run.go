@@ -207,6 +207,9 @@ func (p *process) exitCode(ctx context.Context, err error) int {
 	if errors.Is(err, errForbidden) {
 		return exitForbidden
 	}
+	if status := statusError(0); errors.As(err, &status) {
+		return int(status)
+	}
 	if ctx.Err() != nil {
 		p.say("interrupted")
 		return exitInterrupt
