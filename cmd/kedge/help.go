@@ -26,7 +26,7 @@ var verbGroups = []struct {
 	{"Build", []string{"build", "lock", "verify", "tag"}},
 	{"Compare", []string{"diff", "explain"}},
 	{"Store and builder", []string{"images", "export", "prune", "builder"}},
-	{"kedge itself", []string{"install", "help", "version"}},
+	{"kedge itself", []string{"install", "completion", "help", "version"}},
 }
 
 // page is the help of kedge or one of its verbs; the text and the man page are made of it.

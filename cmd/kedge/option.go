@@ -100,7 +100,7 @@ func optionsOf(c *cli.Command) []option {
 }
 
 var (
-	helpOption    = option{name: "help", short: "h", boolean: true, usage: "say what there is", hidden: true}
+	helpOption    = option{name: "help", short: "h", boolean: true, usage: "print help", hidden: true}
 	versionOption = option{name: "version", short: "v", boolean: true, usage: "print the version"}
 	// carriedOptions may also stand before the verb, as they may for docker buildx.
 	carriedOptions = []option{{name: "builder", kind: "string", hidden: true}, {name: "debug", short: "D", boolean: true, hidden: true}}

@@ -69,7 +69,7 @@ func fromDocker(argv []string) ([]string, map[string]string, error) {
 	}
 	// The name stands first, or behind help or what completion asks by.
 	before := slices.Index(words, plugin.Name)
-	if before == 0 || before == 1 && (words[0] == "help" || strings.HasPrefix(words[0], "__complete")) {
+	if before == 0 || before == 1 && (words[0] == "help" || strings.HasPrefix(words[0], completeVerb)) {
 		words = slices.Concat(words[:before], words[before+1:])
 	}
 	return slices.Concat(argv[:1], carried, words), env, nil

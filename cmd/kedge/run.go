@@ -95,6 +95,9 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 // runVerb runs what the words after the program's name say.
 func (p *process) runVerb(ctx context.Context, words []string) error {
 	app := p.app()
+	if len(words) > 0 && strings.HasPrefix(words[0], completeVerb) { // docker's has a suffix where it wants no texts
+		return p.complete(ctx, rootOf(app), words[1:])
+	}
 	line, err := parse(rootOf(app), words)
 	if p.plugin && slices.Equal(line.verbs, []string{"prune"}) && !line.help {
 		return &pruneError{}
@@ -124,7 +127,7 @@ func (p *process) app() *cli.App {
 		ExitErrHandler:            func(*cli.Context, error) {},
 		Commands: []*cli.Command{
 			p.buildVerb(), p.lockVerb(), p.verifyVerb(), p.diffVerb(), p.explainVerb(), p.tagVerb(),
-			p.imagesVerb(), p.exportVerb(), p.pruneVerb(), p.builderVerb(), p.installVerb(), helpVerb(), p.versionVerb(),
+			p.imagesVerb(), p.exportVerb(), p.pruneVerb(), p.builderVerb(), p.installVerb(), p.completionVerb(), helpVerb(), p.versionVerb(),
 			p.pluginMetadataVerb(),
 		},
 	}
