@@ -53,7 +53,7 @@ func (p *process) withImages(c *cli.Context, verb func(first, second *source.Ima
 	if c.NArg() != 2 {
 		return usagef("%s takes two images, A and B, and got %d", c.Command.Name, c.NArg())
 	}
-	sources := source.Options{Keychain: authn.DefaultKeychain, DockerHost: p.env["DOCKER_HOST"]}
+	sources := source.Options{Keychain: authn.DefaultKeychain, Docker: p.saveFromDocker}
 	if s := c.String("platform"); s != "" {
 		platform, err := v1.ParsePlatform(s)
 		if err != nil {

@@ -26,7 +26,7 @@ func sourceFlags() []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "the Dockerfile: a `FILE`, an http(s) URL, or - for standard input (default: PATH/Dockerfile)"},
 		&cli.StringSliceFlag{Name: "build-arg", Usage: "set a build arg `NAME=VALUE`; NAME alone takes the environment's"},
-		&cli.StringSliceFlag{Name: "build-context", Usage: "a named context `NAME=VALUE`: a directory, docker-image://REFERENCE, oci-layout://DIR[:TAG], a git repository or a URL"},
+		&cli.StringSliceFlag{Name: "build-context", Usage: "a named context `NAME=VALUE`: a directory, git or http URL, docker-image://REF or oci-layout://DIR[:TAG]"},
 		&cli.StringFlag{Name: "target", Usage: "the target `STAGE`, which the lock declares"},
 		&cli.StringSliceFlag{Name: "platform", Usage: "the `PLATFORM` to build for, such as linux/arm64", EnvVars: []string{"DOCKER_DEFAULT_PLATFORM"}},
 		&cli.StringFlag{Name: "lockfile", Usage: "the lockfile `PATH` (default: DOCKERFILE.lock)"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -125,6 +126,27 @@ func (p *process) findEngine(ctx context.Context) (*docker.Engine, error) {
 	}
 	return ep.Open(ctx)
 }
+
+// saveFromDocker returns what docker save writes of an image.
+func (p *process) saveFromDocker(ctx context.Context, name string) (io.ReadCloser, error) {
+	engine, err := p.findEngine(ctx)
+	if err != nil {
+		return nil, err
+	}
+	saved, err := engine.Save(ctx, name)
+	if err != nil {
+		engine.Close()
+		return nil, err
+	}
+	return &savedImage{ReadCloser: saved, engine: engine}, nil
+}
+
+type savedImage struct {
+	io.ReadCloser
+	engine *docker.Engine
+}
+
+func (s *savedImage) Close() error { return errors.Join(s.ReadCloser.Close(), s.engine.Close()) }
 
 // load gives the image to the Docker Engine, unless that has it.
 func (to destination) load(ctx context.Context, p *process, d *delivery, res *build.Result) error {

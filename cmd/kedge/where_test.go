@@ -261,6 +261,13 @@ func TestLoadIntoContext(t *testing.T) {
 	// What ssh would run on the other machine, this one runs here.
 	script(t, "ssh", fmt.Sprintf("DOCKER_HOST=%s exec %s system dial-stdio", engine.Host, cli))
 	dir := write(t, tiny)
+	defer func() {
+		kedge(t, append(docker.env, "DOCKER_CONTEXT=lab"), 0, "diff", "docker-daemon:ssh", "docker-daemon:tls-by-the-context")
+		_, errs := kedge(t, append(docker.env, "DOCKER_CONTEXT=lab"), exitFailed, "diff", "docker-daemon:ssh", "docker-daemon:moon")
+		if !strings.Contains(strings.ToLower(errs), "no such image") {
+			t.Error(errs)
+		}
+	}()
 	for name, test := range map[string]struct {
 		env  []string
 		code int

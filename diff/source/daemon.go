@@ -5,43 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"net/url"
 	"os"
-	"strings"
 )
 
 // daemon has a Docker Engine write an image to a temporary file, and opens that.
 func (o Options) daemon(ctx context.Context, name string, img *Image) error {
-	host := o.DockerHost
-	if host == "" {
-		host = "unix:///var/run/docker.sock"
+	if o.Docker == nil {
+		return errors.New("there is no Docker Engine")
 	}
-	network, address, ok := strings.Cut(host, "://")
-	if !ok || network != "unix" && network != "tcp" {
-		return fmt.Errorf("the Docker Engine's address %q is not unix://PATH or tcp://HOST:PORT", host)
-	}
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, address)
-	}}
-	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, (&url.URL{Scheme: "http", Host: "docker", Path: "/images/" + name + "/get"}).String(), nil)
+	body, err := o.Docker(ctx, name)
 	if err != nil {
-		return err
+		return fmt.Errorf("asking the Docker Engine: %w", err)
 	}
-	res, err := (&http.Client{Transport: transport}).Do(req)
+	defer body.Close()
+	f, err := o.spool(body, img)
 	if err != nil {
-		return fmt.Errorf("asking the Docker Engine at %q: %w", host, err)
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		message, _ := io.ReadAll(io.LimitReader(res.Body, 4096))
-		return fmt.Errorf("the Docker Engine at %q answers %s: %s", host, res.Status, strings.TrimSpace(string(message)))
-	}
-	f, err := o.spool(res.Body, img)
-	if err != nil {
-		return fmt.Errorf("reading from the Docker Engine at %q: %w", host, err)
+		return fmt.Errorf("reading from the Docker Engine: %w", err)
 	}
 	return o.fromTar(f, "", img)
 }

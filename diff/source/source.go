@@ -30,8 +30,8 @@ type Options struct {
 	Keychain authn.Keychain
 	// Transport is for registries; nil is the default.
 	Transport http.RoundTripper
-	// DockerHost is the Engine's address, unix://PATH or tcp://HOST:PORT; empty is the local one.
-	DockerHost string
+	// Docker returns what docker save writes of an image in the Docker Engine; nil: there is no Engine.
+	Docker func(ctx context.Context, name string) (io.ReadCloser, error)
 	// TempDir is for archives that cannot be read in place: compressed ones, and an Engine's; empty
 	// is the system's.
 	TempDir string
