@@ -38,17 +38,18 @@ const ArgsLabel = "dev.kedge.args"
 
 // Options say what to build. Context is required.
 type Options struct {
-	Context    string                     // a directory, what the builder fetches, or - for Stdin
-	Dockerfile string                     // a file, an http(s) URL, or - for Stdin; empty: Dockerfile in Context
-	Stdin      io.Reader                  // a Dockerfile, or a tar archive with the context
-	Lockfile   string                     // empty: lock.Path(Dockerfile), where that is a file
-	Target     string                     // empty: what the lock declares, else the last stage
-	Platforms  []string                   // empty: the builder's own
-	Args       map[string]string          // build args
-	Contexts   map[string]builder.Context // named contexts
-	Locked     bool                       // nothing may be added to the lock
-	NoCache    bool
-	Pull       bool // look for newer images than the locked ones, which are built from all the same
+	Context      string                     // a directory, what the builder fetches, or - for Stdin
+	Dockerfile   string                     // a file, an http(s) URL, or - for Stdin; empty: Dockerfile in Context
+	Stdin        io.Reader                  // a Dockerfile, or a tar archive with the context
+	Lockfile     string                     // empty: lock.Path(Dockerfile), where that is a file
+	Target       string                     // empty: what the lock declares, else the last stage
+	Platforms    []string                   // empty: the builder's own
+	Args         map[string]string          // build args
+	Contexts     map[string]builder.Context // named contexts
+	Locked       bool                       // nothing may be added to the lock
+	NoCache      bool
+	Pull         bool // look for newer images than the locked ones, which are built from all the same
+	IgnorePolicy bool // build in spite of a DOCKERFILE.rego
 	builder.Settings
 	Epoch     Epoch
 	Normalize image.Rules // the version is the lock's
@@ -161,6 +162,7 @@ type project struct {
 	committed  time.Time // of a context that the builder fetches by git
 	lock       *lock.File
 	exists     bool // the lockfile does
+	policy     bool // a DOCKERFILE.rego lies in the context that the builder fetched
 }
 
 // open reads what is on this machine. The caller must close the project.
@@ -240,7 +242,7 @@ func (p *project) load(ctx context.Context, b *builder.Builder, file *lock.File)
 	if err != nil {
 		return nil, nil, err
 	}
-	p.committed = loaded.Committed
+	p.committed, p.policy = loaded.Committed, loaded.Policy
 	if p.input.dockerfile.URL != "" {
 		p.input.dockerfile.Data = loaded.Dockerfile
 	}
@@ -366,6 +368,9 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 	defer p.close()
 	file, _, err := p.load(ctx, b, p.lock)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.checkPolicy(); err != nil {
 		return nil, err
 	}
 	if err := p.checkAnnotations(); err != nil {

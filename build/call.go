@@ -19,6 +19,9 @@ func Call(ctx context.Context, b *builder.Builder, o Options, what string) (_ *b
 	if err != nil {
 		return nil, err
 	}
+	if err := p.checkPolicy(); err != nil {
+		return nil, err
+	}
 	req := p.inputs(file)
 	if p.Target != "" {
 		if _, err := p.parsed.Target(p.Target); err != nil {

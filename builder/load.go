@@ -18,6 +18,7 @@ import (
 // Loaded is what a build is about, as the builder fetched it.
 type Loaded struct {
 	Dockerfile []byte     // nil where the builder is not needed to read it
+	Policy     bool       // a DOCKERFILE.rego lies beside a Dockerfile inside the context
 	Lock       *lock.File // Request.Lock and what was added
 	Used       map[lock.Source]bool
 	// Committed is when the commit of a git context was made; zero for any other context.
@@ -86,7 +87,7 @@ func (s *solve) load(ctx context.Context, c gateway.Client, loaded *Loaded) erro
 	case s.req.Dockerfile.URL != "":
 		loaded.Dockerfile, err = s.readURL(ctx, c)
 	case s.req.Dockerfile.Inside != "":
-		loaded.Dockerfile, err = s.readInside(ctx, c)
+		err = s.readInside(ctx, c, loaded)
 	}
 	if err != nil {
 		return &DockerfileError{Dockerfile: s.req.Dockerfile, Context: s.req.Context, Err: err}
@@ -170,15 +171,7 @@ func (s *solve) committed(ctx context.Context, c gateway.Client, use frontend.Us
 }
 
 func (s *solve) readURL(ctx context.Context, c gateway.Client) ([]byte, error) {
-	def, err := httpDockerfile(s.req.Dockerfile.URL).Marshal(ctx)
-	if err != nil {
-		return nil, err
-	}
-	res, err := c.Solve(ctx, gateway.SolveRequest{Definition: def.ToPB()})
-	if err != nil {
-		return nil, err
-	}
-	ref, err := res.SingleRef()
+	ref, err := solved(ctx, c, httpDockerfile(s.req.Dockerfile.URL))
 	if err != nil {
 		return nil, err
 	}
@@ -190,16 +183,40 @@ func (s *solve) readURL(ctx context.Context, c gateway.Client) ([]byte, error) {
 }
 
 // readInside reads the Dockerfile as the frontend will.
-func (s *solve) readInside(ctx context.Context, c gateway.Client) ([]byte, error) {
+func (s *solve) readInside(ctx context.Context, c gateway.Client, loaded *Loaded) error {
 	ui, err := dockerui.NewClient(asked{c, s.frontendOptions()})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	src, err := ui.ReadEntrypoint(ctx, "Dockerfile")
 	if err != nil {
+		return err
+	}
+	loaded.Dockerfile = src.Data
+	st, err := ui.MainContext(ctx)
+	if err != nil {
+		return err
+	}
+	ref, err := solved(ctx, c, *st)
+	if err != nil {
+		return err
+	}
+	_, err = ref.StatFile(ctx, gateway.StatRequest{Path: s.req.Dockerfile.Inside + ".rego"})
+	loaded.Policy = err == nil
+	return ctx.Err()
+}
+
+// solved returns what st is made of.
+func solved(ctx context.Context, c gateway.Client, st llb.State) (gateway.Reference, error) {
+	def, err := st.Marshal(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return src.Data, nil
+	res, err := c.Solve(ctx, gateway.SolveRequest{Definition: def.ToPB()})
+	if err != nil {
+		return nil, err
+	}
+	return res.SingleRef()
 }
 
 // asked is a gateway client whose options are those that the frontend will get.

@@ -154,7 +154,7 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 	if o.Settings, err = p.settings(c, o.Auth); err != nil {
 		return build.Options{}, err
 	}
-	if err := p.refuse(c); err != nil {
+	if err := p.refuse(c, &o); err != nil {
 		return build.Options{}, err
 	}
 	p.debug = c.Bool("debug")

@@ -1,11 +1,10 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
+	"github.com/kedge-build/kedge/build"
 	"github.com/tonistiigi/go-csvvalue"
 	"github.com/urfave/cli/v2"
 )
@@ -15,7 +14,7 @@ func policyFlag() cli.Flag {
 }
 
 // refuse finds what docker build honours and kedge does not, and what must not be passed over in silence, where the verb builds.
-func (p *process) refuse(c *cli.Context) error {
+func (p *process) refuse(c *cli.Context, o *build.Options) error {
 	if c.Command.Name != "build" && c.Command.Name != "verify" {
 		return nil
 	}
@@ -31,7 +30,6 @@ func (p *process) refuse(c *cli.Context) error {
 	if path := p.env["EXPERIMENTAL_BUILDKIT_SOURCE_POLICY"]; path != "" {
 		return usagef("EXPERIMENTAL_BUILDKIT_SOURCE_POLICY is set: kedge's lock says what a build may fetch, and no other policy is applied: unset it, and lock what it pins")
 	}
-	disabled := false
 	for _, value := range c.StringSlice("policy") {
 		fields, err := csvvalue.Fields(value, nil)
 		if err != nil {
@@ -42,16 +40,7 @@ func (p *process) refuse(c *cli.Context) error {
 			if on, err := strconv.ParseBool(v); key != "disabled" || err != nil || !on {
 				return usagef("policy %q: kedge's lock says what a build may fetch, and no other policy is applied: leave it out, and commit the lockfile", value)
 			}
-			disabled = true
-		}
-	}
-	dockerfile := c.String("file")
-	if dockerfile == "" {
-		dockerfile = filepath.Join(c.Args().First(), "Dockerfile")
-	}
-	if path := dockerfile + ".rego"; !disabled {
-		if _, err := os.Lstat(path); err == nil {
-			return &policyError{path: path}
+			o.IgnorePolicy = true
 		}
 	}
 	return nil
@@ -66,11 +55,4 @@ func refuseArgs(args map[string]string) error {
 		return usagef("build arg BUILDKIT_SYNTAX is empty: leave it out, or name a frontend")
 	}
 	return nil
-}
-
-// policyError says that there is a policy that docker build would apply.
-type policyError struct{ path string }
-
-func (e *policyError) Error() string {
-	return e.path + ": docker build applies this policy, and kedge does not"
 }

@@ -297,7 +297,7 @@ func advice(err error) (int, string) {
 		needs    *builder.EntitlementError
 		refused  *builder.RefusedError
 		gateway  *builder.GatewayError
-		policy   *policyError
+		policy   *build.PolicyError
 		foreign  *plugin.ForeignError
 		config   *plugin.ConfigError
 	)
