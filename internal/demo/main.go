@@ -59,6 +59,7 @@ func run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 		return fmt.Errorf("%w; run `make build` first", err)
 	}
 	d.env = append(os.Environ(),
+		"BUILDX_NO_DEFAULT_LOAD=1",                          // into the machine's Docker
 		"PATH="+filepath.Dir(d.kedge)+":"+os.Getenv("PATH"), // bin has buildkitd and, if need be, runc
 		"XDG_DATA_HOME="+filepath.Join(d.dir, "data"),
 		"XDG_CONFIG_HOME="+filepath.Join(d.dir, "config"),

@@ -50,6 +50,7 @@ func Start(ctx context.Context, bin, dir, data string, log io.Writer) (_ *Rig, e
 	}),
 		"PATH="+bin+":"+os.Getenv("PATH"), // bin may have a runc
 		"XDG_DATA_HOME="+data,
+		"BUILDX_NO_DEFAULT_LOAD=1", // the machine's Docker has no part in it
 		"DOCKER_CONFIG="+filepath.Join(dir, "docker"),
 	)
 	defer func() {
