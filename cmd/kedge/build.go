@@ -13,7 +13,7 @@ import (
 
 func (p *process) buildVerb() *cli.Command {
 	return &cli.Command{
-		Name: "build", Usage: "build an image from a Dockerfile", ArgsUsage: "PATH|URL|-",
+		Name: "build", Usage: "build an image from a Dockerfile", ArgsUsage: "PATH | URL | -",
 		Flags: slices.Concat(sourceFlags(), []cli.Flag{p.lockedFlag()}, solveFlags(), callFlags(), outputFlags(), attestFlags(), []cli.Flag{
 			&cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "name the image `NAME[:TAG]`, and NAME:[TAG-]args-HASH"},
 			&cli.BoolFlag{Name: "verify", Usage: "build a second time and compare"},
@@ -38,7 +38,7 @@ func (p *process) buildVerb() *cli.Command {
 
 func (p *process) verifyVerb() *cli.Command {
 	return &cli.Command{
-		Name: "verify", Usage: "build twice and say whether it is the same, bit for bit", ArgsUsage: "PATH|URL|-",
+		Name: "verify", Usage: "build twice and say whether it is the same, bit for bit", ArgsUsage: "PATH | URL | -",
 		Flags: append(slices.Concat(sourceFlags(), []cli.Flag{p.lockedFlag()}, solveFlags()),
 			&cli.BoolFlag{Name: "no-cache", Usage: "take no step of the first build from the builder's cache; the second never does"},
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"},

@@ -152,6 +152,7 @@ func flagCandidates(options []option) candidates {
 // flagValues are the values of flags that take one of a few.
 var flagValues = map[string][]string{
 	"allow":             {"network.host", "security.insecure"},
+	"call":              {"build", "check", "outline", "targets"},
 	"context-modes":     {"git", "keep"},
 	"format":            {"json", "text"},
 	"network":           {"default", "host", "none"},

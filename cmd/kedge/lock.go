@@ -12,7 +12,7 @@ import (
 func (p *process) lockVerb() *cli.Command {
 	refresh := &refreshValue{}
 	return &cli.Command{
-		Name: "lock", Usage: "write what a build is made from into its lockfile", ArgsUsage: "PATH|URL|-",
+		Name: "lock", Usage: "write what a build is made from into its lockfile", ArgsUsage: "PATH | URL | -",
 		Flags: append(append(sourceFlags(), attestFlags()...),
 			&cli.GenericFlag{Name: "refresh", Value: refresh, Usage: "look up everything anew; --refresh=REF only that, repeatable"},
 			&cli.BoolFlag{Name: "check", Usage: "change nothing, and exit with 4 if the lock would change"}),
@@ -71,7 +71,7 @@ func (r *refreshValue) Set(s string) error {
 
 func (p *process) tagVerb() *cli.Command {
 	return &cli.Command{
-		Name: "tag", Usage: "print the tag of the build args, args-HASH, without building", ArgsUsage: "PATH|URL|-",
+		Name: "tag", Usage: "print the tag of the build args, args-HASH, without building", ArgsUsage: "PATH | URL | -",
 		Flags: append(sourceFlags(), &cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "print the names for `NAME[:TAG]` instead"}),
 		Action: func(c *cli.Context) error {
 			return p.withBuilder(c, func(b *builder.Builder, o build.Options) error { return p.tag(c, b, o) })
