@@ -139,17 +139,27 @@ func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highe
 		return !highest || o != nil && o.Type == e.Type && o.Size == e.Size
 	}
 	var entries []entry
-	err := w.in.readRaw(ctx, raw, func(src io.Reader) error {
-		src, release, err := decompress(src)
-		if err != nil {
+	scan := func() error {
+		return w.in.readRaw(ctx, raw, func(src io.Reader) error {
+			src, release, err := decompress(src)
+			if err != nil {
+				return err
+			}
+			defer release()
+			entries, err = s.scan(ctx, src)
 			return err
-		}
-		defer release()
-		entries, err = s.scan(ctx, src)
-		return err
-	})
-	if err != nil {
+		})
+	}
+	if err := scan(); err != nil {
 		return nil, err
+	}
+	// Only now is it known which files have more names.
+	if linked := linkedBelow(entries, below); len(linked) > 0 {
+		first := s.read
+		s.read = func(e *entry) bool { return first(e) || linked[e.Name] }
+		if err := scan(); err != nil {
+			return nil, err
+		}
 	}
 	return below.plan(entries, w.in.epoch, w.rules, rules), nil
 }

@@ -692,3 +692,35 @@ func FuzzRewrite(f *testing.F) {
 		}
 	})
 }
+
+// A file of a layer below gets one more name. A snapshotter that knows of hard links across layers tells of all its names,
+// an overlay only of the new one: the result is one.
+func TestLinkedBelow(t *testing.T) {
+	base := tarball(t, file("bin/true", "x"), hardLink("bin/yes", "bin/true"), file("bin/other", "y"))
+	for name, test := range map[string]struct {
+		layer []tarEntry
+		want  []string
+	}{
+		"overlay":          {[]tarEntry{file("srv/new", "x")}, []string{"srv/new x"}},
+		"native":           {[]tarEntry{file("srv/new", "x"), hardLink("bin/true", "srv/new"), hardLink("bin/yes", "srv/new")}, []string{"srv/new x"}},
+		"native, touched":  {[]tarEntry{file("bin/true", "x"), hardLink("bin/yes", "bin/true")}, []string{}},
+		"two new":          {[]tarEntry{file("srv/new", "x"), hardLink("bin/true", "srv/new"), hardLink("srv/also", "srv/new")}, []string{"srv/new x", "srv/also"}},
+		"another content":  {[]tarEntry{file("srv/new", "z"), hardLink("bin/true", "srv/new")}, []string{"srv/new z", "bin/true"}},
+		"another mode":     {[]tarEntry{file("srv/new", "x").with(func(h *tar.Header) { h.Mode = 0o755 }), hardLink("bin/yes", "srv/new")}, []string{"srv/new x", "bin/yes"}},
+		"of another":       {[]tarEntry{file("srv/new", "x"), hardLink("bin/other", "srv/new")}, []string{"srv/new x", "bin/other"}},
+		"replaced as well": {[]tarEntry{file(".wh.bin", ""), file("srv/new", "x"), hardLink("bin/true", "srv/new")}, []string{".wh.bin", "srv/new x", "bin/true"}},
+	} {
+		got := written(t, Options{}, base, tarball(t, test.layer...))[0]
+		if diff := gocmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+
+	// What a name leads to is what it led to when it was linked.
+	first := tarball(t, file("bin/true", "new"))
+	second := tarball(t, file("srv/new", "x"), hardLink("bin/true", "srv/new"), hardLink("bin/yes", "srv/new"))
+	got := written(t, Options{}, base, first, second)[1]
+	if diff := gocmp.Diff([]string{"srv/new x", "bin/true"}, got); diff != "" {
+		t.Errorf("after a change (-want +got):\n%s", diff)
+	}
+}

@@ -191,6 +191,7 @@ func xattrSum(h *tar.Header) string {
 // A tree is what layers hold together.
 type tree struct {
 	entry    *entry // nil for a folder that no layer names
+	inode    *entry // what entry is another name of; entry itself unless that is a hard link, nil where it leads nowhere
 	children map[string]*tree
 }
 
@@ -210,6 +211,14 @@ func (t *tree) find(name string) *tree {
 func (t *tree) lookup(name string) *entry {
 	if n := t.find(name); n != nil {
 		return n.entry
+	}
+	return nil
+}
+
+// inodeOf returns what a path is a name of, nil if it is none.
+func (t *tree) inodeOf(name string) *entry {
+	if n := t.find(name); n != nil {
+		return n.inode
 	}
 	return nil
 }
@@ -236,6 +245,10 @@ func (t *tree) hide(target string, below bool) bool {
 
 // add puts an entry in its place.
 func (t *tree) add(e *entry) {
+	inode := e
+	if e.Type == tar.TypeLink {
+		inode = t.inodeOf(e.Link)
+	}
 	for name := e.Name; name != ""; {
 		var part string
 		part, name, _ = strings.Cut(name, "/")
@@ -249,7 +262,7 @@ func (t *tree) add(e *entry) {
 		}
 		t = next
 	}
-	t.entry = e
+	t.entry, t.inode = e, inode
 	if e.Type != tar.TypeDir {
 		t.children = nil
 	}
@@ -372,17 +385,19 @@ func (p *plan) keepNeeded(entries []entry) {
 func (p *plan) dropRepeats(at layerIndex, t *tree, m *matcher) {
 	entries := at.entries
 	linked, moved, needed := map[string]bool{}, map[string]bool{}, map[string]bool{}
-	for i := range entries {
-		if e := &entries[i]; e.Type == tar.TypeLink {
-			linked[e.Link] = true
-		}
-	}
 	for i := len(entries) - 1; i >= 0; i-- { // what is in a folder comes after it
 		e := &entries[i]
 		if _, ok := p.drop[i]; ok || e.skip {
 			continue
 		}
 		below := t.lookup(e.Name)
+		if e.Type == tar.TypeLink {
+			if !linked[e.Name] && !at.twice[e.Name] && !m.keeps(e.Name) && at.repeatsLinked(e, t) {
+				p.drop[i] = repeatsID
+				continue
+			}
+			linked[e.Link] = true // it comes before its links
+		}
 		if below != nil && !at.twice[e.Name] && !m.keeps(e.Name) && e.repeats(below) && p.sameSource(e, below, at, t) {
 			switch {
 			case e.Type == tar.TypeDir && !needed[e.Name], e.Type != tar.TypeDir && e.Type != tar.TypeLink && !linked[e.Name]:
@@ -398,6 +413,32 @@ func (p *plan) dropRepeats(at layerIndex, t *tree, m *matcher) {
 		}
 		needed[parent(e.Name)] = true
 	}
+}
+
+// repeatsLinked reports whether a hard link is to what t has by that name. A snapshotter that knows of hard links across
+// layers names every one of a file that got one more, an overlay only the new one.
+func (l layerIndex) repeatsLinked(link *entry, t *tree) bool {
+	file, below := l.lookup(link.Link), t.inodeOf(link.Name)
+	return file != nil && below != nil && !l.twice[file.Name] && file.Type == tar.TypeReg && file.Source == nil && file.repeats(below)
+}
+
+// linkedBelow returns the names of the files in a layer that have not been read, and that have another name by which
+// below may have the same.
+func linkedBelow(entries []entry, below *tree) map[string]bool {
+	names, files := map[string]bool{}, map[string]*entry{}
+	for i := range entries {
+		e := &entries[i]
+		switch e.Type {
+		case tar.TypeReg:
+			files[e.Name] = e
+		case tar.TypeLink:
+			file, o := files[e.Link], below.inodeOf(e.Name)
+			if file != nil && o != nil && file.Sum == nil && o.Type == tar.TypeReg && o.Size == file.Size {
+				names[file.Name] = true
+			}
+		}
+	}
+	return names
 }
 
 // parent returns the folder of a path, "" for the root.

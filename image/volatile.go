@@ -78,7 +78,7 @@ const (
 var rules = []rule{
 	{
 		id: repeatsID, since: 1,
-		what: "An entry is dropped where the layers below hold the same: type, content, mode, owner and extended attributes. A folder stays where something comes into it or goes.",
+		what: "An entry is dropped where the layers below hold the same: type, content, mode, owner and extended attributes. So is a hard link to what they hold by its name. A folder stays where something comes into it or goes.",
 		why:  "It changes nothing but a time, and which such entries a layer has depends on the snapshotter.",
 		link: layerSpec,
 	},

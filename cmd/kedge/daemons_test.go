@@ -70,7 +70,7 @@ CMD ["hello"]
 const owners = `RUN cp /bin/true /usr/local/bin/able && setcap cap_net_raw+ep /usr/local/bin/able \
  && install -d -o 1234 -g 65534 -m 3775 /srv/owned && install -o 65534 -g 1 -m 6755 /bin/true /srv/owned/setuid \
  && ln /srv/owned/setuid /srv/owned/hard && mkfifo /srv/fifo && mkdir /srv/old && touch /srv/old/a /srv/old/b
-RUN rm -r /srv/old /etc/issue && mkdir /srv/old && touch /srv/old/b && chown 100:101 /srv/owned
+RUN ln /srv/owned/setuid /srv/hard && rm -r /srv/old /etc/issue && mkdir /srv/old && touch /srv/old/b && chown 100:101 /srv/owned
 `
 
 // The same context has one digest on daemons that have nothing in common: two snapshotters, a unix
