@@ -135,7 +135,7 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 	if err != nil {
 		return err
 	}
-	id := res.Image.Top().Digest.String()
+	id := to.id(ctx, res).String()
 	if path := want.iidfile; path != "" {
 		if err := writeFile(path, func(w io.Writer) error { _, err := io.WriteString(w, id); return err }); err != nil {
 			return err

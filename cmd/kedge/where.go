@@ -150,11 +150,7 @@ func (s *savedImage) Close() error { return errors.Join(s.ReadCloser.Close(), s.
 
 // load gives the image to the Docker Engine, unless that has it.
 func (to destination) load(ctx context.Context, p *process, d *delivery, res *build.Result) error {
-	ids := []digest.Digest{d.desc.Digest}
-	if len(res.Image.Manifests) == 1 {
-		ids = append(ids, res.Image.Manifests[0].Config)
-	}
-	if to.has(ctx, d.names, ids) {
+	if to.has(ctx, d.names, ids(res)) {
 		p.note("Docker at %q has it already", to.Host)
 		return nil
 	}
@@ -166,6 +162,29 @@ func (to destination) load(ctx context.Context, p *process, d *delivery, res *bu
 		p.note("loaded %s", name)
 	}
 	return nil
+}
+
+// ids are what an Engine may call an image: the digest of its manifest or index, or that of its config.
+func ids(res *build.Result) []digest.Digest {
+	ids := []digest.Digest{res.Image.Top().Digest}
+	if len(res.Image.Manifests) == 1 {
+		ids = append(ids, res.Image.Manifests[0].Config)
+	}
+	return ids
+}
+
+// id returns what the image is called by docker run: in the Engine that it was loaded into the ID that it
+// has there, and else its digest.
+func (to destination) id(ctx context.Context, res *build.Result) digest.Digest {
+	all := ids(res)
+	if to.Engine != nil {
+		for _, id := range all {
+			if to.is(ctx, id.String(), all) {
+				return id
+			}
+		}
+	}
+	return all[0]
 }
 
 // has reports whether the Engine knows the image, by one of its IDs, under all of its names.
