@@ -100,6 +100,7 @@ vet:
 docs: ## man/, and the parts of docs/ that follow from the code
 	$(GO) test ./image -run RulesMarkdown -update
 	$(GO) test ./cause -run KindsMarkdown -update
+	$(GO) test ./internal/parity -run Page -update
 	$(GO) test ./cmd/kedge -run ManPages -update
 
 # What kedge build is compared with, docker buildx, and two Docker Engines with
