@@ -95,13 +95,11 @@ func sum(content []byte) string {
 
 // An image is one platform of what was built.
 type image struct {
-	digest string
-	config *v1.ConfigFile
-	tree   map[string]entry
-	layers int
-	media  []types.MediaType
-	annotations,
-	descriptor map[string]string
+	digest       string
+	config       *v1.ConfigFile
+	tree         map[string]entry
+	media        []types.MediaType
+	annotations  map[string]string
 	attestations []string
 }
 
@@ -247,7 +245,6 @@ func (o *outcome) image(name string, img v1.Image) error {
 		return err
 	}
 	for n, layer := range layers {
-		i.layers++
 		// Whether it is compressed depends on what the daemon has exported before.
 		media, _, _ := strings.Cut(string(manifest.Layers[n].MediaType), "+")
 		i.media = append(i.media, types.MediaType(media))
