@@ -111,7 +111,7 @@ func (s *Store) NewIngest(ctx context.Context, epoch time.Time, opts IngestOptio
 		return nil, err
 	}
 	if in.blobStore, err = local.NewStore(in.dir); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(in.dir), in.lock.Unlock())
+		return nil, errors.Join(err, in.remove(), in.lock.Unlock())
 	}
 	return in, nil
 }
@@ -119,13 +119,27 @@ func (s *Store) NewIngest(ctx context.Context, epoch time.Time, opts IngestOptio
 // Close forgets the export and frees what it held. It may be called more than once.
 func (in *Ingest) Close() (err error) {
 	in.closed.Do(func() {
-		err = errors.Join(os.RemoveAll(in.dir), in.lock.Unlock())
+		err = errors.Join(in.remove(), in.lock.Unlock())
 		in.store.use.RUnlock()
 	})
 	if err != nil {
 		return fmt.Errorf("end an export: %w", err)
 	}
 	return nil
+}
+
+// remove removes the directory, and its lock last: what is without one is not locked by others.
+func (in *Ingest) remove() error {
+	entries, err := os.ReadDir(in.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() != ingestLock {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(in.dir, e.Name())))
+		}
+	}
+	return errors.Join(err, os.RemoveAll(in.dir))
 }
 
 // Info implements content.InfoProvider. It knows what Writer says exists.

@@ -303,16 +303,24 @@ func (s *Store) cleanTmp() (freed int64, err error) {
 	return freed, nil
 }
 
+// cleanEntry removes an entry of tmp unless somebody alive has it. One that goes away meanwhile, or has
+// no lock and so is about to, is its owner's to remove.
 func cleanEntry(path string, isDir bool) (freed int64, err error) {
 	if isDir {
-		lock := flock.New(filepath.Join(path, ingestLock))
+		lock := flock.New(filepath.Join(path, ingestLock), flock.SetFlag(os.O_RDWR))
 		dead, err := lock.TryLock()
+		if errors.Is(err, fs.ErrNotExist) {
+			_ = os.Remove(path) // empty: its owner died there
+			return 0, nil
+		}
 		if err != nil || !dead {
 			return 0, err
 		}
 		defer lock.Unlock()
 	}
-	if freed, err = diskSize(path); err != nil {
+	if freed, err = diskSize(path); errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	} else if err != nil {
 		return 0, err
 	}
 	return freed, os.RemoveAll(path)

@@ -186,6 +186,7 @@ func TestPrune(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, s.path(tmpDir, "ingest-dead", "data"), make([]byte, 1000))
+	writeFile(t, s.path(tmpDir, "ingest-dead", ingestLock), nil)
 
 	m := drop.Manifests[0]
 	gone := []digest.Digest{m.Descriptor.Digest, m.Config, m.Layers[1].Descriptor.Digest, orphan}
@@ -341,6 +342,38 @@ func TestOpenStoreRefuses(t *testing.T) {
 		if diff := gocmp.Diff(before, files(t, dir)); diff != "" {
 			t.Errorf("the directory changed:\n%s", diff)
 		}
+	}
+}
+
+// TestConcurrentExports opens the store again and again while exports begin and end in it.
+func TestConcurrentExports(t *testing.T) {
+	s := testStore(t)
+	errs := make(chan error)
+	const workers = 8
+	for range workers {
+		go func() {
+			var err error
+			for i := 0; i < 40 && err == nil; i++ {
+				var other *Store
+				if other, err = OpenStore(context.Background(), s.dir); err != nil {
+					break
+				}
+				in, begun := other.NewIngest(context.Background(), epoch, IngestOptions{})
+				if err = begun; err == nil {
+					err = in.Close()
+				}
+				err = errors.Join(err, other.Close())
+			}
+			errs <- err
+		}()
+	}
+	for range workers {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if got := files(t, s.path(tmpDir)); len(got) != 0 {
+		t.Errorf("left: %q", got)
 	}
 }
 
