@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/images/archive"
+	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -50,6 +51,14 @@ func (s *Store) export(ctx context.Context, w io.Writer, desc ocispec.Descriptor
 	case OCI:
 		opts = append(opts, archive.WithSkipDockerManifest())
 	case Docker:
+		img, err := s.Image(ctx, desc)
+		if err != nil {
+			return err
+		}
+		if len(img.Manifests) == 1 {
+			// Beside attestations, too, there is one image that manifest.json can name.
+			opts = append(opts, archive.WithPlatform(platforms.OnlyStrict(img.Manifests[0].Platform)))
+		}
 	default:
 		return fmt.Errorf("unknown format %q", format)
 	}
