@@ -55,6 +55,8 @@ type Options struct {
 	Normalize image.Rules // the version is the lock's
 	// Annotations of the image's manifests and index.
 	Annotations []image.Annotation
+	// NoSecretCheck leaves out to look for the values of secrets in the image.
+	NoSecretCheck bool
 	// Attest are the attestations that the image has besides.
 	Attest    builder.Attest
 	Vary      Vary     // of a second build
@@ -353,6 +355,8 @@ type Result struct {
 	// NotReleased says why what the second build left in the builder's cache is still there; nil
 	// where it is not. It changes nothing about the verdict.
 	NotReleased error
+	// NotSought are the ids of secrets that were too short to be looked for in the image.
+	NotSought []string
 	// Warnings are those of the first build.
 	Warnings []*client.VertexWarning
 
@@ -403,14 +407,19 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 	}
 	write := image.Options{Labels: map[string]string{ArgsLabel: res.ArgsHash}, Rules: p.Normalize, Annotations: p.Annotations}
 
+	checked := write // what is delivered is looked at for secrets
+	if checked.Secrets, res.NotSought, err = p.sought(ctx); err != nil {
+		return nil, err
+	}
+
 	// The second build runs while the first one's image is written.
 	group, gctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		res.Image, err = first.write(gctx, write)
+		res.Image, err = first.write(gctx, checked)
 		if notSent := (*image.NotSentError)(nil); errors.As(err, &notSent) {
-			res.Image, err = first.again(gctx, p, req, write)
+			res.Image, err = first.again(gctx, p, req, checked)
 		}
-		return err
+		return p.leaked(err, first.result)
 	})
 	second := &run{b: b, store: store, keep: p.parsed.Keep}
 	defer second.close()

@@ -25,6 +25,9 @@ import (
 // what is shorter is found everywhere.
 const MinSecret = 6
 
+// Short reports whether a secret is too short to be looked for.
+func Short(secret []byte) bool { return len(bytes.TrimSpace(secret)) < MinSecret }
+
 // A Leak is a place in an image where the value of a secret is. It does not have the value.
 type Leak struct {
 	Secret   string // its id
@@ -60,7 +63,7 @@ func newNeedles(secrets map[string][]byte) []needle {
 	for _, id := range slices.Sorted(maps.Keys(secrets)) {
 		// A file with a secret mostly ends in a line end, which what is made of it does not have.
 		value := bytes.TrimSpace(secrets[id])
-		if len(value) < MinSecret {
+		if Short(value) {
 			continue
 		}
 		seen := map[string]bool{}

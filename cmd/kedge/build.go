@@ -8,6 +8,7 @@ import (
 
 	"github.com/kedge-build/kedge/build"
 	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/image"
 	"github.com/urfave/cli/v2"
 )
 
@@ -42,7 +43,7 @@ func (p *process) verifyVerb() *cli.Command {
 		Flags: append(slices.Concat(sourceFlags(), []cli.Flag{p.lockedFlag()}, solveFlags()),
 			&cli.BoolFlag{Name: "no-cache", Usage: "take no step of the first build from the builder's cache; the second never does"},
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"},
-			reportFlag(), varyFlag()),
+			reportFlag(), varyFlag(), secretCheckFlag()),
 		Action: func(c *cli.Context) error {
 			return p.withBuilder(c, func(b *builder.Builder, o build.Options) error { return p.build(c, b, o, true) })
 		},
@@ -90,6 +91,9 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 	}
 	if o.Pull && len(res.Moved) == 0 {
 		p.note("every image is what the lock says")
+	}
+	if len(res.NotSought) > 0 {
+		p.note("not looked for in the image, since fewer than %d bytes are found everywhere: secret %s", image.MinSecret, enumerated(res.NotSought, 5))
 	}
 	if res.NotChecked != nil {
 		p.say("warning: what git ignores is not known: %v", res.NotChecked)

@@ -148,6 +148,7 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 	default:
 		return build.Options{}, usagef("context-modes %q is not git or keep", modes)
 	}
+	o.NoSecretCheck = !c.Bool("secret-check")
 	if o.Attest, err = attest(c); err != nil {
 		return build.Options{}, err
 	}

@@ -28,9 +28,14 @@ func outputFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "push", Usage: "push the image to the registries of its names; short for -o type=registry"},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "show no progress, and print the image's digest alone"},
 		&cli.StringFlag{Name: "iidfile", Usage: "write the image's digest to `FILE`"},
+		secretCheckFlag(),
 		&cli.StringFlag{Name: "metadata-file", Usage: "write what was built, as JSON, to `FILE`"},
 		&cli.StringSliceFlag{Name: "annotation", Usage: "annotate the image's manifest with `[TYPE:]KEY=VALUE`, where TYPE may also be index"},
 	}
+}
+
+func secretCheckFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "secret-check", Value: true, Usage: "fail if the value of a secret is in the image"}
 }
 
 // progressMode returns how a build is shown. To build, -q and --progress=quiet mean the same, as docker has

@@ -290,6 +290,7 @@ func advice(err error) (int, string) {
 		own      advisedError
 		lost     *source.NowhereError
 		note     *image.AnnotationError
+		leak     *build.SecretError
 		input    *build.InputError
 		context  *builder.ContextError
 		noLock   *build.NoLockfileError
@@ -305,6 +306,8 @@ func advice(err error) (int, string) {
 		return exitFailed, hint
 	}
 	switch {
+	case errors.As(err, &leak):
+		return exitFailed, "keep it out of what the step writes, or remove the file in the same RUN; --secret-check=false if it is no secret"
 	case errors.As(err, &note):
 		return exitUsage, ""
 	case errors.As(err, &own):
