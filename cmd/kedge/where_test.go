@@ -229,6 +229,14 @@ func TestLoad(t *testing.T) {
 			if _, errs = kedge(t, env, 0, "build", other); !strings.Contains(errs, "has it already") {
 				t.Errorf("without a name, twice: %s", errs)
 			}
+			// Attestations go where an Engine keeps them, and the image is the same with them.
+			out, _ = kedge(t, env, 0, "build", "-q", "-t", "attested", "--provenance=true", dir)
+			if id := strings.TrimSpace(engine.Docker(t, "image", "inspect", "--format", "{{.Id}}", "attested")); id != strings.TrimSpace(out) {
+				t.Errorf("with attestations its ID is %s, and -q says %s", id, out)
+			} else if (id == metadata.Config) == modern {
+				t.Errorf("ID %s", id)
+			}
+			engine.Docker(t, "run", "--rm", "attested", "true")
 
 			several := []string{"build", "-t", "several", "--platform", "linux/amd64,linux/arm64", other}
 			_, errs = kedge(t, env, 0, several...)
