@@ -46,7 +46,7 @@ func readBlob(ctx context.Context, l *layer, want string, fn func(*tar.Reader) e
 	}
 	defer rc.Close()
 	blob := &blobReader{ctx: ctx, r: rc, sum: sha256.New()}
-	br := bufio.NewReader(blob) // only to see the magic: what reads from it has larger buffers
+	br := bufio.NewReaderSize(blob, 256<<10)
 	magic, err := br.Peek(4)
 	if err != nil && err != io.EOF {
 		return err

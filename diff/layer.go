@@ -3,7 +3,6 @@ package diff
 
 import (
 	"archive/tar"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +33,7 @@ const (
 // entry is a tar entry without its content.
 type entry struct {
 	header tar.Header
-	sum    [sha256.Size]byte
+	sum    sum
 }
 
 // Layers compares two uncompressed layer tars, in any order of their entries, and returns the paths
@@ -74,6 +73,7 @@ func read(r io.Reader) (map[string]entry, error) {
 	if r == nil {
 		return entries, nil
 	}
+	content, buf := newSummer(), make([]byte, 128<<10)
 	for t := tar.NewReader(r); ; {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
@@ -83,11 +83,10 @@ func read(r io.Reader) (map[string]entry, error) {
 			return nil, err
 		}
 		e := entry{header: *h}
-		sum := sha256.New()
-		if _, err := io.Copy(sum, t); err != nil {
+		if _, err := io.CopyBuffer(onlyWriter{content}, onlyReader{t}, buf); err != nil {
 			return nil, err
 		}
-		sum.Sum(e.sum[:0])
+		e.sum = content.sum()
 		entries[strings.TrimSuffix(h.Name, "/")] = e
 	}
 }

@@ -3,7 +3,6 @@ package diff
 import (
 	"archive/tar"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -41,8 +40,8 @@ type node struct {
 	time         time.Time
 	target       string
 	major, minor int64
-	sum          [sha256.Size]byte // of the content
-	xattrs       [sha256.Size]byte // zero for none
+	sum          sum // of the content
+	xattrs       sum // zero for none
 	packages     []packages.Package
 	source       *layer // where the content is
 	path         string // under which the content is there
@@ -60,11 +59,13 @@ type entryReader struct {
 	notes []string
 	buf   []byte
 	scan  packages.Scanner
+
+	summer *summer // of the content of one entry after the other
 }
 
 // readTree reads a layer. The notes say which package databases in it are damaged.
 func readTree(ctx context.Context, l *layer, want map[string]bool) (tree, []string, error) {
-	e := &entryReader{layer: l, want: want, tree: tree{}, buf: make([]byte, 128<<10)}
+	e := &entryReader{layer: l, want: want, tree: tree{}, buf: make([]byte, 128<<10), summer: newSummer()}
 	err := withTar(ctx, l, func(t *tar.Reader) error {
 		for {
 			h, err := t.Next()
@@ -169,8 +170,7 @@ func (e *entryReader) content(h *tar.Header, n *node, t io.Reader) error {
 			return fmt.Errorf("a file of %d bytes with holes", h.Size)
 		}
 	}
-	sum := sha256.New()
-	r := io.TeeReader(onlyReader{t}, sum)
+	r := io.TeeReader(onlyReader{t}, e.summer)
 	if read, kind := packages.ForStream(n.path); read != nil && e.want[kind] {
 		var err error
 		n.packages, err = read(r)
@@ -182,14 +182,14 @@ func (e *entryReader) content(h *tar.Header, n *node, t io.Reader) error {
 		}
 	} else if e.want["go"] || e.want["cargo"] {
 		e.scan.Reset()
-		if err := copyBoth(sum, &e.scan, t, e.buf); err != nil {
+		if err := copyBoth(e.summer, &e.scan, t, e.buf); err != nil {
 			return err
 		}
 		n.program = e.scan.Found()
-	} else if _, err := io.CopyBuffer(onlyWriter{sum}, onlyReader{t}, e.buf); err != nil {
+	} else if _, err := io.CopyBuffer(onlyWriter{e.summer}, onlyReader{t}, e.buf); err != nil {
 		return err
 	}
-	sum.Sum(n.sum[:0])
+	n.sum = e.summer.sum()
 	return nil
 }
 
@@ -213,13 +213,13 @@ type onlyReader struct{ io.Reader }
 type onlyWriter struct{ io.Writer }
 
 // sumXattrs returns one hash for all extended attributes.
-func sumXattrs(h *tar.Header) (sum [sha256.Size]byte) {
+func sumXattrs(h *tar.Header) (all sum) {
 	if len(h.PAXRecords) == 0 {
-		return sum
+		return all
 	}
 	attrs := xattrs(*h)
 	if len(attrs) == 0 {
-		return sum
+		return all
 	}
 	var b []byte
 	for _, k := range slices.Sorted(maps.Keys(attrs)) {
@@ -228,7 +228,9 @@ func sumXattrs(h *tar.Header) (sum [sha256.Size]byte) {
 		b = binary.AppendUvarint(b, uint64(len(attrs[k])))
 		b = append(b, attrs[k]...)
 	}
-	return sha256.Sum256(b)
+	s := newSummer()
+	_, _ = s.Write(b)
+	return s.sum()
 }
 
 // squash lays trees over each other, the lowest first: whiteouts, opaque directories, and paths that

@@ -588,14 +588,14 @@ func TestRewriteZip(t *testing.T) {
 	}
 	whole := archive(late)
 	for n := range whole {
-		if clampZip(whole[:n], epoch.Unix()) != nil {
+		if _, ok := clampedZip(whole[:n], epoch.Unix()); ok {
 			t.Errorf("the first %d bytes are taken for an archive", n)
 		}
 	}
 	for _, fault := range [][2]int{{len(whole) - 9 - 22 + 10, 0xff}, {len(whole) - 9 - 22 + 16, 0xff}, {0, 0}} {
 		broken := bytes.Clone(whole)
 		broken[fault[0]] = byte(fault[1])
-		if clampZip(broken, epoch.Unix()) != nil {
+		if _, ok := clampedZip(broken, epoch.Unix()); ok {
 			t.Errorf("byte %d: it is taken for an archive", fault[0])
 		}
 	}

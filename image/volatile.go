@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"fmt"
 	"path"
 	"slices"
@@ -245,7 +246,7 @@ var rules = []rule{
 		why:     "They are the times of what is unpacked; the data stay, and so do signatures, which are over the data.",
 		link:    "https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT",
 		paths:   []string{"**/*.zip", "**/*.jar", "**/*.war", "**/*.whl", "**/*.egg"},
-		is:      func(content []byte) bool { return clampZip(content, 0) != nil },
+		is:      func(content []byte) bool { return bytes.HasPrefix(content, []byte("PK")) },
 		rewrite: func(content []byte, f facts) []byte { return clampZip(content, f.epoch) },
 	},
 	{

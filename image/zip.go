@@ -16,47 +16,54 @@ const (
 )
 
 // clampZip returns a zip archive in which no time is after the epoch, in seconds since 1970: DOS times,
-// which are taken for UTC, and those of the extended timestamp. It is nil where content is no archive,
-// or one of a form that is not understood as a whole.
+// which are taken for UTC, and those of the extended timestamp. What is no archive, or one of a form that
+// is not understood as a whole, stays as it is.
 func clampZip(content []byte, epoch int64) []byte {
+	if clamped, ok := clampedZip(content, epoch); ok {
+		return clamped
+	}
+	return content
+}
+
+func clampedZip(content []byte, epoch int64) (clamped []byte, ok bool) {
 	le := binary.LittleEndian
 	end := bytes.LastIndex(content, []byte{'P', 'K', 5, 6})
 	if end < 0 || len(content)-end < zipEndSize || len(content)-end-zipEndSize != int(le.Uint16(content[end+20:])) {
-		return nil
+		return nil, false
 	}
 	entries, at := int(le.Uint16(content[end+10:])), int64(le.Uint32(content[end+16:]))
 	if entries == math.MaxUint16 || at == math.MaxUint32 {
-		return nil // zip64
+		return nil, false // zip64
 	}
 	content = bytes.Clone(content)
 	for range entries {
 		if at > int64(end-zipCentralSize) {
-			return nil
+			return nil, false
 		}
 		h := content[at:end]
 		if le.Uint32(h) != zipCentral {
-			return nil
+			return nil, false
 		}
 		name, extra, comment := int(le.Uint16(h[28:])), int(le.Uint16(h[30:])), int(le.Uint16(h[32:]))
 		size := zipCentralSize + name + extra + comment
 		if size > len(h) || !clampZipHeader(h[12:16], h[zipCentralSize+name:zipCentralSize+name+extra], epoch) {
-			return nil
+			return nil, false
 		}
 		local := int64(le.Uint32(h[42:]))
 		if local > int64(len(content)-zipLocalSize) {
-			return nil
+			return nil, false
 		}
 		l := content[local:]
 		if le.Uint32(l) != zipLocal {
-			return nil
+			return nil, false
 		}
 		name, extra = int(le.Uint16(l[26:])), int(le.Uint16(l[28:]))
 		if zipLocalSize+name+extra > len(l) || !clampZipHeader(l[10:14], l[zipLocalSize+name:zipLocalSize+name+extra], epoch) {
-			return nil
+			return nil, false
 		}
 		at += int64(size)
 	}
-	return content
+	return content, true
 }
 
 // clampZipHeader clamps the DOS time and date of a header, and the times among its extra fields.
