@@ -4,6 +4,9 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
+	"compress/gzip"
+	"crypto/sha512"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -49,19 +52,26 @@ var ruled = map[string]string{
 	"erlang-cookie":           "root/.erlang.cookie",
 }
 
+// alsoRuled is what else a rule is about.
+var alsoRuled = map[string][]string{
+	"language-caches": {"root/.npm/_cacache", "root/.npm/_logs"},
+	"histories":       {"root/.wget-hsts"},
+}
+
 // rulesBuild builds below testdata/rules, where the epoch is 2024, and pushes what comes out.
 type rulesBuild struct {
 	registry *testenv.Registry
 	builder  string
 	env      []string
-	index    string // a package index for pip
+	index    string // a package index for pip and npm
+	hsts     string // a server that wants to be asked by https from now on
 }
 
 func (b *rulesBuild) run(t *testing.T, dir, tag, normalize string) normalisedImage {
 	t.Helper()
 	lock := filepath.Join(t.TempDir(), "lock") // not beside the Dockerfile
 	out, _ := kedge(t, b.env, 0, "build", "--builder", b.builder, "--lockfile", lock, "--source-date-epoch", "1704067200",
-		"--build-arg", "INDEX="+b.index, "--normalize="+normalize, "--format=json", "--push", "-t", b.registry.Ref(tag), dir)
+		"--build-arg", "INDEX="+b.index, "--build-arg", "HSTS="+b.hsts, "--normalize="+normalize, "--format=json", "--push", "-t", b.registry.Ref(tag), dir)
 	var img normalisedImage
 	if err := json.Unmarshal([]byte(out), &img); err != nil {
 		t.Fatal(err)
@@ -121,7 +131,7 @@ func TestRules(t *testing.T) {
 		base = testenv.Derive(t, base, when, map[string]string{"opt/base/" + name + ".py": "value = 1\n"})
 	}
 	registry.Push(t, "test/rules-base:1", base)
-	b := &rulesBuild{registry, buildkitd.Addr, []string{"HOME=" + t.TempDir()}, packageIndex(t)}
+	b := &rulesBuild{registry, buildkitd.Addr, []string{"HOME=" + t.TempDir()}, packageIndex(t), strictServer(t)}
 	data := filepath.Join("testdata", "rules")
 
 	installed := b.run(t, filepath.Join(data, "install"), "test/rules-installed:1", "all")
@@ -143,9 +153,17 @@ func TestRules(t *testing.T) {
 		}
 	}
 
+	for rule, names := range alsoRuled {
+		for _, name := range names {
+			if !left.touched(rule, name) {
+				t.Errorf("%s did nothing to %s, but to %q", rule, name, left.paths(rule))
+			}
+		}
+	}
+
 	t.Run("use", func(t *testing.T) {
 		_, log := kedge(t, b.env, 0, "build", "--no-cache", "--builder", b.builder, "--lockfile", filepath.Join(t.TempDir(), "lock"),
-			"--build-arg", "INDEX="+b.index, filepath.Join(data, "use"))
+			"--build-arg", "INDEX="+b.index, "--build-arg", "HSTS="+b.hsts, filepath.Join(data, "use"))
 		script, err := os.ReadFile(filepath.Join(data, "use", "check.sh"))
 		if err != nil {
 			t.Fatal(err)
@@ -228,7 +246,45 @@ func (n normalisedImage) touched(rule, name string) bool {
 	return slices.ContainsFunc(n.paths(rule), func(p string) bool { return p == "/"+name || strings.HasPrefix(p, "/"+name+"/") })
 }
 
-// packageIndex serves an index for pip, with one package that may be cached, and returns its URL.
+// strictServer serves a page by https, which says that it is never to be asked for in another way, and
+// returns its URL. Such a wish is remembered of names, not of addresses.
+func strictServer(t *testing.T) string {
+	t.Helper()
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Strict-Transport-Security", "max-age=31536000")
+		_, _ = io.WriteString(w, "strict\n")
+	}))
+	t.Cleanup(server.Close)
+	return strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
+}
+
+// npmPackage is what npm fetches: the tar of a package, and what a registry at a URL says of it.
+func npmPackage(t *testing.T) (tarball []byte, packument func(url string) string) {
+	t.Helper()
+	const manifest = `{"name": "kedgenpm", "version": "1.0.0", "main": "index.js"}`
+	var b bytes.Buffer
+	zw := gzip.NewWriter(&b)
+	tw := tar.NewWriter(zw)
+	for _, f := range [][2]string{{"package/package.json", manifest}, {"package/index.js", "module.exports = 1\n"}} {
+		if err := tw.WriteHeader(&tar.Header{Name: f[0], Mode: 0o644, Size: int64(len(f[1]))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(tw, f[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(tw.Close(), zw.Close()); err != nil {
+		t.Fatal(err)
+	}
+	sum := sha512.Sum512(b.Bytes())
+	return b.Bytes(), func(url string) string {
+		return `{"name": "kedgenpm", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": {"name": "kedgenpm", "version": "1.0.0", "main": "index.js",
+			"dist": {"tarball": "` + url + `/kedgenpm.tgz", "integrity": "sha512-` + base64.StdEncoding.EncodeToString(sum[:]) + `"}}}}`
+	}
+}
+
+// packageIndex serves an index for pip and a registry for npm, with one package each that may be cached,
+// and returns their URL.
 func packageIndex(t *testing.T) string {
 	t.Helper()
 	const wheel = "kedgemod-1.0-py3-none-any.whl"
@@ -260,6 +316,12 @@ func packageIndex(t *testing.T) string {
 		w.Header().Set("Cache-Control", "max-age=600")
 		_, _ = w.Write(b.Bytes())
 	})
+	tarball, packument := npmPackage(t)
+	mux.HandleFunc("/kedgenpm", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, packument("http://"+r.Host))
+	})
+	mux.HandleFunc("/kedgenpm.tgz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(tarball) })
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	return server.URL
