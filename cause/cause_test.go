@@ -94,6 +94,7 @@ func TestText(t *testing.T) {
 		{name: "compact, far from the builds", first: "id 20011123 x", second: "id 20091124 x", want: []Kind{Unknown}},
 		{name: "epoch", first: "t=1795444914\n", second: "t=1795445527\n", want: []Kind{Timestamp}, format: "epoch seconds", clock: BuildClock},
 		{name: "epoch ms", first: "t=1795444914123\n", second: "t=1795445527456\n", want: []Kind{Timestamp}, format: "epoch milliseconds", clock: BuildClock},
+		{name: "padded epoch µs", first: "timestamp=0001795444914123456\n", second: "timestamp=0001795445527123456\n", want: []Kind{Timestamp}, format: "epoch microseconds", clock: BuildClock},
 		{name: "ten digits that are no time of the builds", first: "n=1234567890\n", second: "n=1734567890\n", want: []Kind{Unknown}},
 		{name: "time of day", first: "at 14:41:54 done", second: "at 14:52:07 done", want: []Kind{Timestamp}, format: "time of day", clock: BuildClock},
 		{name: "C date in text", first: "built Nov 23 2026 x", second: "built Nov 24 2026 x", want: []Kind{Timestamp}, format: "C date", clock: BuildClock},

@@ -141,7 +141,7 @@ var databases = []struct {
 	}},
 	{format: "MySQL binary log", is: func(h []byte, _ int64) bool { return bytes.HasPrefix(h, []byte("\xfebin")) }},
 	{format: "Aria", is: func(h []byte, _ int64) bool {
-		return bytes.HasPrefix(h, []byte("\xfe\xfe\x08")) || bytes.HasPrefix(h, []byte("\xfe\xfe\x09")) || bytes.HasPrefix(h, []byte("\xfe\xfe\x0c"))
+		return len(h) > 3 && h[0] == 0xfe && h[1] == 0xfe && h[2] >= 8 && h[2] <= 12 // its log is 11
 	}},
 	{format: "Berkeley DB", is: func(h []byte, size int64) bool {
 		if size < 512 || len(h) < 72 {

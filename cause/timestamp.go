@@ -152,7 +152,7 @@ var stamps = []stamp{
 		parse: func(s string) (time.Time, bool) { return epochText(s, 1) },
 	},
 	{
-		format: "epoch microseconds", re: regexp.MustCompile(`\b1\d{15}\b`), unit: 2 * time.Second,
+		format: "epoch microseconds", re: regexp.MustCompile(`\b(?:000)?1\d{15}\b`), unit: 2 * time.Second,
 		parse: func(s string) (time.Time, bool) { return epochText(s, 1e3) },
 	},
 	{
