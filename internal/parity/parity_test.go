@@ -77,6 +77,8 @@ const (
 )
 
 func newWorld(t *testing.T) *world {
+	t.Helper()
+	testenv.Require(t, "buildkitd", "buildx")
 	w := &world{
 		programs: map[string]string{theirs: testenv.Program(t, "buildx"), ours: kedge(t)},
 		homes:    map[string]string{},
