@@ -105,6 +105,11 @@ var Differences = []Difference{
 		Why:  "a lock that CI writes locks nothing; commit the lockfile, or say `--locked=false`",
 	},
 	{
+		ID: "leak", Pattern: regexp.MustCompile(`^exit: 0, kedge 1$`),
+		What: "a secret of the build that is in a new layer in plain sight ends the build",
+		Why:  "whoever has the image has the secret; `--secret-check=false` switches that off",
+	},
+	{
 		ID: "forbidden", Pattern: regexp.MustCompile(`^exit: 0, kedge 4$`),
 		What: "what the lock forbids, another target than the one that it declares among it, ends with the exit code 4",
 		Why:  "one lockfile is about one target; `kedge lock --target` declares another",

@@ -75,6 +75,11 @@ var flagCases = []Case{
 		Code: 4, Tells: "not locked", Differs: []string{"ci"},
 	},
 	{
+		Name: "a secret that leaks", Files: one("FROM shell\nRUN --mount=type=secret,id=s cp /run/secrets/s /kept\n"),
+		Env: []string{"S=a well kept secret"}, Args: []string{"--secret", "id=s,env=S", "."},
+		Code: 1, Tells: "kept", Differs: []string{"leak"},
+	},
+	{
 		Name: "the old builder", Files: one("FROM tiny\n"), Env: []string{"DOCKER_BUILDKIT=0"}, Args: []string{"."},
 		Code: 2, Tells: "DOCKER_BUILDKIT", Differs: []string{"refused"},
 	},

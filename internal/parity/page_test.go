@@ -59,7 +59,7 @@ var Flags = []Flag{
 	{Name: "--quiet", Short: "-q", How: "the digest by which registries and a current Docker Engine know the image; the ID in an older Engine that it was loaded into"},
 	{Name: "--resource"},
 	{Name: "--sbom"},
-	{Name: "--secret"},
+	{Name: "--secret", How: "same; a build whose image holds the value in plain sight fails"},
 	{Name: "--shm-size"},
 	{Name: "--ssh"},
 	{Name: "--tag", Short: "-t", How: "also `NAME:[TAG-]args-HASH`"},
