@@ -15,7 +15,6 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/gitutil"
-	"github.com/moby/buildkit/util/urlutil"
 )
 
 // Context is a build context, the main one or a named one. At most one field is set; the zero value is
@@ -33,7 +32,7 @@ func (c Context) String() string {
 	if c.Archive != nil {
 		return "standard input"
 	}
-	return cmp.Or(c.Dir, urlutil.RedactCredentials(c.URL))
+	return cmp.Or(c.Dir, redact(c.URL))
 }
 
 // Git reports whether c is a git repository that the builder fetches.
@@ -76,7 +75,7 @@ type Dockerfile struct {
 
 // String returns the name of a Dockerfile for a person.
 func (d Dockerfile) String() string {
-	return cmp.Or(d.Path, d.Inside, urlutil.RedactCredentials(d.URL), "stdin")
+	return cmp.Or(d.Path, d.Inside, redact(d.URL), "stdin")
 }
 
 // alone reports whether nothing lies beside the Dockerfile: it is sent by itself.
@@ -91,9 +90,9 @@ type ContextError struct {
 
 func (e *ContextError) Error() string {
 	if e.Name != "" {
-		return fmt.Sprintf("build context %s=%s: %v", e.Name, urlutil.RedactCredentials(e.Value), e.Err)
+		return redact(fmt.Sprintf("build context %s=%s: %v", e.Name, e.Value, e.Err))
 	}
-	return fmt.Sprintf("build context %q: %v", urlutil.RedactCredentials(e.Value), e.Err)
+	return redact(fmt.Sprintf("build context %q: %v", e.Value, e.Err))
 }
 
 func (e *ContextError) Unwrap() error { return e.Err }

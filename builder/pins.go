@@ -246,7 +246,7 @@ func deny(why string) *policysession.DecisionResponse {
 }
 
 func metaRequest(op *pb.SourceOp, platform *pb.Platform) *gatewaypb.ResolveSourceMetaRequest {
-	req := &gatewaypb.ResolveSourceMetaRequest{Source: op, Platform: platform}
+	req := &gatewaypb.ResolveSourceMetaRequest{Source: op, Platform: platform, LogName: lookUpName(op)}
 	if strings.HasPrefix(op.Identifier, "docker-image://") {
 		// With NoConfig the digest would come back empty.
 		req.Image = &gatewaypb.ResolveSourceImageRequest{}

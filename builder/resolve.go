@@ -55,7 +55,7 @@ func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Us
 	for src, op := range ops {
 		group.Go(func() error {
 			// The daemon asks p.check, which asks for the look-up and notes what it finds.
-			_, err := c.ResolveSourceMetadata(ctx, op.CloneVT(), sourceresolver.Opt{LogName: "look up " + op.Identifier})
+			_, err := c.ResolveSourceMetadata(ctx, op.CloneVT(), sourceresolver.Opt{LogName: lookUpName(op)})
 			if err != nil {
 				return fmt.Errorf("%s: looking up %s %q: %w", s.req.where(src, lines[src]), src.Kind, src.Ref, err)
 			}
@@ -64,6 +64,9 @@ func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Us
 	}
 	return group.Wait()
 }
+
+// lookUpName is what the daemon shows, and keeps, as the name of a look-up.
+func lookUpName(op *pb.SourceOp) string { return "look up " + redact(op.Identifier) }
 
 // where says what names a source: a line of the Dockerfile, or the command line.
 func (r *Request) where(src lock.Source, line int) string {

@@ -80,8 +80,10 @@ func newSolve(b *Builder, req *Request, salt int32) *solve {
 	}
 }
 
-// session has fn use the daemon, through the lock. export says that what fn returns goes to s.store.
-func (s *solve) session(ctx context.Context, export bool, fn gateway.BuildFunc) (*client.SolveResponse, error) {
+// session has fn use the daemon, through the lock. export says that what fn returns goes to s.store. No
+// error of it has credentials in its text.
+func (s *solve) session(ctx context.Context, export bool, fn gateway.BuildFunc) (_ *client.SolveResponse, err error) {
+	defer func() { err = redacted(err) }()
 	began := time.Now()
 	opt, err := s.options()
 	if err != nil {
@@ -408,7 +410,7 @@ func (s *solve) watch(status <-chan *client.SolveStatus) {
 		}
 		s.result.Warnings = append(s.result.Warnings, st.Warnings...)
 		if s.req.Status != nil {
-			s.req.Status <- st
+			s.req.Status <- redactedStatus(st)
 		}
 	}
 }
