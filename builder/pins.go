@@ -187,6 +187,20 @@ func agree(in frontend.Input, pin string) bool {
 	return in.Pin == "" || in.Pin == pin || in.Source.Kind == lock.Git && strings.HasPrefix(pin, in.Pin)
 }
 
+// compare notes which of uses ask for something else than they are locked to: two of one URL, with two
+// checksums, among them.
+func (p *pins) compare(uses []frontend.Use) {
+	for _, use := range uses {
+		in, err := frontend.Identify(use.Op)
+		if err != nil || in.Local {
+			continue
+		}
+		if s, pin, ok := p.find(in); ok && !agree(in, pin) {
+			p.changed(s, pin, in.Pin)
+		}
+	}
+}
+
 // check is a policysession.PolicyCallback.
 func (p *pins) check(_ context.Context, req *policysession.CheckPolicyRequest) (*policysession.DecisionResponse, *gatewaypb.ResolveSourceMetaRequest, error) {
 	op := req.GetSource().GetSource()

@@ -304,6 +304,23 @@ func TestConflictWithWhatWasFound(t *testing.T) {
 	}
 }
 
+func TestCompare(t *testing.T) {
+	const file, repo = "https://example.com/a", "git://example.com/r.git#v1"
+	p := newPins(t, false, map[lock.Source]string{web(file): digestA, git("https://example.com/r.git#v1"): commitA})
+	p.compare([]frontend.Use{
+		{Op: op(file)}, {Op: op(file, pb.AttrHTTPChecksum, digestA)}, {Op: op(repo, pb.AttrGitChecksum, commitA[:7])},
+		{Op: op("https://example.com/new", pb.AttrHTTPChecksum, digestB)}, {Op: op("local://context")}, {Op: op("ftp://example.com/a")},
+	})
+	if len(p.unlocked) > 0 {
+		t.Errorf("noted %v", p.unlocked)
+	}
+	p.compare([]frontend.Use{{Op: op(file, pb.AttrHTTPChecksum, digestB)}})
+	want := map[lock.Source]Unlocked{web(file): {Source: web(file), Locked: digestA, Found: digestB}}
+	if diff := cmp.Diff(want, p.unlocked); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 // A daemon with a proxy network asks about what steps download, too. That is allowed once steps can run, also where the
 // lock has the URL, and nothing is noted; any other source is not.
 func TestDownloads(t *testing.T) {

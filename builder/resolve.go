@@ -27,7 +27,8 @@ func usesOf(parts []part) []frontend.Use {
 	return uses
 }
 
-// lookUp pins every source that is not yet: all at once, where the frontend had no need to.
+// lookUp pins every source that is not yet: all at once, where the frontend had no need to. What it finds
+// against the lock, s.pins.err reports.
 func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Use) error {
 	ops, lines := map[lock.Source]*pb.SourceOp{}, map[lock.Source]int{}
 	for _, use := range uses {
@@ -62,7 +63,11 @@ func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Us
 			return nil
 		})
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	s.pins.compare(uses)
+	return nil
 }
 
 // lookUpName is what the daemon shows, and keeps, as the name of a look-up.
