@@ -167,6 +167,12 @@ The same are
 
 A Dockerfile that is no file of this machine has no lockfile beside it: ` + "`--lockfile`" + ` names one.
 
+## In a Docker Engine
+
+With ` + "`--load`" + `, ` + "`-o type=docker`" + ` and by default the image is there under its names, in a current Engine and in one without the containerd image
+store, with the same configuration, and its container does the same; what ` + "`-q`" + ` and ` + "`--iidfile`" + ` say, ` + "`docker run`" + ` takes. The build itself
+runs on kedge's own builder, or the one that is named; docker's runs in the Engine.
+
 ## What differs, and why
 
 | what | why |
