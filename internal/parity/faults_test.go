@@ -100,3 +100,34 @@ func TestFaults(t *testing.T) {
 		}
 	}
 }
+
+// What is near to a Difference that is meant is none of them, nor is one that the case does not name.
+func TestMeant(t *testing.T) {
+	for found, want := range map[string][]string{
+		`digest: sha256:1, kedge sha256:2`:                                  {"digest"},
+		`config Labels dev.kedge.args: none, kedge "0123456789ab"`:          {"args label"},
+		`config Labels dev.kedge.args: "a", kedge "0123456789ab"`:           nil,
+		`config Labels dev.kedge.other: none, kedge "0123456789ab"`:         nil,
+		`config Env: ["A=1"], kedge ["A=2"]`:                                nil,
+		`left: no a/Dockerfile.lock, kedge a/Dockerfile.lock`:               {"lockfile"},
+		`left: no out.tar, kedge out.tar`:                                   nil,
+		`left: Dockerfile.lock, kedge no Dockerfile.lock`:                   nil,
+		`stdout: "", kedge "digest  DIGEST"`:                                {"answer"},
+		`stdout: "DIGEST", kedge "digest  DIGEST"`:                          nil,
+		`metadata kedge.args: none, kedge "0123456789ab"`:                   {"metadata"},
+		`metadata image.name: "a", kedge none`:                              nil,
+		`attestations: [provenance/v1], kedge []`:                           {"provenance"},
+		`attestations: [], kedge [provenance/v1]`:                           nil,
+		`exit: 1, kedge 2`:                                                  {"usage"},
+		`exit: 1, kedge 3`:                                                  nil,
+		`exit: 0, kedge 4`:                                                  nil, // no case says so
+		`tree: /var/log/apt/history.log, kedge no /var/log/apt/history.log`: nil,
+	} {
+		if got := meant(Case{}, found); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", found, got, want)
+		}
+	}
+	if got := meant(Case{Differs: []string{"ci"}}, `exit: 0, kedge 4`); !slices.Equal(got, []string{"ci"}) {
+		t.Errorf("named by the case: %q", got)
+	}
+}
