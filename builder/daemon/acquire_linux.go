@@ -158,7 +158,7 @@ func (d rootDir) launch(ctx context.Context, want spec, o Options) error {
 	defer log.Close()
 
 	cmd := exec.Command(o.Serve[0], append(slices.Clone(o.Serve[1:]), string(d))...)
-	cmd.Env = daemonEnv(o.Env)
+	cmd.Env = append(daemonEnv(o.Env), "TMPDIR="+d.temp())
 	cmd.Dir = string(d) // the directory of the build may be removed
 	cmd.Stdout, cmd.Stderr = log, log
 	// A session of its own: what the user types at this terminal is not for the daemon.

@@ -521,6 +521,56 @@ func TestKilledClient(t *testing.T) {
 	})
 }
 
+// TestTemp has who started the daemon remove the temporary directory, and the daemon die while it reads a snapshot in its own.
+func TestTemp(t *testing.T) {
+	t.Parallel()
+	o := newOptions(t)
+	theirs := filepath.Join(t.TempDir(), "tmp")
+	if err := os.Mkdir(theirs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	o.Env = append(o.Env, "TMPDIR="+theirs)
+	acquire(t, o).Release()
+	if err := os.Remove(theirs); err != nil {
+		t.Errorf("the daemon uses the directory of who started it: %v", err)
+	}
+	st, dir := status(t, o), filepath.Join(o.Root, "tmp")
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", st.PID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	vars := strings.Split(string(env), "\x00")
+	if slices.Contains(vars, "TMPDIR="+theirs) || !slices.Contains(vars, "TMPDIR="+dir) {
+		t.Errorf("the daemon's TMPDIR is not %q: %q", dir, vars)
+	}
+
+	snapshot, point := t.TempDir(), filepath.Join(dir, "buildkit-mount1")
+	writeFile(t, filepath.Join(snapshot, "file"), "cached")
+	writeFile(t, filepath.Join(dir, "left"), "")
+	if err := os.Mkdir(point, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(snapshot, point, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(st.PID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	acquire(t, o).Release()
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left in the temporary directory: %v, %v", left, err)
+	}
+	if err := Stop(t.Context(), o.Root, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the temporary directory of a daemon that has ended: %v", err)
+	}
+	if data, err := os.ReadFile(filepath.Join(snapshot, "file")); err != nil || string(data) != "cached" {
+		t.Errorf("what was mounted: %q, %v", data, err)
+	}
+}
+
 // TestFrozen has a daemon that takes connections and does not answer.
 func TestFrozen(t *testing.T) {
 	t.Parallel()
@@ -1038,5 +1088,18 @@ func BenchmarkAcquireWarm(b *testing.B) {
 			b.Fatal(err)
 		}
 		l.Release()
+	}
+}
+
+// TestMountsBelow has no directory, which has no mounts, and not all.
+func TestMountsBelow(t *testing.T) {
+	all := func(string) bool { return true }
+	for _, dir := range []string{"", ".", "/", filepath.Join(t.TempDir(), "none")} {
+		if m := mountsBelow(dir, all); len(m) > 0 {
+			t.Errorf("below %q: %v", dir, m)
+		}
+	}
+	if m := mountsBelow("/proc/..", all); len(m) > 0 {
+		t.Errorf("below the root: %v", m)
 	}
 }

@@ -13,22 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// clear ends the processes of build steps that have outlived their buildkitd, and unmounts what it had mounted for them.
-// Its caller knows that no buildkitd has the data. What cannot be cleared stays: it disturbs nobody.
+// clear ends the processes of build steps that have outlived their buildkitd, unmounts what it had mounted, and removes its
+// temporary files. Its caller knows that no buildkitd has the data. What cannot be cleared stays: it disturbs nobody.
 func (d rootDir) clear() {
-	data, err := filepath.EvalSymlinks(d.data())
-	if err != nil {
-		return
-	}
-	var ours []mount
-	for _, m := range mountPoints("/proc/self/mountinfo") {
-		// Root file systems and cache mounts of steps; what else is mounted there is somebody's own.
-		if rel, ok := strings.CutPrefix(m.point, data+"/"); ok && slices.ContainsFunc(strings.Split(rel, "/"), func(part string) bool {
-			return part == "executor" || part == "cachemounts"
-		}) {
-			ours = append(ours, m)
-		}
-	}
+	ours := d.mounts()
 	deadline := time.Now().Add(2 * time.Second)
 	for killInside(ours) > 0 && time.Now().Before(deadline) {
 		time.Sleep(10 * time.Millisecond) // the kernel needs a moment
@@ -37,6 +25,32 @@ func (d rootDir) clear() {
 	for _, m := range ours {
 		_ = unix.Unmount(m.point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	}
+	// What is still mounted there are files of the cache.
+	if temp := d.temp(); temp != "" && len(d.mounts()) == 0 {
+		os.RemoveAll(temp)
+	}
+}
+
+// mounts returns what a buildkitd of this root has mounted: root file systems and cache mounts of steps, and what it reads
+// in its temporary directory. What else is mounted there is somebody's own.
+func (d rootDir) mounts() []mount {
+	return append(mountsBelow(d.data(), func(rel string) bool {
+		return slices.ContainsFunc(strings.Split(rel, "/"), func(part string) bool {
+			return part == "executor" || part == "cachemounts"
+		})
+	}), mountsBelow(d.temp(), func(string) bool { return true })...)
+}
+
+// mountsBelow returns the mounts below dir, an outer one before those in it, that want accepts by their path from there.
+func mountsBelow(dir string, want func(rel string) bool) []mount {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil || !filepath.IsAbs(dir) || dir == "/" {
+		return nil // of no directory, never every mount
+	}
+	return slices.DeleteFunc(mountPoints("/proc/self/mountinfo"), func(m mount) bool {
+		rel, ok := strings.CutPrefix(m.point, dir+"/")
+		return !ok || !want(rel)
+	})
 }
 
 // killInside kills the processes whose root is one of mounts, and returns how many there were.

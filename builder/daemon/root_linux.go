@@ -69,6 +69,18 @@ func (d rootDir) sockets() string {
 	return fmt.Sprintf("/tmp/kedge-%d-%x", os.Geteuid(), sum[:8])
 }
 
+// maxTemp is the longest path below a temporary directory that buildkitd listens at: it forwards an ssh agent there.
+const maxTemp = len("/.buildkit-ssh-sock4294967295/ssh_auth_sock")
+
+// temp returns the daemon's temporary directory. It is not $TMPDIR of whoever started the daemon, who may remove that while
+// it runs. Empty: /tmp, where the path is too long for a socket.
+func (d rootDir) temp() string {
+	if dir := d.file("tmp"); len(dir)+maxTemp <= maxSocket {
+		return dir
+	}
+	return ""
+}
+
 // prepare makes the root, or checks the one that is there.
 func (d rootDir) prepare() error {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
@@ -81,8 +93,8 @@ func (d rootDir) prepare() error {
 	return private(string(d), fi, 0o022)
 }
 
-// prepareSockets makes the directory of the sockets, which nobody else may even look into. In /tmp somebody else may
-// have made it first.
+// prepareSockets makes the directories of the sockets, which nobody else may even look into, and of temporary files. In
+// /tmp somebody else may have made the first.
 func (d rootDir) prepareSockets() error {
 	dir := d.sockets()
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -90,6 +102,11 @@ func (d rootDir) prepareSockets() error {
 	}
 	if err := checkSockets(dir); err != nil {
 		return err
+	}
+	if temp := d.temp(); temp != "" {
+		if err := os.Mkdir(temp, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("making the builder's temporary directory: %w", err)
+		}
 	}
 	if os.Geteuid() == 0 {
 		return nil

@@ -48,9 +48,6 @@ func (o Options) asUser(d rootDir, uid int) Options {
 	o.Env = append(slices.Clone(o.Env), "PATH="+strings.Join(path, ":"))
 	// After su these may be another user's. In XDG_RUNTIME_DIR runc keeps its state, unless it takes the user for root.
 	o.Env = append(o.Env, "XDG_RUNTIME_DIR="+d.runtime())
-	if dir := o.env("TMPDIR"); dir != "" && unix.Access(dir, unix.W_OK|unix.X_OK) != nil {
-		o.Env = append(o.Env, "TMPDIR=")
-	}
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
 		o.Env = append(o.Env, "USER="+u.Username)
 	}
