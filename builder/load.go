@@ -126,11 +126,7 @@ func (s *solve) inputs(ctx context.Context) ([]frontend.Use, error) {
 	}
 	var uses []frontend.Use
 	for _, st := range states {
-		def, err := st.Marshal(ctx)
-		if err != nil {
-			return nil, err
-		}
-		g, err := frontend.NewGraph(def.ToPB())
+		g, err := graphOf(ctx, st)
 		if err != nil {
 			return nil, err
 		}

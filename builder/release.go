@@ -19,8 +19,12 @@ type made struct {
 
 // Release removes what the second build of a verification left in the builder's cache. No API says
 // which records a build made; they are those that the daemon describes by its steps and that were
-// made while those ran. What anybody still uses after two seconds stays.
+// made while those ran. What anybody still uses after two seconds stays, and so does all where the daemon
+// does not answer.
 func (b *Builder) Release(ctx context.Context, r *Result) error {
+	// It comes after an interrupt, too, and nobody waits for a daemon that hangs.
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	// A daemon lets go of what a build used a moment after that ended.
 	for wait := 10 * time.Millisecond; ; wait *= 2 {
 		usage, err := b.client.DiskUsage(ctx)

@@ -17,6 +17,7 @@ import (
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
@@ -212,6 +213,9 @@ func (s *solve) build(ctx context.Context, c gateway.Client, open func(time.Time
 	if err := s.entitled(parts); err != nil {
 		return nil, err
 	}
+	if err := s.repeatable(parts); err != nil {
+		return nil, err
+	}
 	if err := s.fetch(ctx, c, uses); err != nil {
 		return nil, err
 	}
@@ -250,19 +254,14 @@ func (s *solve) frontend(ctx context.Context, c gateway.Client) (*gateway.Result
 	}
 	var parts []part
 	add := func(id string, ref gateway.Reference) error {
-		def := &pb.Definition{}
+		st := llb.Scratch()
 		if ref != nil {
-			st, err := ref.ToState()
-			if err != nil {
+			var err error
+			if st, err = ref.ToState(); err != nil {
 				return err
 			}
-			d, err := st.Marshal(ctx)
-			if err != nil {
-				return err
-			}
-			def = d.ToPB()
 		}
-		g, err := frontend.NewGraph(def)
+		g, err := graphOf(ctx, st)
 		parts = append(parts, part{id: id, graph: g})
 		return err
 	}
@@ -280,6 +279,15 @@ func (s *solve) frontend(ctx context.Context, c gateway.Client) (*gateway.Result
 		}
 	}
 	return res, parts, nil
+}
+
+// graphOf returns what st is made of.
+func graphOf(ctx context.Context, st llb.State) (*frontend.Graph, error) {
+	def, err := st.Marshal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return frontend.NewGraph(def.ToPB())
 }
 
 // solve hands the pinned build to the daemon, which executes it when it is exported.
@@ -354,6 +362,22 @@ func (s *solve) entitled(parts []part) error {
 	return nil
 }
 
+// NestedError says that a frontend has builds within the build, whose steps a second build would take from
+// the cache.
+type NestedError struct{ Where string }
+
+func (e *NestedError) Error() string {
+	return fmt.Sprintf("%s: its frontend builds something within the build: no second build would execute that anew", e.Where)
+}
+
+// repeatable finds what a second build would not execute.
+func (s *solve) repeatable(parts []part) error {
+	if s.salt != 0 && slices.ContainsFunc(parts, func(p part) bool { return p.graph.Nested() }) {
+		return &NestedError{Where: s.req.Dockerfile.String()}
+	}
+	return nil
+}
+
 // edit pins an operation, tells its process the epoch, and gives what it copies out of a context, or
 // fetches, the epoch's time. The daemon takes files that differ in their times alone for the same, so
 // that what it has in its cache may come from another form of the context, or from another epoch.
@@ -372,7 +396,8 @@ func (s *solve) edit(op *pb.Op, md *pb.OpMetadata, fetched []*pb.FileActionCopy)
 		}
 		return
 	}
-	if exec := op.GetExec(); exec != nil {
+	// The daemon refuses a process without Meta, and says so.
+	if exec := op.GetExec(); exec.GetMeta() != nil {
 		exec.Meta.Env = withDefault(exec.Meta.Env, "SOURCE_DATE_EPOCH", strconv.FormatInt(s.epoch.Unix(), 10))
 		// TeX takes the epoch for today only where it is told to.
 		exec.Meta.Env = withDefault(exec.Meta.Env, "FORCE_SOURCE_DATE", "1")

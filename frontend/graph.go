@@ -309,6 +309,11 @@ func (n node) below(output int64) (int64, bool) {
 	return 0, false
 }
 
+// Nested reports whether a build within the build is part of it, whose own operations are not known.
+func (g *Graph) Nested() bool {
+	return slices.ContainsFunc(g.nodes, func(n node) bool { return n.op.GetBuild() != nil })
+}
+
 // Commands returns the command line of each RUN, by its vertex.
 func (g *Graph) Commands() map[digest.Digest]string {
 	commands := map[digest.Digest]string{}
