@@ -2,12 +2,13 @@ package builder
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
-	"github.com/kedge-build/kedge/frontend"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/tonistiigi/go-csvvalue"
 )
 
 // Attest says which attestations a build makes. The zero value: none.
@@ -20,6 +21,29 @@ type Attest struct {
 
 // attested reports whether this build makes attestations: the second of a verification does not.
 func (s *solve) attested() bool { return s.salt == 0 && len(s.req.Attest.Types) > 0 }
+
+// ProxyError says that provenance would publish the credentials of a proxy.
+type ProxyError struct{ Name string } // of the proxy arg
+
+func (e *ProxyError) Error() string {
+	return fmt.Sprintf("provenance of mode max holds the proxies of steps, and %s has credentials", e.Name)
+}
+
+// publishable finds proxies of this machine that provenance would show to whoever has the image.
+func (s *solve) publishable() error {
+	attrs, ok := s.req.Attest.Types["provenance"]
+	fields, err := csvvalue.Fields(attrs, nil)
+	if !ok || !s.attested() || err == nil && slices.Contains(fields, "mode=min") {
+		return nil
+	}
+	proxies := s.settings.proxies(s.req.Args)
+	for _, name := range slices.Sorted(maps.Keys(proxies)) {
+		if strings.Contains(proxies[name], "@") {
+			return &ProxyError{Name: name}
+		}
+	}
+	return nil
+}
 
 // attestOptions adds to the options of the frontend, or of the daemon, which attestations there are to be.
 func (s *solve) attestOptions(opts map[string]string) {
@@ -66,11 +90,7 @@ func (s *solve) pinned(ctx context.Context, c gateway.Client, ref gateway.Refere
 	if err != nil {
 		return nil, err
 	}
-	def, err := st.Marshal(ctx)
-	if err != nil {
-		return nil, err
-	}
-	g, err := frontend.NewGraph(def.ToPB())
+	g, err := graphOf(ctx, st)
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,9 @@ import (
 )
 
 func (s *solve) options() (client.SolveOpt, error) {
+	if err := s.publishable(); err != nil {
+		return client.SolveOpt{}, err
+	}
 	mounts := map[string]fsutil.FS{}
 	for name, dir := range s.req.Directories() {
 		fs, err := fsutil.NewFS(dir)

@@ -22,7 +22,8 @@ import (
 )
 
 // Settings say how the steps of a build are run, and what they may use. Of the image they change nothing
-// but its labels. The zero value is what BuildKit does by itself. None of it is written down anywhere.
+// but its labels. The zero value is what BuildKit does by itself. What kedge writes has none of it; provenance
+// of mode max, which BuildKit writes, says how each step was run.
 type Settings struct {
 	Secrets Secrets
 	SSH     session.Attachable // agents and keys; nil for none

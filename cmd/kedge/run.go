@@ -298,6 +298,7 @@ func advice(err error) (int, string) {
 		needs    *builder.EntitlementError
 		refused  *builder.RefusedError
 		gateway  *builder.GatewayError
+		proxy    *builder.ProxyError
 		policy   *build.PolicyError
 		foreign  *plugin.ForeignError
 		config   *plugin.ConfigError
@@ -402,6 +403,8 @@ func advice(err error) (int, string) {
 		return exitFailed, "insecure-entitlements in buildkitd.toml allows it; --buildkitd-config names the file"
 	case errors.As(err, &refused):
 		return exitFailed, "insecure-entitlements in that builder's buildkitd.toml allows it"
+	case errors.As(err, &proxy):
+		return exitFailed, "--provenance=mode=min leaves out how steps were run"
 	case errors.As(err, &gateway):
 		return exitFailed, "give the address: --add-host " + gateway.Host + ":IP"
 	case errors.As(err, &policy):
