@@ -123,7 +123,7 @@ func compareWithDocker(t *testing.T, words []string) {
 		t.Fatalf("%q: %v, and docker: %v", words, err, want)
 	}
 	if err != nil {
-		if code, _ := advice(err); code != exitUsage {
+		if code, _ := advice(err, line.verbs); code != exitUsage {
 			t.Errorf("%q: %v is no usage error", words, err)
 		}
 		// docker quotes a byte of what is no ASCII.

@@ -57,6 +57,7 @@ type process struct {
 	quiet          bool // only what went wrong is said
 	debug          bool // say more of warnings and errors
 	plugin         bool // of the docker CLI
+	verbs          []string
 }
 
 // say tells the person at the terminal something; stdout is for the answer.
@@ -99,6 +100,7 @@ func (p *process) runVerb(ctx context.Context, words []string) error {
 		return p.complete(ctx, rootOf(app), words[1:])
 	}
 	line, err := parse(rootOf(app), words)
+	p.verbs = line.verbs
 	if p.plugin && slices.Equal(line.verbs, []string{"prune"}) && !line.help {
 		return &pruneError{}
 	}
@@ -220,8 +222,8 @@ func (p *process) exitCode(ctx context.Context, err error) int {
 	for _, src := range errdefs.Sources(err) {
 		src.Print(p.stderr)
 	}
-	code, hint := advice(err)
-	for line := range strings.SplitSeq(err.Error(), "\n") {
+	code, hint := advice(err, p.verbs)
+	for line := range strings.SplitSeq(withoutPolicy(err.Error()), "\n") {
 		p.say("%s", line)
 	}
 	if hint != "" {
@@ -231,6 +233,12 @@ func (p *process) exitCode(ctx context.Context, err error) int {
 		fmt.Fprintf(p.stderr, "%+v\n", stack.Formatter(err))
 	}
 	return code
+}
+
+// withoutPolicy returns an error's text without BuildKit's words for how it came to look something up: that the lock is what
+// it calls a policy says nothing about an image that is not there.
+func withoutPolicy(text string) string {
+	return strings.ReplaceAll(text, "could not resolve image due to policy: error resolving source metadata from policy request: ", "")
 }
 
 // install says how a program that kedge's own builder needs comes onto the machine.
@@ -260,8 +268,8 @@ func setUp(e *daemon.SetupError) string {
 	return fmt.Sprintf("as root: echo %s | tee -a %s", e.Line, strings.Join(e.Files, " "))
 }
 
-// advice returns the exit code of an error and what to do about it.
-func advice(err error) (int, string) {
+// advice returns the exit code of an error of the verbs, "builder" and "prune", and what to do about it.
+func advice(err error, verbs []string) (int, string) {
 	var (
 		usage    usageError
 		unlocked *builder.UnlockedError
@@ -332,7 +340,7 @@ func advice(err error) (int, string) {
 	case errors.As(err, &missed) && missed.Dockerfile.Inside != "":
 		return exitFailed, "-f PATH names another Dockerfile in the build context"
 	case errors.As(err, &usage):
-		return exitUsage, "kedge --help, or kedge VERB --help"
+		return exitUsage, strings.Join(slices.Concat([]string{"kedge"}, verbs, []string{"--help"}), " ") + " says how it is used"
 	case errors.As(err, &unlocked):
 		for _, s := range unlocked.Sources {
 			if s.Locked != "" {
@@ -345,7 +353,7 @@ func advice(err error) (int, string) {
 	case errors.As(err, &target) && target.Moved:
 		return exitForbidden, fmt.Sprintf("kedge lock --target %s builds that from now on, kedge lock --target %s goes on as before", target.Asked, target.Declared)
 	case errors.As(err, &target):
-		return exitForbidden, fmt.Sprintf("to declare another target: kedge lock --target %s", target.Asked)
+		return exitForbidden, fmt.Sprintf("kedge lock --target %s declares that; to build both, one needs a lock of its own: --lockfile FILE", target.Asked)
 	case errors.As(err, &syntax):
 		return exitForbidden, "take the version of the file that was committed last, or resolve its conflict; docs/lockfile.md says what a lockfile is"
 	case errors.As(err, &conflict):
