@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -22,11 +23,9 @@ type folderWriter struct {
 	fs    *rootFS
 	top   *os.Root
 	first map[*inode]string // the path of what is written, for hard links
+	// beside is what a file is called until it is whole: a name that neither an image nor another command has.
+	beside string
 }
-
-// besideName is what a file is called until it is whole. A folder is written by one goroutine, and two
-// commands that write into one folder at once hinder each other.
-const besideName = ".kedge-output"
 
 func (fs *rootFS) writeFolder(ctx context.Context, dir string) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -37,7 +36,7 @@ func (fs *rootFS) writeFolder(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	defer top.Close()
-	w := &folderWriter{ctx: ctx, fs: fs, top: top, first: map[*inode]string{}}
+	w := &folderWriter{ctx: ctx, fs: fs, top: top, first: map[*inode]string{}, beside: ".kedge-" + rand.Text()}
 	return w.children(top, "", fs.root)
 }
 
@@ -101,50 +100,56 @@ func (w *folderWriter) folder(in *os.Root, dir *os.File, name, full string, n *f
 }
 
 // file writes what is no folder beside its place, and then puts it there.
-func (w *folderWriter) file(in *os.Root, dir *os.File, name, full string, f *inode) error {
-	if err := in.RemoveAll(besideName); err != nil {
-		return err
-	}
+func (w *folderWriter) file(in *os.Root, dir *os.File, name, full string, f *inode) (err error) {
 	if first, ok := w.first[f]; ok {
-		if err := w.link(in, dir, first); err != nil {
-			return fmt.Errorf("%q: %w", full, err)
-		}
-	} else if err := w.make(in, dir, f); err != nil {
-		return fmt.Errorf("%q: %w", full, errors.Join(err, in.RemoveAll(besideName)))
+		err = w.link(dir, first)
+	} else {
+		err = w.make(in, dir, f)
 	}
-	w.first[f] = full
+	if err == nil {
+		w.first[f] = full
+		err = w.place(in, name)
+	}
+	if err != nil {
+		return fmt.Errorf("%q: %w", full, errors.Join(err, in.RemoveAll(w.beside)))
+	}
+	return nil
+}
+
+// place gives what is whole its name, in the place of what has it.
+func (w *folderWriter) place(in *os.Root, name string) error {
 	if info, err := in.Lstat(name); err == nil && info.IsDir() {
 		if err := in.RemoveAll(name); err != nil {
 			return err
 		}
 	}
-	return in.Rename(besideName, name)
+	return in.Rename(w.beside, name)
 }
 
 // link makes a hard link. The folder of its target is opened from the top, so that it may be anywhere.
-func (w *folderWriter) link(in *os.Root, dir *os.File, target string) error {
+func (w *folderWriter) link(dir *os.File, target string) error {
 	from, err := w.top.Open(path.Dir(target))
 	if err != nil {
 		return err
 	}
 	defer from.Close()
-	return unix.Linkat(int(from.Fd()), path.Base(target), int(dir.Fd()), besideName, 0)
+	return unix.Linkat(int(from.Fd()), path.Base(target), int(dir.Fd()), w.beside, 0)
 }
 
 func (w *folderWriter) make(in *os.Root, dir *os.File, f *inode) error {
 	h := f.header
 	switch h.Typeflag {
 	case tar.TypeSymlink:
-		if err := in.Symlink(h.Linkname, besideName); err != nil {
+		if err := in.Symlink(h.Linkname, w.beside); err != nil {
 			return err
 		}
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 		kind := map[byte]uint32{tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK, tar.TypeFifo: unix.S_IFIFO}[h.Typeflag]
 		number := unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor))
-		if err := unix.Mknodat(int(dir.Fd()), besideName, kind|0o600, int(number)); err != nil {
+		if err := unix.Mknodat(int(dir.Fd()), w.beside, kind|0o600, int(number)); err != nil {
 			return &os.PathError{Op: "mknod", Path: h.FileInfo().Mode().Type().String(), Err: err}
 		}
-		if err := in.Chmod(besideName, h.FileInfo().Mode().Perm()); err != nil {
+		if err := in.Chmod(w.beside, h.FileInfo().Mode().Perm()); err != nil {
 			return err
 		}
 	default:
@@ -152,11 +157,11 @@ func (w *folderWriter) make(in *os.Root, dir *os.File, f *inode) error {
 			return err
 		}
 	}
-	return setTime(dir, besideName, h)
+	return setTime(dir, w.beside, h)
 }
 
 func (w *folderWriter) regular(in *os.Root, f *inode) error {
-	out, err := in.OpenFile(besideName, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	out, err := in.OpenFile(w.beside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}

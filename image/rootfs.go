@@ -107,8 +107,8 @@ func (s *Store) rootFS(ctx context.Context, desc ocispec.Descriptor, o RootOptio
 			err = errors.Join(err, fs.spool.Close())
 		}
 	}()
-	// It has no name from here on, so that nothing can leave it behind.
-	if err := os.Remove(fs.spool.Name()); err != nil {
+	// It has no name from here on, so that nothing can leave it behind. Prune may have been there before.
+	if err := os.Remove(fs.spool.Name()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	split := len(img.Manifests) > 1

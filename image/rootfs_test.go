@@ -164,6 +164,7 @@ func TestExportFolder(t *testing.T) {
 		typed("out", tar.TypeSymlink, "/nowhere"),
 		typed("pipe", tar.TypeFifo, ""),
 		file("in", "was a folder"),
+		file(".kedge-output", "no other name is in the way of a file that is not whole yet"),
 		typed("was", tar.TypeDir, ""),
 		file("was/a", "link"),
 	))
@@ -211,7 +212,7 @@ func TestExportFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"dr-xr-xr-x d", "urwx--x--x d/f", "urwx--x--x d/l", "-rw-r--r-- d/stays", "-rw-r--r-- in",
+	want := []string{"-rw-r--r-- .kedge-output", "dr-xr-xr-x d", "urwx--x--x d/f", "urwx--x--x d/l", "-rw-r--r-- d/stays", "-rw-r--r-- in",
 		"Lrwxrwxrwx out", "prw-r--r-- pipe", "drwxr-xr-x was", "-rw-r--r-- was/a"}
 	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
