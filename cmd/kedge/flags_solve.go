@@ -168,16 +168,17 @@ func (p *process) settings(c *cli.Context, auth *configfile.ConfigFile) (s build
 	return s, nil
 }
 
-// secrets reads --secret. An id alone is the environment variable of that name, else the file.
+// secrets reads --secret. An id alone is the environment variable of that name, else the file. What was
+// mistaken for a value may be the secret itself: no error repeats it.
 func (p *process) secrets(values []string) (builder.Secrets, error) {
 	all := builder.Secrets{}
 	for _, value := range values {
 		fields, err := csvvalue.Fields(value, nil)
 		if err != nil {
-			return nil, usagef("secret %q: %v", value, err)
+			return nil, usagef("secret: %v", err)
 		}
 		var id, kind, file, env string
-		for _, field := range fields {
+		for i, field := range fields {
 			key, v, ok := strings.Cut(field, "=")
 			switch key = strings.ToLower(key); {
 			case ok && key == "id":
@@ -188,12 +189,14 @@ func (p *process) secrets(values []string) (builder.Secrets, error) {
 				env = v
 			case ok && key == "type" && (v == "file" || v == "env"):
 				kind = v
+			case ok:
+				return nil, usagef("secret: %q is not id=ID, src=FILE, env=NAME or type=file|env", key)
 			default:
-				return nil, usagef("secret: %q is not id=ID, src=FILE, env=NAME or type=file|env", field)
+				return nil, usagef("secret: part %d is not id=ID, src=FILE, env=NAME or type=file|env", i+1)
 			}
 		}
 		if id == "" {
-			return nil, usagef("secret %q has no id=ID", value)
+			return nil, usagef("secret has no id=ID")
 		}
 		if kind == "env" && env == "" {
 			env, file = file, ""
@@ -213,8 +216,16 @@ func (p *process) secrets(values []string) (builder.Secrets, error) {
 		if err != nil {
 			return nil, usagef("secret %q: %v", id, err)
 		}
-		if !info.Mode().IsRegular() && info.IsDir() || info.Size() > secretsprovider.MaxSecretSize {
+		if info.IsDir() || info.Size() > secretsprovider.MaxSecretSize {
 			return nil, usagef("secret %q: %q is not a file of at most %s", id, file, units.BytesSize(secretsprovider.MaxSecretSize))
+		}
+		if !info.Mode().IsRegular() { // a pipe is read once, and the secret is needed again
+			value, err := os.ReadFile(file)
+			if err != nil {
+				return nil, usagef("secret %q: %v", id, err)
+			}
+			all[id] = builder.Secret{Value: value}
+			continue
 		}
 		all[id] = builder.Secret{File: file}
 	}
@@ -266,16 +277,16 @@ func (p *process) proxies(auth *configfile.ConfigFile) map[string]string {
 	return set
 }
 
-// caches reads --cache-from and --cache-to.
+// caches reads --cache-from and --cache-to. They may hold keys to a cache, which no error repeats.
 func (p *process) caches(flag string, values []string) ([]client.CacheOptionsEntry, error) {
 	var all []client.CacheOptionsEntry
 	for _, value := range values {
-		fields, err := csvvalue.Fields(value, nil)
-		if err != nil {
-			return nil, usagef("%s %q: %v", flag, value, err)
-		}
 		if value == "" {
 			continue
+		}
+		fields, err := csvvalue.Fields(value, nil)
+		if err != nil {
+			return nil, usagef("%s: %v", flag, err)
 		}
 		if !strings.Contains(value, "=") {
 			for _, ref := range fields {
@@ -284,10 +295,10 @@ func (p *process) caches(flag string, values []string) ([]client.CacheOptionsEnt
 			continue
 		}
 		entry := client.CacheOptionsEntry{Attrs: map[string]string{}}
-		for _, field := range fields {
+		for i, field := range fields {
 			key, v, ok := strings.Cut(field, "=")
 			if !ok {
-				return nil, usagef("%s %q: %q is not KEY=VALUE", flag, value, field)
+				return nil, usagef("%s: part %d is not KEY=VALUE", flag, i+1)
 			}
 			if key = strings.ToLower(key); key == "type" {
 				entry.Type = v
@@ -295,7 +306,7 @@ func (p *process) caches(flag string, values []string) ([]client.CacheOptionsEnt
 				entry.Attrs[key] = v
 			}
 		}
-		if err := checkCache(flag, value, entry); err != nil {
+		if err := checkCache(flag, entry); err != nil {
 			return nil, err
 		}
 		if p.credit(entry) {
@@ -305,20 +316,20 @@ func (p *process) caches(flag string, values []string) ([]client.CacheOptionsEnt
 	return all, nil
 }
 
-func checkCache(flag, value string, entry client.CacheOptionsEntry) error {
+func checkCache(flag string, entry client.CacheOptionsEntry) error {
 	needs := map[string]string{"registry": "ref", "local": "src"}
 	if flag == "cache-to" {
 		needs["local"] = "dest"
 	}
 	switch entry.Type {
 	case "inline":
-		return errInline(fmt.Sprintf("%s %q", flag, value))
+		return errInline(flag + " type=inline")
 	case "registry", "local", "gha", "s3", "azblob":
 	default:
-		return usagef("%s %q: its type is not registry, local, gha, s3 or azblob", flag, value)
+		return usagef("%s: type=%s is not registry, local, gha, s3 or azblob", flag, entry.Type)
 	}
 	if key := needs[entry.Type]; key != "" && entry.Attrs[key] == "" {
-		return usagef("%s %q has no %s=", flag, value, key)
+		return usagef("%s: type=%s has no %s=", flag, entry.Type, key)
 	}
 	return nil
 }
