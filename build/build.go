@@ -407,17 +407,16 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 	}
 	write := image.Options{Labels: map[string]string{ArgsLabel: res.ArgsHash}, Rules: p.Normalize, Annotations: p.Annotations}
 
-	checked := write // what is delivered is looked at for secrets
-	if checked.Secrets, res.NotSought, err = p.sought(ctx); err != nil {
+	if write.Secrets, res.NotSought, err = p.sought(ctx); err != nil {
 		return nil, err
 	}
 
 	// The second build runs while the first one's image is written.
 	group, gctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
-		res.Image, err = first.write(gctx, checked)
+		res.Image, err = first.write(gctx, write)
 		if notSent := (*image.NotSentError)(nil); errors.As(err, &notSent) {
-			res.Image, err = first.again(gctx, p, req, checked)
+			res.Image, err = first.again(gctx, p, req, write)
 		}
 		return p.leaked(err, first.result)
 	})
@@ -447,7 +446,7 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 		other, err := second.write(ctx, write)
 		res.NotReleased = second.release(ctx)
 		if err != nil {
-			return nil, errors.Join(err, res.NotReleased)
+			return nil, errors.Join(p.leaked(err, second.result), res.NotReleased)
 		}
 		if res.Verdict, err = verify.Compare(ctx, store, res.Image, other, verify.Builds{
 			Steps: steps(first.result), Dockerfile: p.dockerfile, Name: patched(p.input.dockerfile), Hints: p.hints(first.result, second.result),

@@ -24,7 +24,7 @@ type SecretError struct {
 type SecretLeak struct {
 	Secret string // its id
 	Line   int    // of the instruction; 0 where no line says it
-	Where  string // a path in the image, or image config and a key in it
+	Where  string // a path in the image, or a document of it and a key in that
 	Form   string // empty where it is the value itself
 }
 
@@ -80,8 +80,8 @@ func (p *project) leaked(err error, r *builder.Result) error {
 		if l.Form == "plain" {
 			leak.Form = ""
 		}
-		if l.Layer < 0 {
-			leak.Where = "image config, " + l.Path
+		if l.Document != "" {
+			leak.Where = l.Document + ", " + l.Path
 		}
 		for _, part := range r.Platforms {
 			step := l.Layer - part.BaseLayers

@@ -58,6 +58,29 @@ func (in *Ingest) writeAttestations(ctx context.Context, exports []export, manif
 	return in.writeIndex(ctx, append(images, statements...), notes)
 }
 
+// statements returns the attestations about an image that an index has.
+func (s *Store) statements(ctx context.Context, index ocispec.Descriptor, m Manifest) ([]ocispec.Descriptor, error) {
+	if index.Digest == "" {
+		return nil, nil
+	}
+	var top ocispec.Index
+	if err := readDocument(ctx, s, index, &top); err != nil {
+		return nil, err
+	}
+	var all []ocispec.Descriptor
+	for _, d := range top.Manifests {
+		if d.Annotations[referenceDigest] != m.Descriptor.Digest.String() {
+			continue
+		}
+		var mf ocispec.Manifest
+		if err := readDocument(ctx, s, d, &mf); err != nil {
+			return nil, err
+		}
+		all = append(all, mf.Layers...)
+	}
+	return all, nil
+}
+
 func (in *Ingest) writeAttestation(ctx context.Context, e export, m Manifest) (ocispec.Descriptor, error) {
 	var raw ocispec.Manifest
 	if err := readDocument(ctx, in, e.attestation, &raw); err != nil {

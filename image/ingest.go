@@ -66,7 +66,7 @@ type Options struct {
 	Rules  Rules
 	// Annotations that the image has no place for end Write with an *AnnotationError.
 	Annotations []Annotation
-	// Secrets are values, by id, that must not be in new layers and configs: a *LeakError ends Write.
+	// Secrets are values, by id, that must not be in new layers, configs and attestations: a *LeakError ends Write.
 	// One of fewer than MinSecret bytes is not looked for.
 	Secrets map[string][]byte
 }
@@ -229,14 +229,14 @@ func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []
 		}
 		img.Manifests = append(img.Manifests, m)
 	}
-	if err := in.checkSecrets(ctx, opts.Secrets, exports, img.Manifests); err != nil {
-		return Image{}, err
-	}
 	if img.Descriptor, err = in.writeTop(ctx, img.Manifests, notes); err != nil {
 		return Image{}, fmt.Errorf("write image: %w", err)
 	}
 	if img.Attested, err = in.writeAttestations(ctx, exports, img.Manifests, notes); err != nil {
 		return Image{}, fmt.Errorf("write image: %w", err)
+	}
+	if err := in.checkSecrets(ctx, opts.Secrets, exports, img); err != nil {
+		return Image{}, err
 	}
 	if err := in.list(ctx, img, exports); err != nil {
 		return Image{}, fmt.Errorf("write image %s: %w", img.Descriptor.Digest, err)

@@ -17,6 +17,7 @@ import (
 	"sync"
 
 	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 )
@@ -33,8 +34,9 @@ type Leak struct {
 	Secret   string // its id
 	Form     string // plain, base64, url or json
 	Platform ocispec.Platform
-	Layer    int // from the lowest of the image; -1: the image config
-	// Path is that of the file in the layer, or of the value in the config, such as config.Env[2]. Where
+	Layer    int    // from the lowest of the image; -1: Document
+	Document string // empty in a layer; image config or attestation
+	// Path is that of the file in the layer, or of the value in the document, such as config.Env[2]. Where
 	// the value is in the path itself, that part is "***".
 	Path string
 }
@@ -44,8 +46,8 @@ type LeakError struct{ Leaks []Leak }
 
 func (e *LeakError) Error() string {
 	l := e.Leaks[0]
-	where := "image config"
-	if l.Layer >= 0 {
+	where := l.Document
+	if where == "" {
 		where = fmt.Sprintf("layer %d", l.Layer)
 	}
 	return fmt.Sprintf("the value of secret %q is in the %s for %s: %s", l.Secret, where, platforms.Format(l.Platform), l.Path)
@@ -99,11 +101,12 @@ func base64Within(enc *base64.Encoding, value []byte, offset int) string {
 // chunk is how much of a file is looked at at once.
 const chunk = 1 << 20
 
-// A searcher looks for needles. It holds one buffer.
+// A searcher looks for needles. It holds its buffers.
 type searcher struct {
 	needles []needle
 	longest int
 	buf     []byte
+	joined  []byte // the same without line ends, which base64 is broken by
 }
 
 func newSearcher(needles []needle) *searcher {
@@ -112,6 +115,7 @@ func newSearcher(needles []needle) *searcher {
 		s.longest = max(s.longest, len(n.value))
 	}
 	s.buf = make([]byte, 0, max(chunk, 4*s.longest))
+	s.joined = make([]byte, 0, cap(s.buf)+s.longest)
 	return s
 }
 
@@ -119,12 +123,19 @@ func newSearcher(needles []needle) *searcher {
 func (s *searcher) find(r io.Reader) ([]needle, error) {
 	var found []needle
 	has := map[string]bool{}
-	buf := s.buf[:0]
+	buf, joined := s.buf[:0], s.joined[:0]
 	for {
 		n, err := io.ReadFull(r, buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
+		for line := range bytes.SplitSeq(buf[len(buf)-n:], []byte("\n")) {
+			joined = append(joined, bytes.TrimSuffix(line, []byte("\r"))...)
+		}
 		for _, needle := range s.needles {
-			if !has[needle.secret] && bytes.Contains(buf, needle.value) {
+			in := buf
+			if needle.form == "base64" {
+				in = joined
+			}
+			if !has[needle.secret] && bytes.Contains(in, needle.value) {
 				has[needle.secret] = true
 				found = append(found, needle)
 			}
@@ -136,10 +147,13 @@ func (s *searcher) find(r io.Reader) ([]needle, error) {
 			return nil, err
 		}
 		// What may be the beginning of a needle is looked at again, with what follows.
-		tail := buf[len(buf)-(s.longest-1):]
-		copy(buf[:cap(buf)], tail)
-		buf = buf[:len(tail)]
+		buf, joined = s.tail(buf), s.tail(joined)
 	}
+}
+
+// tail moves the end of buf to its beginning.
+func (s *searcher) tail(buf []byte) []byte {
+	return append(buf[:0], buf[max(0, len(buf)-(s.longest-1)):]...)
 }
 
 func (s *searcher) in(text string) []needle {
@@ -152,36 +166,53 @@ func hidden(text string, needles []needle) string {
 	for _, n := range needles {
 		text = strings.ReplaceAll(text, string(n.value), "***")
 	}
+	if len(newSearcher(needles).in(text)) > 0 { // broken into lines
+		return "***"
+	}
 	return text
 }
 
-// checkSecrets looks for secrets in the new layers and the configs of what was written, as it is: it
-// does not matter whether a layer was known already. The error is a *LeakError.
-func (in *Ingest) checkSecrets(ctx context.Context, secrets map[string][]byte, exports []export, manifests []Manifest) error {
+// checkSecrets looks for secrets in the new layers, the configs and the attestations of what was written, as
+// it is: it does not matter whether a layer was known already. The error is a *LeakError.
+func (in *Ingest) checkSecrets(ctx context.Context, secrets map[string][]byte, exports []export, img Image) error {
 	needles := newNeedles(secrets)
 	if len(needles) == 0 {
 		return nil
 	}
 	var mu sync.Mutex
 	var leaks []Leak
-	group, ctx := errgroup.WithContext(ctx)
+	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(min(runtime.GOMAXPROCS(0), maxLayers))
-	for i, m := range manifests {
-		leak := func(layer int, path string, found []needle) {
-			mu.Lock()
-			defer mu.Unlock()
-			for _, n := range found {
-				leaks = append(leaks, Leak{n.secret, n.form, m.Platform, layer, hidden(path, needles)})
-			}
-		}
+	search := func(in Leak, look func(context.Context, *searcher, func(string, []needle)) error) {
+		group.Go(func() error {
+			return look(gctx, newSearcher(needles), func(path string, found []needle) {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, n := range found {
+					in.Secret, in.Form, in.Path = n.secret, n.form, hidden(path, needles)
+					leaks = append(leaks, in)
+				}
+			})
+		})
+	}
+	for i, m := range img.Manifests {
 		for j := exports[i].BaseLayers; j < len(m.Layers); j++ {
-			group.Go(func() error {
-				return in.searchLayer(ctx, m.Layers[j], newSearcher(needles), func(path string, found []needle) { leak(j, path, found) })
+			search(Leak{Platform: m.Platform, Layer: j}, func(ctx context.Context, s *searcher, found func(string, []needle)) error {
+				return in.searchLayer(ctx, m.Layers[j], s, found)
 			})
 		}
-		group.Go(func() error {
-			return in.searchConfig(ctx, m, exports[i].BaseHistory, newSearcher(needles), func(path string, found []needle) { leak(-1, path, found) })
+		search(Leak{Platform: m.Platform, Layer: -1, Document: "image config"}, func(ctx context.Context, s *searcher, found func(string, []needle)) error {
+			return in.searchDocument(ctx, m.Config, exports[i].BaseHistory, s, found)
 		})
+		statements, err := in.store.statements(ctx, img.Attested, m)
+		if err != nil {
+			return errors.Join(err, group.Wait())
+		}
+		for _, d := range statements {
+			search(Leak{Platform: m.Platform, Layer: -1, Document: "attestation"}, func(ctx context.Context, s *searcher, found func(string, []needle)) error {
+				return in.searchDocument(ctx, d.Digest, 0, s, found)
+			})
+		}
 	}
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("looking for secrets in the image: %w", err)
@@ -196,7 +227,7 @@ func (in *Ingest) checkSecrets(ctx context.Context, secrets map[string][]byte, e
 		if a.Layer != b.Layer {
 			return a.Layer - b.Layer
 		}
-		return strings.Compare(a.Path+"\x00"+a.Secret, b.Path+"\x00"+b.Secret)
+		return strings.Compare(a.Document+a.Path+"\x00"+a.Secret, b.Document+b.Path+"\x00"+b.Secret)
 	})
 	return &LeakError{leaks}
 }
@@ -224,13 +255,13 @@ func (in *Ingest) searchLayer(ctx context.Context, l Layer, s *searcher, found f
 	})
 }
 
-// searchConfig looks at a config, but for the history of the base image.
-func (in *Ingest) searchConfig(ctx context.Context, m Manifest, baseHistory int, s *searcher, found func(string, []needle)) error {
-	info, err := in.store.Info(ctx, m.Config)
+// searchDocument looks at a config, but for the history of the base image, or at an attestation.
+func (in *Ingest) searchDocument(ctx context.Context, of digest.Digest, baseHistory int, s *searcher, found func(string, []needle)) error {
+	info, err := in.store.Info(ctx, of)
 	if err != nil {
 		return err
 	}
-	data, err := readBlob(ctx, in.store, ocispec.Descriptor{Digest: m.Config, Size: info.Size})
+	data, err := readLimited(ctx, in.store, ocispec.Descriptor{Digest: of, Size: info.Size}, maxStatement)
 	if err != nil {
 		return err
 	}

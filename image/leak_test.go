@@ -34,6 +34,10 @@ func TestFindSecret(t *testing.T) {
 		{"base64, shifted by two, something behind", std([]byte("ab" + token + "xyz")), "base64"},
 		{"base64 for URLs", web([]byte("abcd" + token)), "base64"},
 		{"base64 of a part", std([]byte(token[2:])), ""},
+		{"base64 in lines", lines(std([]byte(pad[:50] + token + pad[:50]))), "base64"},
+		{"base64 in lines of DOS", strings.ReplaceAll(lines(std([]byte(pad[:50]+token+pad[:50]))), "\n", "\r\n"), "base64"},
+		{"base64 in lines, over the end of what is read at once", pad[:chunk-80] + "\n" + lines(std([]byte(pad[:50]+token))), "base64"},
+		{"plain in lines", token[:5] + "\n" + token[5:], ""},
 		{"over the end of what is read at once", pad[:chunk-len(token)/2] + token, "plain"},
 		{"just before it", pad[:chunk-len(token)] + token + pad, "plain"},
 		{"just behind it", pad + token, "plain"},
@@ -67,6 +71,16 @@ func TestFindSecret(t *testing.T) {
 	}
 }
 
+// lines breaks a text as base64 does.
+func lines(text string) string {
+	var b strings.Builder
+	for len(text) > 76 {
+		b.WriteString(text[:76] + "\n")
+		text = text[76:]
+	}
+	return b.String() + text + "\n"
+}
+
 func TestSecretsInImage(t *testing.T) {
 	key := strings.Repeat("key material\n", 9000)
 	secrets := map[string][]byte{"token": []byte("sesame-open"), "key": []byte(key), "short": []byte("12345\n")}
@@ -82,6 +96,7 @@ func TestSecretsInImage(t *testing.T) {
 		{"both, in two layers", rawImage{layers: [][]byte{tarball(t, file("a", "sesame-open"+key)), tarball(t, file("b", "sesame-open"))}},
 			[]string{"0 /a key plain", "0 /a token plain", "1 /b token plain"}},
 		{"a name", rawImage{layers: layer(file("d-sesame-open/f", ""))}, []string{"0 /d-***/f token plain"}},
+		{"a name with base64 in lines", rawImage{layers: layer(file("c2VzYW1l\nLW9wZW4=", ""))}, []string{"0 *** token base64"}},
 		{"a link", rawImage{layers: layer(typed("l", tar.TypeSymlink, "/sesame-open"))}, []string{"0 /l token plain"}},
 		{"an attribute", rawImage{layers: layer(file("a", "").with(func(h *tar.Header) { h.PAXRecords = map[string]string{xattrPrefix + "user.a": "sesame-open"} }))},
 			[]string{"0 /a token plain"}},
@@ -115,9 +130,12 @@ func TestSecretsInImage(t *testing.T) {
 	}
 }
 
-func leaksOf(t testing.TB, s *Store, o Options, raw rawImage) []string {
+func leaksOf(t testing.TB, s *Store, o Options, raw rawImage, statements ...string) []string {
 	t.Helper()
 	x := newExport(t, raw)
+	if len(statements) > 0 {
+		attested(t, x, raw.platform, statements...)
+	}
 	in := testIngest(t, s, IngestOptions{})
 	defer in.Close()
 	x.send(t, in)
@@ -152,5 +170,18 @@ func TestSecretsInConfig(t *testing.T) {
 	want := []string{"-1 config.Env[1] token plain", "-1 history[1].created_by token plain"}
 	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestSecretsInAttestation(t *testing.T) {
+	s := testStore(t)
+	raw := rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", ""))}}
+	secrets := Options{Secrets: map[string][]byte{"token": []byte("sesame-open")}}
+	got := leaksOf(t, s, secrets, raw, `{"predicate":{"secrets":["token"]}}`, `{"predicate":{"args":{"a":"x=sesame-open"}}}`)
+	if diff := gocmp.Diff([]string{"-1 predicate.args.a token plain"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := leaksOf(t, s, secrets, raw, `{"predicate":{"secrets":["token"]}}`); got != nil {
+		t.Error(got)
 	}
 }
