@@ -5,6 +5,7 @@
 package plugin
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -187,7 +188,7 @@ func makeFolders(dir string) ([]string, error) {
 
 // relink makes a link, or has one point elsewhere.
 func relink(target, path string) error {
-	tmp := fmt.Sprintf("%s.%d", path, os.Getpid())
+	tmp := path + "." + rand.Text()
 	if err := os.Symlink(target, tmp); err != nil {
 		return err
 	}

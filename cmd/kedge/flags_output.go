@@ -60,6 +60,7 @@ func (p *process) progressMode(c *cli.Context) (progressui.DisplayMode, error) {
 	if p.quiet {
 		mode = progressui.QuietMode
 	}
+	p.rawjson = mode == progressui.RawJSONMode
 	return mode, nil
 }
 
@@ -341,23 +342,8 @@ func (d *delivery) write(ctx context.Context, p *process, o output) error {
 	if o.dest == "-" {
 		return to(p.stdout)
 	}
-	if info, err := os.Stat(o.dest); err == nil && !info.Mode().IsRegular() {
-		return writeTo(o.dest, to) // a device or a pipe is not replaced
-	}
 	if err := os.MkdirAll(filepath.Dir(o.dest), 0o755); err != nil {
 		return fmt.Errorf("writing %q: %w", o.dest, err)
 	}
 	return writeFile(o.dest, to)
-}
-
-// writeTo writes to what is there already, and is no file.
-func writeTo(path string, write func(io.Writer) error) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err == nil {
-		err = errors.Join(write(f), f.Close())
-	}
-	if err != nil {
-		return fmt.Errorf("writing %q: %w", path, err)
-	}
-	return nil
 }

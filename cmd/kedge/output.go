@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -14,18 +15,26 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// writeFile writes a file beside its place and renames it, so that a failure leaves what was there.
+// writeFile writes a file beside its place and renames it, so that a failure leaves what was there. What
+// is no file, such as a pipe or /dev/stdout, is written to and stays.
 func writeFile(path string, write func(io.Writer) error) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("writing %q: %w", path, err)
 		}
 	}()
+	if !replaceable(path) {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(f), f.Close())
+	}
 	dest := path
 	if target, err := filepath.EvalSymlinks(dest); err == nil {
 		dest = target
 	}
-	tmp, err := os.OpenFile(filepath.Join(filepath.Dir(dest), fmt.Sprintf(".%s.%d", filepath.Base(dest), os.Getpid())), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	tmp, err := os.OpenFile(filepath.Join(filepath.Dir(dest), fmt.Sprintf(".%s.%s", filepath.Base(dest), rand.Text())), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return err
 	}
@@ -34,6 +43,12 @@ func writeFile(path string, write func(io.Writer) error) (err error) {
 		return err
 	}
 	return os.Rename(tmp.Name(), dest)
+}
+
+// replaceable reports whether a path is that of a file, or of nothing yet.
+func replaceable(path string) bool {
+	info, err := os.Stat(path)
+	return err != nil || info.Mode().IsRegular()
 }
 
 // delivery is an image on its way out of the store.

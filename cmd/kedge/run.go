@@ -54,7 +54,8 @@ type process struct {
 	environ        []string
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	quiet          bool // only what went wrong is said
+	quiet          bool // only what went wrong is said, and the answer is one digest
+	rawjson        bool // stderr is read by a program: only what went wrong is said besides
 	debug          bool // say more of warnings and errors
 	plugin         bool // of the docker CLI
 	verbs          []string
@@ -67,7 +68,7 @@ func (p *process) say(format string, args ...any) {
 
 // note tells the person at the terminal what went as it should.
 func (p *process) note(format string, args ...any) {
-	if !p.quiet {
+	if !p.quiet && !p.rawjson {
 		p.say(format, args...)
 	}
 }

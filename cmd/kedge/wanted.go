@@ -100,7 +100,7 @@ func (w *wanted) load() bool { return w.toLoad || slices.ContainsFunc(w.outputs,
 
 // clear removes what an earlier build left, which must not be taken for this one's.
 func (w *wanted) clear() error {
-	if w.iidfile == "" {
+	if w.iidfile == "" || !replaceable(w.iidfile) {
 		return nil
 	}
 	if err := os.Remove(w.iidfile); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -60,9 +60,7 @@ func (p *process) openBuilder(ctx context.Context, c *cli.Context) (*builder.Bui
 		o.Dial, o.Session, o.Wait = conn.Dial, conn.Session, conn.Wait
 		driver = fmt.Sprintf(", node %q of the %s driver", conn.Node, conn.Driver)
 	}
-	if c.String("progress") != "rawjson" {
-		p.note("using builder %q%s", name, driver)
-	}
+	p.note("using builder %q%s", name, driver)
 	return builder.Open(ctx, o)
 }
 
