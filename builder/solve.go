@@ -362,18 +362,25 @@ func (s *solve) entitled(parts []part) error {
 	return nil
 }
 
-// NestedError says that a frontend has builds within the build, whose steps a second build would take from
-// the cache.
-type NestedError struct{ Where string }
+// OnceError says that a second build would take something from the builder's cache that it should make anew.
+type OnceError struct{ Where, What string }
 
-func (e *NestedError) Error() string {
-	return fmt.Sprintf("%s: its frontend builds something within the build: no second build would execute that anew", e.Where)
+func (e *OnceError) Error() string {
+	return fmt.Sprintf("%s: %s is made once, and a second build would take it from the builder's cache", e.Where, e.What)
 }
 
-// repeatable finds what a second build would not execute.
+// repeatable finds what a second build would not make anew.
 func (s *solve) repeatable(parts []part) error {
-	if s.salt != 0 && slices.ContainsFunc(parts, func(p part) bool { return p.graph.Nested() }) {
-		return &NestedError{Where: s.req.Dockerfile.String()}
+	if s.salt == 0 {
+		return nil
+	}
+	for _, use := range usesOf(parts) {
+		if in, err := frontend.Identify(use.Op); err == nil && frontend.KeepsGitDir(use.Op) {
+			return &OnceError{Where: s.req.where(in.Source, use.Line), What: fmt.Sprintf("the .git of %q", in.Source.Ref)}
+		}
+	}
+	if slices.ContainsFunc(parts, func(p part) bool { return p.graph.Nested() }) {
+		return &OnceError{Where: s.req.Dockerfile.String(), What: "a build that its frontend has within the build"}
 	}
 	return nil
 }

@@ -37,13 +37,22 @@ func TestRepeatable(t *testing.T) {
 		t.Fatal(err)
 	}
 	nested := graph(&pb.Op{Op: &pb.Op_Build{Build: &pb.BuildOp{}}})
+	source := func(op *pb.SourceOp) *frontend.Graph { return graph(&pb.Op{Op: &pb.Op_Source{Source: op}}) }
+	const repo = "git://example.com/r.git#main"
+	kept := source(op(repo, pb.AttrKeepGitDir, "true"))
 	for _, test := range []struct {
 		salt int32
 		part *frontend.Graph
 		bad  bool
-	}{{0, plain, false}, {1 << 10, plain, false}, {0, nested, false}, {1 << 10, nested, true}} {
+	}{
+		{0, plain, false}, {1 << 10, plain, false},
+		{0, nested, false}, {1 << 10, nested, true},
+		{0, kept, false}, {1 << 10, kept, true},
+		{1 << 10, source(op(repo)), false},
+		{1 << 10, source(op(repo+":folder", pb.AttrKeepGitDir, "true")), false},
+	} {
 		s := newSolve(nil, &Request{Dockerfile: Dockerfile{Path: "Dockerfile"}, Lock: &lock.File{}}, test.salt)
-		var found *NestedError
+		var found *OnceError
 		if err := s.repeatable([]part{{graph: test.part}}); errors.As(err, &found) != test.bad {
 			t.Errorf("salt %d: %v", test.salt, err)
 		}

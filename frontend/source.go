@@ -149,6 +149,14 @@ func Pinned(op *pb.SourceOp, in Input, pin string) *pb.SourceOp {
 	return pinned
 }
 
+// KeepsGitDir reports whether op yields a repository with its .git, of which a commit does not say all: it is
+// as git made it there and then.
+func KeepsGitDir(op *pb.SourceOp) bool {
+	_, fragment, _ := strings.Cut(op.Identifier, "#")
+	_, dir, _ := strings.Cut(fragment, ":")
+	return strings.HasPrefix(op.Identifier, gitScheme) && op.Attrs[pb.AttrKeepGitDir] == "true" && path.Join("/", dir) == "/"
+}
+
 // Operation returns the operation that fetches s, for looking it up anew.
 func Operation(s lock.Source) *pb.SourceOp {
 	switch s.Kind {

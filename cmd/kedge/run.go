@@ -308,6 +308,7 @@ func advice(err error, verbs []string) (int, string) {
 		refused  *builder.RefusedError
 		gateway  *builder.GatewayError
 		proxy    *builder.ProxyError
+		once     *builder.OnceError
 		policy   *build.PolicyError
 		foreign  *plugin.ForeignError
 		config   *plugin.ConfigError
@@ -412,6 +413,8 @@ func advice(err error, verbs []string) (int, string) {
 		return exitFailed, "insecure-entitlements in buildkitd.toml allows it; --buildkitd-config names the file"
 	case errors.As(err, &refused):
 		return exitFailed, "insecure-entitlements in that builder's buildkitd.toml allows it"
+	case errors.As(err, &once):
+		return exitFailed, "without it the build can be verified; with it, build on two builders and compare: kedge diff"
 	case errors.As(err, &proxy):
 		return exitFailed, "--provenance=mode=min leaves out how steps were run"
 	case errors.As(err, &gateway):
