@@ -105,7 +105,7 @@ func ParseContext(value string) (Context, error) {
 	if err == nil && info.IsDir() {
 		return Context{Dir: value}, nil
 	}
-	remote, refErr := IsURL(value)
+	remote, refErr := isURL(value)
 	switch {
 	case refErr != nil:
 		return Context{}, &ContextError{Value: value, Err: refErr}
@@ -153,9 +153,9 @@ func ParseNamed(name, value string) (string, Context, error) {
 	return known, c, err
 }
 
-// IsURL reports whether value is what the builder fetches by itself: a git repository, or an http or
+// isURL reports whether value is what the builder fetches by itself: a git repository, or an http or
 // https URL. The error says what is wrong with one.
-func IsURL(value string) (bool, error) {
+func isURL(value string) (bool, error) {
 	_, git, err := dfgitutil.ParseGitRef(value)
 	if git {
 		return true, err
