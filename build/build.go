@@ -115,12 +115,12 @@ func ParseVary(s string) (v Vary, cannot []string, err error) {
 type TargetError struct {
 	Lockfile, Declared, Asked string
 	Gone                      bool // no stage of that name can be a target any more
-	Moved                     bool // nobody asked for Asked: it is the last stage, and was not when the lock was written
+	Moved                     bool // nobody asked for Asked: it is the last stage, and the lock does not know it as that
 }
 
 func (e *TargetError) Error() string {
 	if e.Moved {
-		return fmt.Sprintf("%s: declares target %q, and the last stage is %q now", e.Lockfile, e.Declared, e.Asked)
+		return fmt.Sprintf("%s: declares target %q, and the last stage is %q", e.Lockfile, e.Declared, e.Asked)
 	}
 	return fmt.Sprintf("%s: declares target %q, not %q", e.Lockfile, e.Declared, e.Asked)
 }

@@ -178,11 +178,12 @@ func normalized(ref string) string {
 }
 
 // declare returns the lock that a build leaves: with what it added, and with target, epoch and rules
-// where none were declared. An epoch that was given for this one build stays out of it.
+// where none were declared. An epoch that was given for this one build stays out of it, and so does
+// that its target is not the last stage: a later build that asks for none means that one.
 func (p *project) declare(r *builder.Result, target string) *lock.File {
 	f := r.Lock.Clone()
 	if f.Target == "" {
-		p.declareTarget(f, target)
+		f.Target, f.Last = target, ""
 	}
 	if f.Epoch.IsZero() && !p.Epoch.Explicit() {
 		f.Epoch = r.Epoch

@@ -353,7 +353,7 @@ func advice(err error, verbs []string) (int, string) {
 	case errors.As(err, &target) && target.Moved && target.Gone:
 		return exitForbidden, fmt.Sprintf("kedge lock --target %s builds that from now on; to go on as before, name the stage: FROM ... AS NAME", target.Asked)
 	case errors.As(err, &target) && target.Moved:
-		return exitForbidden, fmt.Sprintf("kedge lock --target %s builds that from now on, kedge lock --target %s goes on as before", target.Asked, target.Declared)
+		return exitForbidden, fmt.Sprintf("kedge lock --target %s builds that from now on, kedge lock --target %s the other; to build both, one needs a lock of its own: --lockfile FILE", target.Asked, target.Declared)
 	case errors.As(err, &target):
 		return exitForbidden, fmt.Sprintf("kedge lock --target %s declares that; to build both, one needs a lock of its own: --lockfile FILE", target.Asked)
 	case errors.As(err, &syntax):
