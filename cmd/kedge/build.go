@@ -83,54 +83,14 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 	if err != nil {
 		return err
 	}
-	if rules := normalised(res.Image); rules != "" {
-		p.note("normalised %s", rules)
-	}
-	for _, m := range res.Moved {
-		p.say("%s %s has moved: %s -> %s; kedge lock --refresh=%s takes it", m.Source.Kind, m.Source.Ref, m.Old, m.New, m.Source.Ref)
-	}
-	if o.Pull && len(res.Moved) == 0 {
-		p.note("every image is what the lock says")
-	}
-	if len(res.NotSought) > 0 {
-		p.note("not looked for in the image, since fewer than %d bytes are found everywhere: secret %s", image.MinSecret, enumerated(res.NotSought, 5))
-	}
-	if res.NotChecked != nil {
-		p.say("warning: what git ignores is not known: %v", res.NotChecked)
-	}
-	if len(res.Ignored) > 0 {
-		p.say("warning: the build was sent %s, which git ignores: another checkout lacks them", enumerated(res.Ignored, 5))
-	}
-	if len(res.Untracked) > 0 {
-		p.say("warning: the build was sent %s, which git does not track: another checkout lacks them", enumerated(res.Untracked, 5))
-	}
-	if len(res.Modes) > 0 {
-		p.say("warning: the build was sent %s executable or not as git records it, and not as it is here: git add it, or --context-modes=keep", enumerated(res.Modes, 5))
-	}
-	if res.NotReleased != nil {
-		p.say("%v", res.NotReleased)
-	}
+	p.tell(res, o.Pull)
 	if path := c.String("report"); path != "" {
 		if err := p.writeReport(path, buildReport(res)); err != nil {
 			return err
 		}
 	}
 	if v := res.Verdict; v != nil && !v.Reproducible {
-		answer := p.stdout
-		if want.quiet || toStdout(want.outputs) {
-			answer = p.stderr // stdout is the digest's, or an archive's
-		}
-		if err := want.writeMetadata(p, res, nil); err != nil {
-			return err
-		}
-		if err := p.print(answer, want.format, res, nil); err != nil {
-			return err
-		}
-		// That the lock could not be written does not change the answer.
-		if err := p.writeLock(ctx, res); err != nil {
-			p.say("%v", err)
-		}
-		return errNo
+		return p.sayNo(ctx, want, res)
 	}
 	if res.Lockfile == "" {
 		p.say("warning: nothing holds the lock, and the next build may be made from something else: --lockfile FILE names a place for it")
@@ -151,15 +111,61 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 	if err := p.writeLock(ctx, res); err != nil {
 		return err
 	}
-	answer := p.stdout
-	if toStdout(want.outputs) {
-		answer = p.stderr // stdout is the archive's
-	}
 	if want.quiet {
-		_, err := fmt.Fprintln(answer, id)
+		_, err := fmt.Fprintln(want.answer(p), id)
 		return err
 	}
-	return p.print(answer, want.format, res, names)
+	return p.print(want.answer(p), want.format, res, names)
+}
+
+// tell says what a person may want to know of a build besides its answer.
+func (p *process) tell(res *build.Result, pull bool) {
+	if rules := normalised(res.Image); rules != "" {
+		p.note("normalised %s", rules)
+	}
+	for _, m := range res.Moved {
+		p.say("%s %s has moved: %s -> %s; kedge lock --refresh=%s takes it", m.Source.Kind, m.Source.Ref, m.Old, m.New, m.Source.Ref)
+	}
+	if pull && len(res.Moved) == 0 {
+		p.note("every image is what the lock says")
+	}
+	if len(res.NotSought) > 0 {
+		p.note("not looked for in the image, since fewer than %d bytes are found everywhere: secret %s", image.MinSecret, enumerated(res.NotSought, 5))
+	}
+	if res.NotChecked != nil {
+		p.say("warning: what git ignores is not known: %v", res.NotChecked)
+	}
+	if len(res.Ignored) > 0 {
+		p.say("warning: the build was sent %s, which git ignores: another checkout lacks them", enumerated(res.Ignored, 5))
+	}
+	if len(res.Untracked) > 0 {
+		p.say("warning: the build was sent %s, which git does not track: another checkout lacks them", enumerated(res.Untracked, 5))
+	}
+	if len(res.Modes) > 0 {
+		p.say("warning: the build was sent %s executable or not as git records it, and not as it is here: git add it, or --context-modes=keep", enumerated(res.Modes, 5))
+	}
+	if res.NotReleased != nil {
+		p.say("%v", res.NotReleased)
+	}
+}
+
+// sayNo gives the answer that two builds differ, and delivers no image.
+func (p *process) sayNo(ctx context.Context, want *wanted, res *build.Result) error {
+	answer := want.answer(p)
+	if want.quiet {
+		answer = p.stderr // stdout is the digest's
+	}
+	if err := want.writeMetadata(p, res, nil); err != nil {
+		return err
+	}
+	if err := p.print(answer, want.format, res, nil); err != nil {
+		return err
+	}
+	// That the lock could not be written does not change the answer.
+	if err := p.writeLock(ctx, res); err != nil {
+		p.say("%v", err)
+	}
+	return errNo
 }
 
 func (p *process) writeLock(ctx context.Context, res *build.Result) error {

@@ -70,43 +70,17 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 	o := build.Options{
 		Context: c.Args().First(), Dockerfile: c.String("file"), Stdin: p.stdin, Lockfile: c.String("lockfile"),
 		Target: c.String("target"), Locked: c.Bool("locked"), NoCache: c.Bool("no-cache"), Pull: c.Bool("pull"), Env: p.environ,
-		Args: map[string]string{}, Contexts: map[string]builder.Context{},
 		Auth: config.LoadDefaultConfigFile(io.Discard),
 	}
-	for _, list := range c.StringSlice("platform") {
-		for platform := range strings.SplitSeq(list, ",") {
-			if platform != "" {
-				if parsed, err := platforms.Parse(platform); err != nil {
-					return build.Options{}, usagef("platform %q: %v", platform, err)
-				} else if parsed.OS != "linux" {
-					return build.Options{}, usagef("platform %q: kedge builds images for linux", platform)
-				}
-				o.Platforms = append(o.Platforms, platform)
-			}
-		}
+	var err error
+	if o.Platforms, err = linuxPlatforms(askedPlatforms(c)); err != nil {
+		return build.Options{}, err
 	}
-	for _, arg := range c.StringSlice("build-arg") {
-		name, value, ok := strings.Cut(arg, "=")
-		if !ok {
-			if value, ok = p.env[name]; !ok {
-				continue // as docker does
-			}
-		}
-		if name == "" {
-			return build.Options{}, usagef("build arg %q is not NAME=VALUE", arg)
-		}
-		o.Args[name] = value
+	if o.Args, err = p.buildArgs(c.StringSlice("build-arg")); err != nil {
+		return build.Options{}, err
 	}
-	for _, context := range c.StringSlice("build-context") {
-		name, value, ok := strings.Cut(context, "=")
-		if !ok || name == "" || value == "" {
-			return build.Options{}, usagef("build context %q is not NAME=VALUE", context)
-		}
-		known, parsed, err := builder.ParseNamed(name, value)
-		if err != nil {
-			return build.Options{}, err
-		}
-		o.Contexts[known] = parsed
+	if o.Contexts, err = namedContexts(c.StringSlice("build-context")); err != nil {
+		return build.Options{}, err
 	}
 	epoch := c.String("source-date-epoch")
 	if arg, ok := o.Args["SOURCE_DATE_EPOCH"]; ok && epoch == "" {
@@ -119,7 +93,6 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 	if epoch == "" && c.Command.Name != "lock" { // what is to be locked is said by a flag
 		epoch = p.env["SOURCE_DATE_EPOCH"]
 	}
-	var err error
 	if o.Epoch, err = build.ParseEpoch(epoch); err != nil {
 		return build.Options{}, usageError{err}
 	}
@@ -130,17 +103,8 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 	if o.Normalize, err = image.ParseRules(strings.Join(words, ",")); err != nil {
 		return build.Options{}, usageError{fmt.Errorf("--normalize: %w", err)}
 	}
-	if list := c.StringSlice("vary"); len(list) > 0 {
-		var cannot []string
-		if o.Vary, cannot, err = build.ParseVary(strings.Join(list, ",")); err != nil {
-			return build.Options{}, usageError{fmt.Errorf("--vary: %w", err)}
-		}
-		for _, what := range cannot {
-			p.say("warning: %s is not varied: %s", what, build.CannotVary[what])
-		}
-		if o.Vary.Time {
-			p.say("the second build begins in another minute: a builder's clock cannot be moved further")
-		}
+	if o.Vary, err = p.varied(c.StringSlice("vary")); err != nil {
+		return build.Options{}, err
 	}
 	switch modes := c.String("context-modes"); modes {
 	case "git", "keep":
@@ -167,6 +131,73 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 		return p.display(mode, title)
 	}
 	return o, nil
+}
+
+// linuxPlatforms returns those platforms, if kedge can build for each.
+func linuxPlatforms(asked []string) ([]string, error) {
+	for _, platform := range asked {
+		parsed, err := platforms.Parse(platform)
+		if err != nil {
+			return nil, usagef("platform %q: %v", platform, err)
+		}
+		if parsed.OS != "linux" {
+			return nil, usagef("platform %q: kedge builds images for linux", platform)
+		}
+	}
+	return asked, nil
+}
+
+// buildArgs reads --build-arg. A name that the environment lacks is left out, as docker does.
+func (p *process) buildArgs(values []string) (map[string]string, error) {
+	args := map[string]string{}
+	for _, arg := range values {
+		name, value, ok := strings.Cut(arg, "=")
+		if !ok {
+			if value, ok = p.env[name]; !ok {
+				continue
+			}
+		}
+		if name == "" {
+			return nil, usagef("build arg %q is not NAME=VALUE", arg)
+		}
+		args[name] = value
+	}
+	return args, nil
+}
+
+// namedContexts reads --build-context.
+func namedContexts(values []string) (map[string]builder.Context, error) {
+	contexts := map[string]builder.Context{}
+	for _, context := range values {
+		name, value, ok := strings.Cut(context, "=")
+		if !ok || name == "" || value == "" {
+			return nil, usagef("build context %q is not NAME=VALUE", context)
+		}
+		known, parsed, err := builder.ParseNamed(name, value)
+		if err != nil {
+			return nil, err
+		}
+		contexts[known] = parsed
+	}
+	return contexts, nil
+}
+
+// varied reads --vary.
+func (p *process) varied(values []string) (build.Vary, error) {
+	if len(values) == 0 {
+		return build.Vary{}, nil
+	}
+	vary, cannot, err := build.ParseVary(strings.Join(values, ","))
+	if err != nil {
+		return build.Vary{}, usageError{fmt.Errorf("--vary: %w", err)}
+	}
+	for _, what := range cannot {
+		p.say("warning: %s is not varied: %s", what, build.CannotVary[what])
+	}
+	if vary.Time {
+		p.say("the second build begins in another minute: a builder's clock cannot be moved further")
+	}
+	return vary, nil
 }
 
 // display shows a build as BuildKit does.

@@ -98,6 +98,14 @@ func (w *wanted) allNames() [][]string {
 // load reports whether the image is loaded into Docker.
 func (w *wanted) load() bool { return w.toLoad || slices.ContainsFunc(w.outputs, output.load) }
 
+// answer is where the answer goes: to stdout, unless that is an archive's.
+func (w *wanted) answer(p *process) io.Writer {
+	if toStdout(w.outputs) {
+		return p.stderr
+	}
+	return p.stdout
+}
+
 // clear removes what an earlier build left, which must not be taken for this one's.
 func (w *wanted) clear() error {
 	if w.iidfile == "" || !replaceable(w.iidfile) {
