@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/platforms"
@@ -42,7 +43,11 @@ func (e *SecretError) Error() string {
 		if l.Line > 0 {
 			at = fmt.Sprintf("%s:%d", at, l.Line)
 		}
-		line := fmt.Sprintf("%s: the value of secret %q is in the image: %s", at, l.Secret, l.Where)
+		where := l.Where
+		if quoted := strconv.Quote(where); quoted != `"`+where+`"` { // it is whatever a step calls a file
+			where = quoted
+		}
+		line := fmt.Sprintf("%s: the value of secret %q is in the image: %s", at, l.Secret, where)
 		if l.Form != "" {
 			line += fmt.Sprintf(" (as %s)", l.Form)
 		}

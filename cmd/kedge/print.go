@@ -126,6 +126,19 @@ func plain(s string) string {
 	return s
 }
 
+// harmless returns a text of lines, such as an error, so that a terminal takes no order from it.
+func harmless(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsPrint(r) || r == '\t' || r == '\n' {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
+}
+
 // ruleCounts returns how many paths each rule was about, for all platforms together.
 func ruleCounts(img image.Image) map[string]int {
 	counts := map[string]int{}
