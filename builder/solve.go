@@ -65,6 +65,7 @@ type solve struct {
 
 	exec   map[digest.Digest]string // the command line of each salted RUN
 	vertex map[digest.Digest]*client.Vertex
+	stale  []*client.VertexWarning // of caches that may hide a change
 }
 
 // lateStore is a content store that is chosen when the epoch is known.
@@ -317,6 +318,9 @@ func (s *solve) solve(ctx context.Context, c gateway.Client, res *gateway.Result
 		for d, args := range g.Commands() {
 			s.exec[d] = args
 		}
+		if s.salt == 0 { // the second build has no such cache
+			s.stale = append(s.stale, staleCaches(g)...)
+		}
 		var ref gateway.Reference
 		if len(def.Def) > 0 {
 			r, err := c.Solve(ctx, gateway.SolveRequest{Definition: def, CacheImports: caches})
@@ -444,6 +448,10 @@ func (s *solve) watch(status <-chan *client.SolveStatus) {
 		if s.req.Status != nil {
 			s.req.Status <- redactedStatus(st)
 		}
+	}
+	s.result.Warnings = append(s.result.Warnings, s.stale...)
+	if s.req.Status != nil && len(s.stale) > 0 {
+		s.req.Status <- &client.SolveStatus{Warnings: s.stale}
 	}
 }
 
