@@ -89,7 +89,7 @@ func TestOneDigestEverywhere(t *testing.T) {
 	for name, args := range map[string][]string{
 		"again":           {"build", "--builder", shared.Addr, dir},
 		"verified":        {"verify", "--builder", shared.Addr, dir},
-		"native over TLS": append([]string{"verify", "--builder", native.TCP, dir}, tls...),
+		"native over TLS": append([]string{"build", "--builder", native.TCP, dir}, tls...),
 	} {
 		out, _ := kedge(t, nil, 0, args...)
 		if got := digestOf(t, out); got != want {
