@@ -4,9 +4,6 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
-	"compress/gzip"
-	"crypto/sha512"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -54,8 +51,7 @@ var ruled = map[string]string{
 
 // alsoRuled is what else a rule is about.
 var alsoRuled = map[string][]string{
-	"language-caches": {"root/.npm/_cacache", "root/.npm/_logs"},
-	"histories":       {"root/.wget-hsts"},
+	"histories": {"root/.wget-hsts"},
 }
 
 // rulesBuild builds below testdata/rules, where the epoch is 2024, and pushes what comes out.
@@ -63,7 +59,7 @@ type rulesBuild struct {
 	registry *testenv.Registry
 	builder  string
 	env      []string
-	index    string // a package index for pip and npm
+	index    string // a package index for pip
 	hsts     string // a server that wants to be asked by https from now on
 }
 
@@ -258,33 +254,7 @@ func strictServer(t *testing.T) string {
 	return strings.Replace(server.URL, "127.0.0.1", "localhost", 1)
 }
 
-// npmPackage is what npm fetches: the tar of a package, and what a registry at a URL says of it.
-func npmPackage(t *testing.T) (tarball []byte, packument func(url string) string) {
-	t.Helper()
-	const manifest = `{"name": "kedgenpm", "version": "1.0.0", "main": "index.js"}`
-	var b bytes.Buffer
-	zw := gzip.NewWriter(&b)
-	tw := tar.NewWriter(zw)
-	for _, f := range [][2]string{{"package/package.json", manifest}, {"package/index.js", "module.exports = 1\n"}} {
-		if err := tw.WriteHeader(&tar.Header{Name: f[0], Mode: 0o644, Size: int64(len(f[1]))}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(tw, f[1]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := errors.Join(tw.Close(), zw.Close()); err != nil {
-		t.Fatal(err)
-	}
-	sum := sha512.Sum512(b.Bytes())
-	return b.Bytes(), func(url string) string {
-		return `{"name": "kedgenpm", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": {"name": "kedgenpm", "version": "1.0.0", "main": "index.js",
-			"dist": {"tarball": "` + url + `/kedgenpm.tgz", "integrity": "sha512-` + base64.StdEncoding.EncodeToString(sum[:]) + `"}}}}`
-	}
-}
-
-// packageIndex serves an index for pip and a registry for npm, with one package each that may be cached,
-// and returns their URL.
+// packageIndex serves an index for pip, with one package that may be cached, and returns its URL.
 func packageIndex(t *testing.T) string {
 	t.Helper()
 	const wheel = "kedgemod-1.0-py3-none-any.whl"
@@ -316,12 +286,6 @@ func packageIndex(t *testing.T) string {
 		w.Header().Set("Cache-Control", "max-age=600")
 		_, _ = w.Write(b.Bytes())
 	})
-	tarball, packument := npmPackage(t)
-	mux.HandleFunc("/kedgenpm", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, packument("http://"+r.Host))
-	})
-	mux.HandleFunc("/kedgenpm.tgz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(tarball) })
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	return server.URL

@@ -71,8 +71,6 @@ stdlib_is_taken() { python3 -v -c 'import json.decoder, email.message' 2>&1 | gr
 pip_package() { python3 -c 'import kedgemod; assert kedgemod.value == 1' && pip list | grep kedgemod && pip check && python3 -v -c 'import kedgemod' 2>&1 | grep 'kedgemod.cpython-311.pyc matches'; }
 pip_installs() { pip uninstall -qy --break-system-packages kedgemod && pip install -q --break-system-packages --trusted-host 127.0.0.1 --index-url "$index" kedgemod; }
 
-npm_package() { test ! -e /root/.npm/_cacache && test ! -e /root/.npm/_logs && NODE_PATH=$(npm root -g) node -e 'if (require("kedgenpm") !== 1) process.exit(1)' && npm ls -g kedgenpm; }
-npm_installs() { npm uninstall -g kedgenpm && npm install -g --registry "$index" kedgenpm && npm cache verify && test -d /root/.npm/_cacache; }
 wget_fetches() { test ! -e /root/.wget-hsts && wget -q --no-check-certificate -O - "$hsts" | grep strict && grep localhost /root/.wget-hsts; }
 
 gem_works() { ruby -e 'require "kedgegem"; exit KEDGE == 1' && gem list -i kedgegem && gem check kedgegem; }
@@ -119,8 +117,6 @@ check dbus-run-session dbus_runs
 check systemd-machine-id-setup systemd_makes_an_id
 check pip-package pip_package
 check pip-install pip_installs
-check npm-package npm_package
-check npm-install npm_installs
 check wget wget_fetches
 check gem gem_works
 check gzip gzip_is_whole
