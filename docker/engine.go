@@ -28,7 +28,11 @@ type EngineError struct {
 }
 
 func (e *EngineError) Error() string {
-	return fmt.Sprintf("no Docker Engine answers at %q: %v", e.Host, e.Err)
+	err := e.Err
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		err = op.Err // the client's words around it name the address twice more
+	}
+	return fmt.Sprintf("no Docker Engine answers at %q: %v", e.Host, err)
 }
 
 func (e *EngineError) Unwrap() error { return e.Err }
