@@ -384,7 +384,7 @@ func (in *Ingest) adoptBase(ctx context.Context, e export) error {
 			return fmt.Errorf("base layer: %w", err)
 		}
 		if info.Size != l.Size {
-			return fmt.Errorf("base layer %s has %d bytes, its descriptor says %d", l.Digest, info.Size, l.Size)
+			return &DamagedError{in.store.dir, fmt.Errorf("base layer %s has %d bytes, its descriptor says %d", l.Digest, info.Size, l.Size)}
 		}
 	}
 	return nil

@@ -2,15 +2,20 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
+	"syscall"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteserrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	"github.com/containerd/platforms"
@@ -31,8 +36,12 @@ type PushOptions struct {
 	// ByDigest pushes without writing a tag: of the names, only the repositories count.
 	ByDigest bool
 	// Progress, if not nil, is told how many bytes of a blob or manifest have been sent. A blob
-	// that the registry has is told as if sent at once. It is called from several goroutines.
+	// that the registry has is told as if sent at once. It is called from several goroutines. What is
+	// tried again begins anew.
 	Progress func(blob ocispec.Descriptor, sent int64)
+	// Pauses are how long to wait before each further attempt, where a registry fails for the moment.
+	// If it is nil: one, two and four seconds, as BuildKit does.
+	Pauses []time.Duration
 }
 
 // maxUploads is how many blobs travel side by side.
@@ -41,7 +50,8 @@ const maxUploads = 4
 // Push pushes an image to registries, under every one of names. Blobs that a registry has are not
 // sent: it is asked, and told of other repositories it may take them from. Each tag is written when
 // all that it needs is there, those of one repository one after the other. What arrives is checked
-// by digest.
+// by digest. A connection that is lost, and an answer that says to come again, end it only after
+// several attempts.
 func (s *Store) Push(ctx context.Context, desc ocispec.Descriptor, names []string, opts PushOptions) error {
 	s.use.RLock()
 	defer s.use.RUnlock()
@@ -56,9 +66,13 @@ func (s *Store) Push(ctx context.Context, desc ocispec.Descriptor, names []strin
 	defer p.client.CloseIdleConnections()
 	ctx = quiet(ctx)
 	for _, ref := range refs {
-		if err := p.push(ctx, desc, ref); err != nil {
+		if err := p.try(ctx, desc, ref); err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
+			}
+			var status remoteserrors.ErrUnexpectedStatus
+			if errors.Is(err, docker.ErrInvalidAuthorization) || errors.As(err, &status) && status.StatusCode == http.StatusUnauthorized {
+				err = &DeniedError{reference.Domain(ref), err}
 			}
 			return fmt.Errorf("push image %s to %q: %w", desc.Digest, ref, err)
 		}
@@ -97,6 +111,56 @@ func newPusher(s *Store, opts PushOptions) *pusher {
 		docker.WithPlainHTTP(plainHTTP),
 	)
 	return p
+}
+
+// A DeniedError says that a registry wants to know who pushes, and does not take what it was told.
+type DeniedError struct {
+	Host string
+	Err  error
+}
+
+func (e *DeniedError) Error() string { return e.Err.Error() }
+
+func (e *DeniedError) Unwrap() error { return e.Err }
+
+// try pushes under one name, again where that may help.
+func (p *pusher) try(ctx context.Context, desc ocispec.Descriptor, ref reference.NamedTagged) error {
+	pauses := p.opts.Pauses
+	if pauses == nil {
+		pauses = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second}
+	}
+	for _, pause := range pauses {
+		err := p.push(ctx, desc, ref)
+		if err == nil || ctx.Err() != nil || !passing(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+	return p.push(ctx, desc, ref)
+}
+
+// passing reports whether err may be gone in a moment.
+func passing(err error) bool {
+	var (
+		status  remoteserrors.ErrUnexpectedStatus
+		network net.Error
+	)
+	switch {
+	case errors.As(err, &status):
+		return status.StatusCode >= 500 || status.StatusCode == http.StatusTooManyRequests
+	case errors.As(err, &network) && network.Timeout():
+		return true
+	}
+	for _, lost := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, lost) {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *pusher) push(ctx context.Context, desc ocispec.Descriptor, ref reference.NamedTagged) error {

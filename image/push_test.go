@@ -195,6 +195,10 @@ func TestPushAuth(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q in it", err, want)
 		}
+		refused := (*DeniedError)(nil)
+		if errors.As(err, &refused) == errors.Is(err, denied) || refused != nil && refused.Host != r.host {
+			t.Errorf("error %v is %+v", err, refused)
+		}
 	}
 	if err := s.Push(t.Context(), img.Descriptor, names, PushOptions{}); err == nil {
 		t.Error("pushed without credentials")
@@ -258,7 +262,7 @@ func TestPushFails(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRegistry(t, failing(tt.fail))
 			names := []string{r.host + "/team/app:v1"}
-			err := s.Push(t.Context(), img.Descriptor, names, PushOptions{})
+			err := s.Push(t.Context(), img.Descriptor, names, PushOptions{Pauses: []time.Duration{}})
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), names[0]) {
 				t.Errorf("error %v, want %q and the name in it", err, tt.want)
 			}
@@ -268,6 +272,68 @@ func TestPushFails(t *testing.T) {
 			ref, _ := name.ParseReference(names[0])
 			if _, err := remote.Head(ref); err == nil {
 				t.Error("the tag is there")
+			}
+		})
+	}
+}
+
+// What passes is tried again, and what does not is not: a registry that says no has said it.
+func TestPushAgain(t *testing.T) {
+	s := testStore(t)
+	img, _ := build(t, s, Options{}, twoPlatforms(t)...)
+	pauses := []time.Duration{time.Millisecond, time.Millisecond}
+	status := func(code int) func(w http.ResponseWriter) {
+		return func(w http.ResponseWriter) { w.WriteHeader(code) }
+	}
+	drop := func(http.ResponseWriter) { panic(http.ErrAbortHandler) }
+	tests := []struct {
+		name, path string
+		fail       func(w http.ResponseWriter)
+		times      int // that the first PUT below path fails, and those after it
+		pushed     bool
+	}{
+		{"bad gateway for a blob", "/blobs/", status(http.StatusBadGateway), 1, true},
+		{"lost in a blob", "/blobs/", drop, 1, true},
+		{"unavailable for a tag", "/manifests/v1", status(http.StatusServiceUnavailable), 2, true},
+		{"too many requests", "/manifests/v1", status(http.StatusTooManyRequests), 2, true},
+		{"lost at a tag", "/manifests/v1", drop, 2, true},
+		{"unavailable for good", "/manifests/v1", status(http.StatusServiceUnavailable), 100, false},
+		{"forbidden", "/manifests/v1", status(http.StatusForbidden), 1, false},
+		{"not allowed", "/blobs/", status(http.StatusMethodNotAllowed), 1, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var mu sync.Mutex
+			left := tt.times
+			r := newRegistry(t, func(h http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+					mu.Lock()
+					fails := left > 0 && req.Method == http.MethodPut && strings.Contains(req.URL.Path, tt.path)
+					if fails {
+						left--
+					}
+					mu.Unlock()
+					if fails {
+						tt.fail(w)
+						return
+					}
+					h.ServeHTTP(w, req)
+				})
+			})
+			names := []string{r.host + "/team/app:v1"}
+			err := s.Push(t.Context(), img.Descriptor, names, PushOptions{Pauses: pauses})
+			if (err == nil) != tt.pushed {
+				t.Fatalf("error %v, want it pushed: %t", err, tt.pushed)
+			}
+			ref, _ := name.ParseReference(names[0])
+			index, err := remote.Index(ref)
+			if (err == nil) != tt.pushed {
+				t.Fatalf("the tag is there: %t, want %t", err == nil, tt.pushed)
+			}
+			if tt.pushed {
+				if err := validate.Index(index); err != nil {
+					t.Error(err)
+				}
 			}
 		})
 	}

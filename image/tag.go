@@ -150,6 +150,9 @@ func (s *Store) Images(ctx context.Context) ([]Entry, error) {
 		i, ok := at[e.Digest]
 		if !ok {
 			entry, err := s.entry(ctx, plain(e))
+			if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
+				err = &DamagedError{s.dir, err}
+			}
 			if err != nil {
 				return nil, fmt.Errorf("list image %s: %w", e.Digest, err)
 			}

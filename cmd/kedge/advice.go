@@ -44,6 +44,7 @@ func advice(err error, verbs []string) (int, string) {
 		nowhere  *build.UnwritableError
 		lost     *source.NowhereError
 		damaged  *image.DamagedError
+		denied   *image.DeniedError
 		once     *builder.OnceError
 		policy   *build.PolicyError
 		notFound *image.NotFoundError
@@ -102,6 +103,8 @@ func advice(err error, verbs []string) (int, string) {
 		return exitFailed, "kedge images lists the store; docker-daemon:" + lost.Name + " is an image of the Docker Engine"
 	case errors.As(err, &damaged):
 		return exitFailed, "the store holds only what can be built again: remove " + damaged.Dir
+	case errors.As(err, &denied):
+		return exitFailed, "docker login " + denied.Host + " tells kedge, too, who pushes"
 	case errors.As(err, &once):
 		return exitFailed, "without it the build can be verified; with it, build on two builders and compare: kedge diff"
 	case errors.As(err, &policy):

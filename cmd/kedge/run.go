@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"os/user"
 	"slices"
 	"strings"
@@ -67,6 +68,7 @@ func (p *process) note(format string, args ...any) {
 func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	// Libraries log what kedge says itself, or what nobody can act on.
 	logrus.SetOutput(io.Discard)
+	log.SetOutput(io.Discard)
 	answer := &checkedWriter{w: stdout}
 	p := &process{env: map[string]string{}, environ: environ, stdin: stdin, stdout: answer, stderr: stderr, plugin: isPlugin(args[0])}
 	for _, kv := range environ {
