@@ -152,8 +152,13 @@ func (s *solve) outline(ctx context.Context, c gateway.Client) error {
 // fetch gets what is pinned by content before any step runs, so that a source that no longer is what
 // the lock says ends the build there.
 func (s *solve) fetch(ctx context.Context, c gateway.Client, uses []frontend.Use) error {
+	type failure struct {
+		src lock.Source
+		use frontend.Use
+		err error
+	}
 	var mu sync.Mutex
-	failed := map[lock.Source]*pb.SourceOp{}
+	var failed []failure
 	group, gctx := errgroup.WithContext(ctx)
 	for _, use := range uses {
 		in, err := frontend.Identify(use.Op)
@@ -172,30 +177,42 @@ func (s *solve) fetch(ctx context.Context, c gateway.Client, uses []frontend.Use
 			if _, err = c.Solve(gctx, gateway.SolveRequest{Definition: def, Evaluate: true}); err != nil && gctx.Err() == nil {
 				mu.Lock()
 				defer mu.Unlock()
-				failed[src] = use.Op
+				failed = append(failed, failure{src, use, err})
 			}
 			return err
 		})
 	}
 	err := group.Wait()
-	for src, op := range failed {
-		s.lookAgain(ctx, c, src, op)
+	var reasons []error
+	for _, f := range failed {
+		// What is pinned BuildKit takes without looking at the status: it would say that the page about an
+		// error has another digest.
+		if looked := s.lookAgain(ctx, c, f.src, f.use.Op); looked != nil {
+			f.err = looked
+		}
+		reasons = append(reasons, fmt.Errorf("%s: fetching %s %q: %w", s.req.where(f.src, f.use.Line), f.src.Kind, f.src.Ref, f.err))
 	}
 	if unlocked := s.pins.err(s.req, uses); unlocked != nil {
 		return unlocked
 	}
+	if len(reasons) > 0 && ctx.Err() == nil {
+		return errors.Join(reasons...)
+	}
 	return err
 }
 
-// lookAgain looks whether a source that could not be fetched is something else now.
-func (s *solve) lookAgain(ctx context.Context, c gateway.Client, src lock.Source, op *pb.SourceOp) {
+// lookAgain looks whether a source that could not be fetched is something else now. It returns why it
+// cannot be looked at.
+func (s *solve) lookAgain(ctx context.Context, c gateway.Client, src lock.Source, op *pb.SourceOp) error {
+	var err error
 	pin, found := s.pins.probe(src, func() error {
-		_, err := c.ResolveSourceMetadata(ctx, op.CloneVT(), sourceresolver.Opt{LogName: "look again at " + src.Ref})
+		_, err = c.ResolveSourceMetadata(ctx, op.CloneVT(), sourceresolver.Opt{LogName: "look again at " + src.Ref})
 		return err
 	})
 	if found != "" && found != pin {
 		s.pins.changed(src, pin, found)
 	}
+	return err
 }
 
 // base returns the config of the image that g starts from: what the frontend says, or, where it is
