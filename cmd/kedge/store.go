@@ -54,6 +54,11 @@ func (p *process) exportVerb() *cli.Command {
 			if c.NArg() != 1 || len(outputs) == 0 {
 				return usagef("export takes one NAME or DIGEST, and -o type=oci|docker,dest=FILE")
 			}
+			for _, o := range outputs {
+				if o.dest == "" {
+					return usagef("export writes files, and -o type=%s has no dest=FILE", o.kind)
+				}
+			}
 			store, err := p.openStore(c.Context)
 			if err != nil {
 				return err
