@@ -116,6 +116,8 @@ func TestText(t *testing.T) {
 		{name: "uuid", first: "id 7d444840-9dc0-11d1-b245-5ffdce74fad2", second: "id 1b4e28ba-2fa1-41d2-883f-0016d3cca427", want: []Kind{UUID}},
 		{name: "no uuid", first: "id 7d444840-9dc0-red", second: "id 7d444840-9dc0-ref", want: []Kind{Unknown}},
 		{name: "hex", first: "token=9f86d081884c7d65", second: "token=2c26b46b68ffc68f", want: []Kind{Random}, format: "hex"},
+		{name: "traceparent", first: "PWD=/\nTRACEPARENT=00-b029ce6b04d97e7ce5faaf20d2ab2842-b7febab8d35453f9-01\n", second: "PWD=/\nTRACEPARENT=00-6e9e1c2f83a04b5d97e0aa11c3d24f56-4a96bb0c17e2d835-01\n", want: []Kind{Random}, format: "trace context"},
+		{name: "no traceparent", first: "SUM=00-b029ce6b04d97e7ce5faaf20d2ab2842\n", second: "SUM=00-6e9e1c2f83a04b5d97e0aa11c3d24f56\n", want: []Kind{Random}, format: "hex"},
 		{name: "base64", first: "k: q83vEjRWeJCrze8SNFZ4kKvN7w==", second: "k: ZmFrZSBieSBkaWNlIHJvbGxlZDI=", want: []Kind{Random}, format: "base64"},
 		{name: "long words", first: "internationalization", second: "internationalisierung", want: []Kind{Unknown}},
 		{name: "long names", first: "InternationalizationHelper", second: "ConfigurationFactoryBeans", want: []Kind{Unknown}},

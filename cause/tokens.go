@@ -31,6 +31,7 @@ var (
 	hostID   = regexp.MustCompile(`(?:docker|containers?|cri|libpod|buildkit)[-/][0-9a-f]{12,64}`)
 
 	cryptText = regexp.MustCompile(`\$(?:1|2[aby]?|5|6|y|7|gy|apr1|argon2id?)\$[./A-Za-z0-9$,=+-]{8,}`)
+	traceText = regexp.MustCompile(`\b00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\b`)
 	hexText   = regexp.MustCompile(`(?:\b|_)[0-9a-f]{8,}(?:\b|_)|\b[0-9A-F]{8,}\b`)
 	baseText  = regexp.MustCompile(`[A-Za-z0-9+/_-]{16,}={0,2}`)
 
@@ -184,6 +185,12 @@ func (f *finder) random(w *window) (found, bool) {
 		hit.cause.First, hit.cause.Second = "password hash", "another password hash"
 		return hit, true
 	}
+	if hit, ok := w.trace(); ok {
+		hit.cause.Format = "trace context"
+		hit.cause.Why = "BuildKit gives every step the id of a trace, in TRACEPARENT; the environment was written down."
+		hit.cause.Fix = "Keep that variable out of it: env -u TRACEPARENT COMMAND, or unset TRACEPARENT before."
+		return hit, true
+	}
 	for _, re := range []*regexp.Regexp{hexText, baseText} {
 		hit, ok := w.simple(Random, re)
 		if !ok {
@@ -218,6 +225,14 @@ func (w *window) crypt() (found, bool) {
 		return found{}, false
 	}
 	return w.simple(Random, cryptText)
+}
+
+// trace finds what https://www.w3.org/TR/trace-context/ calls a traceparent.
+func (w *window) trace() (found, bool) {
+	if !w.near("00-") {
+		return found{}, false
+	}
+	return w.simple(Random, traceText)
 }
 
 // chance reports whether two tokens look as if they were drawn: letters and digits on both sides,

@@ -184,6 +184,8 @@ func builderAdvice(err error) string {
 		return "the whole log: " + start.Log
 	case errors.As(err, &capable):
 		return "upgrade the builder, or leave --builder out to use kedge's own"
+	case errors.As(err, &address) && strings.HasPrefix(address.Address, "tcp://"):
+		return "is the address right, does BuildKit listen there, and are --tlscacert, --tlscert and --tlskey what it wants? Without --builder kedge starts its own"
 	case errors.As(err, &address):
 		return "is the address right, and does BuildKit listen there? Without --builder kedge starts its own"
 	case errors.As(err, &gone):
