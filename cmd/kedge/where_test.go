@@ -38,7 +38,7 @@ func newDockerHome(t *testing.T, env ...string) *dockerHome {
 func (h *dockerHome) do(t *testing.T, program string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(program, args...)
-	cmd.Env = append(os.Environ(), h.env...)
+	cmd.Env = append(append(os.Environ(), "CI="), h.env...) // these tests write locks
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
