@@ -89,15 +89,18 @@ func Open(ctx context.Context, o Options) (*Builder, error) {
 		b.lease = lease
 		address = lease.Addr()
 	}
-	if err := b.connect(ctx, address, o); err != nil {
-		b.Close()
-		return nil, &AddressError{Address: address, Err: err}
+	err := b.connect(ctx, address, o)
+	switch {
+	case grpcerrors.Code(err) == codes.Unimplemented:
+		err = &needed[len(needed)-1].CapabilityError // it is too old to say what it is
+	case err != nil:
+		err = &AddressError{Address: address, Err: err}
+	case b.lease == nil:
+		err = b.check(ctx)
 	}
-	if b.lease == nil {
-		if err := b.check(ctx); err != nil {
-			b.Close()
-			return nil, err
-		}
+	if err != nil {
+		b.Close()
+		return nil, err
 	}
 	return b, nil
 }
@@ -133,18 +136,13 @@ func (b *Builder) connect(ctx context.Context, address string, o Options) (err e
 		defer cancel()
 		_ = b.client.Wait(starting) // what is wrong, Info says
 	}
-	if _, err = b.client.Info(ctx); grpcerrors.Code(err) == codes.Unimplemented {
-		return nil // an old daemon, as check says
-	}
+	_, err = b.client.Info(ctx)
 	return err
 }
 
 // check finds at the start what a daemon that is not kedge's own cannot do at all. What it can is known
 // in a build.
 func (b *Builder) check(ctx context.Context) error {
-	if _, err := b.client.Info(ctx); grpcerrors.Code(err) == codes.Unimplemented {
-		return &needed[len(needed)-1].CapabilityError
-	}
 	workers, err := b.client.ListWorkers(ctx)
 	if err != nil {
 		return b.lost(err)

@@ -34,9 +34,6 @@ func (b *Builder) Call(ctx context.Context, req *Request, what string) (*Answer,
 }
 
 func (s *solve) query(ctx context.Context, c gateway.Client, what string) (*Answer, error) {
-	if err := checkCapabilities(c.BuildOpts().LLBCaps); err != nil {
-		return nil, err
-	}
 	opts := s.frontendOptions()
 	opts["requestid"] = "frontend." + what
 	opts["frontend.caps"] = strings.Join(append(s.req.frontendCaps(), "moby.buildkit.frontend.subrequests+forward"), ",")

@@ -62,17 +62,11 @@ func (b *Builder) Load(ctx context.Context, req *Request) (*Loaded, error) {
 }
 
 func (s *solve) load(ctx context.Context, c gateway.Client, loaded *Loaded) error {
-	if err := checkCapabilities(c.BuildOpts().LLBCaps); err != nil {
-		return err
-	}
 	uses, err := s.inputs(ctx)
 	if err != nil {
 		return err
 	}
 	if err := s.lookUp(ctx, c, uses); err != nil {
-		return err
-	}
-	if err := s.pins.err(s.req, uses); err != nil {
 		return err
 	}
 	if err := s.fetch(ctx, c, uses); err != nil {
@@ -101,9 +95,6 @@ func (b *Builder) LookUp(ctx context.Context, req *Request) (*lock.File, error) 
 	s := newSolve(b, req, 0)
 	s.internal = true
 	_, err := s.session(ctx, false, func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
-		if err := checkCapabilities(c.BuildOpts().LLBCaps); err != nil {
-			return nil, err
-		}
 		return gateway.NewResult(), s.lookUp(ctx, c, nil)
 	})
 	return s.pins.file, err

@@ -79,8 +79,8 @@ func (s *solve) options() (client.SolveOpt, error) {
 // daemonOptions are what of the frontend's options the daemon itself looks at.
 func (s *solve) daemonOptions() map[string]string {
 	opts := map[string]string{}
-	if platform := s.frontendOptions()["platform"]; platform != "" {
-		opts["platform"] = platform // it warns where the image is for others
+	if len(s.req.Platforms) > 0 {
+		opts["platform"] = strings.Join(s.req.Platforms, ",") // it warns where the image is for others
 	}
 	s.attestOptions(opts)
 	return opts
@@ -152,7 +152,6 @@ func (s *solve) frontendOptions() map[string]string {
 	if s.req.NoCache {
 		opts["no-cache"] = ""
 	}
-	s.attestOptions(opts)
 	if s.salt != 0 {
 		// Cache mounts of its own: a verification neither uses nor prunes the user's.
 		const key = "build-arg:BUILDKIT_CACHE_MOUNT_NS"

@@ -67,7 +67,7 @@ func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Us
 		return err
 	}
 	s.pins.compare(uses)
-	return nil
+	return s.pins.err(s.req, uses)
 }
 
 // lookUpName is what the daemon shows, and keeps, as the name of a look-up.
@@ -127,9 +127,6 @@ func (s *solve) outline(ctx context.Context, c gateway.Client) error {
 	opts["requestid"] = "frontend.outline"
 	opts["frontend.caps"] = strings.Join(append(s.req.frontendCaps(), "moby.buildkit.frontend.subrequests"), ",")
 	delete(opts, "no-cache")
-	for kind := range s.req.Attest.Types {
-		delete(opts, "attest:"+kind)
-	}
 	if p := s.req.Platforms; len(p) > 0 {
 		opts["platform"] = p[0]
 	}

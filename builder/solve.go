@@ -111,6 +111,9 @@ func (s *solve) session(ctx context.Context, export bool, fn gateway.BuildFunc) 
 		s.began = true
 		out, err := (*gateway.Result)(nil), s.settings.check(c.BuildOpts())
 		if err == nil {
+			err = checkCapabilities(c.BuildOpts().LLBCaps)
+		}
+		if err == nil {
 			out, err = fn(ctx, c)
 		}
 		s.err = err
@@ -171,9 +174,6 @@ type part struct {
 
 func (s *solve) build(ctx context.Context, c gateway.Client, open func(time.Time) (content.Store, error)) (*gateway.Result, error) {
 	have := c.BuildOpts().LLBCaps
-	if err := checkCapabilities(have); err != nil {
-		return nil, err
-	}
 	if slices.Contains(s.req.Vary, VaryCPUs) && have.Supports(pb.CapExecMetaLinuxResources) != nil {
 		return nil, &CapabilityError{"limit the CPUs of a step", "v0.31"}
 	}
@@ -183,9 +183,6 @@ func (s *solve) build(ctx context.Context, c gateway.Client, open func(time.Time
 	}
 	uses := usesOf(parts)
 	if err := s.lookUp(ctx, c, uses); err != nil {
-		return nil, err
-	}
-	if err := s.pins.err(s.req, uses); err != nil {
 		return nil, err
 	}
 	if s.epoch.IsZero() {
@@ -201,9 +198,6 @@ func (s *solve) build(ctx context.Context, c gateway.Client, open func(time.Time
 		}
 		uses = usesOf(parts)
 		if err := s.lookUp(ctx, c, uses); err != nil {
-			return nil, err
-		}
-		if err := s.pins.err(s.req, uses); err != nil {
 			return nil, err
 		}
 	}
@@ -249,7 +243,9 @@ func (s *solve) ask(ctx context.Context, c gateway.Client) (res *gateway.Result,
 
 // frontend has BuildKit make LLB of the Dockerfile.
 func (s *solve) frontend(ctx context.Context, c gateway.Client) (*gateway.Result, []part, error) {
-	res, err := c.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: s.frontendOptions()})
+	opts := s.frontendOptions()
+	s.attestOptions(opts)
+	res, err := c.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: opts})
 	if err != nil {
 		return nil, nil, err
 	}
