@@ -176,10 +176,8 @@ func (w *folderWriter) regular(in *os.Root, f *inode) error {
 // setXattrs sets the extended attributes that it can, as BuildKit does: not every file system takes
 // each, and not from everybody.
 func setXattrs(f *os.File, h *tar.Header) {
-	for _, k := range slices.Sorted(maps.Keys(h.PAXRecords)) {
-		if name, ok := strings.CutPrefix(k, xattrPrefix); ok {
-			_ = unix.Fsetxattr(int(f.Fd()), name, []byte(h.PAXRecords[k]), 0)
-		}
+	for k, v := range xattrs(h) {
+		_ = unix.Fsetxattr(int(f.Fd()), strings.TrimPrefix(k, xattrPrefix), []byte(v), 0)
 	}
 }
 

@@ -236,10 +236,8 @@ func (in *Ingest) searchLayer(ctx context.Context, l Layer, s *searcher, found f
 	return in.store.readLayer(ctx, l, func(h *tar.Header, r io.Reader) error {
 		name := clean(h.Name)
 		about := h.Name + "\x00" + h.Linkname
-		for _, k := range slices.Sorted(maps.Keys(h.PAXRecords)) {
-			if strings.HasPrefix(k, xattrPrefix) {
-				about += "\x00" + k + "\x00" + h.PAXRecords[k]
-			}
+		for k, v := range xattrs(h) {
+			about += "\x00" + k + "\x00" + v
 		}
 		leaked := s.in(about)
 		inFile, err := s.find(r)

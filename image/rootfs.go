@@ -242,13 +242,11 @@ func plainHeader(h *tar.Header) *tar.Header {
 	case tar.TypeLink:
 		p.Linkname = clean(h.Linkname)
 	}
-	for k, v := range h.PAXRecords {
-		if strings.HasPrefix(k, xattrPrefix) {
-			if p.PAXRecords == nil {
-				p.PAXRecords = map[string]string{}
-			}
-			p.PAXRecords[k] = v
+	for k, v := range xattrs(h) {
+		if p.PAXRecords == nil {
+			p.PAXRecords = map[string]string{}
 		}
+		p.PAXRecords[k] = v
 	}
 	return p
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"path"
 	"slices"
@@ -173,14 +174,23 @@ func (s *scanner) inspect(e *entry, r io.Reader) error {
 	return nil
 }
 
+// xattrs are the records of extended attributes, sorted.
+func xattrs(h *tar.Header) iter.Seq2[string, string] {
+	return func(yield func(record, value string) bool) {
+		for _, k := range slices.Sorted(maps.Keys(h.PAXRecords)) {
+			if strings.HasPrefix(k, xattrPrefix) && !yield(k, h.PAXRecords[k]) {
+				return
+			}
+		}
+	}
+}
+
 func xattrSum(h *tar.Header) string {
 	b := sha256.New()
 	any := false
-	for _, k := range slices.Sorted(maps.Keys(h.PAXRecords)) {
-		if strings.HasPrefix(k, xattrPrefix) {
-			fmt.Fprintf(b, "%q=%q\n", k, h.PAXRecords[k])
-			any = true
-		}
+	for k, v := range xattrs(h) {
+		fmt.Fprintf(b, "%q=%q\n", k, v)
+		any = true
 	}
 	if !any {
 		return ""
