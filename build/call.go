@@ -2,19 +2,18 @@ package build
 
 import (
 	"context"
-	"errors"
 
 	"github.com/kedge-build/kedge/builder"
 )
 
 // Call asks the frontend of o's Dockerfile for what: lint, outline, targets, or what else it answers.
 // No step runs, and the lock, which says what may be fetched meanwhile, is not written.
-func Call(ctx context.Context, b *builder.Builder, o Options, what string) (_ *builder.Answer, err error) {
+func Call(ctx context.Context, b *builder.Builder, o Options, what string) (*builder.Answer, error) {
 	p, err := open(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, p.close()) }()
+	defer p.close()
 	file, _, err := p.load(ctx, b, p.lock)
 	if err != nil {
 		return nil, err

@@ -31,12 +31,14 @@ type Config struct {
 }
 
 // New returns the configuration of an environment. It reads nothing yet.
-func New(env map[string]string) *Config {
-	dir := env["DOCKER_CONFIG"]
-	if dir == "" {
-		dir = filepath.Join(env["HOME"], ".docker")
+func New(env map[string]string) *Config { return &Config{env: env, dir: Dir(env)} }
+
+// Dir returns the folder of docker's configuration.
+func Dir(env map[string]string) string {
+	if dir := env["DOCKER_CONFIG"]; dir != "" {
+		return dir
 	}
-	return &Config{env: env, dir: dir}
+	return filepath.Join(env["HOME"], ".docker")
 }
 
 // FileError says that a file of docker's or buildx's configuration is not what they write.

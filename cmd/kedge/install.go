@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 
+	"github.com/kedge-build/kedge/docker"
 	"github.com/kedge-build/kedge/plugin"
 	"github.com/urfave/cli/v2"
 )
@@ -36,15 +36,8 @@ func (p *process) installVerb() *cli.Command {
 	}
 }
 
-func (p *process) dockerDir() string {
-	if dir := p.env["DOCKER_CONFIG"]; dir != "" {
-		return dir
-	}
-	return filepath.Join(p.env["HOME"], ".docker")
-}
-
 func (p *process) install(program string, alias bool) error {
-	link, aliased, err := plugin.Install(p.dockerDir(), program, alias)
+	link, aliased, err := plugin.Install(docker.Dir(p.env), program, alias)
 	if link != (plugin.Change{}) {
 		p.say("linked %s to %s", link.Path, link.New)
 		if link.Old != "" {
@@ -72,7 +65,7 @@ func (p *process) install(program string, alias bool) error {
 }
 
 func (p *process) uninstall(program string) error {
-	link, aliased, err := plugin.Undo(p.dockerDir(), program)
+	link, aliased, err := plugin.Undo(docker.Dir(p.env), program)
 	if aliased != (plugin.Change{}) {
 		if aliased.New != "" {
 			p.say("set the alias builder in %s back to %s", aliased.Path, aliased.New)
