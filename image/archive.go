@@ -53,7 +53,7 @@ func (s *Store) export(ctx context.Context, w io.Writer, desc ocispec.Descriptor
 	case Docker:
 		img, err := s.Image(ctx, desc)
 		if err != nil {
-			return err
+			return s.blame(ctx, desc, err)
 		}
 		if len(img.Manifests) == 1 {
 			// Beside attestations, too, there is one image that manifest.json can name.
@@ -63,7 +63,7 @@ func (s *Store) export(ctx context.Context, w io.Writer, desc ocispec.Descriptor
 		return fmt.Errorf("unknown format %q", format)
 	}
 	if _, err := s.complete(ctx, desc); err != nil {
-		return err
+		return s.blame(ctx, desc, err)
 	}
 	// archive.Export looks neither at ctx nor at the error of the last write.
 	var failed error
@@ -82,7 +82,7 @@ func (s *Store) export(ctx context.Context, w io.Writer, desc ocispec.Descriptor
 	if failed != nil {
 		return failed
 	}
-	return err
+	return s.blame(ctx, desc, err) // it checks digests, and says no more than that one was another
 }
 
 type writerFunc func([]byte) (int, error)
@@ -103,13 +103,12 @@ func exportNames(names []string) ([]string, error) {
 	return slices.Compact(sorted), nil
 }
 
-// complete returns all blobs of an image, or an error if one is missing.
+// complete returns all blobs of an image, or a *DamagedError if one is missing or of another size.
 func (s *Store) complete(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	var blobs []ocispec.Descriptor
 	err := s.walk(ctx, desc, func(d ocispec.Descriptor) error {
 		blobs = append(blobs, d)
-		_, err := s.Info(ctx, d.Digest)
-		return err
+		return s.checkSize(ctx, d)
 	})
 	return blobs, err
 }
@@ -132,7 +131,7 @@ func (s *Store) exportDir(ctx context.Context, dir string, desc ocispec.Descript
 	}
 	blobs, err := s.complete(ctx, desc)
 	if err != nil {
-		return err
+		return s.blame(ctx, desc, err)
 	}
 	dir = filepath.Clean(dir)
 	if err := checkReplaceable(dir); err != nil {
@@ -223,7 +222,7 @@ func (s *Store) copyBlob(ctx context.Context, layout string, desc ocispec.Descri
 		return errors.Join(err, f.Close())
 	}
 	if !verifier.Verified() {
-		return errors.Join(fmt.Errorf("blob %s: its content has another digest", desc.Digest), f.Close())
+		return errors.Join(s.falseContent(desc.Digest), f.Close())
 	}
 	return f.Close()
 }

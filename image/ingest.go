@@ -379,12 +379,8 @@ func (in *Ingest) adoptBase(ctx context.Context, e export) error {
 		if err != nil {
 			return fmt.Errorf("base layer: %w", err)
 		}
-		info, err := in.store.Info(ctx, l.Digest)
-		if err != nil {
+		if err := in.store.checkSize(ctx, l); err != nil {
 			return fmt.Errorf("base layer: %w", err)
-		}
-		if info.Size != l.Size {
-			return &DamagedError{in.store.dir, fmt.Errorf("base layer %s has %d bytes, its descriptor says %d", l.Digest, info.Size, l.Size)}
 		}
 	}
 	return nil

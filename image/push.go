@@ -60,7 +60,7 @@ func (s *Store) Push(ctx context.Context, desc ocispec.Descriptor, names []strin
 		return err
 	}
 	if _, err := s.complete(ctx, desc); err != nil {
-		return fmt.Errorf("push image %s: %w", desc.Digest, err)
+		return fmt.Errorf("push image %s: %w", desc.Digest, s.blame(ctx, desc, err))
 	}
 	p := newPusher(s, opts)
 	defer p.client.CloseIdleConnections()
@@ -73,6 +73,8 @@ func (s *Store) Push(ctx context.Context, desc ocispec.Descriptor, names []strin
 			var status remoteserrors.ErrUnexpectedStatus
 			if errors.Is(err, docker.ErrInvalidAuthorization) || errors.As(err, &status) && status.StatusCode == http.StatusUnauthorized {
 				err = &DeniedError{reference.Domain(ref), err}
+			} else if !passing(err) { // that it is not what it should be is for the registry to find
+				err = s.blame(ctx, desc, err)
 			}
 			return fmt.Errorf("push image %s to %q: %w", desc.Digest, ref, err)
 		}

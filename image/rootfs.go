@@ -58,6 +58,8 @@ func (s *Store) exportRoot(ctx context.Context, desc ocispec.Descriptor, o RootO
 	if err == nil {
 		defer fs.spool.Close()
 		err = write(fs)
+	} else {
+		err = s.blame(ctx, desc, err)
 	}
 	if err != nil {
 		return fmt.Errorf("export the files of image %s: %w", desc.Digest, err)

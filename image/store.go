@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/errdefs"
 	"github.com/gofrs/flock"
@@ -43,18 +42,6 @@ type Store struct {
 	// use is what store.lock is to processes, for the goroutines of this one.
 	use sync.RWMutex
 }
-
-// A DamagedError says that a store cannot be read as what it is.
-type DamagedError struct {
-	Dir string
-	Err error
-}
-
-func (e *DamagedError) Error() string {
-	return fmt.Sprintf("image store %q is damaged: %v", e.Dir, e.Err)
-}
-
-func (e *DamagedError) Unwrap() error { return e.Err }
 
 // A BusyError says that a store cannot be pruned because somebody, perhaps another process, is
 // using it.
@@ -226,14 +213,14 @@ func (s *Store) withIndexLock(ctx context.Context, fn func() error) (err error) 
 func (s *Store) readIndex() ([]ocispec.Descriptor, error) {
 	data, err := os.ReadFile(s.path(ocispec.ImageIndexFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &DamagedError{s.dir, err}
+		return nil, &DamagedError{s.dir, "", err}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read index: %w", err)
 	}
 	var index ocispec.Index
 	if err := json.Unmarshal(data, &index); err != nil {
-		return nil, &DamagedError{s.dir, fmt.Errorf("read %q: %w", ocispec.ImageIndexFile, err)}
+		return nil, &DamagedError{s.dir, "", fmt.Errorf("read %q: %w", ocispec.ImageIndexFile, err)}
 	}
 	return index.Manifests, nil
 }
@@ -343,13 +330,16 @@ func diskSize(root string) (size int64, err error) {
 // Pruned says what Prune removed.
 type Pruned struct {
 	Images []digest.Digest // no longer listed
+	// Damaged are those of Images that had a name, and were not what it stood for any more.
+	Damaged []Entry
 	Blobs  []digest.Digest
 	Bytes  int64 // freed by blobs and by what dead processes left
 }
 
-// Prune removes images without a name, blobs that no image needs, what dead processes left, and
-// what was known of layers that are gone; if all is set, every image and blob. It does not wait:
-// while an Ingest is open or somebody else has the store open, the error is a *BusyError.
+// Prune removes images without a name and those that are damaged, blobs that no image needs, what dead
+// processes left, and what was known of layers that are gone; if all is set, every image and blob. It
+// reads all that it keeps. It does not wait: while an Ingest is open or somebody else has the store
+// open, the error is a *BusyError.
 func (s *Store) Prune(ctx context.Context, all bool) (_ Pruned, err error) {
 	if !s.use.TryLock() {
 		return Pruned{}, &BusyError{s.dir}
@@ -390,15 +380,34 @@ func (s *Store) prune(ctx context.Context, all bool, p *Pruned) error {
 	}
 	var kept []ocispec.Descriptor
 	live := map[digest.Digest]bool{}
+	broken := map[digest.Digest]error{}
+	sound := map[digest.Digest]bool{}
+	drop := func(e ocispec.Descriptor) {
+		if !slices.Contains(p.Images, e.Digest) {
+			p.Images = append(p.Images, e.Digest)
+		}
+	}
 	for _, e := range entries {
-		if all || e.Annotations[images.AnnotationImageName] == "" {
-			if !slices.Contains(p.Images, e.Digest) {
-				p.Images = append(p.Images, e.Digest)
-			}
+		name := entryName(e)
+		if all || name == "" {
+			drop(e)
 			continue
 		}
+		err, known := broken[e.Digest]
+		if !known {
+			err = s.check(ctx, e, sound)
+			broken[e.Digest] = err
+		}
+		if damaged := (*DamagedError)(nil); errors.As(err, &damaged) {
+			p.Damaged = append(p.Damaged, Entry{Names: []string{name}, Descriptor: plain(e), Err: err})
+			drop(e)
+			continue
+		}
+		if err != nil {
+			return err
+		}
 		kept = append(kept, e)
-		err := s.walk(ctx, e, func(d ocispec.Descriptor) error {
+		err = s.walk(ctx, e, func(d ocispec.Descriptor) error {
 			live[d.Digest] = true
 			return nil
 		})

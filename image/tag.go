@@ -24,6 +24,9 @@ type Entry struct {
 	Platforms  []string  // sorted, such as "linux/arm64"
 	Created    time.Time // of the first platform, zero if it does not say
 	Size       int64     // of all its blobs in the store, in bytes
+
+	// Err says why the image cannot be read, most often a *DamagedError; what is known are names and digest.
+	Err error
 }
 
 // A NotFoundError says that a name or digest does not lead to one image. It wraps
@@ -136,7 +139,7 @@ func sortEntries(entries []ocispec.Descriptor) []ocispec.Descriptor {
 	return entries
 }
 
-// Images lists the images, sorted by name, those without one last.
+// Images lists the images, sorted by name, those without one last. Layers are not looked at.
 func (s *Store) Images(ctx context.Context) ([]Entry, error) {
 	s.use.RLock()
 	defer s.use.RUnlock()
@@ -150,11 +153,11 @@ func (s *Store) Images(ctx context.Context) ([]Entry, error) {
 		i, ok := at[e.Digest]
 		if !ok {
 			entry, err := s.entry(ctx, plain(e))
-			if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
-				err = &DamagedError{s.dir, err}
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
 			}
 			if err != nil {
-				return nil, fmt.Errorf("list image %s: %w", e.Digest, err)
+				entry = Entry{Descriptor: plain(e), Err: s.unlistable(e, err)}
 			}
 			i = len(list)
 			at[e.Digest] = i

@@ -101,6 +101,8 @@ func advice(err error, verbs []string) (int, string) {
 		return exitFailed, "--lockfile PATH names another place"
 	case errors.As(err, &lost):
 		return exitFailed, "kedge images lists the store; docker-daemon:" + lost.Name + " is an image of the Docker Engine"
+	case errors.As(err, &damaged) && damaged.Blob != "":
+		return exitFailed, damagedHint
 	case errors.As(err, &damaged):
 		return exitFailed, "the store holds only what can be built again: remove " + damaged.Dir
 	case errors.As(err, &denied):

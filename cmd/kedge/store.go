@@ -25,20 +25,35 @@ func (p *process) imagesVerb() *cli.Command {
 			}
 			w := tabwriter.NewWriter(p.stdout, 0, 0, 3, ' ', 0)
 			fmt.Fprintln(w, "NAME\tDIGEST\tPLATFORMS\tCREATED\tSIZE")
+			damaged := 0
 			for _, e := range entries {
 				names := e.Names
 				if len(names) == 0 {
 					names = []string{"<none>"}
+				}
+				if e.Err != nil {
+					damaged++
+					p.say("warning: %s, %s, is left out: %v", strings.Join(names, ", "), e.Descriptor.Digest.Encoded()[:12], e.Err)
+					continue
 				}
 				for _, name := range names {
 					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", name, e.Descriptor.Digest.Encoded()[:12],
 						strings.Join(e.Platforms, ","), e.Created.UTC().Format(time.DateOnly), units.HumanSize(float64(e.Size)))
 				}
 			}
-			return w.Flush()
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			if damaged > 0 {
+				fmt.Fprintf(p.stderr, "hint: %s\n", damagedHint)
+			}
+			return nil
 		},
 	}
 }
+
+// damagedHint says what to do about an image that is damaged.
+const damagedHint = "kedge prune removes images that are damaged; build them again then"
 
 func (p *process) exportVerb() *cli.Command {
 	return &cli.Command{
@@ -90,7 +105,7 @@ func (p *process) exportVerb() *cli.Command {
 
 func (p *process) pruneVerb() *cli.Command {
 	return &cli.Command{
-		Name: "prune", Usage: "remove images without a name from kedge's store",
+		Name: "prune", Usage: "remove images without a name, or damaged, from kedge's store",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "remove every image"}},
 		Action: func(c *cli.Context) error {
 			store, err := p.openStore(c.Context)
@@ -101,6 +116,9 @@ func (p *process) pruneVerb() *cli.Command {
 			pruned, err := store.Prune(c.Context, c.Bool("all"))
 			if err != nil {
 				return err
+			}
+			for _, e := range pruned.Damaged {
+				p.say("%s was damaged: %v", strings.Join(e.Names, ", "), e.Err)
 			}
 			fmt.Fprintf(p.stdout, "removed %s, %s\n", counted(len(pruned.Images), "image"), units.HumanSize(float64(pruned.Bytes)))
 			return nil
