@@ -29,6 +29,26 @@ func (e *ProxyError) Error() string {
 	return fmt.Sprintf("provenance of mode max holds the proxies of steps, and %s has credentials", e.Name)
 }
 
+// ScannerError says that the image that is to make the SBOM cannot be had.
+type ScannerError struct{ Err error }
+
+func (e *ScannerError) Error() string { return "the scanner for the SBOM: " + e.Err.Error() }
+
+func (e *ScannerError) Unwrap() error { return e.Err }
+
+// blameScanner returns a *ScannerError where err is about the scanner, and else err. The daemon does not
+// say which image is one, so it is asked whether it does without.
+func (s *solve) blameScanner(ctx context.Context, c gateway.Client, err error) error {
+	if _, ok := s.req.Attest.Types["sbom"]; !ok || !s.attested() || ctx.Err() != nil || s.pins.err(s.req, nil) != nil {
+		return err
+	}
+	_, without := c.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: s.frontendOptions()})
+	if without != nil {
+		return err
+	}
+	return &ScannerError{Err: err}
+}
+
 // publishable finds proxies of this machine that provenance would show to whoever has the image.
 func (s *solve) publishable() error {
 	attrs, ok := s.req.Attest.Types["provenance"]

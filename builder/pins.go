@@ -77,21 +77,34 @@ func (p *pins) find(in frontend.Input) (lock.Source, string, bool) {
 	return lock.Source{}, "", false
 }
 
-// add locks in to pin. Where nothing may be added it notes that, and pins it for the rest of this
-// run, which ends before anything is executed.
-func (p *pins) add(in frontend.Input, pin string) error {
-	s := in.Source
+// lockedAs returns the name by which in is locked.
+func lockedAs(in frontend.Input) lock.Source {
 	if in.Pin != "" {
-		s = in.Written
+		return in.Written
 	}
+	return in.Source
+}
+
+// miss notes that in is not locked, where nothing may be added. That holds whether or not it can be
+// looked up then.
+func (p *pins) miss(in frontend.Input) {
+	s := lockedAs(in)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, probing := p.probed[s]; p.locked && !probing {
+		p.unlocked[s] = Unlocked{Source: s}
+	}
+}
+
+// add locks in to pin: where nothing may be added, which miss has noted, for the rest of this run, which
+// ends before anything is executed.
+func (p *pins) add(in frontend.Input, pin string) error {
+	s := lockedAs(in)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, ok := p.probed[s]; ok {
 		p.probed[s] = pin
 		return nil
-	}
-	if p.locked {
-		p.unlocked[s] = Unlocked{Source: s}
 	}
 	p.used[s] = true
 	return p.file.Add(s, pin)
@@ -229,15 +242,13 @@ func (p *pins) check(_ context.Context, req *policysession.CheckPolicyRequest) (
 	if !ok {
 		found := foundPin(req.Source)
 		if found == "" {
+			p.miss(in)
 			return nil, metaRequest(op, req.Platform), nil
 		}
 		if err := p.add(in, found); err != nil {
 			return deny(err.Error()), nil, nil
 		}
-		pin, s = found, in.Source
-		if in.Pin != "" {
-			s = in.Written
-		}
+		pin, s = found, lockedAs(in)
 	}
 	if !agree(in, pin) {
 		p.changed(s, pin, in.Pin)

@@ -258,7 +258,9 @@ func TestUnlockedError(t *testing.T) {
 		t.Fatalf("all is well, but %v", err)
 	}
 	for _, s := range []lock.Source{image("docker.io/library/debian:12"), image("docker.io/docker/dockerfile:1")} {
-		if err := p.add(frontend.Input{Source: s, Written: s}, digestA); err != nil {
+		in := frontend.Input{Source: s, Written: s}
+		p.miss(in)
+		if err := p.add(in, digestA); err != nil {
 			t.Fatal(err)
 		}
 	}

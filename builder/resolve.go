@@ -27,8 +27,8 @@ func usesOf(parts []part) []frontend.Use {
 	return uses
 }
 
-// lookUp pins every source that is not yet: all at once, where the frontend had no need to. What it finds
-// against the lock, s.pins.err reports.
+// lookUp pins every source that is not yet: all at once, where the frontend had no need to. Where nothing
+// may be added there is no need to, either. What it finds against the lock, s.pins.err reports.
 func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Use) error {
 	ops, lines := map[lock.Source]*pb.SourceOp{}, map[lock.Source]int{}
 	for _, use := range uses {
@@ -41,6 +41,10 @@ func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Us
 			return fmt.Errorf("%s: image %q for %s: kedge builds images for linux", s.req.where(in.Written, use.Line), in.Source.Ref, os)
 		}
 		if _, _, ok := s.pins.find(in); !ok && !in.Local {
+			if s.req.Locked {
+				s.pins.miss(in)
+				continue
+			}
 			ops[in.Written], lines[in.Written] = use.Op, use.Line
 		}
 	}

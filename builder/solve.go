@@ -247,7 +247,7 @@ func (s *solve) frontend(ctx context.Context, c gateway.Client) (*gateway.Result
 	s.attestOptions(opts)
 	res, err := c.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: opts})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, s.blameScanner(ctx, c, err)
 	}
 	var parts []part
 	add := func(id string, ref gateway.Reference) error {

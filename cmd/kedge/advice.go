@@ -171,6 +171,7 @@ func builderAdvice(err error) string {
 		needs   *builder.EntitlementError
 		refused *builder.RefusedError
 		proxy   *builder.ProxyError
+		scanner *builder.ScannerError
 		gateway *builder.GatewayError
 	)
 	switch {
@@ -203,6 +204,8 @@ func builderAdvice(err error) string {
 		return "insecure-entitlements in that builder's buildkitd.toml allows it"
 	case errors.As(err, &proxy):
 		return "--provenance=mode=min leaves out how steps were run"
+	case errors.As(err, &scanner):
+		return "--sbom=generator=IMAGE, or --attest type=sbom,generator=IMAGE, names the scanner; --sbom=false does without"
 	case errors.As(err, &gateway):
 		return "give the address: --add-host " + gateway.Host + ":IP"
 	}
