@@ -332,8 +332,8 @@ type Pruned struct {
 	Images []digest.Digest // no longer listed
 	// Damaged are those of Images that had a name, and were not what it stood for any more.
 	Damaged []Entry
-	Blobs  []digest.Digest
-	Bytes  int64 // freed by blobs and by what dead processes left
+	Blobs   []digest.Digest
+	Bytes   int64 // freed by blobs and by what dead processes left
 }
 
 // Prune removes images without a name and those that are damaged, blobs that no image needs, what dead
