@@ -93,6 +93,7 @@ func (w *window) digits() (n int) {
 // surer, or holds the next one as a part, comes first.
 var tokens = []func(f *finder, w *window) (found, bool){
 	(*finder).hinted,
+	(*finder).secretKey,
 	(*finder).list,
 	(*finder).uuid,
 	(*finder).stamp,

@@ -273,6 +273,9 @@ func TestKeys(t *testing.T) {
 	block := func(kind string, b []byte) string {
 		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}))
 	}
+	tsig := func(secret string) string {
+		return "key \"rndc-key\" {\n\talgorithm hmac-sha256;\n\tsecret \"" + secret + "\";\n};\n"
+	}
 	for _, c := range []struct {
 		name, path    string
 		first, second string
@@ -285,6 +288,9 @@ func TestKeys(t *testing.T) {
 		{"both", "b.pem", block("PRIVATE KEY", a.key) + block("CERTIFICATE", a.cert), block("PRIVATE KEY", b.key) + block("CERTIFICATE", b.cert), []Kind{PrivateKey, Certificate}},
 		{"ssh", "etc/ssh/ssh_host_ecdsa_key", block("OPENSSH PRIVATE KEY", a.key), block("OPENSSH PRIVATE KEY", b.key), []Kind{SSHKey}},
 		{"dh", "dh.pem", block("DH PARAMETERS", a.key), block("DH PARAMETERS", b.key), []Kind{Random}},
+		{"tsig", "rndc.key", tsig("a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6="), tsig("Zz9Yy8Xx7Ww6Vv5Uu4Tt3Ss2Rr1Qq0P="), []Kind{SecretKey}},
+		{"tsig, another algorithm", "rndc.key", tsig("a1B2="), strings.Replace(tsig("a1B2="), "sha256", "sha512", 1), []Kind{Unknown}},
+		{"another secret", "x.conf", `secret "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6";`, `secret "Zz9Yy8Xx7Ww6Vv5Uu4Tt3Ss2Rr1Qq0PP";`, []Kind{Random}},
 		{"same key, other remark", "k.pem", "# one day\n" + block("PRIVATE KEY", a.key), "# two day\n" + block("PRIVATE KEY", a.key), []Kind{Unknown}},
 		{"text about keys", "k.txt", "write -----BEGIN here, then 1\n", "write -----BEGIN here, then 2\n", []Kind{Unknown}},
 	} {
@@ -300,6 +306,13 @@ func TestKeys(t *testing.T) {
 				}
 			}
 		})
+	}
+	// Debian's certificate is made anew by the program that made it.
+	for name, want := range map[string]bool{"etc/ssl/certs/ssl-cert-snakeoil.pem": true, "etc/ssl/certs/mine.pem": false} {
+		got := find(t, name, block("CERTIFICATE", a.cert), block("CERTIFICATE", b.cert), hints)
+		if len(got) != 1 || strings.Contains(got[0].Fix, "make-ssl-cert") != want {
+			t.Errorf("%s: %+v", name, got)
+		}
 	}
 	// A key within other text is not shown either.
 	inJSON := func(m made) string {

@@ -28,6 +28,11 @@ func FuzzFind(f *testing.F) {
 	f.Add("x", []byte("\x7fELF\x02\x01\x01"), []byte("\x7fELF\x02\x01\x02"))
 	f.Add("x", []byte(sqliteMagic+"\x10\x00\x01\x01\x00"), []byte(sqliteMagic+"\x10\x00\x01\x01\x01"))
 	f.Add("x.pyc", []byte("\xa7\x0d\r\n\x00\x00\x00\x00\x01\x02\x03\x04\x05\x06\x07\x08\xe3"), []byte("\xa7\x0d\r\n\x00\x00\x00\x00\x01\x02\x03\x05\x05\x06\x07\x08\xe3"))
+	f.Add("x.MAD", ariaTable(1024, 1, "row", moment1), ariaTable(1024, 2, "wor", moment2))
+	f.Add("x.fmt", texPool(texTree1+texName), texPool(texTree2+texName))
+	f.Add("x.fmt", luaStrings(texTree1+texName), luaStrings(texTree2+texName))
+	f.Add("x.log", []byte("This is TeX, Version 3\n("+texTree1+texName+"\n1 strings of total length 115\n"), []byte("This is TeX, Version 3\n("+texTree2+texName+"\n1 strings of total length 100\n"))
+	f.Add("rndc.key", []byte("key \"k\" { algorithm hmac-md5; secret \"AAAA\"; };"), []byte("key \"k\" { algorithm hmac-md5; secret \"BBBB\"; };"))
 	f.Fuzz(func(t *testing.T, name string, first, second []byte) {
 		causes, err := Find(t.Context(), name, fileOf(first), fileOf(second), hints)
 		if err != nil {

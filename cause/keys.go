@@ -18,6 +18,8 @@ const maxKeys = 4 << 20 // of a file with keys; bundles of certificates have som
 var (
 	pemBegin  = []byte("-----BEGIN ")
 	sshPublic = regexp.MustCompile(`^(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-\S+|sk-\S+) AAAA[\w+/=]+`)
+	keyText   = regexp.MustCompile(`\bkey\s+"?[\w.-]+"?\s*\{\s*algorithm\s+"?hmac-[\w-]+"?\s*;\s*secret\s+"[A-Za-z0-9+/]*$`)
+	valueText = regexp.MustCompile(`^[A-Za-z0-9+/]*={0,2}"`)
 	oidData   = []byte{0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01} // PKCS #7 data
 )
 
@@ -115,6 +117,9 @@ func (f *finder) pem(p pair, spans []span, a, b []byte) bool {
 		if x.Type != "CERTIFICATE" || !certificate(&c, x.Bytes, y.Bytes) {
 			describePEM(&c, p.name, x.Type)
 		}
+		if (c.Kind == Certificate || c.Kind == PrivateKey) && strings.HasPrefix(path.Base(p.name), "ssl-cert-snakeoil.") {
+			c.Fix = "Remove both files of ssl-cert-snakeoil in the same RUN, and run make-ssl-cert generate-default-snakeoil at start."
+		}
 		f.add(c)
 	}
 	if !hit {
@@ -154,6 +159,23 @@ func describePEM(c *Cause, name, kind string) {
 	default:
 		c.Kind, c.Why = Random, fmt.Sprintf("A PEM block %q is another one: it is random, signed or encrypted.", printable([]byte(kind)))
 	}
+}
+
+// secretKey finds the secret of a key as BIND's configuration has it, which is not shown.
+func (f *finder) secretKey(w *window) (found, bool) {
+	if w.bytes || !w.near("secret") {
+		return found{}, false
+	}
+	m, n := keyText.FindIndex(w.a[:w.at]), keyText.FindIndex(w.b[:w.bt])
+	x, y := valueText.FindIndex(w.a[w.at:]), valueText.FindIndex(w.b[w.bt:])
+	if m == nil || n == nil || x == nil || y == nil {
+		return found{}, false
+	}
+	hit := found{
+		Cause{Kind: SecretKey, Format: "TSIG", First: "secret key", Second: "another secret key"},
+		[2]int{m[0], w.at + x[1]}, [2]int{n[0], w.bt + y[1]},
+	}
+	return hit, true
 }
 
 // nextBlock is the first PEM block at or after from, and where it stands.

@@ -20,6 +20,7 @@ const (
 	Random        Kind = "random"
 	PrivateKey    Kind = "private-key"
 	SSHKey        Kind = "ssh-key"
+	SecretKey     Kind = "secret-key"
 	Certificate   Kind = "certificate"
 	Keystore      Kind = "keystore"
 	MachineID     Kind = "machine-id"
@@ -137,6 +138,13 @@ var kinds = []Description{
 		"https://manpages.debian.org/stable/openssh-client/ssh-keygen.1.en.html",
 	},
 	{
+		SecretKey,
+		"A secret key, which two programs share, is another one.",
+		"Installing bind9 makes a key with which rndc gives named its orders. Everyone who has the image has it.",
+		"Remove /etc/bind/rndc.key in the same RUN, and run rndc-confgen -a at start.",
+		"https://manpages.debian.org/stable/bind9/rndc-confgen.8.en.html",
+	},
+	{
 		Certificate,
 		"A certificate is another one: its key, serial number or validity.",
 		"The build made a certificate, which starts to be valid at that moment and signs a new key.",
@@ -238,7 +246,7 @@ var kinds = []Description{
 		Database,
 		"The files of a database server differ.",
 		"Initialising a database gives it a random or time-based id, and its logs and pages follow the moment of each write.",
-		"Initialise the database at start, in the entrypoint, where its directory is empty.",
+		"Remove what is in its directory in the same RUN, and initialise the database at start, in the entrypoint, where that is empty.",
 		rbDocs + "randomness/",
 	},
 	{

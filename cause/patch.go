@@ -319,11 +319,16 @@ func (c *call) sets(name string) bool {
 	return slices.ContainsFunc(c.Assigns, func(a *syntax.Assign) bool { return a.Name != nil && a.Name.Value == name })
 }
 
-// set makes an assignment for this command alone.
+// set makes an assignment for this command alone. sudo takes one as an argument, command and exec do not.
 func (e *editor) set(c *call, name, value string) {
-	if !c.sets(name) {
-		e.insert(c.words[0].Pos(), name+"="+value+" ")
+	if c.sets(name) {
+		return
 	}
+	at := c.Args[0]
+	if path.Base(at.Lit()) == "sudo" {
+		at = c.words[0]
+	}
+	e.insert(at.Pos(), name+"="+value+" ")
 }
 
 // option puts an option behind the name of the command.
@@ -445,7 +450,14 @@ var rules = map[string]func(e *editor, c *call){
 			e.insert(c.words[i+1].End(), " --invalidation-mode checked-hash")
 		}
 	},
-	"find": func(e *editor, c *call) { e.sorted(c) },
+	"apt-get": func(e *editor, c *call) {
+		if slices.Contains(c.args, "install") {
+			e.formats(c)
+		}
+	},
+	"fmtutil":     (*editor).formats,
+	"fmtutil-sys": (*editor).formats,
+	"find":        (*editor).sorted,
 	"ls": func(e *editor, c *call) {
 		if c.has("U", "f") {
 			e.sorted(c)
@@ -458,6 +470,13 @@ var rules = map[string]func(e *editor, c *call){
 			e.set(c, "LC_ALL", "C")
 		}
 	},
+}
+
+// formats has Perl make TeX's formats in one order.
+func (e *editor) formats(c *call) {
+	if e.caused(HashOrder, "TeX") {
+		e.set(c, "PERL_HASH_SEED", "0")
+	}
 }
 
 // sorted sorts what a command lists.

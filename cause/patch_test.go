@@ -14,6 +14,7 @@ func TestPatch(t *testing.T) {
 	stamp := []Cause{{Kind: Timestamp, Format: "date"}}
 	header := func(format string) []Cause { return []Cause{{Kind: ArchiveHeader, Format: format}} }
 	kind := func(k Kind) []Cause { return []Cause{{Kind: k}} }
+	tex := []Cause{{Kind: HashOrder, Format: "TeX tree"}}
 	for _, c := range []struct {
 		name   string
 		causes []Cause
@@ -85,6 +86,11 @@ func TestPatch(t *testing.T) {
 		{"compileall", kind(Pyc), "RUN python3 -m compileall /app", "RUN python3 -m compileall --invalidation-mode checked-hash /app"},
 		{"python", kind(Pyc), "RUN python3 setup.py", ""},
 		{"hash seed", kind(HashOrder), "RUN python3.11 gen.py > /f", "RUN PYTHONHASHSEED=0 python3.11 gen.py > /f"},
+		{"hash seed, sudo", kind(HashOrder), "RUN sudo python3 gen.py > /f", "RUN sudo PYTHONHASHSEED=0 python3 gen.py > /f"},
+		{"hash seed, command", kind(HashOrder), "RUN command python3 gen.py > /f", "RUN PYTHONHASHSEED=0 command python3 gen.py > /f"},
+		{"TeX", tex, "RUN apt-get update && apt-get install -y texlive-base", "RUN apt-get update && PERL_HASH_SEED=0 apt-get install -y texlive-base"},
+		{"TeX's formats", tex, "RUN fmtutil-sys --all", "RUN PERL_HASH_SEED=0 fmtutil-sys --all"},
+		{"LuaTeX alone", []Cause{{Kind: HashOrder, Format: "LuaTeX format"}}, "RUN apt-get install -y texlive-base", ""},
 		{"hash seed set", kind(HashOrder), "RUN PYTHONHASHSEED=1 python3 gen.py > /f", ""},
 		{"find", kind(Order), "RUN find . -type f > /f", "RUN find . -type f | LC_ALL=C sort > /f"},
 		{"find in a pipe", kind(Order), "RUN find . -print0 | xargs -0 cat > /f", "RUN find . -print0 | LC_ALL=C sort -z | xargs -0 cat > /f"},

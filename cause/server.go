@@ -11,6 +11,8 @@ import (
 
 var (
 	machineIDText = regexp.MustCompile(`^[0-9a-f]{32}\n?$`)
+	viewText      = regexp.MustCompile(`^TYPE=VIEW\nquery=`)
+	poolText      = regexp.MustCompile(`^(?:\d+,\d+\n)+$`)
 
 	// The first line that each log of a package manager has.
 	logs = []struct {
@@ -153,6 +155,7 @@ var databases = []struct {
 		}
 		return false
 	}, detail: func(_ *finder, _ pair, c *Cause, a, b []byte) {
+		c.Fix = "Remove it in the same RUN, and make it at start: newaliases makes aliases.db, postmap and makemap others."
 		if !bytes.Equal(a[52:72], b[52:72]) {
 			c.First, c.Second = printable(a[52:72]), printable(b[52:72])
 			c.Why = "Berkeley DB gives each file an id of its inode, the time and a random number."
@@ -169,6 +172,40 @@ var databases = []struct {
 		return m >= 0x13579acd && m <= 0x13579ad1
 	}},
 	{format: "systemd journal", is: func(h []byte, _ int64) bool { return bytes.HasPrefix(h, []byte("LPKSHHRH")) }},
+}
+
+// view knows the definitions of views, which MariaDB and MySQL keep as text, with the moment of their making.
+func (f *finder) view(p pair, _ []span) bool {
+	a, ok1 := whole(p.first)
+	b, ok2 := whole(p.second)
+	if !ok1 || !ok2 || !viewText.Match(a) || !viewText.Match(b) {
+		return false
+	}
+	f.within(p, 0, a, b, func(c *Cause) {
+		f.ofDatabase(c)
+		if c.Kind == Timestamp {
+			c.Why = "The database server writes down when each view was made (" + c.Format + ")."
+		}
+	})
+	return true
+}
+
+// bufferPool knows by its form and its name the list of pages that InnoDB had in memory when it ended.
+func (f *finder) bufferPool(p pair, spans []span) bool {
+	if path.Base(p.name) != "ib_buffer_pool" {
+		return false
+	}
+	a, ok1 := whole(p.first)
+	b, ok2 := whole(p.second)
+	if !ok1 || !ok2 || !poolText.Match(a) || !poolText.Match(b) {
+		return false
+	}
+	f.add(Cause{
+		Kind: Database, Where: p.where, Offset: spans[0].a, Format: "InnoDB buffer pool", Count: len(spans),
+		First: printable(line(p.first, spans[0].a)), Second: printable(line(p.second, spans[0].b)),
+		Why: "InnoDB writes down which pages it had in memory, those used last first.",
+	})
+	return true
 }
 
 // pgControl knows global/pg_control: system identifier, version of the file, version of the catalog,

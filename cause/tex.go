@@ -29,6 +29,7 @@ func (f *finder) texFormat(p pair, spans []span) bool {
 		})
 		return true
 	})
+	left = f.texTrees(p, left)
 	for i, s := range left {
 		if f.sameWords(p, left[i:]) {
 			f.add(Cause{

@@ -263,7 +263,7 @@ func (f *found) version(other *found) *Version {
 // secret reports whether the content is not to be shown: keys, and hashes of passwords.
 func (f *File) secret() bool {
 	if slices.ContainsFunc(f.Causes, func(c cause.Cause) bool {
-		return c.Kind == cause.PrivateKey || c.Kind == cause.SSHKey || c.Kind == cause.Keystore
+		return c.Kind == cause.PrivateKey || c.Kind == cause.SSHKey || c.Kind == cause.SecretKey || c.Kind == cause.Keystore
 	}) {
 		return true
 	}
