@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -26,26 +27,31 @@ func (e *DigestError) Error() string {
 	return fmt.Sprintf("the blob has the digest %s, not %s", e.Got, e.Want)
 }
 
-// withTar has fn read the tar of a layer, whatever its compression, and then checks the blob against
+// entries calls fn with each entry of a layer, whatever its compression, and then checks the blob against
 // its digest.
-func withTar(ctx context.Context, l *layer, fn func(*tar.Reader) error) error {
+func entries(ctx context.Context, l *layer, fn func(*tar.Header, io.Reader) error) error {
 	want, err := l.Digest()
 	if err != nil {
 		return err
 	}
-	if err := readBlob(ctx, l, want.Hex, fn); err != nil {
+	if l.parts != nil {
+		err = readParts(ctx, l, fn)
+	} else {
+		err = readBlob(ctx, l, want.Hex, fn)
+	}
+	if err != nil {
 		return fmt.Errorf("reading layer %s: %w", want, err)
 	}
 	return nil
 }
 
-func readBlob(ctx context.Context, l *layer, want string, fn func(*tar.Reader) error) error {
+func readBlob(ctx context.Context, l *layer, want string, fn func(*tar.Header, io.Reader) error) error {
 	rc, err := l.Compressed()
 	if err != nil {
 		return err
 	}
 	defer rc.Close()
-	blob := &blobReader{ctx: ctx, r: rc, sum: sha256.New()}
+	blob := &blobReader{interruptible{ctx, rc}, sha256.New()}
 	br := bufio.NewReaderSize(blob, 256<<10)
 	magic, err := br.Peek(4)
 	if err != nil && err != io.EOF {
@@ -68,7 +74,7 @@ func readBlob(ctx context.Context, l *layer, want string, fn func(*tar.Reader) e
 		defer zr.Close()
 		r = zr
 	}
-	err = fn(tar.NewReader(r))
+	err = each(tar.NewReader(r), fn)
 	if err == nil {
 		// What follows the end of the archive is padding, but the checksum covers it.
 		_, err = io.Copy(io.Discard, r)
@@ -77,24 +83,57 @@ func readBlob(ctx context.Context, l *layer, want string, fn func(*tar.Reader) e
 	if _, rerr := io.Copy(io.Discard, br); rerr != nil {
 		return rerr
 	}
-	if got := hex.EncodeToString(blob.sum.Sum(nil)); got != want {
-		return &DigestError{"sha256:" + want, "sha256:" + got}
+	if derr := blob.check(want); derr != nil {
+		return derr
 	}
 	return err
 }
 
-// blobReader hashes what is read, and fails once ctx is done.
+// each calls fn with each entry of an archive.
+func each(t *tar.Reader, fn func(*tar.Header, io.Reader) error) error {
+	for {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := fn(h, t); err != nil {
+			return fmt.Errorf("entry %.200q: %w", h.Name, err)
+		}
+	}
+}
+
+// blobReader hashes what is read.
 type blobReader struct {
-	ctx context.Context
-	r   io.Reader
+	interruptible
 	sum hash.Hash
 }
 
 func (b *blobReader) Read(p []byte) (int, error) {
-	if b.ctx.Err() != nil {
-		return 0, context.Cause(b.ctx)
-	}
-	n, err := b.r.Read(p)
+	n, err := b.interruptible.Read(p)
 	_, _ = b.sum.Write(p[:n])
 	return n, err
+}
+
+// interruptible fails once ctx is done.
+type interruptible struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (i *interruptible) Read(p []byte) (int, error) {
+	if i.ctx.Err() != nil {
+		return 0, context.Cause(i.ctx)
+	}
+	return i.r.Read(p)
+}
+
+// check returns a *DigestError if what was read has another digest than want, in hex.
+func (b *blobReader) check(want string) error {
+	if got := hex.EncodeToString(b.sum.Sum(nil)); got != want {
+		return &DigestError{"sha256:" + want, "sha256:" + got}
+	}
+	return nil
 }

@@ -32,7 +32,7 @@ type comparison struct {
 
 func (c *comparison) run(ctx context.Context) error {
 	c.trees = map[v1.Hash]tree{}
-	if err := c.read(ctx, slices.Concat(c.a.layers[c.shared:], c.b.layers[c.shared:])); err != nil {
+	if err := c.readUpper(ctx); err != nil {
 		return err
 	}
 	if c.want["layer"] {
@@ -235,23 +235,12 @@ const (
 
 // readPending reads a layer once more, for the packages of some files.
 func (c *comparison) readPending(ctx context.Context, l *layer, wanted map[string][]pending) error {
-	return withTar(ctx, l, func(t *tar.Reader) error {
-		for {
-			h, err := t.Next()
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			list := wanted[clean(h.Name)]
-			if len(list) == 0 || list[0].node.size != h.Size {
-				continue
-			}
-			if err := c.spooled(t, h.Size, func(r io.ReaderAt) { c.readPackages(h.Name, list, r, h.Size) }); err != nil {
-				return fmt.Errorf("entry %.200q: %w", h.Name, err)
-			}
+	return entries(ctx, l, func(h *tar.Header, r io.Reader) error {
+		list := wanted[clean(h.Name)]
+		if len(list) == 0 || list[0].node.size != h.Size {
+			return nil
 		}
+		return c.spooled(r, h.Size, func(r io.ReaderAt) { c.readPackages(h.Name, list, r, h.Size) })
 	})
 }
 

@@ -218,6 +218,7 @@ type layer struct {
 	v1.Layer
 	diffID v1.Hash
 	size   int64
+	parts  []part // what is read of it, in place of all
 }
 
 func open(img v1.Image) (*opened, error) {
@@ -252,7 +253,7 @@ func open(img v1.Image) (*opened, error) {
 		if err != nil {
 			return nil, err
 		}
-		o.layers = append(o.layers, layer{l, file.RootFS.DiffIDs[i], size})
+		o.layers = append(o.layers, layer{Layer: l, diffID: file.RootFS.DiffIDs[i], size: size})
 	}
 	return o, nil
 }

@@ -66,20 +66,7 @@ type entryReader struct {
 // readTree reads a layer. The notes say which package databases in it are damaged.
 func readTree(ctx context.Context, l *layer, want map[string]bool) (tree, []string, error) {
 	e := &entryReader{layer: l, want: want, tree: tree{}, buf: make([]byte, 128<<10), summer: newSummer()}
-	err := withTar(ctx, l, func(t *tar.Reader) error {
-		for {
-			h, err := t.Next()
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			if err := e.entry(h, t); err != nil {
-				return fmt.Errorf("entry %.200q: %w", h.Name, err)
-			}
-		}
-	})
+	err := entries(ctx, l, e.entry)
 	return e.tree, e.notes, err
 }
 

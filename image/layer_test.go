@@ -12,12 +12,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/internal/chunk"
 	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
 )
@@ -332,16 +334,80 @@ func mixedLayer(t testing.TB, n int) []byte {
 // TestCompressGolden holds the bytes still. If it fails, then a dependency or Go changed what kedge
 // writes: raise RulesVersion and change the digest here.
 func TestCompressGolden(t *testing.T) {
-	const want = "sha256:c736e17bebcf3e42e58dacb2ec463f84a5e481cc7a29b2f1655e52524da69aaf"
-	if got := digest.FromBytes(compressed(t, mixedLayer(t, 5))); got != want {
+	const want = "sha256:3ca0fd7f481b0bfc59489296afa618bfeb835cad77bb94f631e377044af4e552"
+	if got := digest.FromBytes(compressed(t, tarball(t, append(smallFiles(), file("mixed", string(mixedLayer(t, 5))))...))); got != want {
 		t.Errorf("digest %s, want %s", got, want)
 	}
+}
+
+// smallFiles are of several chunks.
+func smallFiles() []tarEntry {
+	var files []tarEntry
+	for i := range 1000 {
+		files = append(files, file(fmt.Sprintf("usr/share/%d", i), strings.Repeat(fmt.Sprintf("%d\n", i), 400)))
+	}
+	return files
+}
+
+// TestCompressCuts holds that an edit leaves most chunks as they are.
+func TestCompressCuts(t *testing.T) {
+	files := smallFiles()
+	before := chunks(t, tarball(t, files...))
+	edits := map[string][]tarEntry{
+		"longer":  slices.Replace(slices.Clone(files), 300, 301, file(files[300].Name, strings.Repeat("longer ", 10000))),
+		"removed": slices.Delete(slices.Clone(files), 300, 301),
+		"added":   slices.Insert(slices.Clone(files), 300, file("usr/share/300a", strings.Repeat("added ", 10000))),
+	}
+	for name, edited := range edits {
+		t.Run(name, func(t *testing.T) {
+			after, other := chunks(t, tarball(t, edited...)), 0
+			for c := range after {
+				if _, ok := before[c]; !ok {
+					other++
+				}
+			}
+			if len(after) < 10 || other == 0 || other > 3 {
+				t.Errorf("%d of %d chunks are others", other, len(after))
+			}
+		})
+	}
+	large := chunks(t, tarball(t, file("a", "a"), file("large", strings.Repeat("large", 300<<10)), file("z", "z"), tarEntry{Header: tar.Header{Name: "l", Linkname: "a", Typeflag: tar.TypeLink, ModTime: late}}, file(".wh.x", "")))
+	var got []string
+	for _, c := range large {
+		got = append(got, c)
+	}
+	slices.Sort(got)
+	// The small file, three of the large one, the two small ones with a link and a whiteout, the end.
+	if d := gocmp.Diff([]string{"", "", "start", "start", "start", "start apart"}, got); d != "" {
+		t.Error(d)
+	}
+}
+
+// chunks returns the chunks of a layer, and what they are.
+func chunks(t testing.TB, layer []byte) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	s := chunk.NewScanner(bytes.NewReader(compressed(t, layer)))
+	for s.Scan() {
+		var what []string
+		if s.Flags()&chunk.Start != 0 {
+			what = append(what, "start")
+		}
+		if s.Flags()&chunk.Apart != 0 {
+			what = append(what, "apart")
+		}
+		all[string(s.Bytes())] = strings.Join(what, " ")
+	}
+	if s.Err() != nil {
+		t.Fatal(s.Err())
+	}
+	return all
 }
 
 func TestCompressDoesNotDependOn(t *testing.T) {
 	layer := mixedLayer(t, 12)
 	want := compressed(t, layer)
-	if !bytes.HasPrefix(want, []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255}) {
+	if !bytes.HasPrefix(want, []byte{0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 255}) {
 		t.Errorf("gzip header % x, want no name, no time, unknown system", want[:10])
 	}
 	zr, err := gzip.NewReader(bytes.NewReader(want))
@@ -493,7 +559,7 @@ func TestRulesMarkdown(t *testing.T) {
 
 // normalise and compress are what is done where no rule applies.
 func normalise(ctx context.Context, dst io.Writer, src io.Reader, epoch time.Time) error {
-	return (&plan{epoch: epoch}).normalise(ctx, dst, src)
+	return (&plan{epoch: epoch}).normalise(ctx, dst, src, func(*tar.Header) error { return nil })
 }
 
 func compress(ctx context.Context, dst io.Writer, raw io.Reader, want digest.Digest, epoch time.Time) (digest.Digest, error) {

@@ -170,7 +170,7 @@ func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan, whole b
 	if in.opts.Second {
 		var diffID digest.Digest
 		err := in.readRaw(ctx, raw, func(src io.Reader) (err error) {
-			diffID, err = p.canonicalise(ctx, io.Discard, src, raw.diffID)
+			diffID, err = p.canonicalise(ctx, nil, src, raw.diffID)
 			return err
 		})
 		if err != nil {

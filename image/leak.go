@@ -98,8 +98,8 @@ func base64Within(enc *base64.Encoding, value []byte, offset int) string {
 	return encoded[(offset*8+5)/6 : len(text)*8/6]
 }
 
-// chunk is how much of a file is looked at at once.
-const chunk = 1 << 20
+// window is how much of a file is looked at at once.
+const window = 1 << 20
 
 // A searcher looks for needles. It holds its buffers.
 type searcher struct {
@@ -114,7 +114,7 @@ func newSearcher(needles []needle) *searcher {
 	for _, n := range needles {
 		s.longest = max(s.longest, len(n.value))
 	}
-	s.buf = make([]byte, 0, max(chunk, 4*s.longest))
+	s.buf = make([]byte, 0, max(window, 4*s.longest))
 	s.joined = make([]byte, 0, cap(s.buf)+s.longest)
 	return s
 }

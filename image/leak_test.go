@@ -19,7 +19,7 @@ import (
 const token = "hunter2/+ ä?secret"
 
 func TestFindSecret(t *testing.T) {
-	pad := strings.Repeat("x", chunk)
+	pad := strings.Repeat("x", window)
 	std, web := base64.StdEncoding.EncodeToString, base64.RawURLEncoding.EncodeToString
 	tests := []struct{ name, text, form string }{
 		{"nothing", "", ""},
@@ -36,13 +36,13 @@ func TestFindSecret(t *testing.T) {
 		{"base64 of a part", std([]byte(token[2:])), ""},
 		{"base64 in lines", lines(std([]byte(pad[:50] + token + pad[:50]))), "base64"},
 		{"base64 in lines of DOS", strings.ReplaceAll(lines(std([]byte(pad[:50]+token+pad[:50]))), "\n", "\r\n"), "base64"},
-		{"base64 in lines, over the end of what is read at once", pad[:chunk-80] + "\n" + lines(std([]byte(pad[:50]+token))), "base64"},
+		{"base64 in lines, over the end of what is read at once", pad[:window-80] + "\n" + lines(std([]byte(pad[:50]+token))), "base64"},
 		{"plain in lines", token[:5] + "\n" + token[5:], ""},
-		{"over the end of what is read at once", pad[:chunk-len(token)/2] + token, "plain"},
-		{"just before it", pad[:chunk-len(token)] + token + pad, "plain"},
+		{"over the end of what is read at once", pad[:window-len(token)/2] + token, "plain"},
+		{"just before it", pad[:window-len(token)] + token + pad, "plain"},
 		{"just behind it", pad + token, "plain"},
-		{"one byte of it on the other side", pad[:chunk-1] + token, "plain"},
-		{"a part over the end", pad[:chunk-3] + token[:len(token)-1], ""},
+		{"one byte of it on the other side", pad[:window-1] + token, "plain"},
+		{"a part over the end", pad[:window-3] + token[:len(token)-1], ""},
 	}
 	for _, test := range tests {
 		for name, reader := range map[string]func(io.Reader) io.Reader{

@@ -1,0 +1,264 @@
+package diff
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/kedge-build/kedge/internal/chunk"
+	"github.com/klauspost/compress/gzip"
+	"golang.org/x/sync/errgroup"
+)
+
+// A layer in chunks that both images have a like of, kedge's own, need not be decompressed as a whole: what
+// is the same, byte for byte, in two blobs holds the same entries. So only the lowest pair of layers that
+// differ is read in parts, and only where what is left out of them cannot matter.
+
+// part is a run of chunks, from where an entry begins to where one ends.
+type part struct {
+	offset, size int64 // in the blob, in bytes
+	last         bool
+	apart        bool
+	sum          sum
+}
+
+// readUpper reads the layers above the shared ones.
+func (c *comparison) readUpper(ctx context.Context) error {
+	upper := func() []layer { return slices.Concat(c.a.layers[c.shared:], c.b.layers[c.shared:]) }
+	if first, second, ok := c.lowest(); ok {
+		if err := leaveOutEqual(ctx, first, second); err != nil {
+			return err
+		}
+		if first.parts != nil {
+			if err := c.read(ctx, upper()); ctx.Err() != nil || err == nil && c.settled() {
+				return err
+			}
+			// Either more of them matters, or they are not what the blobs say.
+			first.parts, second.parts, c.result.Notes = nil, nil, nil
+			clear(c.trees)
+		}
+	}
+	return c.read(ctx, upper())
+}
+
+// lowest returns the lowest layers of the two that differ. They are not ok where one of the images has none,
+// or has the other's elsewhere.
+func (c *comparison) lowest() (first, second *layer, ok bool) {
+	a, b := c.a.layers[c.shared:], c.b.layers[c.shared:]
+	if len(a) == 0 || len(b) == 0 {
+		return nil, nil, false
+	}
+	has := func(layers []layer, id v1.Hash) bool {
+		return slices.ContainsFunc(layers, func(l layer) bool { return l.diffID == id })
+	}
+	if has(a[1:], a[0].diffID) || has(b[1:], b[0].diffID) || has(b, a[0].diffID) || has(a, b[0].diffID) {
+		return nil, nil, false
+	}
+	return &a[0], &b[0], true
+}
+
+// leaveOutEqual sets the parts of two layers that have to be read because the other has no equal one. It
+// leaves them nil where one of the layers is not in chunks.
+func leaveOutEqual(ctx context.Context, first, second *layer) error {
+	var all [2][]part
+	group, gctx := errgroup.WithContext(ctx)
+	for i, l := range []*layer{first, second} {
+		group.Go(func() (err error) {
+			all[i], err = scan(gctx, l)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil || all[0] == nil || all[1] == nil {
+		return err
+	}
+	first.parts, second.parts = without(all[0], all[1]), without(all[1], all[0])
+	return nil
+}
+
+// without returns the parts that others has no equal of, and those that mean something to others.
+func without(parts, others []part) []part {
+	equal := map[sum]bool{}
+	for _, p := range others {
+		equal[p.sum] = true
+	}
+	rest := []part{}
+	for _, p := range parts {
+		if p.apart || !equal[p.sum] {
+			rest = append(rest, p)
+		}
+	}
+	return rest
+}
+
+// scan returns the parts of a layer and checks the blob against its digest. There are none if the blob is not in chunks
+// or cannot be read from any place in it.
+func scan(ctx context.Context, l *layer) (parts []part, err error) {
+	want, err := l.Digest()
+	if err != nil {
+		return nil, err
+	}
+	rc, err := l.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	defer rc.Close()
+	if _, ok := rc.(io.ReaderAt); !ok {
+		return nil, nil
+	}
+	blob := &blobReader{interruptible{ctx, rc}, sha256.New()}
+	s, sum, at := chunk.NewScanner(blob), newSummer(), int64(0)
+	for s.Scan() {
+		if s.Flags()&chunk.Start != 0 {
+			if n := len(parts); n > 0 {
+				parts[n-1].sum = sum.sum()
+			}
+			parts = append(parts, part{offset: at})
+		}
+		if len(parts) == 0 {
+			return nil, nil
+		}
+		size := int64(len(s.Bytes()))
+		p := &parts[len(parts)-1]
+		p.size += size
+		p.apart = p.apart || s.Flags()&chunk.Apart != 0
+		at += size
+		_, _ = sum.Write(s.Bytes())
+	}
+	if err := s.Err(); errors.Is(err, chunk.ErrNone) || len(parts) == 0 {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("reading layer %s: %w", want, err)
+	}
+	if err := blob.check(want.Hex); err != nil {
+		return nil, fmt.Errorf("reading layer %s: %w", want, err)
+	}
+	last := &parts[len(parts)-1]
+	last.sum, last.last = sum.sum(), true
+	return parts, nil
+}
+
+// errParts says that a part does not hold whole entries, whatever the headers of its chunks say.
+var errParts = errors.New("its chunks do not end where they say")
+
+// readParts calls fn with each entry of the parts of a layer, whose blob has been checked.
+func readParts(ctx context.Context, l *layer, fn func(*tar.Header, io.Reader) error) error {
+	rc, err := l.Compressed()
+	if err != nil {
+		return err
+	}
+	defer rc.Close()
+	r, ok := rc.(io.ReaderAt)
+	if !ok {
+		return errParts
+	}
+	for _, p := range l.parts {
+		if err := readPart(ctx, r, p, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readPart puts an entry of its own behind the part: only where the part's entries end with it is that one
+// found.
+func readPart(ctx context.Context, r io.ReaderAt, p part, fn func(*tar.Header, io.Reader) error) error {
+	section := &interruptible{ctx, io.NewSectionReader(r, p.offset, p.size)}
+	zr, err := gzip.NewReader(bufio.NewReader(section))
+	if err != nil {
+		return err
+	}
+	defer zr.Close()
+	content := &toEnd{r: zr}
+	found := false
+	err = each(tar.NewReader(io.MultiReader(content, bytes.NewReader(endEntry))), func(h *tar.Header, r io.Reader) error {
+		if content.ended && h.Name == endName {
+			found = true
+			return nil
+		}
+		return fn(h, r)
+	})
+	if err == nil && !found && !p.last {
+		err = errParts
+	}
+	return err
+}
+
+// toEnd notes that the end was read.
+type toEnd struct {
+	r     io.Reader
+	ended bool
+}
+
+func (t *toEnd) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	t.ended = t.ended || errors.Is(err, io.EOF)
+	return n, err
+}
+
+// endName is no path: an entry of a layer that is called so is not taken for this one, as it is not at the end.
+const endName = "end"
+
+var endEntry = func() []byte {
+	var b bytes.Buffer
+	if err := tar.NewWriter(&b).WriteHeader(&tar.Header{Name: endName, Typeflag: tar.TypeReg}); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}()
+
+// settled reports whether what was read of the lowest layers in parts is all that matters.
+func (c *comparison) settled() bool {
+	a, b := c.upper(c.a), c.upper(c.b)
+	if !marksEqual(a[0], b[0]) || !marksEqual(b[0], a[0]) {
+		return false
+	}
+	dropEqualLinks(a[0], b[0])
+	x, y := squash(a), squash(b)
+	if slices.ContainsFunc([]tree{a[0], b[0], x, y}, hasLinks) {
+		return false
+	}
+	// The layers above that both images have do the same to both.
+	same := slices.EqualFunc(c.a.layers[c.shared+1:], c.b.layers[c.shared+1:], func(x, y layer) bool { return x.diffID == y.diffID })
+	return same || !undecided(x, y)
+}
+
+// hasLinks reports whether there are hard links to what was not read.
+func hasLinks(t tree) bool {
+	for _, n := range t {
+		if n.kind == tar.TypeLink {
+			return true
+		}
+	}
+	return false
+}
+
+// marksEqual reports whether the second tree has all whiteouts and opaque directories of the first: what is hidden
+// in one image alone may be what was not read.
+func marksEqual(a, b tree) bool {
+	for name, x := range a {
+		if !x.opaque && x.source != nil {
+			continue
+		}
+		if y := b[name]; y == nil || y.kind != x.kind || y.opaque != x.opaque || (y.source == nil) != (x.source == nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// dropEqualLinks removes the hard links to what was not read that two trees have alike.
+func dropEqualLinks(a, b tree) {
+	for name, x := range a {
+		if y := b[name]; x.kind == tar.TypeLink && y != nil && len(x.differences(y, true)) == 0 {
+			delete(a, name)
+			delete(b, name)
+		}
+	}
+}

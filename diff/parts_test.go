@@ -1,0 +1,261 @@
+package diff
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/kedge-build/kedge/internal/chunk"
+)
+
+// random is a blob that can be read at any place. It counts such reads.
+type random struct {
+	*bytes.Reader
+	reads *int
+}
+
+func (r random) Close() error { return nil }
+
+func (r random) ReadAt(p []byte, at int64) (int, error) {
+	*r.reads++
+	return r.Reader.ReadAt(p, at)
+}
+
+// appendBlob puts a compressed layer on an image, and counts the reads of parts of it.
+func appendBlob(t testing.TB, img v1.Image, blob []byte) (v1.Image, *int) {
+	t.Helper()
+	reads := new(int)
+	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) {
+		return random{bytes.NewReader(blob), reads}, nil
+	}, tarball.WithMediaType(types.OCILayer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if img, err = mutate.Append(img, mutate.Addendum{Layer: l}); err != nil {
+		t.Fatal(err)
+	}
+	*reads = 0
+	return img, reads
+}
+
+// inChunks compresses a layer with a chunk for so many entries each, and for the end.
+func inChunks(t testing.TB, every int, files ...file) []byte {
+	t.Helper()
+	var blob bytes.Buffer
+	zw, err := chunk.NewWriter(&blob, 6, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tw := tar.NewWriter(zw)
+	for i, f := range files {
+		if i%every == 0 {
+			must(t, errors.Join(tw.Flush(), zw.Cut()))
+		}
+		if f.Typeflag == tar.TypeLink || strings.HasPrefix(path.Base(f.Name), ".wh.") {
+			zw.Mark(chunk.Apart)
+		}
+		h := f.Header
+		h.Size = int64(len(f.body))
+		must(t, tw.WriteHeader(&h))
+		if _, err := io.WriteString(tw, f.body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t, errors.Join(tw.Flush(), zw.Cut(), tw.Close(), zw.Close()))
+	return blob.Bytes()
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// chunked is picture with layers in chunks.
+func chunked(t testing.TB, every int, layers ...[]file) (img v1.Image, reads *int) {
+	t.Helper()
+	img, reads = picture(t), new(int)
+	for _, files := range layers {
+		var n *int
+		img, n = appendBlob(t, img, inChunks(t, every, files...))
+		if len(layers) == 1 {
+			reads = n
+		}
+	}
+	return img, reads
+}
+
+func TestImagesReadInParts(t *testing.T) {
+	var a, b []file
+	for i := range 300 {
+		f := regular(fmt.Sprintf("d/%03d", i), strings.Repeat("x", i))
+		a, b = append(a, f), append(b, f)
+	}
+	b[17].body, b[200].Mode = "changed", 0o600
+	b = append(b, regular("new", "n"))
+	first, reads := chunked(t, 10, a)
+	second, _ := chunked(t, 10, b)
+	r := compare(t, first, second)
+	if d := cmp.Diff([]string{"changed /d/017 content", "changed /d/200 mode", "added /new"}, said(r.Files)); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+	if *reads == 0 || *reads > 10 { // two chunks, and the one at the end
+		t.Errorf("%d reads of parts of the first image", *reads)
+	}
+}
+
+// TestImagesInParts holds that layers in chunks are compared as others are.
+func TestImagesInParts(t *testing.T) {
+	for seed := range uint64(300) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		first := someLayers(rnd)
+		second := edited(rnd, first)
+		every := 1 + rnd.IntN(3)
+		plainA, plainB := picture(t, first...), picture(t, second...)
+		a, _ := chunked(t, every, first...)
+		b, _ := chunked(t, every, second...)
+		want, got := compare(t, plainA, plainB), compare(t, a, b)
+		if d := cmp.Diff([]any{want.Files, want.Layers, want.Packages, want.Notes}, []any{got.Files, got.Layers, got.Packages, got.Notes}); d != "" {
+			t.Fatalf("seed %d: -plain +in chunks\n%s", seed, d)
+		}
+	}
+}
+
+// someLayers makes layers with few names, so that they often meet.
+func someLayers(rnd *rand.Rand) [][]file {
+	layers := make([][]file, 1+rnd.IntN(3))
+	for i := range layers {
+		for _, d := range []string{"", "a/", "b/", "a/c/"} {
+			if d != "" {
+				switch rnd.IntN(6) {
+				case 0:
+					continue
+				case 1:
+					layers[i] = append(layers[i], regular(d+".wh..wh..opq", ""))
+				case 2:
+					layers[i] = append(layers[i], regular(path.Dir(d)+"/.wh."+path.Base(d), ""))
+					continue
+				}
+				layers[i] = append(layers[i], dir(d))
+			}
+			for _, name := range []string{"1", "2", "3", "4"} {
+				if f, ok := someFile(rnd, d, name, layers[i]); ok {
+					layers[i] = append(layers[i], f)
+				}
+			}
+		}
+	}
+	return layers
+}
+
+func someFile(rnd *rand.Rand, dir, name string, before []file) (file, bool) {
+	switch rnd.IntN(8) {
+	case 0:
+		return regular(dir+".wh."+name, ""), true
+	case 1:
+		if len(before) > 0 {
+			if to := before[rnd.IntN(len(before))]; to.Typeflag == tar.TypeReg && !strings.Contains(to.Name, ".wh.") {
+				return link(dir+name, to.Name), true
+			}
+		}
+		return link(dir+name, "a/1"), dir+name != "a/1" // of a lower layer, or of none
+	case 2:
+		return symlink(dir+name, "x"), true
+	case 3, 4:
+		return file{}, false
+	default:
+		return regular(dir+name, fmt.Sprint(rnd.IntN(3))), true
+	}
+}
+
+// edited returns layers of which some files have another content or mode, are gone, or are new.
+func edited(rnd *rand.Rand, layers [][]file) [][]file {
+	var result [][]file
+	for i, files := range layers {
+		var now []file
+		for _, f := range files {
+			switch n := rnd.IntN(20); {
+			case n == 0 && f.Typeflag == tar.TypeReg:
+				f.body += "edited"
+			case n == 1:
+				f.Mode = 0o700
+			case n == 2:
+				continue
+			}
+			now = append(now, f)
+		}
+		if rnd.IntN(6) == 0 {
+			now = append(now, regular(fmt.Sprintf("new%d", i), "new"))
+		}
+		result = append(result, now)
+	}
+	if rnd.IntN(5) == 0 {
+		result = append(result, []file{regular("a/1", "over it"), regular("b/.wh.2", "")})
+	}
+	return result
+}
+
+// TestImagesFalseParts has blobs whose chunks are not what they say.
+func TestImagesFalseParts(t *testing.T) {
+	files := []file{regular("one", strings.Repeat("1", 600)), regular("two", "2"), regular("three", "3")}
+	changed := []file{regular("one", strings.Repeat("!", 600)), files[1], files[2]}
+	whole := func(files ...file) []byte { return pack(t, files...) }
+	cut := func(content []byte, at ...int) []byte {
+		var blob bytes.Buffer
+		zw, err := chunk.NewWriter(&blob, 6, 1)
+		must(t, err)
+		from := 0
+		for _, to := range append(at, len(content)) {
+			_, err := zw.Write(content[from:to])
+			must(t, errors.Join(err, zw.Cut()))
+			from = to
+		}
+		must(t, zw.Close())
+		return blob.Bytes()
+	}
+	ended := append(bytes.Clone(whole(files[0])), whole(files[1:]...)...) // an archive behind the end of one
+	tests := []struct {
+		name          string
+		first, second []byte
+		want          []string
+	}{
+		{"within a content", cut(whole(files...), 512+512), cut(whole(changed...), 512+512), []string{"changed /one content"}},
+		{"within a header", cut(whole(files...), 100), cut(whole(changed...), 100), []string{"changed /one content"}},
+		{
+			"behind the end", cut(ended, 512+1024, 512+1024+1024), cut(whole(changed...), 512+1024),
+			[]string{"changed /one content", "added /three", "added /two"},
+		},
+		{"over the rest", cut(ended, len(ended)-1024), cut(whole(changed...), 512+1024), []string{"changed /one content", "added /three", "added /two"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a, _ := appendBlob(t, picture(t), tt.first)
+			b, _ := appendBlob(t, picture(t), tt.second)
+			if d := cmp.Diff(tt.want, said(compare(t, a, b).Files)); d != "" {
+				t.Errorf("-want +got\n%s", d)
+			}
+		})
+	}
+	t.Run("damaged", func(t *testing.T) {
+		blob := cut(whole(files...), 512+1024)
+		a, _ := appendBlob(t, picture(t), blob)
+		b, _ := appendBlob(t, picture(t), cut(whole(changed...), 512+1024))
+		blob[len(blob)-5] ^= 1
+		var wrong *DigestError
+		if _, err := Images(t.Context(), a, b, Options{}); !errors.As(err, &wrong) {
+			t.Errorf("want a digest error, have %v", err)
+		}
+	})
+}

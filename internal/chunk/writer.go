@@ -1,0 +1,143 @@
+package chunk
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+)
+
+// A Writer compresses what is written to it, in chunks. Where they are cut follows from the content, from
+// calls of Cut, and from nothing else: not from the size of writes or from how many are in the works.
+type Writer struct {
+	filling *work
+	idle    chan *work
+	begun   chan *work    // in the order of the content
+	ended   chan struct{} // closed when all that was begun is written, or nothing more is
+	failed  chan struct{} // closed when err is set
+	err     error
+}
+
+// work is what one chunk at a time is compressed with.
+type work struct {
+	gzip    *gzip.Writer
+	content []byte
+	flags   Flags
+	member  bytes.Buffer
+	done    chan error
+}
+
+// NewWriter returns a Writer to w with a level of gzip's, which has up to n chunks in the works at once. It
+// has to be closed, also after a failure.
+func NewWriter(w io.Writer, level, n int) (*Writer, error) {
+	c := &Writer{
+		idle: make(chan *work, n+1), begun: make(chan *work, n+1),
+		ended: make(chan struct{}), failed: make(chan struct{}),
+	}
+	for range n + 1 { // one is being filled
+		zw, err := gzip.NewWriterLevel(nil, level)
+		if err != nil {
+			return nil, err
+		}
+		c.idle <- &work{gzip: zw, content: make([]byte, 0, Size), done: make(chan error, 1)}
+	}
+	c.filling = <-c.idle
+	c.filling.flags = Start
+	go c.drain(w)
+	return c, nil
+}
+
+// drain writes the chunks.
+func (c *Writer) drain(w io.Writer) {
+	defer close(c.ended)
+	for k := range c.begun {
+		err := <-k.done
+		if err == nil && c.err == nil {
+			_, err = w.Write(k.member.Bytes())
+		}
+		if err != nil && c.err == nil {
+			c.err = err
+			close(c.failed)
+		}
+		c.idle <- k
+	}
+}
+
+// Write takes the next part of the content. Its error may be of an earlier part.
+func (c *Writer) Write(p []byte) (n int, err error) {
+	for len(p) > 0 {
+		if len(c.filling.content) == Size {
+			if err := c.next(0); err != nil {
+				return n, err
+			}
+		}
+		k := min(len(p), Size-len(c.filling.content))
+		c.filling.content = append(c.filling.content, p[:k]...)
+		p, n = p[k:], n+k
+	}
+	return n, nil
+}
+
+// Cut ends the chunk that is being filled, unless it is empty: what is written next begins with an entry of
+// the archive.
+func (c *Writer) Cut() error {
+	if len(c.filling.content) == 0 {
+		return nil
+	}
+	return c.next(Start)
+}
+
+// Pending returns how many bytes the chunk that is being filled has, at most Size.
+func (c *Writer) Pending() int { return len(c.filling.content) }
+
+// Mark sets flags of the chunk that is being filled.
+func (c *Writer) Mark(f Flags) { c.filling.flags |= f }
+
+// next has the chunk compressed and begins one with other flags.
+func (c *Writer) next(f Flags) error {
+	select {
+	case <-c.failed:
+		return c.err
+	default:
+	}
+	k := c.filling
+	go func() { k.done <- k.compress() }()
+	c.begun <- k
+	c.filling = <-c.idle
+	c.filling.content, c.filling.flags = c.filling.content[:0], f
+	return nil
+}
+
+func (k *work) compress() error {
+	k.member.Reset()
+	k.gzip.Reset(&k.member)
+	k.gzip.Extra, k.gzip.ModTime = extra, time.Unix(0, 0) // "no time"; the zero time.Time gives garbage
+	if _, err := k.gzip.Write(k.content); err != nil {
+		return err
+	}
+	if err := k.gzip.Close(); err != nil {
+		return err
+	}
+	data := k.member.Bytes()
+	if len(data) > maxMember {
+		return fmt.Errorf("%d bytes were compressed to %d", len(k.content), len(data))
+	}
+	binary.LittleEndian.PutUint32(data[lengthAt:], uint32(len(data)))
+	data[flagsAt] = byte(k.flags)
+	return nil
+}
+
+// Close writes what is left, and returns when all is written. It does not close what it writes to, and must
+// be called once.
+func (c *Writer) Close() error {
+	err := c.Cut()
+	close(c.begun)
+	<-c.ended
+	if c.err != nil {
+		return c.err
+	}
+	return err
+}
