@@ -2,6 +2,7 @@ package cause
 
 import (
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"strings"
 	"testing"
@@ -65,6 +66,10 @@ func TestDatabaseText(t *testing.T) {
 	const view = "TYPE=VIEW\nquery=select 1 AS `x`\nmd5=91a844b992f5531ded209bb44c10bae7\ntimestamp=0001795444914123456\nsource=SELECT 1\n"
 	const pool = "3,45\n3,7\n1,2\n"
 	made := func(s string) string { return strings.Replace(s, "1795444914123456", "1795445527123456", 1) }
+	const uuid1, uuid2 = "entryUUID: ceea306a-7b99-1041-81eb-53b8f16b2bd6\n", "entryUUID: d6ca34c4-7b99-1041-877f-c35f744e2cc8\n"
+	ldif := func(entry string) string {
+		return fmt.Sprintf("# AUTO-GENERATED FILE - DO NOT EDIT!! Use ldapmodify.\n# CRC32 %08x\n%s", crc32.ChecksumIEEE([]byte(entry)), entry)
+	}
 	for _, c := range []struct {
 		name, path    string
 		first, second string
@@ -74,6 +79,9 @@ func TestDatabaseText(t *testing.T) {
 		{"view", "v.frm", view, made(view), []Kind{Timestamp}, true},
 		{"another view", "v.frm", view, strings.Replace(view, "select 1", "select k", 1), []Kind{Unknown}, true},
 		{"no view", "v.frm", "#" + view, "#" + made(view), []Kind{Timestamp}, false},
+		{"entry", "cn=config.ldif", ldif("dn: cn=x\n" + uuid1), ldif("dn: cn=x\n" + uuid2), []Kind{Database, UUID}, true},
+		{"another entry", "cn=config.ldif", ldif("dn: cn=x\n"), ldif("dn: cn=y\n"), []Kind{Database, Unknown}, true},
+		{"no checksum", "cn=config.ldif", ldif("") + uuid1, ldif("") + uuid2, []Kind{UUID}, false},
 		{"buffer pool", "var/lib/mysql/ib_buffer_pool", pool, pool + "4,8\n", []Kind{Database}, true},
 		{"no buffer pool", "var/lib/mysql/ib_buffer_pool", pool, pool + "4,8,9\n", []Kind{Unknown}, false},
 		{"two columns", "numbers.csv", pool, pool + "4,8\n", []Kind{Unknown}, false},

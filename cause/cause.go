@@ -378,7 +378,7 @@ func init() {
 	// Here, since the detectors call content in turn.
 	formats = []func(f *finder, p pair, spans []span) bool{
 		(*finder).keys, (*finder).keystore, (*finder).machineID, (*finder).pyc, (*finder).sqlite,
-		(*finder).database, (*finder).ariaData, (*finder).view, (*finder).bufferPool,
+		(*finder).database, (*finder).ariaData, (*finder).view, (*finder).slapdConfig, (*finder).bufferPool,
 		(*finder).texFormat, (*finder).texLog, (*finder).texFiles, (*finder).statCache, (*finder).elf, (*finder).packageLog, (*finder).order,
 	}
 }

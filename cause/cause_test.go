@@ -121,7 +121,11 @@ func TestText(t *testing.T) {
 		{name: "base64", first: "k: q83vEjRWeJCrze8SNFZ4kKvN7w==", second: "k: ZmFrZSBieSBkaWNlIHJvbGxlZDI=", want: []Kind{Random}, format: "base64"},
 		{name: "long words", first: "internationalization", second: "internationalisierung", want: []Kind{Unknown}},
 		{name: "long names", first: "InternationalizationHelper", second: "ConfigurationFactoryBeans", want: []Kind{Unknown}},
-		{name: "shadow", first: "root:$6$abcdefgh$0123456789abcdef:19000:", second: "root:$6$hgfedcba$fedcba9876543210:19000:", want: []Kind{Random}},
+		{name: "shadow", first: "root:$6$abcdefgh$0123456789abcdef:19000:", second: "root:$6$hgfedcba$fedcba9876543210:19000:", want: []Kind{Random}, format: "password hash"},
+		{name: "LDAP password", first: "userPassword: {SSHA}hZ6BSPIdT+hpvViJEFnyxIfBeIjWUI9a\n", second: "userPassword: {SSHA}i/Zt1mJ7LGY1HcUxAh+cxyiNe6siR/EK\n", want: []Kind{Random}, format: "password hash"},
+		{name: "LDAP password in base64", first: "olcRootPW:: e1NTSEF9aFo2QlNQSWRUK2hwdlZpSkVGbnl4SWZCZUlqV1VJOWE=\n", second: "olcRootPW:: e1NTSEF9aS9adDFtSjdMR1kxSGNVeEFoK2N4eWlOZTZzaVIvRUs=\n", want: []Kind{Random}, format: "password hash"},
+		{name: "behind a bracket", first: "x: {a,b}kiwi y", second: "x: {a,b}plum y", want: []Kind{Unknown}},
+		{name: "no salt", first: "userPassword: {SHA}hZ6BSPIdT+hpvViJEFnyxIfBeIjWUI9a\n", second: "userPassword: {SHA}i/Zt1mJ7LGY1HcUxAh+cxyiNe6siR/EK\n", want: []Kind{Random}, format: "base64"},
 		{name: "number", first: "n = 17\n", second: "n = 23\n", want: []Kind{Unknown}},
 
 		{name: "lines", first: "pear\napple\nfig\n", second: "fig\npear\napple\n", want: []Kind{Order}},

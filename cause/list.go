@@ -21,7 +21,7 @@ func (f *finder) list(w *window) (found, bool) {
 		}
 		// One bracket that ends before the difference is not about it.
 		m, n := bracketed(w.a, i), bracketed(w.b, j)
-		if m != n || m < w.at-i {
+		if m != n || m <= w.at-i {
 			continue
 		}
 		if kind := sameElements(w.a[:i+m], w.b[:j+n], i, j); kind != "" {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"path"
 	"regexp"
 	"time"
@@ -12,6 +13,7 @@ import (
 var (
 	machineIDText = regexp.MustCompile(`^[0-9a-f]{32}\n?$`)
 	viewText      = regexp.MustCompile(`^TYPE=VIEW\nquery=`)
+	slapdText     = regexp.MustCompile(`^# AUTO-GENERATED FILE - DO NOT EDIT!! Use ldapmodify\.\n# CRC32 ([0-9a-f]{8})\n`)
 	poolText      = regexp.MustCompile(`^(?:\d+,\d+\n)+$`)
 
 	// The first line that each log of a package manager has.
@@ -187,6 +189,30 @@ func (f *finder) view(p pair, _ []span) bool {
 			c.Why = "The database server writes down when each view was made (" + c.Format + ")."
 		}
 	})
+	return true
+}
+
+// slapdConfig knows the LDIF files that slapd keeps its configuration in, each under its own checksum.
+func (f *finder) slapdConfig(p pair, _ []span) bool {
+	a, ok1 := whole(p.first)
+	b, ok2 := whole(p.second)
+	if !ok1 || !ok2 {
+		return false
+	}
+	at, m := slapdText.FindSubmatchIndex(a), slapdText.FindSubmatchIndex(b)
+	sealed := func(b []byte) bool {
+		return fmt.Sprintf("%08x", crc32.ChecksumIEEE(b[at[1]:])) == string(b[at[2]:at[3]])
+	}
+	if at == nil || m == nil || !sealed(a) || !sealed(b) {
+		return false
+	}
+	f.add(Cause{
+		Kind: Database, Where: p.where, Offset: int64(at[2]), Format: "slapd's configuration",
+		First: string(a[at[2]:at[3]]), Second: string(b[at[2]:at[3]]),
+		Why: "slapd writes the CRC-32 of each entry before it, which follows from what differs in the entry.",
+	})
+	copy(b[at[2]:at[3]], a[at[2]:at[3]])
+	f.within(p, 0, a, b, f.ofDatabase)
 	return true
 }
 

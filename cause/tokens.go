@@ -31,6 +31,7 @@ var (
 	hostID   = regexp.MustCompile(`(?:docker|containers?|cri|libpod|buildkit)[-/][0-9a-f]{12,64}`)
 
 	cryptText = regexp.MustCompile(`\$(?:1|2[aby]?|5|6|y|7|gy|apr1|argon2id?)\$[./A-Za-z0-9$,=+-]{8,}`)
+	ldapText  = regexp.MustCompile(`\{(?:SSHA\d*|SMD5|CRYPT)\}[./A-Za-z0-9$=+]{8,}|\be(?:1NTSE(?:F9|EyNTZ9|E1MTJ9)|1NNRDV9|0NSWVBUf)[A-Za-z0-9+/]{8,}={0,2}`) // also in base64
 	traceText = regexp.MustCompile(`\b00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\b`)
 	hexText   = regexp.MustCompile(`(?:\b|_)[0-9a-f]{8,}(?:\b|_)|\b[0-9A-F]{8,}\b`)
 	baseText  = regexp.MustCompile(`[A-Za-z0-9+/_-]{16,}={0,2}`)
@@ -180,6 +181,7 @@ func (f *finder) random(w *window) (found, bool) {
 		return w.randomBytes()
 	}
 	if hit, ok := w.crypt(); ok {
+		hit.cause.Format = "password hash"
 		hit.cause.Why = "A password was hashed with a random salt."
 		hit.cause.Fix = "Hash it once, outside, and pass the hash (usermod -p, chpasswd -e), or have it set at start."
 		hit.cause.First, hit.cause.Second = "password hash", "another password hash"
@@ -220,11 +222,17 @@ func (f *finder) random(w *window) (found, bool) {
 	return found{}, false
 }
 
+// crypt finds a salted hash of a password, as crypt(3) and LDAP write them.
 func (w *window) crypt() (found, bool) {
-	if !w.near("$") {
+	if w.near("$") {
+		if hit, ok := w.simple(Random, cryptText); ok {
+			return hit, true
+		}
+	}
+	if !w.near("{ssha", "{smd5", "{crypt", "e1nts", "e1nnr", "e0nsw") {
 		return found{}, false
 	}
-	return w.simple(Random, cryptText)
+	return w.simple(Random, ldapText)
 }
 
 // trace finds what https://www.w3.org/TR/trace-context/ calls a traceparent.
