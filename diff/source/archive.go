@@ -129,7 +129,7 @@ func (m *members) open(name string) (io.ReadCloser, int64, error) {
 	if !ok {
 		return nil, 0, fmt.Errorf("%q is not in the archive", name)
 	}
-	return io.NopCloser(io.NewSectionReader(m.file, at.offset, at.size)), at.size, nil
+	return &section{io.NewSectionReader(m.file, at.offset, at.size), io.NopCloser(nil)}, at.size, nil
 }
 
 func (m *members) has(name string) bool {

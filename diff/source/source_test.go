@@ -236,6 +236,31 @@ func TestOpenFiles(t *testing.T) {
 	}
 }
 
+// TestOpenReaderAt holds that layers in files can be read at any place: others are decompressed as a whole.
+func TestOpenReaderAt(t *testing.T) {
+	dir := write(t, picture(t, runtime.GOARCH), "")
+	for _, name := range []string{dir, tarOf(t, dir)} {
+		img, err := Open(t.Context(), name, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers, err := img.Layers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		rc, err := layers[0].Compressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := rc.(io.ReaderAt); !ok {
+			t.Errorf("%s: a layer cannot be read at any place", name)
+		}
+		if err := errors.Join(rc.Close(), img.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestOpenPlatform(t *testing.T) {
 	amd, arm := picture(t, "amd64"), picture(t, "arm64")
 	own := map[string]v1.Image{"amd64": amd, "arm64": arm}[runtime.GOARCH]
