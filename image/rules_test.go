@@ -669,6 +669,10 @@ func FuzzRewrite(f *testing.F) {
 	f.Add([]byte("a:*:20000:0:99999:7:::\n"), int64(5))
 	f.Add(tarball(f, file("a", "b")), epoch.Unix())
 	f.Add([]byte("\x1f\x8b\x08\x00\xff\xff\xff\xff\x00\x03\x03\x00\x00\x00\x00\x00\x00\x00"), epoch.Unix())
+	for _, index := range indexes() {
+		f.Add(index, epoch.Unix())
+	}
+	f.Add([]byte(strings.Repeat("0", 40)+" "+strings.Repeat("1", 40)+" a <b> 1800000000 +0000\tc\n"), epoch.Unix())
 	f.Fuzz(func(t *testing.T, content []byte, source int64) {
 		for _, r := range rules {
 			if r.rewrite == nil || r.is != nil && !r.is(content) {

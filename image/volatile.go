@@ -250,6 +250,23 @@ var rules = []rule{
 		rewrite: func(content []byte, f facts) []byte { return clampZip(content, f.epoch) },
 	},
 	{
+		id: "git-index", since: 1, run: true,
+		what:    "In the index of a git work tree that a RUN made, what git remembers of the files' inodes, owners, times and sizes is cleared.",
+		why:     "It is of the build's file system, and true of no other; git compares a file's content where it does not fit. Hashes, modes, paths and marks stay.",
+		link:    "https://git-scm.com/docs/index-format",
+		paths:   []string{"**/.git/index", "**/.git/modules/**/index", "**/.git/worktrees/*/index"},
+		is:      isGitIndex,
+		rewrite: neutralIndex,
+	},
+	{
+		id: "git-reflog", since: 1, run: true,
+		what:    "Times after the epoch in the logs of git references that a RUN made become the epoch.",
+		why:     "They say when the build moved a branch; the entries stay in their order.",
+		link:    "https://git-scm.com/docs/git-reflog",
+		paths:   []string{"**/.git/logs/**", "**/.git/modules/**/logs/**", "**/.git/worktrees/*/logs/**"},
+		rewrite: clampReflog,
+	},
+	{
 		id: "erlang-cookie", since: 1,
 		what:  "The cookie that an Erlang node has made for itself is dropped.",
 		why:   "It must not be shared by what runs from one image; a node makes one where there is none.",

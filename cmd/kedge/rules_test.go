@@ -46,12 +46,16 @@ var ruled = map[string]string{
 	"apk-scripts":             "usr/lib/apk/db/scripts.tar",
 	"gzip-header":             "opt/data.gz",
 	"zip-header":              "opt/data.zip",
+	"git-index":               "opt/git/clone/.git/index",
+	"git-reflog":              "opt/git/clone/.git/logs/HEAD",
 	"erlang-cookie":           "root/.erlang.cookie",
 }
 
 // alsoRuled is what else a rule is about.
 var alsoRuled = map[string][]string{
-	"histories": {"root/.wget-hsts"},
+	"histories":  {"root/.wget-hsts"},
+	"git-index":  {"opt/git/origin/.git/index", "opt/git/clone/.git/modules/sub/index", "opt/git/clone/.git/worktrees/tree/index"},
+	"git-reflog": {"opt/git/clone/.git/modules/sub/logs/HEAD", "opt/git/clone/.git/worktrees/tree/logs/HEAD"},
 }
 
 // rulesBuild builds below testdata/rules, where the epoch is 2024, and pushes what comes out.
@@ -165,9 +169,15 @@ func TestRules(t *testing.T) {
 			t.Fatal(err)
 		}
 		done := check.FindAllStringSubmatch(log, -1)
-		if want := strings.Count(string(script), "\ncheck ") + 4; len(done) < want || strings.Contains(log, ": failed") {
+		if want := strings.Count(string(script), "\ncheck ") + 9; len(done) < want || strings.Contains(log, ": failed") {
 			t.Errorf("%d checks of %d:\n%s", len(done), want, log)
 		}
+	})
+	t.Run("git", func(t *testing.T) {
+		git := testenv.NewGit(t)
+		git.Commit(t, "main", map[string]string{"a": "1\n", "dir/b": "2\n"})
+		git.Tag(t, "v1", git.Commit(t, "main", map[string]string{"a": "2\n"}))
+		kedge(t, b.env, 0, "verify", "--builder", b.builder, "--lockfile", filepath.Join(t.TempDir(), "lock"), "--build-arg", "GIT="+git.URL, filepath.Join(data, "git"))
 	})
 	for rule, name := range ruled {
 		t.Run("without "+rule, func(t *testing.T) {

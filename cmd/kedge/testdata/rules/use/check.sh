@@ -84,6 +84,19 @@ assert [(m.name, m.mode, m.mtime, t.extractfile(m).read()) for m in t] == [
     ("b-2.Q1def=.trigger", 0o755, 1704067200, b"#!/bin/sh\n")]' && tar -tf /lib/apk/db/scripts.tar; }
 zip_is_whole() { python3 -m zipfile -t /opt/data.zip && PYTHONPATH=/opt/data.zip python3 -c 'import zipped; assert zipped.value == 1'; }
 zip_has_the_epoch() { python3 -c 'import zipfile; i = zipfile.ZipFile("/opt/data.zip").infolist(); assert [x.date_time for x in i] == [(2024, 1, 1, 0, 0, 0)], i'; }
+# repository FOLDER: git finds no edit where there is none, and each that there is.
+repository() {
+    cd "$1" && test -z "$(git status --porcelain)" && git fsck --strict && git diff --exit-code && git diff-index --exit-code HEAD &&
+    head=$(git log -1 --format=%H) && file=$(git ls-files | grep '^file' | head -1) &&
+    tr a-z A-Z < "$file" > /tmp/edited && cat /tmp/edited > "$file" && touch -d @1704067200 "$file" && test "$(git status --porcelain)" = " M $file" &&
+    git diff | grep '^-[cm]o' && git stash -q && test -z "$(git status --porcelain)" && git stash pop -q && test "$(git status --porcelain)" = " M $file" &&
+    git commit -qam edited && test "$(git rev-parse HEAD~1)" = "$head" && git checkout -q HEAD~1 && git checkout -q - && git reset -q --hard HEAD~1 &&
+    git clean -nd && test -z "$(git status --porcelain)" && git reflog | grep edited && git gc -q && git fsck
+}
+git_module() { cd /opt/git/clone && git submodule status | grep '^ .* sub ' && echo edited > sub/file && git status --porcelain | grep '^ M sub' && git -C sub checkout -q file && git submodule update --recursive && test -z "$(git status --porcelain)"; }
+git_log() { grep ' 1704067200 ' /opt/git/clone/.git/logs/HEAD && git -C /opt/git/clone reflog --date=iso | grep '2024-01-01 00:00:00'; }
+git_pull() { cd /opt/git/origin && echo more > more && git add more && git commit -qm more && cd ../clone && git pull -q && grep more more && test -z "$(git status --porcelain)"; }
+
 shell_history() { su - ada -c 'HISTFILE=~/.bash_history timeout 10 bash -ic "history -s again; history -w" && grep again ~/.bash_history'; }
 mine_is_there() { grep mine /tmp/mine && test ! -e /tmp/hsperfdata_root; }
 
@@ -125,6 +138,10 @@ check zip zip_is_whole
 check zip-epoch zip_has_the_epoch
 check apk-scripts scripts_are_whole
 check history shell_history
+check git-log git_log
+for tree in origin clone tree module clone/sub; do check "git-$tree" repository "/opt/git/$tree"; done
+check git-submodule git_module
+check git-pull git_pull
 check apt-mark apt_marks
 check debconf debconf_answers
 check apt-get-install apt_installs
