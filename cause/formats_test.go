@@ -377,6 +377,16 @@ func TestDatabases(t *testing.T) {
 	if len(got) != 1 || got[0].Kind != Database || got[0].Clock != BuildClock || got[0].Format != "PostgreSQL control file" {
 		t.Errorf("%+v", got)
 	}
+	table := func(n, more byte) []byte {
+		return make1(100, func(b []byte) { copy(b, "\xfe\x01\x0a\x09"); b[65], b[66], b[90] = 16, n, more })
+	}
+	got = find(t, "x.frm", table(1, 0), table(2, 0), hints)
+	if len(got) != 1 || got[0].First != "01000000-0000-0000-0000-000000000000" || !strings.Contains(got[0].Why, "UUID") {
+		t.Errorf("%+v", got)
+	}
+	if got = find(t, "x.frm", table(1, 0), table(1, 1), hints); len(got) != 1 || strings.Contains(got[0].Why, "UUID") {
+		t.Errorf("the same version: %+v", got)
+	}
 	for format, base := range map[string][]byte{
 		"PostgreSQL page": make1(16384, func(b []byte) {
 			le.PutUint16(b[12:], 40)

@@ -140,8 +140,15 @@ var databases = []struct {
 	}},
 	{format: "MySQL table definition", is: func(h []byte, _ int64) bool {
 		return len(h) >= 64 && h[0] == 0xfe && h[1] == 1 && h[2] >= 6 && h[2] <= 12 // dot-frm
-	}, detail: func(_ *finder, _ pair, c *Cause, _, _ []byte) {
-		c.Why = "The server gives each table that it makes a version, which is a UUID made of the time."
+	}, detail: func(_ *finder, _ pair, c *Cause, a, b []byte) {
+		// A version is the first of what MariaDB adds: its type, its length, and the UUID.
+		const at, end = 66, 82
+		added := []byte{0, end - at}
+		if len(a) < end || len(b) < end || !bytes.Equal(a[at-2:at], added) || !bytes.Equal(b[at-2:at], added) || bytes.Equal(a[at:end], b[at:end]) {
+			return
+		}
+		c.First, c.Second = uuidOf(a[at:end]), uuidOf(b[at:end])
+		c.Why = "The server gives each table that it makes a version, which is a UUID made of the time and the network card."
 	}},
 	{format: "MySQL binary log", is: func(h []byte, _ int64) bool { return bytes.HasPrefix(h, []byte("\xfebin")) }},
 	{format: "Aria", is: func(h []byte, _ int64) bool {
@@ -232,6 +239,11 @@ func (f *finder) bufferPool(p pair, spans []span) bool {
 		Why: "InnoDB writes down which pages it had in memory, those used last first.",
 	})
 	return true
+}
+
+// uuidOf is the text of a UUID.
+func uuidOf(b []byte) string {
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // pgControl knows global/pg_control: system identifier, version of the file, version of the catalog,
