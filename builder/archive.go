@@ -52,7 +52,7 @@ func NewArchive(r io.Reader) (*Archive, error) {
 	}
 	a, sum := &Archive{file: file}, sha256.New()
 	if r, err = decompressed(r); err == nil {
-		err = retimed(io.MultiWriter(file, sum), r, time.Unix(0, 0))
+		err = retimed(r, retiming{file, time.Time{}, true}, retiming{sum, time.Unix(0, 0), false})
 	}
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
@@ -87,9 +87,29 @@ func decompressed(r io.Reader) (io.Reader, error) {
 	return r, nil
 }
 
-// retimed copies a tar archive with t as the time of every entry.
-func retimed(w io.Writer, r io.Reader, t time.Time) error {
-	in, out := tar.NewReader(r), tar.NewWriter(w)
+// retiming is a copy of an archive in which every entry has the time at or, where it keeps its own, no
+// earlier one.
+type retiming struct {
+	w   io.Writer
+	at  time.Time
+	own bool
+}
+
+func (c retiming) of(t time.Time) time.Time {
+	if c.own && t.After(c.at) {
+		return t
+	}
+	return c.at
+}
+
+// retimed copies a tar archive.
+func retimed(r io.Reader, copies ...retiming) error {
+	in, out, contents := tar.NewReader(r), make([]*tar.Writer, len(copies)), make([]io.Writer, len(copies))
+	for i, c := range copies {
+		out[i] = tar.NewWriter(c.w)
+		contents[i] = out[i]
+	}
+	content := io.MultiWriter(contents...)
 	for {
 		h, err := in.Next()
 		if errors.Is(err, io.EOF) {
@@ -104,11 +124,17 @@ func retimed(w io.Writer, r io.Reader, t time.Time) error {
 		case tar.TypeGNUSparse:
 			h.Typeflag = tar.TypeReg // it was read with its holes
 		}
-		h.ModTime, h.AccessTime, h.ChangeTime, h.Format = t, time.Time{}, time.Time{}, tar.FormatUnknown
-		if err := out.WriteHeader(h); err != nil {
-			return &ArchiveError{fmt.Errorf("%q: %w", h.Name, err)}
+		h.AccessTime, h.ChangeTime = time.Time{}, time.Time{}
+		for i, c := range copies {
+			entry := *h
+			if entry.ModTime, entry.Format = c.of(h.ModTime), tar.FormatUnknown; entry.ModTime.Nanosecond() > 0 {
+				entry.Format = tar.FormatPAX // the others round a time to seconds
+			}
+			if err := out[i].WriteHeader(&entry); err != nil {
+				return &ArchiveError{fmt.Errorf("%q: %w", h.Name, err)}
+			}
 		}
-		if err := copyEntry(out, in); err != nil {
+		if err := copyEntry(content, in); err != nil {
 			return err
 		}
 	}
@@ -116,7 +142,12 @@ func retimed(w io.Writer, r io.Reader, t time.Time) error {
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return &ArchiveError{err}
 	}
-	return out.Close()
+	for _, w := range out {
+		if err := w.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // copyEntry tells an archive that cannot be read from a file that cannot be written.
@@ -146,13 +177,16 @@ func (r *readError) Read(b []byte) (int, error) {
 // uploads hands archives to the daemon, as often as it asks.
 type uploads struct{ archive *Archive }
 
-// uploadURL is what the daemon fetches a with entries of that time by.
-func (a *Archive) uploadURL(t time.Time) string {
-	seconds := int64(0)
+// uploadURL is what the daemon fetches a with entries of that time by, or with their own where they are later.
+func (a *Archive) uploadURL(t time.Time, own bool) string {
+	seconds, sep := int64(0), "-"
 	if !t.IsZero() {
 		seconds = t.Unix()
 	}
-	return fmt.Sprintf("http://buildkit-session/%s-%d", a.sum, seconds)
+	if own {
+		sep = "+"
+	}
+	return fmt.Sprintf("http://buildkit-session/%s%s%d", a.sum, sep, seconds)
 }
 
 // Register is part of session.Attachable.
@@ -166,12 +200,16 @@ func (u uploads) Pull(stream upload.Upload_PullServer) error {
 		name = path.Base(p[0])
 	}
 	seconds, ok := strings.CutPrefix(name, u.archive.sum+"-")
+	own := false
+	if !ok {
+		seconds, own = strings.CutPrefix(name, u.archive.sum+"+")
+	}
 	epoch, err := strconv.ParseInt(seconds, 10, 64)
-	if !ok || err != nil {
+	if !ok && !own || err != nil {
 		return fmt.Errorf("nothing to upload as %q", name)
 	}
 	w := bufio.NewWriterSize(messages{stream}, 1<<20)
-	if err := retimed(w, io.NewSectionReader(u.archive.file, 0, math.MaxInt64), time.Unix(epoch, 0)); err != nil {
+	if err := retimed(io.NewSectionReader(u.archive.file, 0, math.MaxInt64), retiming{w, time.Unix(epoch, 0), own}); err != nil {
 		return err
 	}
 	return w.Flush()

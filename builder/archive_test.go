@@ -97,7 +97,7 @@ func TestRetimed(t *testing.T) {
 		tar.Header{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "dir/file"},
 	)
 	var out bytes.Buffer
-	if err := retimed(&out, bytes.NewReader(in), at); err != nil {
+	if err := retimed(bytes.NewReader(in), retiming{w: &out, at: at}); err != nil {
 		t.Fatal(err)
 	}
 	type entry struct {
@@ -125,6 +125,40 @@ func TestRetimed(t *testing.T) {
 		{Name: "link", Link: "dir/file"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A copy that keeps the times has none before its own, and parts of a second as they are. The other has the same entries.
+func TestRetimedOwn(t *testing.T) {
+	at := time.Unix(1_700_000_000, 0)
+	late := at.Add(time.Hour + 1500*time.Millisecond)
+	in := tarOf(t,
+		tar.Header{Name: "early", Mode: 0o644, Size: 3, ModTime: at.Add(-time.Hour)},
+		tar.Header{Name: "late", Mode: 0o644, Size: 3, ModTime: late, Format: tar.FormatPAX},
+		tar.Header{Name: "whole", Mode: 0o644, Size: 3, ModTime: late.Truncate(time.Second)},
+	)
+	var own, stamped bytes.Buffer
+	if err := retimed(bytes.NewReader(in), retiming{w: &own, at: at, own: true}, retiming{w: &stamped, at: at}); err != nil {
+		t.Fatal(err)
+	}
+	times := func(r io.Reader) map[string]time.Time {
+		m := map[string]time.Time{}
+		for r := tar.NewReader(r); ; {
+			h, err := r.Next()
+			if errors.Is(err, io.EOF) {
+				return m
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			m[h.Name] = h.ModTime
+		}
+	}
+	if diff := cmp.Diff(map[string]time.Time{"early": at, "late": late, "whole": late.Truncate(time.Second)}, times(&own)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(map[string]time.Time{"early": at, "late": at, "whole": at}, times(&stamped)); diff != "" {
 		t.Error(diff)
 	}
 }

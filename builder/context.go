@@ -23,9 +23,13 @@ import (
 // All get the epoch. BuildKit's sync takes a file for unchanged when its size and mtime are, so that
 // a file's nanoseconds carry 30 bits of its sha256: an edit moves them. A layer's times are whole
 // seconds, so that they end there.
+//
+// The mounts in own are sent with their own times, which are not before the epoch either. A file's is
+// up to two milliseconds later, with 20 bits of its sha256 below the first one.
 type contextTimes struct {
 	mu    sync.Mutex
 	epoch time.Time
+	own   map[string]bool
 	sent  map[string]string // what was sent of each path, by mount and path
 	modes map[string]modes  // by mount
 }
@@ -63,6 +67,16 @@ func (c *contextTimes) setEpoch(t time.Time) {
 	c.epoch = t
 }
 
+// keep has the files of a mount sent with their own times.
+func (c *contextTimes) keep(mount string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.own == nil {
+		c.own = map[string]bool{}
+	}
+	c.own[mount] = true
+}
+
 // filter is a filesync.FilterOptFunc for the mounts in roots. Paths for which leave is true are left
 // out.
 func (c *contextTimes) filter(roots map[string]fsutil.FS, leave func(mount, path string) bool) func(string, *fsutil.FilterOpt) error {
@@ -76,27 +90,41 @@ func (c *contextTimes) filter(roots map[string]fsutil.FS, leave func(mount, path
 				return fsutil.MapResultExclude
 			}
 			var sum []byte
-			nanos := uint32(0)
 			if os.FileMode(st.Mode).IsRegular() {
 				var err error
 				if sum, err = fileSum(root, path); err != nil {
 					// Sending it will fail with the same error, and say so.
 					return fsutil.MapResultKeep
 				}
-				nanos = binary.BigEndian.Uint32(sum) % uint32(time.Second)
 			}
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			st.Mode = uint32(c.modes[name].of(path, os.FileMode(st.Mode)))
 			c.sent[name+"\x00"+path] = fmt.Sprintf("%o %q %x", st.Mode, st.Linkname, sum)
-			st.ModTime = int64(nanos)
-			if !c.epoch.IsZero() {
-				st.ModTime += c.epoch.Unix() * int64(time.Second)
-			}
+			st.ModTime = c.of(name, st.ModTime, sum)
 			return fsutil.MapResultKeep
 		}
 		return nil
 	}
+}
+
+// of returns the time of a file in a mount that has the time own, all in nanoseconds. What is no file
+// has no sum.
+func (c *contextTimes) of(mount string, own int64, sum []byte) int64 {
+	t, room := int64(0), time.Second
+	if !c.epoch.IsZero() {
+		t = c.epoch.Unix() * int64(time.Second)
+	}
+	if c.own[mount] && own > t {
+		t, room = own, time.Millisecond
+	}
+	if sum == nil {
+		return t
+	}
+	if below := t % int64(room); below > 0 {
+		t += int64(room) - below
+	}
+	return t + int64(binary.BigEndian.Uint32(sum))%int64(room)
 }
 
 func fileSum(root fsutil.FS, path string) ([]byte, error) {

@@ -130,6 +130,41 @@ func TestContextTimes(t *testing.T) {
 	}
 }
 
+// A mount that keeps its times has them, but none before the epoch; what BuildKit's sync goes by still moves with an edit.
+func TestOwnTimes(t *testing.T) {
+	dir := t.TempDir()
+	late := epoch.Add(time.Hour + 123456789)
+	if err := os.Mkdir(filepath.Join(dir, "sub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(filepath.Join(dir, "sub"), late, late); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "late"), "one", late)
+	write(t, filepath.Join(dir, "whole"), "one", late.Truncate(time.Second))
+	write(t, filepath.Join(dir, "early"), "one", epoch.Add(-time.Nanosecond))
+	c := newTimes(epoch)
+	stamped := c.times(t, "context", dir)
+	c.keep("other")
+	if diff := cmp.Diff(stamped, c.times(t, "context", dir)); diff != "" {
+		t.Errorf("another mount keeps its times:\n%s", diff)
+	}
+	c.keep("context")
+	first := c.times(t, "context", dir)
+	if first["sub"] != late.UnixNano() || first["early"] != stamped["early"] {
+		t.Errorf("%v", first)
+	}
+	for path, own := range map[string]time.Time{"late": late, "whole": late.Truncate(time.Second)} {
+		if later := time.Unix(0, first[path]).Sub(own); later < 0 || later >= 2*time.Millisecond {
+			t.Errorf("%s: later by %v", path, later)
+		}
+	}
+	write(t, filepath.Join(dir, "late"), "two", late)
+	if second := c.times(t, "context", dir); second["late"] == first["late"] {
+		t.Error("the time of a file that was edited is the same")
+	}
+}
+
 func TestChanged(t *testing.T) {
 	sent := func(edit func(dir string)) map[string]string {
 		dir := t.TempDir()

@@ -123,7 +123,7 @@ func (s *solve) frontendOptions() map[string]string {
 	case c.URL != "":
 		opts["context"] = c.URL
 	case c.Archive != nil:
-		opts["context"] = c.Archive.uploadURL(s.epoch)
+		opts["context"] = c.Archive.uploadURL(s.epoch, false)
 	}
 	switch d := s.req.Dockerfile; {
 	case d.Inside != "":

@@ -171,7 +171,7 @@ func (s *solve) fetch(ctx context.Context, c gateway.Client, uses []frontend.Use
 			continue
 		}
 		group.Go(func() error {
-			def, err := frontend.Fetch(frontend.Pinned(use.Op, in, pin))
+			def, err := frontend.Fetch(s.timed(frontend.Pinned(use.Op, in, pin)))
 			if err != nil {
 				return err
 			}

@@ -65,7 +65,9 @@ type solve struct {
 
 	exec   map[digest.Digest]string // the command line of each salted RUN
 	vertex map[digest.Digest]*client.Vertex
-	stale  []*client.VertexWarning // of caches that may hide a change
+
+	own    map[string]bool     // identifiers of the sources whose files keep their times
+	caches map[string][]string // what the id of a cache mount has to carry
 }
 
 // lateStore is a content store that is chosen when the epoch is known.
@@ -211,6 +213,7 @@ func (s *solve) build(ctx context.Context, c gateway.Client, open func(time.Time
 	if err := s.repeatable(parts); err != nil {
 		return nil, err
 	}
+	s.keepTimes(parts, have)
 	if err := s.fetch(ctx, c, uses); err != nil {
 		return nil, err
 	}
@@ -314,9 +317,6 @@ func (s *solve) solve(ctx context.Context, c gateway.Client, res *gateway.Result
 		for d, args := range g.Commands() {
 			s.exec[d] = args
 		}
-		if s.salt == 0 { // the second build has no such cache
-			s.stale = append(s.stale, staleCaches(g)...)
-		}
 		var ref gateway.Reference
 		if len(def.Def) > 0 {
 			r, err := c.Solve(ctx, gateway.SolveRequest{Definition: def, CacheImports: caches})
@@ -385,20 +385,13 @@ func (s *solve) repeatable(parts []part) error {
 	return nil
 }
 
-// edit pins an operation, tells its process the epoch, and gives what it copies out of a context, or
-// fetches, the epoch's time. The daemon takes files that differ in their times alone for the same, so
-// that what it has in its cache may come from another form of the context, or from another epoch.
-func (s *solve) edit(op *pb.Op, md *pb.OpMetadata, fetched []*pb.FileActionCopy) {
-	for _, action := range fetched {
-		action.Timestamp = s.epoch.UnixNano()
-	}
+// edit pins an operation, tells its process the epoch, and sees to the times of what it copies.
+func (s *solve) edit(v frontend.Vertex) {
+	op, md := v.Op, v.Metadata
+	s.stamp(v)
 	if src := op.GetSource(); src != nil {
-		in, err := frontend.Identify(src)
-		if err != nil || in.Local {
-			return
-		}
-		if _, pin, ok := s.pins.find(in); ok {
-			pinned := frontend.Pinned(src, in, pin)
+		if in, err := frontend.Identify(src); err == nil {
+			pinned := s.source(src, in)
 			src.Identifier, src.Attrs = pinned.Identifier, pinned.Attrs
 		}
 		return
@@ -418,9 +411,18 @@ func (s *solve) edit(op *pb.Op, md *pb.OpMetadata, fetched []*pb.FileActionCopy)
 			vary(s.req.Vary, exec, md)
 		}
 	}
+	s.separate(op.GetExec())
 	if s.salt != 0 {
 		md.IgnoreCache = true
 	}
+}
+
+// source returns what the daemon fetches for src.
+func (s *solve) source(src *pb.SourceOp, in frontend.Input) *pb.SourceOp {
+	if _, pin, ok := s.pins.find(in); ok && !in.Local {
+		src = frontend.Pinned(src, in, pin)
+	}
+	return s.timed(src)
 }
 
 // withDefault returns an environment in which a variable is set, to the value given where it was not.
@@ -444,10 +446,6 @@ func (s *solve) watch(status <-chan *client.SolveStatus) {
 		if s.req.Status != nil {
 			s.req.Status <- redactedStatus(st)
 		}
-	}
-	s.result.Warnings = append(s.result.Warnings, s.stale...)
-	if s.req.Status != nil && len(s.stale) > 0 {
-		s.req.Status <- &client.SolveStatus{Warnings: s.stale}
 	}
 }
 

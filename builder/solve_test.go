@@ -14,7 +14,7 @@ import (
 func TestEditWithoutMeta(t *testing.T) {
 	s := newSolve(nil, &Request{Vary: []Variation{VaryHostname}, Lock: &lock.File{}}, 1<<10)
 	op := &pb.Op{Op: &pb.Op_Exec{Exec: &pb.ExecOp{}}}
-	s.edit(op, &pb.OpMetadata{}, nil)
+	s.edit(frontend.Vertex{Op: op, Metadata: &pb.OpMetadata{}})
 	if op.GetExec().Meta != nil {
 		t.Errorf("made up: %v", op)
 	}

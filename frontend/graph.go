@@ -72,12 +72,27 @@ func (g *Graph) Uses() []Use {
 	return uses
 }
 
-// Rewrite returns the definition with each operation as edit leaves it; edit is given copies. The last
-// argument of edit are the actions of a file operation that copy out of a build context, or out of what
-// an ADD fetches.
-func (g *Graph) Rewrite(edit func(*pb.Op, *pb.OpMetadata, []*pb.FileActionCopy)) (*pb.Definition, error) {
+// Vertex is an operation of a build, for Rewrite to edit.
+type Vertex struct {
+	Op       *pb.Op
+	Metadata *pb.OpMetadata
+	// Fetched are the actions of a file operation that copy files of which only the content is known: those
+	// of a build context, or of what an ADD fetches.
+	Fetched []FetchedCopy
+	// Kept says that a RUN with one of CacheMounts is made from it.
+	Kept bool
+}
+
+// FetchedCopy copies files that no image has.
+type FetchedCopy struct {
+	*pb.FileActionCopy
+	Sources []*pb.SourceOp // what has the files; as the definition has it
+}
+
+// Rewrite returns the definition with each operation as edit leaves it; edit is given copies.
+func (g *Graph) Rewrite(edit func(Vertex)) (*pb.Definition, error) {
 	out := &pb.Definition{Metadata: map[string]*pb.OpMetadata{}}
-	renamed := map[string]string{}
+	renamed, kept := map[string]string{}, g.kept()
 	for i, n := range g.nodes {
 		op := n.op.CloneVT()
 		for _, in := range op.Inputs {
@@ -88,7 +103,7 @@ func (g *Graph) Rewrite(edit func(*pb.Op, *pb.OpMetadata, []*pb.FileActionCopy))
 			md = &pb.OpMetadata{}
 		}
 		if op.Op != nil {
-			edit(op, md, g.fetchedCopies(n, op))
+			edit(Vertex{Op: op, Metadata: md, Fetched: g.fetchedCopies(n, op), Kept: kept[n.digest]})
 		}
 		data := g.def.Def[i]
 		if !op.EqualVT(n.op) {
@@ -113,27 +128,44 @@ func (g *Graph) Rewrite(edit func(*pb.Op, *pb.OpMetadata, []*pb.FileActionCopy))
 	return out, nil
 }
 
-// fetchedCopies returns the actions of op, a copy of n's, that copy files of which only the content is
-// known: those that no image has.
-func (g *Graph) fetchedCopies(n node, op *pb.Op) []*pb.FileActionCopy {
-	var copies []*pb.FileActionCopy
+// fetchedCopies returns those of op, a copy of n's.
+func (g *Graph) fetchedCopies(n node, op *pb.Op) []FetchedCopy {
+	var copies []FetchedCopy
 	for _, action := range op.GetFile().GetActions() {
-		if in := n.input(action.SecondaryInput); action.GetCopy() != nil && in != nil && g.fetched(in) {
-			copies = append(copies, action.GetCopy())
+		in := n.input(action.SecondaryInput)
+		if action.GetCopy() == nil || in == nil {
+			continue
+		}
+		if sources := g.fetched(in); len(sources) > 0 {
+			copies = append(copies, FetchedCopy{action.GetCopy(), sources})
 		}
 	}
 	return copies
 }
 
-// fetched reports whether out is a source that is no image, as it is or as the frontend has unpacked it.
-func (g *Graph) fetched(out *pb.Input) bool {
+// fetched returns the source behind out where that is no image, and out is the source as it is or as the frontend has
+// unpacked it; or else nothing.
+func (g *Graph) fetched(out *pb.Input) []*pb.SourceOp {
 	n := g.node(out)
 	if src := n.op.GetSource(); src != nil {
 		scheme, _, _ := strings.Cut(src.Identifier, "://")
-		return scheme != "docker-image" && scheme != "oci-layout"
+		if scheme == "docker-image" || scheme == "oci-layout" {
+			return nil
+		}
+		return []*pb.SourceOp{src}
 	}
-	return n.op.GetFile() != nil && len(n.op.Inputs) > 0 && g.step(n.digest).Line == 0 &&
-		!slices.ContainsFunc(n.op.Inputs, func(in *pb.Input) bool { return !g.fetched(in) })
+	if n.op.GetFile() == nil || g.step(n.digest).Line != 0 {
+		return nil
+	}
+	var sources []*pb.SourceOp
+	for _, in := range n.op.Inputs {
+		behind := g.fetched(in)
+		if len(behind) == 0 {
+			return nil
+		}
+		sources = append(sources, behind...)
+	}
+	return sources
 }
 
 // Step is an instruction of a Dockerfile.

@@ -78,10 +78,10 @@ func TestRewriteFetched(t *testing.T) {
 	for _, test := range tests {
 		st := base().File(llb.Copy(test.from, "a", "/").Mkdir("/b", 0o755), at(6, 6))
 		got := 0
-		_, err := mustGraph(t, definition(t, st)).Rewrite(func(op *pb.Op, _ *pb.OpMetadata, copies []*pb.FileActionCopy) {
-			got += len(copies)
-			for _, c := range copies {
-				if !slices.ContainsFunc(op.GetFile().Actions, func(a *pb.FileAction) bool { return a.GetCopy() == c }) {
+		_, err := mustGraph(t, definition(t, st)).Rewrite(func(v Vertex) {
+			got += len(v.Fetched)
+			for _, c := range v.Fetched {
+				if !slices.ContainsFunc(v.Op.GetFile().Actions, func(a *pb.FileAction) bool { return a.GetCopy() == c.FileActionCopy }) {
 					t.Errorf("%s: not a part of the copy", test.name)
 				}
 			}
@@ -116,7 +116,7 @@ func TestUses(t *testing.T) {
 func TestRewriteNothing(t *testing.T) {
 	def := definition(t, dockerfile())
 	edited := 0
-	got, err := mustGraph(t, def).Rewrite(func(*pb.Op, *pb.OpMetadata, []*pb.FileActionCopy) { edited++ })
+	got, err := mustGraph(t, def).Rewrite(func(Vertex) { edited++ })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,8 @@ func TestRewrite(t *testing.T) {
 	def := definition(t, dockerfile())
 	before := proto.Clone(def)
 	g := mustGraph(t, def)
-	got, err := g.Rewrite(func(op *pb.Op, md *pb.OpMetadata, _ []*pb.FileActionCopy) {
+	got, err := g.Rewrite(func(v Vertex) {
+		op, md := v.Op, v.Metadata
 		if src := op.GetSource(); src != nil && strings.HasPrefix(src.Identifier, imageScheme) {
 			src.Identifier += "@" + digestA
 		}
@@ -178,8 +179,8 @@ func TestRewrite(t *testing.T) {
 func TestRewriteMerges(t *testing.T) {
 	a, b := llb.Image("docker.io/library/debian:12"), llb.Image("docker.io/library/debian:13")
 	g := mustGraph(t, definition(t, llb.Scratch().File(llb.Copy(a, "/x", "/a")).File(llb.Copy(b, "/x", "/b"))))
-	def, err := g.Rewrite(func(op *pb.Op, _ *pb.OpMetadata, _ []*pb.FileActionCopy) {
-		if src := op.GetSource(); src != nil {
+	def, err := g.Rewrite(func(v Vertex) {
+		if src := v.Op.GetSource(); src != nil {
 			src.Identifier = "docker-image://docker.io/library/debian:12@" + digestA
 		}
 	})
@@ -284,7 +285,7 @@ func TestEmptyGraph(t *testing.T) {
 		if g.Layers() != nil || g.Uses() != nil || len(g.Commands()) != 0 {
 			t.Errorf("%v has something in it", def)
 		}
-		got, err := g.Rewrite(func(*pb.Op, *pb.OpMetadata, []*pb.FileActionCopy) { t.Error("edited") })
+		got, err := g.Rewrite(func(Vertex) { t.Error("edited") })
 		if err != nil || len(got.Def) != 0 {
 			t.Errorf("%v, %v", got, err)
 		}
@@ -383,15 +384,15 @@ func walk(t testing.TB, g *Graph) {
 	g.Layers()
 	g.Uses()
 	g.Commands()
-	same, err := g.Rewrite(func(*pb.Op, *pb.OpMetadata, []*pb.FileActionCopy) {})
+	same, err := g.Rewrite(func(Vertex) {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(g.def.GetDef(), same.GetDef()); diff != "" {
 		t.Errorf("rewriting nothing (-before +after):\n%s", diff)
 	}
-	edited, err := g.Rewrite(func(op *pb.Op, _ *pb.OpMetadata, _ []*pb.FileActionCopy) {
-		if src := op.GetSource(); src != nil {
+	edited, err := g.Rewrite(func(v Vertex) {
+		if src := v.Op.GetSource(); src != nil {
 			src.Identifier += "x"
 		}
 	})

@@ -81,8 +81,10 @@ func TestOneDigestEverywhere(t *testing.T) {
 	tls := []string{"--tlscacert", native.TLS.CA, "--tlscert", native.TLS.Cert, "--tlskey", native.TLS.Key}
 	dir := write(t, map[string]string{
 		"Dockerfile": hello["Dockerfile"] + "RUN apt-get update && apt-get install -y --no-install-recommends python3-minimal libcap2-bin\n" +
-			"RUN useradd -m ada && python3 -m compileall -q /home && rm -r /var/lib/apt/lists/*\n" + owners,
+			"RUN useradd -m ada && python3 -m compileall -q /home && rm -r /var/lib/apt/lists/*\n" + owners +
+			"COPY kept.py /srv/kept/\nRUN --mount=type=cache,target=/obj python3 -m compileall -q /srv/kept && cp -p /srv/kept/kept.py /srv/old\n",
 		"greeting": hello["greeting"],
+		"kept.py":  "print(1)\n",
 	})
 	out, _ := kedge(t, nil, 0, "build", "--builder", shared.Addr, dir)
 	want := digestOf(t, out)
@@ -97,7 +99,7 @@ func TestOneDigestEverywhere(t *testing.T) {
 		}
 	}
 	u := newUser(t, registry)
-	for _, name := range []string{"Dockerfile", "Dockerfile.lock", "greeting"} {
+	for _, name := range []string{"Dockerfile", "Dockerfile.lock", "greeting", "kept.py"} {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)

@@ -36,7 +36,7 @@ var Differences = []Difference{
 	{
 		ID: "times", Everywhere: true, Pattern: regexp.MustCompile(`^(times|created): `),
 		What: "the times of files, and of the image, are no later than the epoch, which the lock holds",
-		Why:  "the time of a build is not part of what is built. All files of a context have one time: a RUN of make or cargo that keeps its products in a cache mount has to touch its sources first, and is warned of",
+		Why:  "the time of a build, or of a checkout, is not part of what is built",
 	},
 	{
 		ID: "args label", Everywhere: true, Pattern: regexp.MustCompile(`^config Labels dev\.kedge\.args: none, kedge "[0-9a-f]{12}"$`),

@@ -1,5 +1,10 @@
 package parity
 
+import (
+	"path/filepath"
+	"testing"
+)
+
 // dockerfileCases are what a Dockerfile can say, and what becomes of it.
 var dockerfileCases = []Case{
 	{
@@ -89,6 +94,23 @@ RUN --mount=type=tmpfs,target=/tmpfs echo gone > /tmpfs/f
 RUN --network=none cat /etc/passwd > /passwd
 `, map[string]string{"a": "a\n"}),
 		Args: []string{"."},
+	},
+	{
+		Name: "an edited source, and its product in a cache mount",
+		Files: with(`FROM shell
+WORKDIR /src
+COPY a b ./
+RUN --mount=type=cache,target=obj,id=$SIDE-obj for f in a b; do if [ ! -e obj/$f ] || [ $f -nt obj/$f ]; then cat $f > obj/$f; echo $f >> made; fi; done && cat obj/* > all
+`, map[string]string{"a": "one\n", "b": "one\n"}),
+		Before: [][]string{{"."}}, Args: []string{"."},
+		Each: func(t *testing.T, _ *world, _, dir string, n int) {
+			if n == 0 {
+				return
+			}
+			if err := put(filepath.Join(dir, "a"), "two\n", false); err != nil {
+				t.Fatal(err)
+			}
+		},
 	},
 	{
 		Name: "args",
