@@ -146,6 +146,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		ts.Value("files").(*testenv.Files).Set(args[0], ts.ReadFile(args[1]), time.Time{})
 	},
 	"sshagent": sshagent,
+	"newer":    newer,
 	// gitsecret TOKEN: has the git server ask for it.
 	"gitsecret": func(ts *testscript.TestScript, _ bool, args []string) {
 		need(ts, args, 1, "gitsecret TOKEN")
