@@ -73,6 +73,14 @@ func (f *finder) statCache(p pair, spans []span) bool {
 			"DIRC", "git index", "git remembers the inode number and times of every file of the checkout.",
 			"Remove .git in the same RUN, or list it in .dockerignore.",
 		},
+		{
+			"# ninja log v", "Ninja log", "Ninja remembers when each file was written, and how long that took.", ninjaFix,
+		},
+		{
+			"# ninjadeps\n", "Ninja dependencies", "Ninja remembers when each file was written, in the order in which its jobs ended.", ninjaFix,
+		},
+		{"\xa2\xab\x0b\xf0", "CDS archive", cdsWhy, cdsFix}, // in the order of bytes of amd64 and arm64
+		{"\xa8\xab\x0b\xf0", "dynamic CDS archive", cdsWhy, cdsFix},
 	} {
 		if bytes.HasPrefix(a, []byte(c.magic)) && bytes.HasPrefix(b, []byte(c.magic)) {
 			f.add(Cause{Kind: FileStatus, Where: p.where, Offset: spans[0].a, Format: c.format, Why: c.why, Fix: c.fix, Count: len(spans)})
@@ -81,6 +89,12 @@ func (f *finder) statCache(p pair, spans []span) bool {
 	}
 	return false
 }
+
+const (
+	ninjaFix = "Build in another stage and copy what is installed, or remove the build directory in the same RUN."
+	cdsWhy   = "Java's class data archive holds the times of jar files, and addresses chosen at random."
+	cdsFix   = "Make it at start (java -XX:ArchiveClassesAtExit), or leave it out: Java does without. It is of no use where the times of jar files are others."
+)
 
 // database knows the files of database servers.
 func (f *finder) database(p pair, spans []span) bool {

@@ -97,6 +97,14 @@ func (f *finder) temp(w *window) (found, bool) {
 	if bytes.Contains(a, []byte("tmp/")) && (len(a) != len(b) || common(a, b) > len(a)-3) {
 		return hit, false // /tmp/a against /tmp/build: a path, but no name made by chance
 	}
+	switch {
+	case bytes.Contains(a, []byte("pip-target-")):
+		hit.cause.Why = "pip install --target compiles Python in a folder of pip's own, whose name the compiled files hold."
+		hit.cause.Fix = "pip install --no-compile --target DIR, and then python3 -m compileall DIR."
+	case bytes.Contains(a, []byte("pip-")):
+		hit.cause.Why = "pip builds an extension in a folder with a name made by chance, which its debug information holds."
+		hit.cause.Fix = "Leave debug information out: CFLAGS=-g0 pip install."
+	}
 	return hit, true
 }
 
@@ -216,6 +224,10 @@ func (f *finder) random(w *window) (found, bool) {
 		default:
 			hit.cause.Format = "base64"
 			hit.cause.Why = "Letters and digits as base64 has them differ in most places: something random, or a hash."
+		}
+		if w.near("composerautoloaderinit", "composerstaticinit") {
+			hit.cause.Why = "Composer ends the names of its own classes at random, where composer.json names no ending and no composer.lock gives one."
+			hit.cause.Fix = "Commit composer.lock, or name an ending: composer config autoloader-suffix NAME."
 		}
 		return hit, true
 	}

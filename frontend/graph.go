@@ -173,7 +173,7 @@ type Step struct {
 	File string // as the frontend names it; empty where no instruction is known
 	Line int    // from 1; 0 where no instruction is known
 	Text string // the instruction as written, its lines joined
-	Run  bool   // it executes something
+	Run  bool   // it executes something, or copies from a stage that does
 	// From are the steps that made what a COPY copies from another stage, in order.
 	From []Step
 }
@@ -211,12 +211,14 @@ func (g *Graph) Layers() []Step {
 	var steps []Step
 	for _, d := range g.layers(result.Inputs[0]) {
 		step := g.step(d)
-		step.Run = g.nodes[g.index[d]].op.GetExec() != nil
 		step.From = g.from(d)
+		step.Run = g.executes(d) || slices.ContainsFunc(step.From, func(s Step) bool { return s.Run })
 		steps = append(steps, step)
 	}
 	return steps
 }
+
+func (g *Graph) executes(d digest.Digest) bool { return g.nodes[g.index[d]].op.GetExec() != nil }
 
 // from returns the steps behind what a file operation copies.
 func (g *Graph) from(d digest.Digest) []Step {
@@ -236,7 +238,9 @@ func (g *Graph) from(d digest.Digest) []Step {
 				}
 				seen[made] = true
 				visit(made)
-				steps = append(steps, g.step(made))
+				step := g.step(made)
+				step.Run = g.executes(made)
+				steps = append(steps, step)
 			}
 		}
 	}

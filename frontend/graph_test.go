@@ -256,11 +256,15 @@ func TestStepsOfOtherStages(t *testing.T) {
 	st := llb.Image("c").File(llb.Copy(nested, "/y", "/z"))
 	steps := mustGraph(t, definition(t, st)).Layers()
 	// The copying in between, and the two that made what it copies.
-	if len(steps) != 1 || len(steps[0].From) != 3 {
+	if len(steps) != 1 || len(steps[0].From) != 3 || !steps[0].Run {
 		t.Errorf("%+v", steps)
 	}
-	if steps := mustGraph(t, definition(t, llb.Image("c").File(llb.Copy(llb.Local("context"), "/", "/")))).Layers(); len(steps) != 1 || steps[0].From != nil {
+	if steps := mustGraph(t, definition(t, llb.Image("c").File(llb.Copy(llb.Local("context"), "/", "/")))).Layers(); len(steps) != 1 || steps[0].From != nil || steps[0].Run {
 		t.Errorf("a copy from the context: %+v", steps)
+	}
+	copied := llb.Image("b").File(llb.Copy(llb.Local("context"), "/", "/"))
+	if steps := mustGraph(t, definition(t, llb.Image("c").File(llb.Copy(copied, "/", "/")))).Layers(); len(steps) != 1 || len(steps[0].From) != 1 || steps[0].Run {
+		t.Errorf("a copy of a copy from the context: %+v", steps)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"io"
 	"math"
+	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -94,4 +96,45 @@ func clampTar(content []byte, f facts) []byte {
 		return content
 	}
 	return out.Bytes()
+}
+
+// isConfigureLog wants the words that autoconf begins the log of a configure script with.
+func isConfigureLog(content []byte) bool {
+	return bytes.HasPrefix(content, []byte("This file contains any messages produced by compilers while\nrunning configure, "))
+}
+
+// pnpmTimes are the times in what pnpm keeps of an installation: in JSON, or in YAML.
+var pnpmTimes = regexp.MustCompile(`"(?:checkedAt|lastValidatedTimestamp)": ?(\d{1,15})\b|\bprunedAt"?: "?(\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT)`)
+
+// clampPnpm rewrites milliseconds since 1970, and dates as HTTP has them.
+func clampPnpm(content []byte, f facts) []byte {
+	var out []byte
+	last := 0
+	for _, m := range pnpmTimes.FindAllSubmatchIndex(content, -1) {
+		from, to, latest := m[2], m[3], strconv.FormatInt(f.epoch*1000, 10)
+		if from >= 0 {
+			if millis, err := strconv.ParseInt(string(content[from:to]), 10, 64); err != nil || millis <= f.epoch*1000 {
+				continue
+			}
+		} else {
+			from, to, latest = m[4], m[5], time.Unix(f.epoch, 0).UTC().Format(http.TimeFormat)
+			if when, err := http.ParseTime(string(content[from:to])); err != nil || when.Unix() <= f.epoch {
+				continue
+			}
+		}
+		out = append(append(out, content[last:from]...), latest...)
+		last = to
+	}
+	if last == 0 {
+		return content
+	}
+	return append(out, content[last:]...)
+}
+
+// gemFolder is the name of the folder that RubyGems has an extension installed to, before it moves what
+// is in it.
+var gemFolder = regexp.MustCompile(`(/\.gem\.)\d{8}-\d+-[0-9a-z]+\b`)
+
+func nameGemFolder(content []byte, _ facts) []byte {
+	return gemFolder.ReplaceAll(content, []byte("${1}tmp"))
 }

@@ -22,8 +22,8 @@ type rule struct {
 	// where it ends in /**.
 	paths []string
 
-	// run limits the rule to layers that a RUN made. What COPY and ADD bring is an input, which a
-	// checksum elsewhere may be of.
+	// run limits the rule to layers that a RUN made, or a COPY from a stage that has one. What else COPY
+	// and ADD bring is an input, which a checksum elsewhere may be of.
 	run bool
 
 	// is, where it is not nil, looks at the content, for which a name is not enough.
@@ -198,7 +198,7 @@ var rules = []rule{
 		what:  "Caches and logs that language package managers and compilers leave in home directories are dropped.",
 		why:   "They hold times of downloads and builds, and are filled anew when they are needed; what was installed from them is elsewhere.",
 		link:  "https://pip.pypa.io/en/stable/topics/caching/",
-		paths: []string{"~/.cache/pip", "~/.cache/uv", "~/.cache/pypoetry/cache", "~/.cache/pypoetry/artifacts", "~/.npm/_cacache", "~/.npm/_logs", "~/.npm/_locks", "~/.npm/_update-notifier-last-checked", "~/.cache/yarn", "usr/local/share/.cache/yarn", "~/.cache/node-gyp", "~/.cache/node/corepack/lastKnownGood.json", "~/.cache/go-build", "~/.config/go/telemetry", "~/.cargo/.global-cache", "~/.cargo/.package-cache", "~/.cargo/.package-cache-mutate", "~/.gem/specs", "~/.local/share/gem/specs", "~/.cache/gem", "~/.bundle/cache/compact_index", "~/.cache/composer", "~/.composer/cache", "~/.cache/ccache", "~/.ccache", "~/.cache/sccache", "~/.cache/matplotlib", "~/.cache/mesa_shader_cache", "~/.cache/gstreamer-1.0", "~/.m2/repository/**/_remote.repositories", "~/.m2/repository/**/resolver-status.properties", "~/.gradle/daemon", "~/.cpan/Metadata"},
+		paths: []string{"~/.cache/pip", "~/.cache/uv", "~/.cache/pypoetry/cache", "~/.cache/pypoetry/artifacts", "~/.npm/_cacache", "~/.npm/_logs", "~/.npm/_locks", "~/.npm/_update-notifier-last-checked", "~/.cache/pnpm", "~/.cache/yarn", "usr/local/share/.cache/yarn", "~/.cache/node-gyp", "~/.cache/node/corepack/lastKnownGood.json", "~/.cache/go-build", "~/.config/go/telemetry", "~/.cargo/.global-cache", "~/.cargo/.package-cache", "~/.cargo/.package-cache-mutate", "~/.gem/specs", "~/.local/share/gem/specs", "~/.cache/gem", "~/.bundle/cache/compact_index", "~/.cache/composer", "~/.composer/cache", "~/.cache/ccache", "~/.ccache", "~/.cache/sccache", "~/.cache/matplotlib", "~/.cache/mesa_shader_cache", "~/.cache/gstreamer-1.0", "~/.m2/repository/**/_remote.repositories", "~/.m2/repository/**/resolver-status.properties", "~/.gradle/daemon", "~/.cpan/Metadata", "~/.cpanm/work", "~/.cpanm/build.log", "~/.cpanm/latest-build"},
 	},
 	{
 		id: "histories", since: 1,
@@ -233,7 +233,7 @@ var rules = []rule{
 	},
 	{
 		id: "gzip-header", since: 1, run: true,
-		what:    "A time after the epoch in the header of a gzip file that a RUN made becomes the epoch.",
+		what:    "A time after the epoch in the header of a gzip file that a RUN made, also in another stage, becomes the epoch.",
 		why:     "Only gunzip -N uses it, as the time of what it unpacks; the data behind it stay.",
 		link:    "https://www.rfc-editor.org/rfc/rfc1952",
 		paths:   []string{"**/*.gz", "**/*.tgz", "**/*.svgz"},
@@ -242,7 +242,7 @@ var rules = []rule{
 	},
 	{
 		id: "zip-header", since: 1, run: true,
-		what:    "Times after the epoch in the headers of zip archives that a RUN made become the epoch.",
+		what:    "Times after the epoch in the headers of zip archives that a RUN made, also in another stage, become the epoch.",
 		why:     "They are the times of what is unpacked; the data stay, and so do signatures, which are over the data.",
 		link:    "https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT",
 		paths:   []string{"**/*.zip", "**/*.jar", "**/*.war", "**/*.whl", "**/*.egg"},
@@ -265,6 +265,56 @@ var rules = []rule{
 		link:    "https://git-scm.com/docs/git-reflog",
 		paths:   []string{"**/.git/logs/**", "**/.git/modules/**/logs/**", "**/.git/worktrees/*/logs/**"},
 		rewrite: clampReflog,
+	},
+	{
+		id: "java-trust-store", since: 1, run: true,
+		what:    "Dates after the epoch in Java's store of trusted certificates become the epoch, where it has nothing but certificates and the usual password.",
+		why:     "They say when each entry was added, and only keytool shows them; the checksum at the end is made anew.",
+		link:    "https://docs.oracle.com/en/java/javase/21/docs/specs/man/keytool.html",
+		paths:   []string{"etc/ssl/certs/java/cacerts", "usr/lib/jvm/*/lib/security/cacerts"},
+		is:      isTrustStore,
+		rewrite: clampTrustStore,
+	},
+	{
+		id: "configure-logs", since: 1, run: true,
+		what:  "Logs of configure scripts are dropped.",
+		why:   "They hold names of temporary files, for somebody to read where a test fails; the results are in config.status, which begins a new log.",
+		link:  "https://www.gnu.org/software/autoconf/manual/autoconf-2.71/html_node/config_002estatus-Invocation.html",
+		paths: []string{"**/config.log"},
+		is:    isConfigureLog,
+	},
+	{
+		id: "build-logs", since: 1, run: true,
+		what:  "Logs of the tests that CMake makes, and of the building of gems' extensions, are dropped.",
+		why:   "They hold names of temporary folders, for somebody to read where a build fails, and nothing else reads them.",
+		link:  "https://cmake.org/cmake/help/latest/manual/cmake-configure-log.7.html",
+		paths: []string{"**/CMakeFiles/CMakeOutput.log", "**/CMakeFiles/CMakeError.log", "**/CMakeFiles/CMakeConfigureLog.yaml", "**/extensions/*/*/*/gem_make.out", "**/extensions/*/*/*/mkmf.log"},
+	},
+	{
+		id: "autoconf-cache", since: 1, run: true,
+		what:  "The index of autoconf's cache is dropped.",
+		why:   "It is in the order of a hash with a random seed; without it the cache counts as empty, and is filled anew.",
+		link:  "https://www.gnu.org/software/autoconf/manual/autoconf-2.71/html_node/autom4te-Invocation.html",
+		paths: []string{"**/autom4te.cache/requests"},
+		is: func(content []byte) bool {
+			return bytes.HasPrefix(content, []byte("# This file was generated by Autom4te"))
+		},
+	},
+	{
+		id: "gem-temp-names", since: 1, run: true,
+		what:    "The name of a temporary folder in the Makefile that a gem's extension was built with becomes a fixed one.",
+		why:     "The folder is gone, and gem pristine makes another Makefile.",
+		link:    "https://guides.rubygems.org/gems-with-extensions/",
+		paths:   []string{"**/gems/*/ext/**/Makefile"},
+		rewrite: nameGemFolder,
+	},
+	{
+		id: "pnpm-times", since: 1, run: true,
+		what:    "Times after the epoch at which pnpm has installed or checked something become the epoch.",
+		why:     "pnpm compares them with the times of files, which are clamped as well, and looks for what is not needed a week after.",
+		link:    "https://pnpm.io/settings",
+		paths:   []string{"**/node_modules/.modules.yaml", "**/node_modules/.pnpm-workspace-state*.json", "**/pnpm/store/v*/files/*/*.json", "**/pnpm/store/v*/index/*/*.json"},
+		rewrite: clampPnpm,
 	},
 	{
 		id: "erlang-cookie", since: 1,
@@ -336,7 +386,8 @@ func (r Rules) on(rule *rule) bool {
 // A matcher finds the rule about a path.
 type matcher struct {
 	first map[string][]pattern // by the first part of a path
-	any   []pattern            // whose first part is **
+	later map[string][]pattern // by the part behind **, where that is the first
+	any   []pattern            // where that part is a pattern itself
 	keep  []pattern
 }
 
@@ -349,7 +400,7 @@ type pattern struct {
 // matcher returns a matcher for the rules that are on, in a layer that a RUN made or in another. Paths
 // that keep matches have none.
 func (r Rules) matcher(keep []string, run bool) *matcher {
-	m := &matcher{first: map[string][]pattern{}}
+	m := &matcher{first: map[string][]pattern{}, later: map[string][]pattern{}}
 	for i := range rules {
 		if !r.on(&rules[i]) || rules[i].run && !run {
 			continue
@@ -357,10 +408,13 @@ func (r Rules) matcher(keep []string, run bool) *matcher {
 		for _, glob := range rules[i].paths {
 			for _, parts := range expand(glob) {
 				p := pattern{&rules[i], parts}
-				if parts[0] == "**" {
-					m.any = append(m.any, p)
-				} else {
+				switch {
+				case parts[0] != "**":
 					m.first[parts[0]] = append(m.first[parts[0]], p)
+				case strings.ContainsAny(parts[1], `*?[\`):
+					m.any = append(m.any, p)
+				default:
+					m.later[parts[1]] = append(m.later[parts[1]], p)
 				}
 			}
 		}
@@ -383,14 +437,23 @@ func expand(glob string) [][]string {
 // find returns the rule about a path, nil if there is none.
 func (m *matcher) find(name string) *rule {
 	parts := strings.Split(name, "/")
-	for _, patterns := range [][]pattern{m.first[parts[0]], m.any} {
-		for _, p := range patterns {
-			if !match(p.parts, parts) {
-				continue
-			}
-			if m.keeps(name) {
-				return nil
-			}
+	r := about(m.first[parts[0]], parts)
+	for i := 0; r == nil && i < len(parts); i++ {
+		r = about(m.later[parts[i]], parts)
+	}
+	if r == nil {
+		r = about(m.any, parts)
+	}
+	if r == nil || m.keeps(name) {
+		return nil
+	}
+	return r
+}
+
+// about returns the rule of the first pattern that is about a path, nil if none is.
+func about(patterns []pattern, name []string) *rule {
+	for _, p := range patterns {
+		if match(p.parts, name) {
 			return p.rule
 		}
 	}

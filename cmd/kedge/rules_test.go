@@ -49,6 +49,12 @@ var ruled = map[string]string{
 	"git-index":               "opt/git/clone/.git/index",
 	"git-reflog":              "opt/git/clone/.git/logs/HEAD",
 	"erlang-cookie":           "root/.erlang.cookie",
+	"gem-temp-names":          "var/lib/gems/3.1.0/gems/kedgegem-1.0/ext/Makefile",
+	"pnpm-times":              "opt/pnpm/node_modules/.modules.yaml",
+	"java-trust-store":        "etc/ssl/certs/java/cacerts",
+	"configure-logs":          "opt/configured/config.log",
+	"build-logs":              "var/lib/gems/3.1.0/extensions",
+	"autoconf-cache":          "opt/configured/autom4te.cache/requests",
 }
 
 // alsoRuled is what else a rule is about.
@@ -138,6 +144,7 @@ func TestRules(t *testing.T) {
 	for rule, name := range map[string]string{
 		"package-manager-logs": "var/log/apt/history.log", "ldconfig-aux-cache": "var/cache/ldconfig/aux-cache",
 		"machine-id": "etc/machine-id", "man-caches": "var/cache/man", "python-bytecode": "usr/lib/python3",
+		"java-trust-store": "etc/ssl/certs/java/cacerts",
 	} {
 		if !installed.touched(rule, name) {
 			t.Errorf("installing: %s did nothing to %s, but to %q", rule, name, installed.paths(rule))

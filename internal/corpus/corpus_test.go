@@ -219,3 +219,25 @@ func TestPackages(t *testing.T) {
 		t.Errorf("Dockerfile (-want +got):\n%s", diff)
 	}
 }
+
+// TestApps: the applications need nothing but Debian, whose image is the only one that there is.
+func TestApps(t *testing.T) {
+	apps, err := findContexts([]string{"apps"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(apps, func(c buildContext) bool { return c.name == "apps/planted" }) || len(apps) < 15 {
+		t.Errorf("%d applications", len(apps))
+	}
+	for _, app := range apps {
+		content, err := os.ReadFile(filepath.Join(app.dir, "Dockerfile"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(content)) {
+			if image, ok := strings.CutPrefix(line, "FROM "); ok && strings.Fields(image)[0] != "debian:bookworm-slim" {
+				t.Errorf("%s starts from %s", app.name, image)
+			}
+		}
+	}
+}

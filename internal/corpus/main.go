@@ -5,7 +5,8 @@
 //
 // A DIR stands for every folder in it that has a Dockerfile, packages for one image for each Debian
 // package that packages.txt lists. The base images are this machine's own (see [rig.ServeDebian]): every
-// tag of debian is bookworm.
+// tag of debian is bookworm. The folder apps beside this file has small applications, each in the way of
+// its language; one of them, planted, is there to differ.
 //
 // The contexts are only read. All that is written is in a temporary folder, in the FILE of -out and the
 // DIR of -keep; of the processes none is left. The program fails when it cannot measure, and not when

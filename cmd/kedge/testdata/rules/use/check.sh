@@ -74,6 +74,13 @@ pip_installs() { pip uninstall -qy --break-system-packages kedgemod && pip insta
 wget_fetches() { test ! -e /root/.wget-hsts && wget -q --no-check-certificate -O - "$hsts" | grep strict && grep localhost /root/.wget-hsts; }
 
 gem_works() { ruby -e 'require "kedgegem"; exit KEDGE == 1' && gem list -i kedgegem && gem check kedgegem; }
+gem_builds() { test ! -e /var/lib/gems/3.1.0/extensions/*/3.1.0/kedgegem-1.0/gem_make.out && gem pristine kedgegem --extensions && gem_works && cat /var/lib/gems/3.1.0/extensions/*/3.1.0/kedgegem-1.0/gem_make.out; }
+configure_again() { cd /opt/configured && test ! -e config.log && touch a.in && ./config.status && grep -x 1 a && grep '^This file was extended' config.log && ./config.status --recheck; }
+autoconf_again() { cd /opt/configured && test ! -e autom4te.cache/requests && autoconf -f && test -s autom4te.cache/requests && ./configure; }
+java_trusts() { keytool -list -cacerts -storepass changeit > /tmp/trusted && grep '^kedge, Jan 1, 2024, trustedCertEntry' /tmp/trusted && test "$(grep -c trustedCertEntry /tmp/trusted)" -gt 100; }
+java_trusts_more() { keytool -delete -cacerts -storepass changeit -alias kedge && update-ca-certificates --fresh && java_trusts_debian; }
+java_trusts_debian() { keytool -list -cacerts -storepass changeit | grep -i '^debian:isrg_root_x1'; }
+pnpm_has_the_epoch() { printf 'layoutVersion: 5\nprunedAt: Mon, 01 Jan 2024 00:00:00 GMT\n' | cmp - /opt/pnpm/node_modules/.modules.yaml; }
 gzip_is_whole() { gzip -t /opt/data.gz && test "$(zcat /opt/data.gz)" = data && cd /tmp && gunzip -N -k -f -c /opt/data.gz | grep data; }
 gzip_has_the_epoch() { python3 -c 'import struct; assert struct.unpack("<I", open("/opt/data.gz", "rb").read(8)[4:])[0] == 1704067200'; }
 scripts_are_whole() { python3 -c '
@@ -132,6 +139,12 @@ check pip-package pip_package
 check pip-install pip_installs
 check wget wget_fetches
 check gem gem_works
+check gem-pristine gem_builds
+check pnpm pnpm_has_the_epoch
+check config.status configure_again
+check autoconf autoconf_again
+check keytool java_trusts
+check update-ca-certificates java_trusts_more
 check gzip gzip_is_whole
 check gzip-epoch gzip_has_the_epoch
 check zip zip_is_whole

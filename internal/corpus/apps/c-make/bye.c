@@ -1,0 +1,2 @@
+#include <stdio.h>
+void bye(void) { puts("bye"); }

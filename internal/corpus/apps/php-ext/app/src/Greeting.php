@@ -1,0 +1,3 @@
+<?php
+namespace App;
+class Greeting { public static function text(): string { return "hello\n"; } }

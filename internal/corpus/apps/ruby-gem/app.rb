@@ -1,0 +1,2 @@
+require "fastsum"
+puts Fastsum.total([1, 2])

@@ -1,0 +1,3 @@
+pub fn text(name: &str) -> String {
+    format!("hello {name}")
+}
