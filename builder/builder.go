@@ -35,6 +35,8 @@ type Options struct {
 	// is not nil, connects what a Docker Engine does not take on the same connection.
 	Dial    func(context.Context) (net.Conn, error)
 	Session func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error)
+	// Done, where it is not nil, is called when neither is needed any more.
+	Done func() error
 	// Wait is how long a daemon may take to start that somebody has begun to.
 	Wait time.Duration
 	Own  daemon.Options
@@ -44,6 +46,7 @@ type Options struct {
 type Builder struct {
 	client *client.Client
 	lease  *daemon.Lease // nil for a daemon that is not kedge's own
+	done   func() error  // nil where nobody waits for the end
 }
 
 // AddressError says that a builder could not be reached.
@@ -79,7 +82,7 @@ func (b *Builder) lost(err error) error {
 // Open connects to a builder, which it starts where it is kedge's own. Errors are an *AddressError,
 // a *CapabilityError, an *ExporterError and those of daemon.Acquire. The caller must Close it.
 func Open(ctx context.Context, o Options) (*Builder, error) {
-	b := &Builder{}
+	b := &Builder{done: o.Done}
 	address := o.Address
 	if address == "" && o.Dial == nil {
 		lease, err := daemon.Acquire(ctx, o.Own)
@@ -161,6 +164,9 @@ func (b *Builder) Close() error {
 	var err error
 	if b.client != nil {
 		err = b.client.Close()
+	}
+	if b.done != nil {
+		err = errors.Join(err, b.done())
 	}
 	if b.lease != nil {
 		b.lease.Release()

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/docker/cli/cli/config"
+	"github.com/docker/cli/cli/connhelper"
 	dcontext "github.com/docker/cli/cli/context"
 	clidocker "github.com/docker/cli/cli/context/docker"
 	"github.com/docker/cli/cli/context/store"
@@ -109,6 +110,14 @@ func (c *Config) Endpoint(name string) (Endpoint, error) {
 		return Endpoint{}, &ContextError{Context: name, Err: err}
 	}
 	return Endpoint{Context: name, Host: ep.Host, endpoint: ep}, nil
+}
+
+// DaemonHost is the host as docker's configuration of proxies names it: for ssh that of the API.
+func (ep Endpoint) DaemonHost() string {
+	if helper, err := connhelper.GetConnectionHelper(ep.Host); err == nil && helper != nil {
+		return helper.Host
+	}
+	return ep.Host
 }
 
 func (c *Config) contexts() *store.ContextStore {

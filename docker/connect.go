@@ -24,6 +24,16 @@ type Connection struct {
 	Session func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error)
 	// Wait is how long the daemon may take to answer, since it may have been started only now.
 	Wait time.Duration
+
+	engine *Engine // nil: none is needed
+}
+
+// Close ends what Dial and Session need.
+func (c *Connection) Close() error {
+	if c.engine == nil {
+		return nil
+	}
+	return c.engine.Close()
 }
 
 // BuilderError says that a builder that is there cannot be used.
@@ -51,7 +61,7 @@ func (e *ForeignError) Error() string {
 }
 
 // Connect returns the way to the builder of a name, on the node that builds for the platforms. A
-// container that is stopped is started. Besides errors of Builder, Node and Endpoint there are a
+// container that is stopped is started. The caller must Close what is returned. Besides errors of Builder, Node and Endpoint there are a
 // *BuilderError, *StoppedError, *ForeignError and *EngineError.
 func (c *Config) Connect(ctx context.Context, name string, platforms []string) (*Connection, error) {
 	b, err := c.Builder(name)
@@ -96,6 +106,7 @@ func (c *Config) engine(ctx context.Context, b *Builder, n Node) (*Connection, e
 		return nil, err
 	}
 	return &Connection{
+		engine: e,
 		Dial: func(ctx context.Context) (net.Conn, error) { return e.api.DialHijack(ctx, "/grpc", "h2c", nil) },
 		Session: func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error) {
 			return e.api.DialHijack(ctx, "/session", proto, meta)
@@ -110,12 +121,14 @@ func (c *Config) container(ctx context.Context, b *Builder, n Node) (*Connection
 		return nil, err
 	}
 	name := "buildx_buildkit_" + n.Name
-	if err := e.start(ctx, name); errors.Is(err, errNoContainer) {
-		return nil, &StoppedError{Builder: b.Name, Container: name}
-	} else if err != nil {
+	if err := e.start(ctx, name); err != nil {
+		e.Close()
+		if errors.Is(err, errNoContainer) {
+			return nil, &StoppedError{Builder: b.Name, Container: name}
+		}
 		return nil, &BuilderError{Name: b.Name, Err: err}
 	}
-	return &Connection{Wait: 20 * time.Second, Dial: func(ctx context.Context) (net.Conn, error) {
+	return &Connection{engine: e, Wait: 20 * time.Second, Dial: func(ctx context.Context) (net.Conn, error) {
 		return e.exec(ctx, name, "buildctl", "dial-stdio")
 	}}, nil
 }

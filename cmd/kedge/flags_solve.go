@@ -12,6 +12,7 @@ import (
 	"github.com/docker/cli/cli/config/configfile"
 	"github.com/docker/go-units"
 	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/docker"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/session/secrets/secretsprovider"
 	"github.com/moby/buildkit/session/sshforward/sshprovider"
@@ -260,15 +261,14 @@ func (p *process) ssh(s *builder.Settings, values []string, context string) erro
 	return nil
 }
 
-// proxies returns the proxy args of docker's configuration, as docker build has them.
+// proxies returns the proxy args of docker's configuration, as docker build has them: those of the Engine
+// of the current context, whatever builds, else the default ones.
 func (p *process) proxies(auth *configfile.ConfigFile) map[string]string {
-	host := p.env["DOCKER_HOST"]
-	if host == "" {
-		host = "unix:///var/run/docker.sock"
-	}
-	config, ok := auth.Proxies[host]
-	if !ok {
-		config = auth.Proxies["default"]
+	config := auth.Proxies["default"]
+	if ep, err := docker.New(p.env).Endpoint(""); err == nil {
+		if own, ok := auth.Proxies[ep.DaemonHost()]; ok {
+			config = own
+		}
 	}
 	set := map[string]string{
 		"HTTP_PROXY": config.HTTPProxy, "HTTPS_PROXY": config.HTTPSProxy, "NO_PROXY": config.NoProxy, "FTP_PROXY": config.FTPProxy,

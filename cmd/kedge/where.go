@@ -57,7 +57,7 @@ func (p *process) openBuilder(ctx context.Context, c *cli.Context) (*builder.Bui
 			o.Address = conn.Address
 		}
 		o.CACert, o.Cert, o.Key, o.ServerName = conn.CACert, conn.Cert, conn.Key, conn.ServerName
-		o.Dial, o.Session, o.Wait = conn.Dial, conn.Session, conn.Wait
+		o.Dial, o.Session, o.Wait, o.Done = conn.Dial, conn.Session, conn.Wait, conn.Close
 		driver = fmt.Sprintf(", node %q of the %s driver", conn.Node, conn.Driver)
 	}
 	p.note("using builder %q%s", name, driver)

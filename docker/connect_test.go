@@ -1,0 +1,48 @@
+package docker
+
+import (
+	"net"
+	"net/http"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// What Connect opened to an Engine is closed with the connection.
+func TestConnectionCloses(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "docker.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := make(chan http.ConnState, 100)
+	engine := &http.Server{
+		Handler:   http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Api-Version", "1.50") }),
+		ConnState: func(_ net.Conn, s http.ConnState) { states <- s },
+	}
+	go engine.Serve(l)
+	defer engine.Close()
+	c := New(map[string]string{"HOME": t.TempDir(), "DOCKER_HOST": "unix://" + l.Addr().String()})
+	conn, err := c.Connect(t.Context(), "default", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open := 0
+	for {
+		select {
+		case s := <-states:
+			switch s {
+			case http.StateNew:
+				open++
+			case http.StateClosed:
+				if open--; open == 0 {
+					return
+				}
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatalf("%d connections are open", open)
+		}
+	}
+}
