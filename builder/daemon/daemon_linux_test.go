@@ -994,6 +994,52 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// TestStopInUse stops a daemon by force in the middle of a build, which would not end by itself.
+func TestStopInUse(t *testing.T) {
+	t.Parallel()
+	for name, leased := range map[string]bool{"leased": true, "foreign": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOptions(t)
+			l := acquire(t, o)
+			c, err := client.New(t.Context(), l.Addr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			building, stopped, done := make(chan bool), make(chan bool), make(chan error)
+			go func() {
+				_, err := c.Build(context.Background(), client.SolveOpt{}, "", func(context.Context, gateway.Client) (*gateway.Result, error) {
+					close(building)
+					<-stopped
+					return gateway.NewResult(), nil
+				}, nil)
+				done <- err
+			}()
+			<-building
+			if !leased {
+				l.Release()
+			}
+			began := time.Now()
+			if err := Stop(t.Context(), o.Root, true); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(began); took > stopGrace/2 {
+				t.Errorf("stopping took %v", took)
+			}
+			close(stopped)
+			if err := <-done; err == nil {
+				t.Error("the build succeeded")
+			}
+			if st, err := Stat(o.Root); err != nil || st.Running {
+				t.Errorf("%+v, %v", st, err)
+			}
+			wantGone(t, filepath.Dir(o.Root))
+			acquire(t, o)
+		})
+	}
+}
+
 func TestSupervisorTerminated(t *testing.T) {
 	t.Parallel()
 	o := newOptions(t)

@@ -24,8 +24,10 @@ import (
 const (
 	// maxSocket is the longest socket path that buildkitd takes: containerd's limit, below Linux's own 107.
 	maxSocket = 104
-	// stopGrace is how long buildkitd may take to stop before it is killed. A running build does not end by itself.
+	// stopGrace is how long buildkitd may take to stop before it is killed, and busyGrace where it is in use: it waits for
+	// its builds then, which is not what whoever stops it by force wants, and no call of its API ends one.
 	stopGrace = 10 * time.Second
+	busyGrace = 500 * time.Millisecond
 	// answerTime is how long a healthy daemon may take to say who it is.
 	answerTime = 10 * time.Second
 )

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -113,8 +115,7 @@ func (o Options) subIDs(name string, uid int) error {
 			}
 		}
 		if have < leastIDs && getsubids != "" {
-			out, _ := exec.Command(getsubids, ask...).Output() // it fails where there are none
-			have = max(have, listedIDs(string(out)))
+			have = max(have, listedIDs(askIDs(getsubids, ask...)))
 		}
 		if have < leastIDs {
 			short.Files = append(short.Files, file)
@@ -127,6 +128,19 @@ func (o Options) subIDs(name string, uid int) error {
 	slices.Sort(short.Files)
 	short.Line = fmt.Sprintf("%s:%d:%d", name, freeIDs(taken), usualIDs)
 	return short
+}
+
+// idsTime is how long getsubids may take, which may ask a directory service over the network.
+const idsTime = 5 * time.Second
+
+// askIDs returns what getsubids prints: nothing where it fails, as it does where there are none, or does not end.
+func askIDs(getsubids string, ask ...string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), idsTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, getsubids, ask...)
+	cmd.WaitDelay = time.Second // what it started may hold its output
+	out, _ := cmd.Output()
+	return string(out)
 }
 
 // An idRange is a line of /etc/subuid or /etc/subgid; see subuid(5).

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 func TestFreeIDs(t *testing.T) {
@@ -35,6 +36,24 @@ func TestListedIDs(t *testing.T) {
 		if got := listedIDs(out); got != want {
 			t.Errorf("%q: %d, not %d", out, got, want)
 		}
+	}
+}
+
+// One that hangs, with a child that holds its output, is not waited for.
+func TestAskIDs(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "getsubids")
+	writeFile(t, path, "#!/bin/sh\necho 0: ada 100000 65536\n[ $1 = ada ] || sleep 60\n")
+	if err := os.Chmod(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := listedIDs(askIDs(path, "ada")); got != 65536 {
+		t.Errorf("%d ids", got)
+	}
+	began := time.Now()
+	askIDs(path, "-g", "ada")
+	if took := time.Since(began); took > idsTime+5*time.Second {
+		t.Errorf("took %v", took)
 	}
 }
 

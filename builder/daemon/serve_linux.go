@@ -67,10 +67,15 @@ func Serve(ctx context.Context, root string, log io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("starting buildkitd: %w", err)
 	}
+	serving := false
 	defer func() {
 		if d.has(lock) {
+			grace := stopGrace
+			if serving && d.busy(use) {
+				grace = busyGrace
+			}
 			os.Remove(d.state()) // first, so that nobody joins
-			c.stop(stopGrace)
+			c.stop(grace)
 			d.clear()
 			d.sweep()
 			return
@@ -85,7 +90,19 @@ func Serve(ctx context.Context, root string, log io.Writer) error {
 		}
 		return err
 	}
+	serving = true
 	return d.watch(ctx, c, lock, use)
+}
+
+// busy says whether somebody uses the daemon, or builds on it without a lease.
+func (d rootDir) busy(use *os.File) bool {
+	free, err := tryLock(use, unix.LOCK_EX)
+	if err != nil || !free {
+		return true
+	}
+	defer unlock(use)
+	n, err := builds(context.Background(), d.addr())
+	return err != nil || n > 0
 }
 
 // sign leaves in serve.lock who holds it, for those who want to end him.
