@@ -107,7 +107,7 @@ func (c *Config) engine(ctx context.Context, b *Builder, n Node) (*Connection, e
 	}
 	return &Connection{
 		engine: e,
-		Dial: func(ctx context.Context) (net.Conn, error) { return e.api.DialHijack(ctx, "/grpc", "h2c", nil) },
+		Dial:   func(ctx context.Context) (net.Conn, error) { return e.api.DialHijack(ctx, "/grpc", "h2c", nil) },
 		Session: func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error) {
 			return e.api.DialHijack(ctx, "/session", proto, meta)
 		},
