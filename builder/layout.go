@@ -1,16 +1,20 @@
 package builder
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"github.com/moby/buildkit/util/contentutil"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -85,17 +89,51 @@ func tagged(index ocispec.Index, tag string) (digest.Digest, error) {
 func (l *Layout) id() string { return "kedge-" + digest.FromString(l.Dir).Encoded()[:32] }
 
 // layouts returns the stores that the daemon is to read images of, by their id.
-func (r *Request) layouts() (map[string]content.Store, error) {
+func (r *Request) layouts() map[string]content.Store {
 	stores := map[string]content.Store{}
 	for _, c := range r.Contexts {
-		if c.Layout == nil {
-			continue
+		if c.Layout != nil {
+			stores[c.Layout.id()] = layoutStore{Store: contentutil.NewBuffer(), dir: c.Layout.Dir}
 		}
-		store, err := local.NewStore(c.Layout.Dir)
-		if err != nil {
-			return nil, fmt.Errorf("opening OCI layout %q: %w", c.Layout.Dir, err)
-		}
-		stores[c.Layout.id()] = store
 	}
-	return stores, nil
+	return stores
+}
+
+// layoutStore reads the blobs of an OCI layout. containerd's own store would try out in that folder what
+// its file system can. What a daemon might write, which none does, would be in memory.
+type layoutStore struct {
+	content.Store
+	dir string
+}
+
+func (s layoutStore) path(dgst digest.Digest) (string, error) {
+	if err := dgst.Validate(); err != nil {
+		return "", fmt.Errorf("digest %q: %w: %w", dgst, err, errdefs.ErrInvalidArgument)
+	}
+	return filepath.Join(s.dir, ocispec.ImageBlobsDir, dgst.Algorithm().String(), dgst.Encoded()), nil
+}
+
+// Info implements content.InfoProvider.
+func (s layoutStore) Info(_ context.Context, dgst digest.Digest) (content.Info, error) {
+	path, err := s.path(dgst)
+	if err != nil {
+		return content.Info{}, err
+	}
+	fi, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("blob %s: %w", dgst, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return content.Info{}, err
+	}
+	return content.Info{Digest: dgst, Size: fi.Size(), CreatedAt: fi.ModTime(), UpdatedAt: fi.ModTime()}, nil
+}
+
+// ReaderAt implements content.Provider.
+func (s layoutStore) ReaderAt(_ context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
+	path, err := s.path(desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	return local.OpenReader(path)
 }

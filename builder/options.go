@@ -49,10 +49,6 @@ func (s *solve) options() (client.SolveOpt, error) {
 			return client.SolveOpt{}, err
 		}
 	}
-	stores, err := s.req.layouts()
-	if err != nil {
-		return client.SolveOpt{}, err
-	}
 	attachables := []session.Attachable{}
 	if a := s.req.Context.Archive; a != nil {
 		attachables = append(attachables, uploads{a})
@@ -66,7 +62,7 @@ func (s *solve) options() (client.SolveOpt, error) {
 		LocalMounts:          mounts,
 		LocalFilterOpt:       s.times.filter(mounts, s.leaves()),
 		SharedKey:            "kedge:" + digest.FromString(key).Encoded(),
-		OCIStores:            stores,
+		OCIStores:            s.req.layouts(),
 		FrontendAttrs:        s.daemonOptions(),
 		Session:              attachables,
 		SourcePolicyProvider: policysession.NewPolicyProvider(s.pins.check),
