@@ -458,7 +458,9 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 	if !p.Locked && p.Lockfile != "" {
 		after := p.declare(first.result, target)
 		res.Added = p.lock.Changes(after)
-		res.writeLock = func(ctx context.Context) error { return p.writeLock(ctx, p.lock, after) }
+		if p.changes(after) { // a lock that says all may lie where nobody can write
+			res.writeLock = func(ctx context.Context) error { return p.writeLock(ctx, p.lock, after) }
+		}
 	}
 	return res, nil
 }

@@ -2,7 +2,9 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
+	"golang.org/x/sys/unix"
 )
 
 // Refresh says what of a lock is looked up anew. The zero value adds what is missing, and moves
@@ -145,8 +148,13 @@ func (p *project) relock(ctx context.Context, b *builder.Builder, refresh Refres
 		OldRules: p.lock.Rules, Rules: made.Rules,
 		ArgsHash: frontend.Hash(res.Args),
 	}
-	out.Changed = !p.exists || string(made.Format()) != string(p.lock.Format())
+	out.Changed = p.changes(made)
 	return out, made, nil
+}
+
+// changes reports whether made says something else than the lockfile that there is, however that says it.
+func (p *project) changes(made *lock.File) bool {
+	return !p.exists || string(made.Format()) != string(p.lock.Format())
 }
 
 // refreshed returns the sources of the lock that are to be looked up anew.
@@ -198,7 +206,7 @@ func (p *project) declare(r *builder.Result, target string) *lock.File {
 // where they and this disagree, nothing is written.
 func (p *project) writeLock(ctx context.Context, before, after *lock.File) error {
 	changes := before.Changes(after)
-	return lock.Update(ctx, p.Lockfile, func(f *lock.File) error {
+	err := lock.Update(ctx, p.Lockfile, func(f *lock.File) error {
 		made := f.Keep(func(s lock.Source) bool {
 			return !slices.ContainsFunc(changes, func(c lock.Change) bool { return c.Source == s })
 		})
@@ -234,4 +242,8 @@ func (p *project) writeLock(ctx context.Context, before, after *lock.File) error
 		*f = *made
 		return nil
 	})
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+		return &UnwritableError{Lockfile: p.Lockfile, Err: err}
+	}
+	return err
 }

@@ -19,7 +19,7 @@ func TestConnectionCloses(t *testing.T) {
 		Handler:   http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Api-Version", "1.50") }),
 		ConnState: func(_ net.Conn, s http.ConnState) { states <- s },
 	}
-	go engine.Serve(l)
+	go engine.Serve(l) //nolint:errcheck // that it is closed
 	defer engine.Close()
 	c := New(map[string]string{"HOME": t.TempDir(), "DOCKER_HOST": "unix://" + l.Addr().String()})
 	conn, err := c.Connect(t.Context(), "default", nil)

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -183,28 +182,6 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		ts.Check(err)
 		for _, name := range args[1:] {
 			ts.Check(os.Chtimes(ts.MkAbs(name), when, when))
-		}
-	},
-	// interrupt SECONDS PROGRAM ARG...: sends it SIGINT after that time, and fails unless it ends
-	// with 130.
-	"interrupt": func(ts *testscript.TestScript, _ bool, args []string) {
-		seconds, err := strconv.ParseFloat(args[0], 64)
-		ts.Check(err)
-		cmd := exec.Command(args[1], args[2:]...)
-		cmd.Dir = ts.MkAbs(".")
-		for _, name := range []string{"HOME", "XDG_DATA_HOME", "BUILDKIT_HOST", "BUILDKIT_PROGRESS", "BUILDX_NO_DEFAULT_LOAD", "PATH"} {
-			cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
-		}
-		var out strings.Builder
-		cmd.Stdout, cmd.Stderr = &out, &out
-		ts.Check(cmd.Start())
-		timer := time.AfterFunc(time.Duration(seconds*float64(time.Second)), func() {
-			_ = cmd.Process.Signal(syscall.SIGINT)
-		})
-		defer timer.Stop()
-		err = cmd.Wait()
-		if code := cmd.ProcessState.ExitCode(); code != exitInterrupt {
-			ts.Fatalf("exit code %d (%v)\n%s", code, err, out.String())
 		}
 	},
 }
