@@ -88,15 +88,31 @@ func (s *solve) stamp(v frontend.Vertex) {
 		}
 	}
 	actions := v.Op.GetFile().GetActions()
-	if !slices.ContainsFunc(actions, func(a *pb.FileAction) bool { return a.GetCopy() != nil && a.GetCopy().Timestamp == -1 }) {
+	if !slices.ContainsFunc(actions, unstamped) {
 		return
 	}
-	// A copy that was made for an older epoch may have times before this one. So the epoch goes into the cache key, by
+	// What was copied, or made, for an older epoch may have times before this one. So the epoch goes into the cache key, by
 	// an action that nothing needs the output of: the daemon does not execute it.
 	v.Op.GetFile().Actions = append(actions, &pb.FileAction{
 		Input: -1, SecondaryInput: -1, Output: -1,
 		Action: &pb.FileAction_Mkdir{Mkdir: &pb.FileActionMkDir{Path: "/", Mode: 0o755, Timestamp: s.epoch.UnixNano()}},
 	})
+}
+
+// unstamped reports whether what an action makes has the time of what it copies, or of its making.
+func unstamped(a *pb.FileAction) bool {
+	const none = -1
+	switch a := a.Action.(type) {
+	case *pb.FileAction_Copy:
+		return a.Copy.GetTimestamp() == none
+	case *pb.FileAction_Mkfile: // a here-document
+		return a.Mkfile.GetTimestamp() == none
+	case *pb.FileAction_Mkdir:
+		return a.Mkdir.GetTimestamp() == none
+	case *pb.FileAction_Symlink:
+		return a.Symlink.GetTimestamp() == none
+	}
+	return false
 }
 
 // separate gives the cache mounts of a step that may not be shared by versions of a source ids of their own.

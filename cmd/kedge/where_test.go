@@ -95,7 +95,9 @@ func TestOneDigestOnEveryBuilder(t *testing.T) {
 	rename(t, filepath.Join(docker.dir, "buildx/instances/cluster"), filepath.Join(cluster.dir, "buildx/instances/cluster"), `"remote"`, `"kubernetes"`)
 	script(t, "docker", fmt.Sprintf("DOCKER_CONFIG=%s exec %s \"$@\"", docker.dir, cli))
 
-	dir := write(t, offline())
+	files := offline()
+	files["Dockerfile"] += "COPY greeting /kept/\nRUN --network=none --mount=type=cache,target=/obj cp -p /kept/greeting /obj && cp -p /obj/greeting /kept/again\n"
+	dir := write(t, files)
 	data := t.TempDir()
 	own := append([]string{"XDG_DATA_HOME=" + data, "KEDGE_BUILDKITD=" + testenv.Program(t, "buildkitd")}, docker.env...)
 	defer kedge(t, own, 0, "builder", "stop")
