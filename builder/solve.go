@@ -385,6 +385,14 @@ func (s *solve) repeatable(parts []part) error {
 	return nil
 }
 
+// steady are variables with which programs do the same each time that they run.
+var steady = []struct{ name, value string }{
+	{"FORCE_SOURCE_DATE", "1"}, // TeX takes the epoch for today only where it is told to
+	// The order in which hash tables are gone through is otherwise another in each process.
+	{"PYTHONHASHSEED", "0"}, // https://docs.python.org/3/using/cmdline.html#envvar-PYTHONHASHSEED
+	{"PERL_HASH_SEED", "0"}, // https://perldoc.perl.org/perlrun#PERL_HASH_SEED
+}
+
 // edit pins an operation, tells its process the epoch, and sees to the times of what it copies.
 func (s *solve) edit(v frontend.Vertex) {
 	op, md := v.Op, v.Metadata
@@ -399,8 +407,9 @@ func (s *solve) edit(v frontend.Vertex) {
 	// The daemon refuses a process without Meta, and says so.
 	if exec := op.GetExec(); exec.GetMeta() != nil {
 		exec.Meta.Env = withDefault(exec.Meta.Env, "SOURCE_DATE_EPOCH", strconv.FormatInt(s.epoch.Unix(), 10))
-		// TeX takes the epoch for today only where it is told to.
-		exec.Meta.Env = withDefault(exec.Meta.Env, "FORCE_SOURCE_DATE", "1")
+		for _, v := range steady {
+			exec.Meta.Env = withDefault(exec.Meta.Env, v.name, v.value)
+		}
 		if s.salt != 0 {
 			// No process ends with a status above 255: this changes the key that the daemon knows the
 			// step by, and nothing else. (A missing optional secret would set an empty variable.)

@@ -121,7 +121,7 @@ var Differences = []Difference{
 	},
 	{
 		ID: "epoch", Pattern: regexp.MustCompile(`^tree /env content: `),
-		What: "RUN steps see `SOURCE_DATE_EPOCH` and `FORCE_SOURCE_DATE`",
-		Why:  "many programs take that for the time of the build",
+		What: "RUN steps see `SOURCE_DATE_EPOCH`, `FORCE_SOURCE_DATE`, `PYTHONHASHSEED` and `PERL_HASH_SEED`",
+		Why:  "many programs take the first for the time of the build; with the others TeX does, and Python and Perl go through hash tables in one order",
 	},
 }
