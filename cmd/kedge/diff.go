@@ -12,7 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-const imageNames = "An image is a name in kedge's store, a registry reference, a path, or one of\n" +
+const imageNames = "An image is a path, a name in kedge's store or the Docker Engine, a registry reference,\nin this order, or one of\n" +
 	"docker://REF, docker-daemon:NAME, oci:DIR[:NAME], oci-archive:FILE[:NAME],\ndocker-archive:FILE[:NAME], store:NAME."
 
 func platformFlag() cli.Flag {
@@ -53,7 +53,7 @@ func (p *process) withImages(c *cli.Context, verb func(first, second *source.Ima
 	if c.NArg() != 2 {
 		return usagef("%s takes two images, A and B, and got %d", c.Command.Name, c.NArg())
 	}
-	sources := source.Options{Keychain: authn.DefaultKeychain, Docker: p.saveFromDocker}
+	sources := source.Options{Keychain: authn.DefaultKeychain, Docker: p.saveFromDocker, InDocker: p.inDocker}
 	if s := c.String("platform"); s != "" {
 		platform, err := v1.ParsePlatform(s)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/kedge-build/kedge/build"
 	"github.com/kedge-build/kedge/builder"
@@ -137,6 +138,26 @@ func (p *process) saveFromDocker(ctx context.Context, name string) (io.ReadClose
 		return nil, err
 	}
 	return &savedImage{ReadCloser: saved, engine: engine}, nil
+}
+
+// atOnce is how long an Engine may take to say whether it has an image that nobody has said it has.
+const atOnce = time.Second
+
+// inDocker reports whether the Docker Engine of the current context has an image, if it answers at once.
+func (p *process) inDocker(ctx context.Context, name string) bool {
+	ctx, cancel := context.WithTimeout(ctx, atOnce)
+	defer cancel()
+	engine, err := p.findEngine(ctx)
+	if err != nil {
+		return false
+	}
+	defer engine.Close()
+	id, err := engine.ID(ctx, name)
+	if err != nil || id == "" {
+		return false
+	}
+	p.note("%s is that of the Docker Engine at %q", name, engine.Host)
+	return true
 }
 
 type savedImage struct {

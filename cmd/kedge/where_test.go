@@ -277,6 +277,19 @@ func TestLoadIntoContext(t *testing.T) {
 		if !strings.Contains(strings.ToLower(errs), "no such image") {
 			t.Error(errs)
 		}
+
+		// A name that says nothing of where its image is: kedge's store comes first, here an empty one, then the Engine.
+		bare := append(docker.env, "XDG_DATA_HOME="+t.TempDir(), "DOCKER_CONTEXT=lab")
+		out, errs := kedge(t, bare, 0, "diff", "tls-by-the-context", "docker-daemon:tls-by-the-context")
+		if !strings.Contains(errs, fmt.Sprintf("tls-by-the-context is that of the Docker Engine at %q", engine.TCP)) {
+			t.Error(out, errs)
+		}
+		for _, name := range []string{"DOCKER_CONTEXT=lab", "DOCKER_CONTEXT=open"} { // one that does not have it, one that does not answer
+			_, errs := kedge(t, append(bare, name), exitFailed, "diff", "127.0.0.1:1/moon", "docker-daemon:ssh")
+			if !strings.Contains(errs, "neither kedge's store nor a Docker Engine that answers has it") || !strings.Contains(errs, "\nhint: ") {
+				t.Error(errs)
+			}
+		}
 	}()
 	for name, test := range map[string]struct {
 		env  []string

@@ -32,6 +32,9 @@ type Options struct {
 	Transport http.RoundTripper
 	// Docker returns what docker save writes of an image in the Docker Engine; nil: there is no Engine.
 	Docker func(ctx context.Context, name string) (io.ReadCloser, error)
+	// InDocker reports whether a Docker Engine has an image of a name that says nothing of where it is; nil
+	// is never. An Engine that does not answer at once has none.
+	InDocker func(ctx context.Context, name string) bool
 	// TempDir is for archives that cannot be read in place: compressed ones, and an Engine's; empty
 	// is the system's.
 	TempDir string
@@ -78,7 +81,7 @@ const (
 //	store:NAME                  in kedge's store, by name or digest
 //
 // A name without a prefix is a path if there is an image at it, otherwise an image of kedge's store
-// if it has one, otherwise a registry's.
+// if it has one, otherwise one of the Docker Engine that InDocker knows of, otherwise a registry's.
 func Open(ctx context.Context, name string, o Options) (*Image, error) {
 	img := &Image{}
 	err := o.open(ctx, name, img)
@@ -122,6 +125,9 @@ func (o Options) open(ctx context.Context, name string, img *Image) error {
 			return err
 		}
 	}
+	if o.InDocker != nil && o.InDocker(ctx, name) {
+		return o.daemon(ctx, name, img)
+	}
 	err := o.registry(ctx, name, img)
 	var usage *UsageError
 	if err == nil || ctx.Err() != nil || errors.As(err, &usage) {
@@ -130,15 +136,15 @@ func (o Options) open(ctx context.Context, name string, img *Image) error {
 	return &NowhereError{Name: name, Err: err}
 }
 
-// A NowhereError is a name that says nothing of where its image is: there is none at a path of that name
-// and none in the store, and what it means in a registry could not be opened.
+// A NowhereError is a name that says nothing of where its image is: there is none at a path of that name,
+// none in the store and none in an Engine that answers, and what it means in a registry could not be opened.
 type NowhereError struct {
 	Name string
 	Err  error // the registry's
 }
 
 func (e *NowhereError) Error() string {
-	return "it is no path and not in kedge's store, and the registry says: " + e.Err.Error()
+	return "it is no path, neither kedge's store nor a Docker Engine that answers has it, and the registry says: " + e.Err.Error()
 }
 
 func (e *NowhereError) Unwrap() error { return e.Err }
