@@ -33,8 +33,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ArgsLabel is the label of an image that says which set of build args it was built with.
-const ArgsLabel = "dev.kedge.args"
+// argsLabel is the label of an image that says which set of build args it was built with.
+const argsLabel = "dev.kedge.args"
 
 // Options say what to build. Context is required.
 type Options struct {
@@ -405,7 +405,7 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 			return nil, err
 		}
 	}
-	write := image.Options{Labels: map[string]string{ArgsLabel: res.ArgsHash}, Rules: p.Normalize, Annotations: p.Annotations}
+	write := image.Options{Labels: map[string]string{argsLabel: res.ArgsHash}, Rules: p.Normalize, Annotations: p.Annotations}
 
 	if write.Secrets, res.NotSought, err = p.sought(ctx); err != nil {
 		return nil, err

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Version is the version of the format that this package writes, and the only one that it reads.
-const Version = 1
+// formatVersion is the version of the format that this package writes, and the only one that it reads.
+const formatVersion = 1
 
 // MaxEpoch is the latest epoch, in seconds since 1970: file times that count nanoseconds end there, in
 // the year 2262.

@@ -36,7 +36,7 @@ func (e Errors) Error() string {
 }
 
 // Parse reads a lockfile; name is for the errors, which are Errors. Unknown keys, duplicates, other
-// types, pins that are no digests, and versions other than Version are refused.
+// types, pins that are no digests, and versions other than formatVersion are refused.
 func Parse(name string, data []byte) (*File, error) {
 	p := &parser{name: name, data: data, seen: map[string]int{}}
 	p.parse()
@@ -143,8 +143,8 @@ func (p *parser) keyValue(table, key string, line int, value *unstable.Node) {
 		switch {
 		case value.Kind != unstable.Integer || err != nil || v < 1:
 			p.fail(line, "version is not a positive number")
-		case v > Version:
-			p.fail(line, "version %d is newer than this kedge, which reads version %d: use a newer kedge", v, Version)
+		case v > formatVersion:
+			p.fail(line, "version %d is newer than this kedge, which reads version %d: use a newer kedge", v, formatVersion)
 		}
 	case "target", "last":
 		if value.Kind != unstable.String || len(value.Data) == 0 {
@@ -216,7 +216,7 @@ const header = "# What this Dockerfile builds from. Written by `kedge lock`; com
 func (f *File) Format() []byte {
 	var b bytes.Buffer
 	b.WriteString(header)
-	fmt.Fprintf(&b, "version = %d\n", Version)
+	fmt.Fprintf(&b, "version = %d\n", formatVersion)
 	if f.Target != "" {
 		fmt.Fprintf(&b, "target = %s\n", quote(f.Target))
 	}

@@ -25,7 +25,7 @@ func bootstrap(ctx context.Context, root string, log io.Writer) (created time.Ti
 	if err != nil {
 		return created, err
 	}
-	if err := run(ctx, log, "debootstrap", "--variant=minbase", Suite, root, sources[0].url); err != nil {
+	if err := run(ctx, log, "debootstrap", "--variant=minbase", suite, root, sources[0].url); err != nil {
 		return created, err
 	}
 	settings, err := checks(ctx)
@@ -67,7 +67,7 @@ func bootstrap(ctx context.Context, root string, log io.Writer) (created time.Ti
 }
 
 // sources returns the archives that this machine's apt is set to, that of
-// [Suite] itself first. It asks apt, which knows every form of its
+// [suite] itself first. It asks apt, which knows every form of its
 // configuration; apt answers without a network and without package lists.
 func sources(ctx context.Context) ([]source, error) {
 	out, err := exec.CommandContext(ctx, "apt-get", "--print-uris", "update").Output()
@@ -78,15 +78,15 @@ func sources(ctx context.Context) ([]source, error) {
 		return nil, fmt.Errorf("asking apt for its mirror: %w", err)
 	}
 	found := parseSources(string(out))
-	if len(found) == 0 || found[0].suite != Suite {
-		return nil, fmt.Errorf("this machine's apt is set to no mirror that has Debian %s", Suite)
+	if len(found) == 0 || found[0].suite != suite {
+		return nil, fmt.Errorf("this machine's apt is set to no mirror that has Debian %s", suite)
 	}
 	return found, nil
 }
 
-var indexURI = regexp.MustCompile(`(?m)^'([^']+)/dists/(` + Suite + `(?:-updates|-security)?)/main/binary-[a-z0-9]+/Packages`)
+var indexURI = regexp.MustCompile(`(?m)^'([^']+)/dists/(` + suite + `(?:-updates|-security)?)/main/binary-[a-z0-9]+/Packages`)
 
-// parseSources picks the archives of [Suite] from the output of
+// parseSources picks the archives of [suite] from the output of
 // `apt-get --print-uris update`, by the package indexes of the component main.
 // The first of several mirrors of a suite counts: other publishers' archives,
 // which may use Debian's names, are set up after Debian's.

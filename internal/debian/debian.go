@@ -23,8 +23,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 )
 
-// Suite is the Debian release that [Slim] makes an image of.
-const Suite = "bookworm"
+// suite is the Debian release that [Slim] makes an image of.
+const suite = "bookworm"
 
 // recipe counts the changes of what [Slim] writes; an image cached by an
 // earlier recipe is not taken for one of this.
@@ -65,7 +65,7 @@ func CacheDir() (string, error) {
 //
 // The error is a *[ToolError] where debootstrap is missing.
 func Slim(ctx context.Context, cache string, log io.Writer) (v1.Image, error) {
-	dir := filepath.Join(cache, fmt.Sprintf("debian-%s-slim-%s-r%d", Suite, runtime.GOARCH, recipe))
+	dir := filepath.Join(cache, fmt.Sprintf("debian-%s-slim-%s-r%d", suite, runtime.GOARCH, recipe))
 	img, err := open(dir)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return img, err
@@ -82,7 +82,7 @@ func Slim(ctx context.Context, cache string, log io.Writer) (v1.Image, error) {
 		return img, err
 	}
 	if err := write(ctx, dir, log); err != nil {
-		return nil, fmt.Errorf("making a Debian %s image: %w", Suite, err)
+		return nil, fmt.Errorf("making a Debian %s image: %w", suite, err)
 	}
 	return open(dir)
 }

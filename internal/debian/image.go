@@ -43,7 +43,7 @@ func image(path string, created time.Time) (v1.Image, error) {
 	}
 	img, err := mutate.Append(base, mutate.Addendum{
 		Layer:   layer,
-		History: v1.History{Created: v1.Time{Time: created}, CreatedBy: "# debootstrap --variant=minbase " + Suite},
+		History: v1.History{Created: v1.Time{Time: created}, CreatedBy: "# debootstrap --variant=minbase " + suite},
 	})
 	if err != nil {
 		return nil, err
