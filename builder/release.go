@@ -13,6 +13,7 @@ import (
 // made is what a step of a second build may have left in the builder's cache.
 type made struct {
 	name, args string    // of the vertex; args for a RUN
+	folder     string    // the mount that it syncs
 	from, to   time.Time // by the daemon's clock
 	namespace  string    // of cache mounts; all else is empty then
 }
@@ -60,6 +61,10 @@ func (m made) left(u *client.UsageInfo) bool {
 	}
 	if u.CreatedAt.Before(m.from) || u.CreatedAt.After(m.to) {
 		return false
+	}
+	if m.folder != "" {
+		// Where the first build's copy has other times, the second had to make one.
+		return u.RecordType == client.UsageRecordTypeLocalSource && u.Description == "local source for "+m.folder
 	}
 	if m.args != "" {
 		return strings.HasPrefix(u.Description, "mount ") && strings.HasSuffix(u.Description, " from exec "+m.args)

@@ -13,6 +13,10 @@ func TestMadeLeft(t *testing.T) {
 	run := made{name: "[2/3] RUN true", args: "/bin/sh -c true", from: from, to: to}
 	copied := made{name: "[3/3] COPY a b", from: from, to: to}
 	cache := made{namespace: "kedge-1234567890"}
+	folder := made{name: "[internal] load build context", folder: "context", from: from, to: to}
+	synced := func(name string, created time.Time) *client.UsageInfo {
+		return &client.UsageInfo{Description: "local source for " + name, CreatedAt: created, RecordType: client.UsageRecordTypeLocalSource}
+	}
 	record := func(description string, created time.Time) *client.UsageInfo {
 		return &client.UsageInfo{Description: description, CreatedAt: created, RecordType: client.UsageRecordTypeRegular}
 	}
@@ -40,6 +44,10 @@ func TestMadeLeft(t *testing.T) {
 		{"other copy", copied, record("[3/3] COPY a bc", from), false},
 		{"copy of another stage", copied, record("[app 3/3] COPY a b", from), false},
 		{"base image", copied, record("pulled from docker.io/library/debian:12", from), false},
+		{"folder", folder, synced("context", from), true},
+		{"folder of before", folder, synced("context", from.Add(-1)), false},
+		{"other folder", folder, synced("context-b", from), false},
+		{"step that says it is a folder", folder, record("local source for context", from), false},
 		{"cache mount", cache, cached("kedge-1234567890/c"), true},
 		{"cache mount of the user", cache, cached("c"), false},
 		{"cache mount of another verification", cache, cached("kedge-1234567891/c"), false},

@@ -64,6 +64,7 @@ type solve struct {
 	err      error // what ended the build function, as it was before it went through the daemon
 
 	exec   map[digest.Digest]string // the command line of each salted RUN
+	folder map[digest.Digest]string // the mount that a vertex syncs
 	vertex map[digest.Digest]*client.Vertex
 
 	own    map[string]bool     // identifiers of the sources whose files keep their times
@@ -80,7 +81,7 @@ func newSolve(b *Builder, req *Request, salt int32) *solve {
 			locked: req.Locked, file: req.Lock.Clone(),
 			used: map[lock.Source]bool{}, unlocked: map[lock.Source]Unlocked{},
 		},
-		exec: map[digest.Digest]string{}, vertex: map[digest.Digest]*client.Vertex{},
+		exec: map[digest.Digest]string{}, folder: map[digest.Digest]string{}, vertex: map[digest.Digest]*client.Vertex{},
 	}
 }
 
@@ -317,6 +318,11 @@ func (s *solve) solve(ctx context.Context, c gateway.Client, res *gateway.Result
 		for d, args := range g.Commands() {
 			s.exec[d] = args
 		}
+		for _, use := range g.Uses() {
+			if mount, ok := strings.CutPrefix(use.Op.Identifier, "local://"); ok {
+				s.folder[use.Vertex] = mount
+			}
+		}
 		var ref gateway.Reference
 		if len(def.Def) > 0 {
 			r, err := c.Solve(ctx, gateway.SolveRequest{Definition: def, CacheImports: caches})
@@ -494,7 +500,7 @@ func (s *solve) account(began time.Time) {
 		}
 		if s.salt != 0 {
 			args, _ := s.command(d)
-			s.result.made = append(s.result.made, made{name: v.Name, args: args, from: *v.Started, to: *v.Completed})
+			s.result.made = append(s.result.made, made{name: v.Name, args: args, folder: s.folder[d], from: *v.Started, to: *v.Completed})
 		}
 	}
 	if s.salt != 0 {

@@ -45,6 +45,7 @@ func NewGraph(def *pb.Definition) (*Graph, error) {
 // Use is one place in a build that fetches something.
 type Use struct {
 	Op       *pb.SourceOp
+	Vertex   digest.Digest
 	Platform *pb.Platform // nil where the source has none
 	Line     int          // of the Dockerfile; 0 where no line says it
 }
@@ -57,7 +58,7 @@ func (g *Graph) Uses() []Use {
 		if src == nil {
 			continue
 		}
-		use := Use{Op: src, Platform: n.op.Platform, Line: g.step(n.digest).Line}
+		use := Use{Op: src, Vertex: n.digest, Platform: n.op.Platform, Line: g.step(n.digest).Line}
 		// What ADD fetches has no line of its own; the copying of it has.
 		for _, later := range g.nodes[i+1:] {
 			if use.Line > 0 {
@@ -298,7 +299,7 @@ func (g *Graph) BaseUse() *Use {
 			if err != nil || in.Source.Kind != lock.Image {
 				return nil
 			}
-			return &Use{Op: src, Platform: n.op.Platform, Line: g.step(n.digest).Line}
+			return &Use{Op: src, Vertex: n.digest, Platform: n.op.Platform, Line: g.step(n.digest).Line}
 		}
 		below, ok := n.below(out.Index)
 		if inputs := n.op.GetMerge().GetInputs(); len(inputs) > 0 {
