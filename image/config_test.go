@@ -135,3 +135,31 @@ func FuzzRecord(f *testing.F) {
 		}
 	})
 }
+
+// TestRecordOfAnotherVersion: what other rules made of a layer is not used, and where a layer is to be had still is.
+func TestRecordOfAnotherVersion(t *testing.T) {
+	id := digest.FromString("a")
+	made := record{Version: recordVersion, DiffID: id, Digest: digest.FromString("b"), Size: 1}
+	raw := made
+	raw.Raw, raw.RawDiffID, raw.RawSize, raw.Under = digest.FromString("c"), id, 1, digest.FromString("d")
+	source := record{Version: recordVersion, Digest: id, Size: 1, Repos: []string{"example.com/a"}}
+	for _, test := range []struct {
+		record record
+		rules  int
+		used   bool
+	}{
+		{made, RulesVersion, true}, {made, RulesVersion - 1, false}, {made, RulesVersion + 1, false},
+		{raw, RulesVersion, true}, {raw, RulesVersion - 1, false}, {raw, RulesVersion + 1, false},
+		{source, 0, true},
+	} {
+		r := test.record
+		r.Rules = test.rules
+		data, err := encodeJSON(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parseRecord(r.name(), data); (err == nil) != test.used {
+			t.Errorf("%s of rules version %d: %v", r.name(), r.Rules, err)
+		}
+	}
+}
