@@ -188,6 +188,13 @@ func (f *finder) token(w *window) (found, bool) {
 	}
 	for _, detect := range tokens {
 		if hit, ok := detect(f, w); ok {
+			if (hit.cause.Kind == Timestamp || hit.cause.Kind == BuildPath) && w.near("/.cpanm/work/") {
+				hit.cause = Cause{
+					Kind: BuildPath,
+					Why:  "cpanm builds in a folder named by the time, which debug information holds.",
+					Fix:  "Leave debug information out: PERL_MM_OPT=OPTIMIZE=-O2 cpanm.",
+				}
+			}
 			return hit, true
 		}
 	}
