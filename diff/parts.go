@@ -21,6 +21,10 @@ import (
 // is the same, byte for byte, in two blobs holds the same entries. So only the lowest pair of layers that
 // differ is read in parts, and only where what is left out of them cannot matter.
 
+// maxParts bounds the parts of a layer that is read so: all of them are in memory, and a chunk of a few bytes may
+// claim to be one. Those of kedge's layers have 64 entries or half of chunk.Size each, as a rule.
+const maxParts = 256 << 10
+
 // part is a run of chunks, from where an entry begins to where one ends.
 type part struct {
 	offset, size int64 // in the blob, in bytes
@@ -97,8 +101,8 @@ func without(parts, others []part) []part {
 	return rest
 }
 
-// scan returns the parts of a layer and checks the blob against its digest. There are none if the blob is not in chunks
-// or cannot be read from any place in it.
+// scan returns the parts of a layer and checks the blob against its digest. There are none if the blob is not in chunks,
+// has more than maxParts, or cannot be read from any place in it.
 func scan(ctx context.Context, l *layer) (parts []part, err error) {
 	want, err := l.Digest()
 	if err != nil {
@@ -116,7 +120,11 @@ func scan(ctx context.Context, l *layer) (parts []part, err error) {
 	s, sum, at := chunk.NewScanner(blob), newSummer(), int64(0)
 	for s.Scan() {
 		if s.Flags()&chunk.Start != 0 {
-			if n := len(parts); n > 0 {
+			n := len(parts)
+			if n == maxParts {
+				return nil, nil
+			}
+			if n > 0 {
 				parts[n-1].sum = sum.sum()
 			}
 			parts = append(parts, part{offset: at})
@@ -175,10 +183,10 @@ func readPart(ctx context.Context, r io.ReaderAt, p part, fn func(*tar.Header, i
 		return err
 	}
 	defer zr.Close()
-	content := &toEnd{r: zr}
+	behind := bytes.NewReader(endEntry)
 	found := false
-	err = each(tar.NewReader(io.MultiReader(content, bytes.NewReader(endEntry))), func(h *tar.Header, r io.Reader) error {
-		if content.ended && h.Name == endName {
+	err = each(tar.NewReader(io.MultiReader(zr, behind)), func(h *tar.Header, r io.Reader) error {
+		if h.Name == endName && behind.Len() < len(endEntry) {
 			found = true
 			return nil
 		}
@@ -190,19 +198,7 @@ func readPart(ctx context.Context, r io.ReaderAt, p part, fn func(*tar.Header, i
 	return err
 }
 
-// toEnd notes that the end was read.
-type toEnd struct {
-	r     io.Reader
-	ended bool
-}
-
-func (t *toEnd) Read(p []byte) (int, error) {
-	n, err := t.r.Read(p)
-	t.ended = t.ended || errors.Is(err, io.EOF)
-	return n, err
-}
-
-// endName is no path: an entry of a layer that is called so is not taken for this one, as it is not at the end.
+// endName may be the name of an entry of the layer, too: that one is not read from behind the part.
 const endName = "end"
 
 var endEntry = func() []byte {

@@ -259,3 +259,40 @@ func TestImagesFalseParts(t *testing.T) {
 		}
 	})
 }
+
+// TestImagesEndOfPart holds that a path that is called as what is put behind a part is a path like any other.
+func TestImagesEndOfPart(t *testing.T) {
+	var a, b []file
+	for i := range 8 {
+		f := regular(fmt.Sprintf("d/%d", i), "x")
+		a, b = append(a, f), append(b, f)
+	}
+	a = append(a, symlink(endName, "d/1"))
+	b = append(b, symlink(endName, "d/2"))
+	first, reads := chunked(t, 3, a)
+	second, _ := chunked(t, 3, b)
+	if d := cmp.Diff([]string{"changed /" + endName + " target"}, said(compare(t, first, second).Files)); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+	if *reads == 0 {
+		t.Error("nothing was read in parts")
+	}
+}
+
+// TestScanBounds holds that no more parts are kept than maxParts.
+func TestScanBounds(t *testing.T) {
+	var chunks bytes.Buffer
+	zw, err := chunk.NewWriter(&chunks, 6, 1)
+	must(t, err)
+	_, err = io.WriteString(zw, "x")
+	must(t, errors.Join(err, zw.Close()))
+	for _, n := range []int{maxParts, maxParts + 1} {
+		img, _ := appendBlob(t, picture(t), bytes.Repeat(chunks.Bytes(), n))
+		o, err := open(img)
+		must(t, err)
+		parts, err := scan(t.Context(), &o.layers[0])
+		if want := map[bool]int{true: n}[n <= maxParts]; len(parts) != want || err != nil {
+			t.Errorf("%d parts of %d chunks: %v", len(parts), n, err)
+		}
+	}
+}
