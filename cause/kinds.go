@@ -176,7 +176,7 @@ var kinds = []Description{
 		HashOrder,
 		"The same keys or elements are in another order, in JSON, a dict or a set.",
 		"The program walks a hash table whose seed is random in each process.",
-		"Sort the keys when writing; for Python set PYTHONHASHSEED=0, for Perl PERL_HASH_SEED=0.",
+		"Sort the keys when writing. Python keeps one order with PYTHONHASHSEED=0, and Perl with PERL_HASH_SEED=0; RUN has both in a build by kedge, unless they are set otherwise.",
 		"https://docs.python.org/3/using/cmdline.html#envvar-PYTHONHASHSEED",
 	},
 	{

@@ -60,9 +60,9 @@ func (e *ForeignError) Error() string {
 	return fmt.Sprintf("builder %q is the Docker Engine of that context, and the current context is %q", e.Name, e.Current)
 }
 
-// Connect returns the way to the builder of a name, on the node that builds for the platforms. A
-// container that is stopped is started. The caller must Close what is returned. Besides errors of Builder, Node and Endpoint there are a
-// *BuilderError, *StoppedError, *ForeignError and *EngineError.
+// Connect returns the way to the builder of a name, on the node that builds for the platforms, which the
+// caller must Close. A container that is stopped is started. Besides errors of Builder, Node and Endpoint
+// there are a *BuilderError, *StoppedError, *ForeignError and *EngineError.
 func (c *Config) Connect(ctx context.Context, name string, platforms []string) (*Connection, error) {
 	b, err := c.Builder(name)
 	if err != nil {

@@ -144,27 +144,27 @@ func (g *Graph) fetchedCopies(n node, op *pb.Op) []FetchedCopy {
 	return copies
 }
 
-// fetched returns the source behind out where that is no image, and out is the source as it is or as the frontend has
-// unpacked it; or else nothing.
+// fetched returns the sources behind out where none is an image, and out is the source as it is or as the frontend has
+// unpacked it; or else nothing. A vertex may lead to another in very many ways.
 func (g *Graph) fetched(out *pb.Input) []*pb.SourceOp {
-	n := g.node(out)
-	if src := n.op.GetSource(); src != nil {
-		scheme, _, _ := strings.Cut(src.Identifier, "://")
-		if scheme == "docker-image" || scheme == "oci-layout" {
-			return nil
-		}
-		return []*pb.SourceOp{src}
-	}
-	if n.op.GetFile() == nil || g.step(n.digest).Line != 0 {
-		return nil
-	}
 	var sources []*pb.SourceOp
-	for _, in := range n.op.Inputs {
-		behind := g.fetched(in)
-		if len(behind) == 0 {
-			return nil
+	seen := map[digest.Digest]bool{}
+	var only func(n node) bool
+	only = func(n node) bool {
+		if seen[n.digest] {
+			return true
 		}
-		sources = append(sources, behind...)
+		seen[n.digest] = true
+		if src := n.op.GetSource(); src != nil {
+			scheme, _, _ := strings.Cut(src.Identifier, "://")
+			sources = append(sources, src)
+			return scheme != "docker-image" && scheme != "oci-layout"
+		}
+		return n.op.GetFile() != nil && g.step(n.digest).Line == 0 && len(n.op.Inputs) > 0 &&
+			!slices.ContainsFunc(n.op.Inputs, func(in *pb.Input) bool { return !only(g.node(in)) })
+	}
+	if !only(g.node(out)) {
+		return nil
 	}
 	return sources
 }
