@@ -317,6 +317,14 @@ var rules = []rule{
 		rewrite: clampPnpm,
 	},
 	{
+		id: "crontab-date", since: 1, run: true,
+		what:    "The date after the epoch in the comment that crontab puts above a table becomes the epoch.",
+		why:     "It says when the build ran crontab; cron reads no comment, and crontab -l leaves this one out.",
+		link:    "https://manpages.debian.org/bookworm/cron/crontab.1.en.html",
+		paths:   []string{"var/spool/cron/crontabs/*"},
+		rewrite: clampCrontab,
+	},
+	{
 		id: "erlang-cookie", since: 1,
 		what:  "The cookie that an Erlang node has made for itself is dropped.",
 		why:   "It must not be shared by what runs from one image; a node makes one where there is none.",

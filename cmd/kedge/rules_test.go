@@ -54,6 +54,7 @@ var ruled = map[string]string{
 	"java-trust-store":        "etc/ssl/certs/java/cacerts",
 	"configure-logs":          "opt/configured/config.log",
 	"build-logs":              "var/lib/gems/3.1.0/extensions",
+	"crontab-date":            "var/spool/cron/crontabs/root",
 	"autoconf-cache":          "opt/configured/autom4te.cache/requests",
 }
 

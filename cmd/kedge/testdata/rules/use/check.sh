@@ -80,6 +80,7 @@ autoconf_again() { cd /opt/configured && test ! -e autom4te.cache/requests && au
 java_trusts() { keytool -list -cacerts -storepass changeit > /tmp/trusted && grep '^kedge, Jan 1, 2024, trustedCertEntry' /tmp/trusted && test "$(grep -c trustedCertEntry /tmp/trusted)" -gt 100; }
 java_trusts_more() { keytool -delete -cacerts -storepass changeit -alias kedge && update-ca-certificates --fresh && java_trusts_debian; }
 java_trusts_debian() { keytool -list -cacerts -storepass changeit | grep -i '^debian:isrg_root_x1'; }
+crontab_lists() { test "$(crontab -l)" = '5 4 * * * /usr/bin/true' && grep ' installed on Mon Jan  1 00:00:00 2024)' /var/spool/cron/crontabs/root && crontab -l | crontab -; }
 pnpm_has_the_epoch() { printf 'layoutVersion: 5\nprunedAt: Mon, 01 Jan 2024 00:00:00 GMT\n' | cmp - /opt/pnpm/node_modules/.modules.yaml; }
 gzip_is_whole() { gzip -t /opt/data.gz && test "$(zcat /opt/data.gz)" = data && cd /tmp && gunzip -N -k -f -c /opt/data.gz | grep data; }
 gzip_has_the_epoch() { python3 -c 'import struct; assert struct.unpack("<I", open("/opt/data.gz", "rb").read(8)[4:])[0] == 1704067200'; }
@@ -140,6 +141,7 @@ check pip-install pip_installs
 check wget wget_fetches
 check gem gem_works
 check gem-pristine gem_builds
+check crontab crontab_lists
 check pnpm pnpm_has_the_epoch
 check config.status configure_again
 check autoconf autoconf_again
