@@ -218,7 +218,8 @@ type layer struct {
 	v1.Layer
 	diffID v1.Hash
 	size   int64
-	parts  []part // what is read of it, in place of all
+	parts  []part         // what is read of it, in place of all
+	places map[string]int // of the paths in them, the last one of each
 }
 
 func open(img v1.Image) (*opened, error) {

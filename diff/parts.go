@@ -19,7 +19,9 @@ import (
 
 // A layer in chunks that both images have a like of, kedge's own, need not be decompressed as a whole: what
 // is the same, byte for byte, in two blobs holds the same entries. So only the lowest pair of layers that
-// differ is read in parts, and only where what is left out of them cannot matter.
+// differ is read in parts, and only where what is left out of them cannot matter. Of several entries for one
+// path the last one counts, so that what both have must be in one order, and what is read of a path at one
+// place in it.
 
 // maxParts bounds the parts of a layer that is read so: all of them are in memory, and a chunk of a few bytes may
 // claim to be one. Those of kedge's layers have 64 entries or half of chunk.Size each, as a rule.
@@ -31,6 +33,7 @@ type part struct {
 	last         bool
 	apart        bool
 	sum          sum
+	place        int // among the parts that the other layer has, too: 2n+1 is the nth of them, from 0, and 2n before it
 }
 
 // readUpper reads the layers above the shared ones.
@@ -46,6 +49,7 @@ func (c *comparison) readUpper(ctx context.Context) error {
 			}
 			// Either more of them matters, or they are not what the blobs say.
 			first.parts, second.parts, c.result.Notes = nil, nil, nil
+			first.places, second.places = nil, nil
 			clear(c.trees)
 		}
 	}
@@ -69,7 +73,7 @@ func (c *comparison) lowest() (first, second *layer, ok bool) {
 }
 
 // leaveOutEqual sets the parts of two layers that have to be read because the other has no equal one. It
-// leaves them nil where one of the layers is not in chunks.
+// leaves them nil where one of the layers is not in chunks, or has what both have in another order.
 func leaveOutEqual(ctx context.Context, first, second *layer) error {
 	var all [2][]part
 	group, gctx := errgroup.WithContext(ctx)
@@ -82,23 +86,34 @@ func leaveOutEqual(ctx context.Context, first, second *layer) error {
 	if err := group.Wait(); err != nil || all[0] == nil || all[1] == nil {
 		return err
 	}
-	first.parts, second.parts = without(all[0], all[1]), without(all[1], all[0])
+	parts1, common1 := without(all[0], all[1])
+	parts2, common2 := without(all[1], all[0])
+	if slices.Equal(common1, common2) {
+		first.parts, second.parts = parts1, parts2
+		first.places, second.places = map[string]int{}, map[string]int{}
+	}
 	return nil
 }
 
-// without returns the parts that others has no equal of, and those that mean something to others.
-func without(parts, others []part) []part {
+// without returns the parts that others has no equal of, and those that mean something to others. Common are
+// those of which others has an equal.
+func without(parts, others []part) (rest []part, common []sum) {
 	equal := map[sum]bool{}
 	for _, p := range others {
 		equal[p.sum] = true
 	}
-	rest := []part{}
+	rest = []part{}
 	for _, p := range parts {
+		p.place = 2 * len(common)
+		if equal[p.sum] {
+			p.place++
+			common = append(common, p.sum)
+		}
 		if p.apart || !equal[p.sum] {
 			rest = append(rest, p)
 		}
 	}
-	return rest
+	return rest, common
 }
 
 // scan returns the parts of a layer and checks the blob against its digest. There are none if the blob is not in chunks,
@@ -155,7 +170,8 @@ func scan(ctx context.Context, l *layer) (parts []part, err error) {
 // errParts says that a part does not hold whole entries, whatever the headers of its chunks say.
 var errParts = errors.New("its chunks do not end where they say")
 
-// readParts calls fn with each entry of the parts of a layer, whose blob has been checked.
+// readParts calls fn with each entry of the parts of a layer, whose blob has been checked, and notes the places
+// of the entries.
 func readParts(ctx context.Context, l *layer, fn func(*tar.Header, io.Reader) error) error {
 	rc, err := l.Compressed()
 	if err != nil {
@@ -167,7 +183,14 @@ func readParts(ctx context.Context, l *layer, fn func(*tar.Header, io.Reader) er
 		return errParts
 	}
 	for _, p := range l.parts {
-		if err := readPart(ctx, r, p, fn); err != nil {
+		err := readPart(ctx, r, p, func(h *tar.Header, r io.Reader) error {
+			if err := fn(h, r); err != nil {
+				return err
+			}
+			l.places[clean(h.Name)] = p.place
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 	}
@@ -211,6 +234,12 @@ var endEntry = func() []byte {
 
 // settled reports whether what was read of the lowest layers in parts is all that matters.
 func (c *comparison) settled() bool {
+	first, second := c.a.layers[c.shared].places, c.b.layers[c.shared].places
+	for name, place := range first {
+		if other, ok := second[name]; ok && other != place {
+			return false
+		}
+	}
 	a, b := c.upper(c.a), c.upper(c.b)
 	if !marksEqual(a[0], b[0]) || !marksEqual(b[0], a[0]) {
 		return false

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -293,6 +294,37 @@ func TestScanBounds(t *testing.T) {
 		parts, err := scan(t.Context(), &o.layers[0])
 		if want := map[bool]int{true: n}[n <= maxParts]; len(parts) != want || err != nil {
 			t.Errorf("%d parts of %d chunks: %v", len(parts), n, err)
+		}
+	}
+}
+
+// TestImagesPartsInOrder holds that of two entries for one path the last one counts, whichever of them both images have.
+func TestImagesPartsInOrder(t *testing.T) {
+	good, evil, a, b := regular("sh", "good"), regular("sh", "evil"), regular("x", "a"), regular("x", "b")
+	// What is added at a path that both have elsewhere is said to be new, since that was not read.
+	paths := func(files []File) (list []string) {
+		for _, f := range files {
+			list = append(list, f.Path.Path)
+		}
+		return list
+	}
+	for name, test := range map[string]struct {
+		first, second []file
+		want          []string
+	}{
+		"the same parts": {[]file{good, evil}, []file{evil, good}, []string{"/sh"}},
+		"one twice":      {[]file{evil, good}, []file{evil, good, evil}, []string{"/sh"}},
+		"around another": {[]file{good, a, evil, dir("d")}, []file{evil, dir("d"), good, b}, []string{"/sh", "/x"}},
+		"below a link":   {[]file{regular("y", "y"), dir("d"), link("sh", "y"), a, evil, dir("d")}, []file{regular("y", "y"), dir("d"), evil, dir("d"), link("sh", "y"), b}, []string{"/sh", "/x"}},
+	} {
+		for _, every := range []int{1, 2} {
+			first, _ := chunked(t, every, test.first)
+			second, _ := chunked(t, every, test.second)
+			plainA, plainB := picture(t, test.first), picture(t, test.second)
+			want, got := paths(compare(t, plainA, plainB).Files), paths(compare(t, first, second).Files)
+			if d := cmp.Diff(want, got); d != "" || !slices.Equal(want, test.want) {
+				t.Errorf("%s, %d entries in a chunk: -plain +in chunks\n%s", name, every, d)
+			}
 		}
 	}
 }
