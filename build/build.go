@@ -125,7 +125,7 @@ func (e *TargetError) Error() string {
 	return fmt.Sprintf("%s: declares target %q, not %q", e.Lockfile, e.Declared, e.Asked)
 }
 
-// UnwritableError says that there is no place for a lockfile.
+// UnwritableError says that the lockfile cannot be written where it is to be.
 type UnwritableError struct {
 	Lockfile string
 	Err      error

@@ -240,9 +240,9 @@ func (p *pins) check(_ context.Context, req *policysession.CheckPolicyRequest) (
 		return deny(fmt.Sprintf("%q is not locked", in.Written.Ref)), nil, nil
 	}
 	if !ok {
+		p.miss(in)
 		found := foundPin(req.Source)
 		if found == "" {
-			p.miss(in)
 			return nil, metaRequest(op, req.Platform), nil
 		}
 		if err := p.add(in, found); err != nil {

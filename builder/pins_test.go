@@ -295,6 +295,18 @@ func TestUnlockedFrontendRuns(t *testing.T) {
 	}
 }
 
+// A daemon may have looked before it asks.
+func TestUnlockedAndFound(t *testing.T) {
+	p := newPins(t, true, nil)
+	_, _, err := p.check(t.Context(), &policysession.CheckPolicyRequest{Source: &gatewaypb.ResolveSourceMetaResponse{
+		Source: op("docker-image://docker.io/library/debian:12"), Image: &gatewaypb.ResolveSourceImageResponse{Digest: digestA},
+	}})
+	var unlocked *UnlockedError
+	if err != nil || !errors.As(p.err(&Request{}, nil), &unlocked) {
+		t.Errorf("what is not locked is taken: %v", err)
+	}
+}
+
 func TestConflictWithWhatWasFound(t *testing.T) {
 	const repo = "git://example.com/r.git#v1"
 	p := newPins(t, false, nil)
