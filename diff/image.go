@@ -219,7 +219,7 @@ type layer struct {
 	diffID v1.Hash
 	size   int64
 	parts  []part         // what is read of it, in place of all
-	places map[string]int // of the paths in them, the last one of each
+	places map[string]int // of the paths in them
 }
 
 func open(img v1.Image) (*opened, error) {

@@ -170,6 +170,10 @@ func scan(ctx context.Context, l *layer) (parts []part, err error) {
 // errParts says that a part does not hold whole entries, whatever the headers of its chunks say.
 var errParts = errors.New("its chunks do not end where they say")
 
+// errTwice says that a layer has several entries for one path, as none does that kedge wrote. A link means the one before
+// it, and that may be in what is not read.
+var errTwice = errors.New("two entries for one path")
+
 // readParts calls fn with each entry of the parts of a layer, whose blob has been checked, and notes the places
 // of the entries.
 func readParts(ctx context.Context, l *layer, fn func(*tar.Header, io.Reader) error) error {
@@ -182,12 +186,17 @@ func readParts(ctx context.Context, l *layer, fn func(*tar.Header, io.Reader) er
 	if !ok {
 		return errParts
 	}
+	clear(l.places)
 	for _, p := range l.parts {
 		err := readPart(ctx, r, p, func(h *tar.Header, r io.Reader) error {
 			if err := fn(h, r); err != nil {
 				return err
 			}
-			l.places[clean(h.Name)] = p.place
+			name := clean(h.Name)
+			if _, twice := l.places[name]; twice {
+				return errTwice
+			}
+			l.places[name] = p.place
 			return nil
 		})
 		if err != nil {

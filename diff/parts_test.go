@@ -328,3 +328,84 @@ func TestImagesPartsInOrder(t *testing.T) {
 		}
 	}
 }
+
+// TestImagesInHostileParts holds that two layers that differ do not come out the same, whatever entries they have, in
+// whichever order, and whatever their chunks do not say of themselves.
+func TestImagesInHostileParts(t *testing.T) {
+	differ := 0
+	for seed := range uint64(150) {
+		rnd := rand.New(rand.NewPCG(seed, 2))
+		var first []file
+		for range 2 + rnd.IntN(7) {
+			first = append(first, hostileEntry(rnd))
+		}
+		second := slices.Clone(first)
+		for range 1 + rnd.IntN(3) {
+			i, j := rnd.IntN(len(second)), rnd.IntN(len(second))
+			switch rnd.IntN(4) {
+			case 0:
+				second[i] = hostileEntry(rnd)
+			case 1:
+				second = slices.Insert(second, i, hostileEntry(rnd))
+			default:
+				second[i], second[j] = second[j], second[i]
+			}
+		}
+		if compare(t, picture(t, first), picture(t, second)).Same {
+			continue
+		}
+		differ++
+		for every := 1; every < 4; every++ {
+			if compare(t, unmarked(t, every, first), unmarked(t, every, second)).Same {
+				t.Fatalf("seed %d, %d entries in a chunk: they are the same\n%v\n%v", seed, every, first, second)
+			}
+		}
+	}
+	if differ < 50 {
+		t.Errorf("only %d layers differ", differ)
+	}
+}
+
+// TestImagesEntryTwice: what a link means in a chunk that is not read follows from an entry that was replaced since.
+func TestImagesEntryTwice(t *testing.T) {
+	x, a, later, shared := regular("x", ""), regular("a", ""), regular("sh", "later"), []file{link("l", "sh"), dir("d")}
+	first := slices.Concat([]file{regular("sh", "good"), x}, shared, []file{later, a})
+	second := slices.Concat([]file{regular("sh", "evil"), x}, shared, []file{a, later})
+	if d := cmp.Diff([]string{"changed /l content"}, said(compare(t, unmarked(t, 2, first), unmarked(t, 2, second)).Files)); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+}
+
+// unmarked is an image with a layer in chunks of so many entries, none of which says that it means something to others.
+func unmarked(t testing.TB, every int, files []file) v1.Image {
+	t.Helper()
+	var blob bytes.Buffer
+	zw, err := chunk.NewWriter(&blob, 1, 1)
+	must(t, err)
+	for files := range slices.Chunk(files, every) {
+		content := pack(t, files...)
+		_, err := zw.Write(content[:len(content)-1024]) // without the mark of the end
+		must(t, errors.Join(err, zw.Cut()))
+	}
+	_, err = zw.Write(make([]byte, 1024))
+	must(t, errors.Join(err, zw.Close()))
+	img, _ := appendBlob(t, picture(t), blob.Bytes())
+	return img
+}
+
+func hostileEntry(rnd *rand.Rand) file {
+	name := string('a' + rune(rnd.IntN(4)))
+	switch rnd.IntN(8) {
+	case 0:
+		return link(name, string('a'+rune(rnd.IntN(4))))
+	case 1:
+		return symlink(name, string('a'+rune(rnd.IntN(2))))
+	case 2:
+		return dir(name)
+	case 3:
+		return regular(".wh."+name, "")
+	case 4:
+		return regular(name+"/b", "")
+	}
+	return regular(name, string('1'+rune(rnd.IntN(2))))
+}
