@@ -19,7 +19,7 @@ func (f *finder) ariaData(p pair, spans []span) bool {
 	if size == 0 {
 		return false
 	}
-	for n := int64(0); n*size < min(p.first.Size(), p.second.Size()) && !f.stopped(); n++ {
+	for n := int64(0); n*size < min(p.first.Size(), p.second.Size()) && f.places <= maxPlaces && !f.stopped(); n++ {
 		off := n * size
 		a, b := readAt(p.first, off, size), readAt(p.second, off, size)
 		if bytes.Equal(a, b) {
@@ -35,7 +35,9 @@ func (f *finder) ariaData(p pair, spans []span) bool {
 			copy(b[end:], a[end:])
 			copy(b[:ariaLSN], a)
 		}
-		f.within(p, off, a, b, f.ofDatabase)
+		if !bytes.Equal(a, b) {
+			f.within(p, off, a, b, f.ofDatabase)
+		}
 	}
 	if x, y := p.first.Size(), p.second.Size(); x != y {
 		f.add(Cause{

@@ -119,9 +119,9 @@ const (
 
 // Find returns the causes for which two versions of the file at path differ, those that explain most
 // first; none if they are equal. A nil File is one that is absent. Of a file's content the first 64
-// differing ranges are looked at; containers are opened to a depth of 8 and 1 GiB in all, and what is
-// beyond is named as Unopened. An error means that a file could not be read or ctx ended: nothing in
-// a file makes Find fail.
+// differing ranges are looked at, of each page where it is a table in pages, and 10,000 in all;
+// containers are opened to a depth of 8 and 1 GiB in all, and what is beyond is named as Unopened. An
+// error means that a file could not be read or ctx ended: nothing in a file makes Find fail.
 func Find(ctx context.Context, name string, first, second *File, h Hints) ([]Cause, error) {
 	f := &finder{ctx: ctx, hints: h, seen: map[key]int{}}
 	switch {
