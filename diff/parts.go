@@ -2,7 +2,6 @@ package diff
 
 import (
 	"archive/tar"
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -13,7 +12,6 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/kedge-build/kedge/internal/chunk"
-	"github.com/klauspost/compress/gzip"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -132,7 +130,7 @@ func scan(ctx context.Context, l *layer) (parts []part, err error) {
 		return nil, nil
 	}
 	blob := &blobReader{interruptible{ctx, rc}, sha256.New()}
-	s, sum, at := chunk.NewScanner(blob), newSummer(), int64(0)
+	s, sum := chunk.NewScanner(blob), newSummer()
 	for s.Scan() {
 		if s.Flags()&chunk.Start != 0 {
 			n := len(parts)
@@ -142,16 +140,14 @@ func scan(ctx context.Context, l *layer) (parts []part, err error) {
 			if n > 0 {
 				parts[n-1].sum = sum.sum()
 			}
-			parts = append(parts, part{offset: at})
+			parts = append(parts, part{offset: s.Offset()})
 		}
 		if len(parts) == 0 {
 			return nil, nil
 		}
-		size := int64(len(s.Bytes()))
 		p := &parts[len(parts)-1]
-		p.size += size
+		p.size += int64(len(s.Bytes()))
 		p.apart = p.apart || s.Flags()&chunk.Apart != 0
-		at += size
 		_, _ = sum.Write(s.Bytes())
 	}
 	if err := s.Err(); errors.Is(err, chunk.ErrNone) || len(parts) == 0 {
@@ -209,15 +205,10 @@ func readParts(ctx context.Context, l *layer, fn func(*tar.Header, io.Reader) er
 // readPart puts an entry of its own behind the part: only where the part's entries end with it is that one
 // found.
 func readPart(ctx context.Context, r io.ReaderAt, p part, fn func(*tar.Header, io.Reader) error) error {
-	section := &interruptible{ctx, io.NewSectionReader(r, p.offset, p.size)}
-	zr, err := gzip.NewReader(bufio.NewReader(section))
-	if err != nil {
-		return err
-	}
-	defer zr.Close()
+	content := chunk.NewReader(&interruptible{ctx, io.NewSectionReader(r, p.offset, p.size)})
 	behind := bytes.NewReader(endEntry)
 	found := false
-	err = each(tar.NewReader(io.MultiReader(zr, behind)), func(h *tar.Header, r io.Reader) error {
+	err := each(tar.NewReader(io.MultiReader(content, behind)), func(h *tar.Header, r io.Reader) error {
 		if h.Name == endName && behind.Len() < len(endEntry) {
 			found = true
 			return nil

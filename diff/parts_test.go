@@ -3,8 +3,10 @@ package diff
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
 	"path"
@@ -287,8 +289,15 @@ func TestScanBounds(t *testing.T) {
 	must(t, err)
 	_, err = io.WriteString(zw, "x")
 	must(t, errors.Join(err, zw.Close()))
+	s := chunk.NewScanner(&chunks)
+	if !s.Scan() {
+		t.Fatal(s.Err())
+	}
+	header := []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff}
 	for _, n := range []int{maxParts, maxParts + 1} {
-		img, _ := appendBlob(t, picture(t), bytes.Repeat(chunks.Bytes(), n))
+		blob := append(slices.Concat(header, bytes.Repeat(s.Bytes(), n)), 1, 0, 0, 0xff, 0xff)
+		blob = binary.LittleEndian.AppendUint32(blob, crc32.ChecksumIEEE(bytes.Repeat([]byte("x"), n)))
+		img, _ := appendBlob(t, picture(t), binary.LittleEndian.AppendUint32(blob, uint32(n)))
 		o, err := open(img)
 		must(t, err)
 		parts, err := scan(t.Context(), &o.layers[0])

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -56,13 +59,13 @@ func scan(t testing.TB, blob []byte) (list []found, err error) {
 	t.Helper()
 	s := NewScanner(bytes.NewReader(blob))
 	for s.Scan() {
-		zr, err := stdgzip.NewReader(bytes.NewReader(s.Bytes()))
-		if err != nil {
-			t.Fatal(err)
+		at := int(s.Offset())
+		if !bytes.Equal(s.Bytes(), blob[at:at+len(s.Bytes())]) {
+			t.Errorf("the chunk is not what is at %d", at)
 		}
-		n, err := io.Copy(io.Discard, zr)
+		n, err := io.Copy(io.Discard, NewReader(bytes.NewReader(s.Bytes())))
 		if err != nil {
-			t.Fatal(err)
+			t.Error(err)
 		}
 		list = append(list, found{int(n), s.Flags()})
 	}
@@ -183,15 +186,17 @@ func TestScannerRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	long := bytes.Clone(good)
-	long[lengthAt+3] = 0xff
+	copy(long[len(header):], mark(maxLength+1, Start))
 	for name, blob := range map[string][]byte{
-		"plain gzip":          plain.Bytes(),
-		"plain gzip after":    append(bytes.Clone(good), plain.Bytes()...),
-		"text":                []byte(strings.Repeat("text ", 100)),
-		"cut off":             good[:len(good)-1],
-		"cut off in a header": good[:len(good)/2+3],
-		"length of too much":  long,
-		"something behind":    append(bytes.Clone(good), 0),
+		"plain gzip":         plain.Bytes(),
+		"plain gzip after":   append(bytes.Clone(good), plain.Bytes()...),
+		"text":               []byte(strings.Repeat("text ", 100)),
+		"cut off":            good[:len(good)-1],
+		"cut off in a mark":  good[:len(header)+7],
+		"cut off in a chunk": good[:len(header)+markSize+2],
+		"nothing":            nil,
+		"length of too much": long,
+		"something behind":   append(bytes.Clone(good), 0),
 	} {
 		if _, err := scan(t, blob); !errors.Is(err, ErrNone) {
 			t.Errorf("%s: %v", name, err)
@@ -203,8 +208,51 @@ func TestScannerRefuses(t *testing.T) {
 	if !errors.Is(s.Err(), errFull) {
 		t.Errorf("a read that fails: %v", s.Err())
 	}
-	if list, err := scan(t, nil); len(list) > 0 || err != nil {
-		t.Errorf("nothing: %v, %v", list, err)
+}
+
+func TestReader(t *testing.T) {
+	parts := [][]byte{[]byte("first"), mixed(Size + 7), []byte("last")}
+	blob := write(t, 1, 1<<20, parts...)
+	chunks := blob[len(header) : len(blob)-trailerSize]
+	if got, err := io.ReadAll(NewReader(bytes.NewReader(chunks))); err != nil || !bytes.Equal(got, bytes.Join(parts, nil)) {
+		t.Errorf("the chunks do not hold what was written: %v", err)
+	}
+	for name, run := range map[string][]byte{
+		"cut off":       chunks[:len(chunks)-1],
+		"cut in a mark": chunks[:13],
+		"an end within": slices.Concat(chunks, lastBlock, chunks),
+		"the end, too":  blob[len(header):],
+	} {
+		if _, err := io.ReadAll(NewReader(bytes.NewReader(run))); err == nil {
+			t.Errorf("%s: it is read", name)
+		}
+	}
+	if _, err := io.ReadAll(NewReader(errReader{})); !errors.Is(err, errFull) {
+		t.Errorf("a read that fails: %v", err)
+	}
+}
+
+// TestReaders has other programs read it: all that this machine has of them, and it has gzip.
+func TestReaders(t *testing.T) {
+	parts := [][]byte{[]byte("first"), mixed(Size + 7), []byte("last")}
+	file := filepath.Join(t.TempDir(), "a.gz")
+	if err := os.WriteFile(file, write(t, 1, 1<<20, parts...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, reader := range [][]string{
+		{"gzip", "-dc", file},
+		{"pigz", "-dc", file},
+		{"busybox", "gzip", "-dc", file},
+		{"perl", "-MIO::Uncompress::Gunzip=gunzip", "-e", `gunzip $ARGV[0] => "-" or die`, file},
+		{"python3", "-c", "import sys, zlib; d = zlib.decompressobj(31); sys.stdout.buffer.write(d.decompress(open(sys.argv[1], 'rb').read())); assert d.eof and not d.unused_data", file},
+	} {
+		if _, err := exec.LookPath(reader[0]); err != nil && reader[0] != "gzip" {
+			continue
+		}
+		got, err := exec.Command(reader[0], reader[1:]...).Output()
+		if err != nil || !bytes.Equal(got, bytes.Join(parts, nil)) {
+			t.Errorf("%s read %d bytes: %v", reader[0], len(got), err)
+		}
 	}
 }
 
@@ -214,16 +262,19 @@ func (errReader) Read([]byte) (int, error) { return 0, errFull }
 
 func FuzzScanner(f *testing.F) {
 	f.Add(write(f, 1, 100, []byte("one"), []byte("two")))
-	f.Add([]byte{0x1f, 0x8b, 8, 4})
+	f.Add(slices.Concat(header, mark(3, Start), []byte("abc"), lastBlock))
 	f.Fuzz(func(t *testing.T, blob []byte) {
-		s, n := NewScanner(bytes.NewReader(blob)), 0
+		s, n := NewScanner(bytes.NewReader(blob)), len(header)
 		for s.Scan() {
-			if !bytes.Equal(s.Bytes(), blob[n:n+len(s.Bytes())]) {
+			if int(s.Offset()) != n || !bytes.Equal(s.Bytes(), blob[n:n+len(s.Bytes())]) {
 				t.Fatal("a chunk is not what is there")
 			}
 			n += len(s.Bytes())
+			if _, err := io.CopyN(io.Discard, NewReader(bytes.NewReader(s.Bytes())), 8<<20); err == nil {
+				t.Log("more than a chunk may hold")
+			}
 		}
-		if err := s.Err(); err == nil && n != len(blob) || err != nil && !errors.Is(err, ErrNone) {
+		if err := s.Err(); err == nil && n != len(blob)-trailerSize || err != nil && !errors.Is(err, ErrNone) {
 			t.Errorf("%d of %d bytes: %v", n, len(blob), err)
 		}
 	})

@@ -3,11 +3,12 @@ package chunk
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
-	"time"
 
-	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/flate"
 )
 
 // A Writer compresses what is written to it, in chunks. Where they are cut follows from the content, from
@@ -15,18 +16,22 @@ import (
 type Writer struct {
 	filling *work
 	idle    chan *work
-	begun   chan *work    // in the order of the content
-	ended   chan struct{} // closed when all that was begun is written, or nothing more is
-	failed  chan struct{} // closed when err is set
-	err     error
+	begun   chan *work // in the order of the content
+	crc     uint32     // of the content
+	size    uint32     // of the content, modulo 2^32
+
+	w      io.Writer     // not to be used before ended is closed
+	ended  chan struct{} // closed when all that was begun is written, or nothing more is
+	failed chan struct{} // closed when err is set
+	err    error
 }
 
 // work is what one chunk at a time is compressed with.
 type work struct {
-	gzip    *gzip.Writer
+	deflate *flate.Writer
 	content []byte
 	flags   Flags
-	member  bytes.Buffer
+	chunk   bytes.Buffer
 	done    chan error
 }
 
@@ -35,33 +40,41 @@ type work struct {
 func NewWriter(w io.Writer, level, n int) (*Writer, error) {
 	c := &Writer{
 		idle: make(chan *work, n+1), begun: make(chan *work, n+1),
-		ended: make(chan struct{}), failed: make(chan struct{}),
+		w: w, ended: make(chan struct{}), failed: make(chan struct{}),
 	}
 	for range n + 1 { // one is being filled
-		zw, err := gzip.NewWriterLevel(nil, level)
+		fw, err := flate.NewWriter(nil, level)
 		if err != nil {
 			return nil, err
 		}
-		c.idle <- &work{gzip: zw, content: make([]byte, 0, Size), done: make(chan error, 1)}
+		c.idle <- &work{deflate: fw, content: make([]byte, 0, Size), done: make(chan error, 1)}
 	}
 	c.filling = <-c.idle
 	c.filling.flags = Start
-	go c.drain(w)
+	go c.drain()
 	return c, nil
 }
 
-// drain writes the chunks.
-func (c *Writer) drain(w io.Writer) {
+// drain writes the header and the chunks.
+func (c *Writer) drain() {
 	defer close(c.ended)
-	for k := range c.begun {
-		err := <-k.done
-		if err == nil && c.err == nil {
-			_, err = w.Write(k.member.Bytes())
+	write := func(parts ...[]byte) {
+		for _, p := range parts {
+			if c.err != nil {
+				return
+			}
+			if _, c.err = c.w.Write(p); c.err != nil {
+				close(c.failed)
+			}
 		}
-		if err != nil && c.err == nil {
+	}
+	write(header)
+	for k := range c.begun {
+		if err := <-k.done; err != nil && c.err == nil {
 			c.err = err
 			close(c.failed)
 		}
+		write(mark(k.chunk.Len(), k.flags), k.chunk.Bytes())
 		c.idle <- k
 	}
 }
@@ -76,6 +89,7 @@ func (c *Writer) Write(p []byte) (n int, err error) {
 		}
 		k := min(len(p), Size-len(c.filling.content))
 		c.filling.content = append(c.filling.content, p[:k]...)
+		c.crc, c.size = crc32.Update(c.crc, crc32.IEEETable, p[:k]), c.size+uint32(k)
 		p, n = p[k:], n+k
 	}
 	return n, nil
@@ -112,21 +126,16 @@ func (c *Writer) next(f Flags) error {
 }
 
 func (k *work) compress() error {
-	k.member.Reset()
-	k.gzip.Reset(&k.member)
-	k.gzip.Extra, k.gzip.ModTime = extra, time.Unix(0, 0) // "no time"; the zero time.Time gives garbage
-	if _, err := k.gzip.Write(k.content); err != nil {
+	k.chunk.Reset()
+	k.deflate.Reset(&k.chunk)
+	_, err := k.deflate.Write(k.content)
+	// Flush ends the chunk with a byte.
+	if err := errors.Join(err, k.deflate.Flush()); err != nil {
 		return err
 	}
-	if err := k.gzip.Close(); err != nil {
-		return err
+	if k.chunk.Len() > maxLength {
+		return fmt.Errorf("%d bytes were compressed to %d", len(k.content), k.chunk.Len())
 	}
-	data := k.member.Bytes()
-	if len(data) > maxMember {
-		return fmt.Errorf("%d bytes were compressed to %d", len(k.content), len(data))
-	}
-	binary.LittleEndian.PutUint32(data[lengthAt:], uint32(len(data)))
-	data[flagsAt] = byte(k.flags)
 	return nil
 }
 
@@ -136,8 +145,10 @@ func (c *Writer) Close() error {
 	err := c.Cut()
 	close(c.begun)
 	<-c.ended
-	if c.err != nil {
-		return c.err
+	if err := errors.Join(err, c.err); err != nil {
+		return err
 	}
+	end := binary.LittleEndian.AppendUint32(bytes.Clone(lastBlock), c.crc)
+	_, err = c.w.Write(binary.LittleEndian.AppendUint32(end, c.size))
 	return err
 }
