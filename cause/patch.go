@@ -244,17 +244,31 @@ func (e *editor) walk(file *syntax.File) {
 		switch n := n.(type) {
 		case *syntax.CallExpr:
 			if c, ok := newCall(n, stack); ok {
-				if rule := rules[c.name]; rule != nil {
+				if rule := rules[c.name]; rule != nil && (!naming[c.name] || !repeated(stack)) {
 					rule(e, c)
 				}
 			}
 		case *syntax.ParamExp:
-			if n.Param != nil && n.Param.Value == "RANDOM" && plainParam(n) && e.random() {
+			if !repeated(stack) && n.Param != nil && n.Param.Value == "RANDOM" && plainParam(n) && e.random() {
 				e.replace(n, "$((SOURCE_DATE_EPOCH % 32768))")
 			}
 		}
 		stack = append(stack, n)
 		return true
+	})
+}
+
+// naming are the commands that print something else each time that they run, of which some program may make several names.
+var naming = map[string]bool{"uuidgen": true, "mktemp": true}
+
+// repeated reports whether what is in stack may run more than once: within a loop, or a function.
+func repeated(stack []syntax.Node) bool {
+	return slices.ContainsFunc(stack, func(n syntax.Node) bool {
+		switch n.(type) {
+		case *syntax.ForClause, *syntax.WhileClause, *syntax.FuncDecl:
+			return true
+		}
+		return false
 	})
 }
 

@@ -122,7 +122,11 @@ func (r *Result) summary() []summaryLine {
 		lines = append(lines, summaryLine{"size", fmt.Sprintf("%s -> %s (%s, compressed)", size(s.Old), size(s.New), signed(s.New-s.Old))})
 	}
 	if len(r.Layers) > 0 || !r.Same && len(r.Shared) > 0 {
-		lines = append(lines, summaryLine{"layers", fmt.Sprintf("%d shared, %d differ", len(r.Shared), len(r.Layers))})
+		text := fmt.Sprintf("%d shared", len(r.Shared))
+		if len(r.Layers) > 0 { // none may also be: not compared
+			text += fmt.Sprintf(", %d differ", len(r.Layers))
+		}
+		lines = append(lines, summaryLine{"layers", text})
 	}
 	return lines
 }

@@ -57,9 +57,9 @@ const damagedHint = "kedge prune removes images that are damaged; build them aga
 
 func (p *process) exportVerb() *cli.Command {
 	return &cli.Command{
-		Name: "export", Usage: "write an image of kedge's store to a file", ArgsUsage: "NAME|DIGEST",
+		Name: "export", Usage: "write an image of kedge's store to a file or folder", ArgsUsage: "NAME|DIGEST",
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "output", Aliases: []string{"o"}, Usage: "`type=oci|docker,dest=FILE`"},
+			&cli.StringSliceFlag{Name: "output", Aliases: []string{"o"}, Usage: "`type=oci|docker|tar|local,dest=PATH`"},
 		},
 		Action: func(c *cli.Context) error {
 			outputs, err := p.parseOutputs(c.StringSlice("output"))
@@ -67,11 +67,11 @@ func (p *process) exportVerb() *cli.Command {
 				return err
 			}
 			if c.NArg() != 1 || len(outputs) == 0 {
-				return usagef("export takes one NAME or DIGEST, and -o type=oci|docker,dest=FILE")
+				return usagef("export takes one NAME or DIGEST, and -o type=oci|docker|tar|local,dest=PATH")
 			}
 			for _, o := range outputs {
 				if o.dest == "" {
-					return usagef("export writes files, and -o type=%s has no dest=FILE", o.kind)
+					return usagef("export writes files, and -o type=%s has no dest=PATH", o.kind)
 				}
 			}
 			store, err := p.openStore(c.Context)
