@@ -297,11 +297,12 @@ func (o output) check() error {
 		return usagef("output %q is a directory", o.dest)
 	case err == nil && !info.IsDir() && o.dir:
 		return usagef("output %q is a file", o.dest)
-	case o.dir:
-		return nil
+	}
+	dir := filepath.Dir(o.dest)
+	if o.kind == typeLocal {
+		dir = filepath.Clean(o.dest)
 	}
 	// What is missing of the path is made.
-	dir := filepath.Dir(o.dest)
 	for _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir); _, err = os.Stat(dir) {
 		dir = filepath.Dir(dir)
 	}
