@@ -388,7 +388,7 @@ func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options,
 	if err != nil {
 		return nil, err
 	}
-	first := &run{b: b, store: store, keep: p.parsed.Keep}
+	first := &run{b: b, store: store, keep: p.parsed.Keep, check: p.NoCache}
 	defer first.close()
 	wait := p.show(req, "")
 	err = first.build(ctx, req, 0)
@@ -494,6 +494,7 @@ type run struct {
 	store  *image.Store
 	keep   func(line int) []string
 	all    bool // every layer travels
+	check  bool // what the store has is read before it is relied on
 	ingest *image.Ingest
 	result *builder.Result
 }
@@ -502,7 +503,7 @@ func (r *run) build(ctx context.Context, req *builder.Request, salt int32) error
 	var err error
 	r.result, err = r.b.Build(ctx, req, salt, func(epoch time.Time) (content.Store, error) {
 		var err error
-		r.ingest, err = r.store.NewIngest(ctx, epoch, image.IngestOptions{All: r.all, Second: salt != 0})
+		r.ingest, err = r.store.NewIngest(ctx, epoch, image.IngestOptions{All: r.all, Check: r.check, Second: salt != 0})
 		return r.ingest, err
 	})
 	return err
@@ -532,7 +533,7 @@ func (r *run) again(ctx context.Context, p *project, req *builder.Request, o ima
 	anew := *req
 	anew.Lock, anew.Epoch, anew.Status, anew.NoCache, anew.Compare = r.result.Lock, r.result.Epoch, nil, false, r.result
 	anew.NoCacheStages, anew.CacheTo = nil, nil
-	next := &run{b: r.b, store: r.store, keep: r.keep, all: true}
+	next := &run{b: r.b, store: r.store, keep: r.keep, all: true, check: r.check}
 	defer next.close()
 	wait := p.show(&anew, "exporting")
 	err := next.build(ctx, &anew, 0)

@@ -1,10 +1,12 @@
 package image
 
 import (
+	"archive/tar"
 	"errors"
 	"io"
 	"os"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
@@ -95,6 +97,81 @@ func TestDamage(t *testing.T) {
 			again, _ := build(t, s, Options{}, small(t, "bad"))
 			if err := s.Export(t.Context(), io.Discard, again.Descriptor, nil, OCI); err != nil || again.Descriptor.Digest != bad.Descriptor.Digest {
 				t.Errorf("written again: %s, %v", again.Descriptor.Digest, err)
+			}
+		})
+	}
+}
+
+// TestDamageIsMended damages each blob of an image: a build that makes it again, or reads before it relies,
+// puts a good one in its place, and others see no further than its size.
+func TestDamageIsMended(t *testing.T) {
+	flip := func(data []byte) []byte { data[len(data)/2] ^= 1; return data }
+	cut := func(data []byte) []byte { return data[:3] }
+	empty := func([]byte) []byte { return nil }
+	type blobOf func(Manifest) digest.Digest
+	manifest := func(m Manifest) digest.Digest { return m.Descriptor.Digest }
+	config := func(m Manifest) digest.Digest { return m.Config }
+	base := func(m Manifest) digest.Digest { return m.Layers[0].Descriptor.Digest }
+	layer := func(m Manifest) digest.Digest { return m.Layers[1].Descriptor.Digest }
+	with := func(at time.Time) rawImage {
+		return rawImage{
+			platform: amd64, base: [][]byte{tarball(t, file("base", "b"))},
+			layers: [][]byte{tarball(t, file("a", "a").with(func(h *tar.Header) { h.ModTime = at }))},
+		}
+	}
+	same, anew := with(late), with(late.Add(time.Minute)) // which has another raw layer
+	for name, tt := range map[string]struct {
+		blob   blobOf
+		damage func([]byte) []byte
+		opts   IngestOptions
+		img    rawImage
+		mended bool
+	}{
+		"manifest changed":                  {manifest, flip, IngestOptions{}, same, true},
+		"config cut":                        {config, cut, IngestOptions{}, same, true},
+		"layer changed, remembered":         {layer, flip, IngestOptions{}, same, false},
+		"layer changed, remembered, all":    {layer, flip, IngestOptions{All: true}, same, false},
+		"layer changed, remembered, read":   {layer, flip, IngestOptions{Check: true}, same, true},
+		"layer changed, made again":         {layer, flip, IngestOptions{}, anew, true},
+		"layer changed, second build":       {layer, flip, IngestOptions{Second: true}, anew, true},
+		"layer changed, second build, same": {layer, flip, IngestOptions{Second: true}, same, true},
+		"layer cut":                         {layer, cut, IngestOptions{}, same, true},
+		"layer empty":                       {layer, empty, IngestOptions{}, same, true},
+		"base layer changed":                {base, flip, IngestOptions{}, same, false},
+		"base layer changed, read":          {base, flip, IngestOptions{Check: true}, same, true},
+		"base layer changed, second build":  {base, flip, IngestOptions{Second: true}, same, true},
+		"base layer cut":                    {base, cut, IngestOptions{}, same, true},
+		"base layer empty":                  {base, empty, IngestOptions{}, anew, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := testStore(t)
+			want, _ := build(t, s, Options{}, same)
+			path, err := s.blobPath(tt.blob(want.Manifests[0]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			good := readFile(t, path)
+			os.Chmod(path, 0o644)
+			writeFile(t, path, tt.damage([]byte(good)))
+			open, err := os.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer open.Close()
+
+			got, _ := buildAgain(t, s, tt.opts, Options{}, tt.img)
+			if got.Descriptor.Digest != want.Descriptor.Digest {
+				t.Fatalf("image %s, want %s", got.Descriptor.Digest, want.Descriptor.Digest)
+			}
+			if mended := readFile(t, path) == good; mended != tt.mended {
+				t.Errorf("mended: %v", mended)
+			}
+			if data, err := io.ReadAll(open); err != nil || string(data) == good {
+				t.Errorf("who had it open reads %d other bytes, %v", len(data), err)
+			}
+			err = s.Export(t.Context(), io.Discard, got.Descriptor, nil, OCI)
+			if sound := err == nil; sound != tt.mended {
+				t.Errorf("export: %v", err)
 			}
 		})
 	}

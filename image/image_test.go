@@ -225,8 +225,8 @@ func (x *rawExport) send(t testing.TB, in *Ingest) map[digest.Digest]bool {
 	t.Helper()
 	sent := map[digest.Digest]bool{}
 	for i, d := range x.blobs {
-		_, infoErr := in.Info(t.Context(), d.Digest)
 		w, err := in.Writer(t.Context(), content.WithRef(fmt.Sprint("blob-", i)), content.WithDescriptor(ocispec.Descriptor{Digest: d.Digest, Size: d.Size}))
+		_, infoErr := in.Info(t.Context(), d.Digest) // as containerd's server asks before it commits
 		if (infoErr == nil) != errdefs.IsAlreadyExists(err) {
 			t.Fatalf("Info says %v, Writer %v", infoErr, err)
 		}

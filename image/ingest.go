@@ -37,6 +37,7 @@ type Ingest struct {
 	lock      *flock.Flock
 	recordMu  sync.Mutex
 	claimed   sync.Map // digests of raw layers that Info said need not be sent
+	checked   sync.Map // digests of blobs of the Store, and whether each is what its digest says
 	closed    sync.Once
 }
 
@@ -83,9 +84,12 @@ func (e *NotSentError) Error() string {
 type IngestOptions struct {
 	// All has all layers travel, also those that the Store remembers.
 	All bool
+	// Check has each blob of the Store read before it is relied on. One that is not what its digest says
+	// is sent or made again.
+	Check bool
 	// Second is for the second build of a verification, of which nothing is taken from memory. Since
 	// its image is expected to be there already, Write finds the diffID of each layer before it
-	// compresses anything. It implies All.
+	// compresses anything. It implies All and Check.
 	Second bool
 }
 
@@ -148,17 +152,38 @@ func (in *Ingest) Info(ctx context.Context, dgst digest.Digest) (content.Info, e
 	if err == nil || !errdefs.IsNotFound(err) {
 		return info, err
 	}
-	if info, err := in.store.Info(ctx, dgst); err == nil {
-		return info, nil
+	if in.sound(ctx, dgst) {
+		if info, err := in.store.Info(ctx, dgst); err == nil {
+			return info, nil
+		}
 	}
 	if in.opts.All || in.opts.Second {
 		return content.Info{}, err
 	}
-	if r, ok := in.store.anyRawRecord(dgst, in.epoch); ok {
+	if r, ok := in.store.anyRawRecord(dgst, in.epoch); ok && in.sound(ctx, r.Digest) {
 		in.claimed.Store(dgst, true)
 		return content.Info{Digest: dgst, Size: r.RawSize}, nil
 	}
 	return content.Info{}, err
+}
+
+// sound reports whether nothing is known against a blob of the Store. Only with Check is it read for that.
+func (in *Ingest) sound(ctx context.Context, dgst digest.Digest) bool {
+	if sound, ok := in.checked.Load(dgst); ok {
+		return sound.(bool)
+	}
+	if !in.opts.Check && !in.opts.Second {
+		return true
+	}
+	info, err := in.store.Info(ctx, dgst)
+	if err != nil {
+		return false
+	}
+	err = in.store.checkBlob(ctx, ocispec.Descriptor{Digest: dgst, Size: info.Size})
+	if ctx.Err() == nil {
+		in.checked.Store(dgst, err == nil)
+	}
+	return err == nil
 }
 
 // Writer implements content.Ingester. The error wraps errdefs.ErrAlreadyExists for a blob that need
@@ -171,6 +196,10 @@ func (in *Ingest) Writer(ctx context.Context, opts ...content.WriterOpt) (conten
 		}
 	}
 	if dgst := w.Desc.Digest; dgst != "" {
+		// Info is asked again, without the size, before what is sent is taken.
+		if info, err := in.store.Info(ctx, dgst); err == nil && w.Desc.Size > 0 && info.Size != w.Desc.Size {
+			in.checked.Store(dgst, false)
+		}
 		if _, err := in.Info(ctx, dgst); err == nil {
 			return nil, fmt.Errorf("blob %s: %w", dgst, errdefs.ErrAlreadyExists)
 		}
@@ -346,26 +375,25 @@ func (in *Ingest) readExport(ctx context.Context, desc ocispec.Descriptor, src S
 	return e, nil
 }
 
-// adopt moves a blob that this export sent into the Store.
+// adopt moves a blob that this export sent or Write made into the Store, in the place of what it has. One
+// that was neither must be there.
 func (in *Ingest) adopt(ctx context.Context, dgst digest.Digest) error {
 	target, err := in.store.blobPath(dgst)
 	if err != nil {
 		return err
-	}
-	if _, err := os.Stat(target); err == nil {
-		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 		return err
 	}
 	sent := filepath.Join(in.dir, ocispec.ImageBlobsDir, dgst.Algorithm().String(), dgst.Encoded())
 	if err := os.Rename(sent, target); err != nil {
-		// Two layers with the same blob race here; one is enough.
+		// It was not sent, or is of two layers.
 		if _, err := in.store.Info(ctx, dgst); err == nil {
 			return nil
 		}
 		return notFound(dgst, err)
 	}
+	in.checked.Store(dgst, true)
 	return nil
 }
 
@@ -526,7 +554,7 @@ func (in *Ingest) writeIndex(ctx context.Context, descs []ocispec.Descriptor, no
 
 func (in *Ingest) writeBlob(ctx context.Context, mediaType string, data []byte) (ocispec.Descriptor, error) {
 	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
-	if _, err := in.store.Info(ctx, desc.Digest); err == nil {
+	if in.store.checkBlob(ctx, desc) == nil { // it is small
 		return desc, nil
 	}
 	if err := content.WriteBlob(ctx, in.blobStore, desc.Digest.String(), bytes.NewReader(data), desc); err != nil {

@@ -90,7 +90,7 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*Layer, error) {
 		key := raw.digest.String() + raw.under.String()
 		// A second build is to be looked at, and not to be remembered.
 		if !w.in.opts.Second {
-			if r, ok := w.in.store.rawRecord(raw.digest, w.in.epoch, raw.under); ok {
+			if r, ok := w.in.store.rawRecord(raw.digest, w.in.epoch, raw.under); ok && w.in.sound(ctx, r.Digest) {
 				if r.RawDiffID != raw.diffID {
 					return nil, fmt.Errorf("layer %s: its diffID is %s, the config says %s", raw.digest, r.RawDiffID, raw.diffID)
 				}
@@ -176,7 +176,7 @@ func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan, whole b
 		if err != nil {
 			return Layer{}, err
 		}
-		if r, ok := in.store.readRecord(diffName(diffID)); ok {
+		if r, ok := in.store.readRecord(diffName(diffID)); ok && in.sound(ctx, r.Digest) {
 			r.Normalised = p.normalised() // which may differ where the result does not
 			return newLayer(r, raw.digest), nil
 		}
