@@ -21,10 +21,10 @@ type CacheMount struct {
 func (g *Graph) CacheMounts() []CacheMount {
 	var mounts []CacheMount
 	for _, n := range g.nodes {
-		for _, id := range n.keeps() {
+		for _, cache := range n.keeps() {
 			before := map[digest.Digest]bool{}
 			g.ancestors(n, before)
-			m := CacheMount{ID: id}
+			m := CacheMount{ID: cache.GetCacheOpt().GetID()}
 			for _, a := range g.nodes {
 				if src := a.op.GetSource(); src != nil && before[a.digest] {
 					m.Sources = append(m.Sources, src)
@@ -57,15 +57,15 @@ func (g *Graph) ancestors(n node, to map[digest.Digest]bool) {
 	}
 }
 
-// keeps returns the ids of the cache mounts of a RUN that may hold more than downloads.
-func (n node) keeps() []string {
-	var ids []string
+// keeps returns the cache mounts of a RUN that may hold more than downloads.
+func (n node) keeps() []*pb.Mount {
+	var mounts []*pb.Mount
 	for _, m := range n.op.GetExec().GetMounts() {
 		if m.MountType == pb.MountType_CACHE && !downloads(m.Dest) {
-			ids = append(ids, m.GetCacheOpt().GetID())
+			mounts = append(mounts, m)
 		}
 	}
-	return ids
+	return mounts
 }
 
 // downloadFolders are where package managers keep what they download, and nothing that they make of sources. A folder in

@@ -175,6 +175,8 @@ type Step struct {
 	Line int    // from 1; 0 where no instruction is known
 	Text string // the instruction as written, its lines joined
 	Run  bool   // it executes something, or copies from a stage that does
+	// Caches are the targets of its cache mounts that may hold more than downloads.
+	Caches []string
 	// From are the steps that made what a COPY copies from another stage, in order.
 	From []Step
 }
@@ -211,15 +213,24 @@ func (g *Graph) Layers() []Step {
 	}
 	var steps []Step
 	for _, d := range g.layers(result.Inputs[0]) {
-		step := g.step(d)
+		step := g.made(d)
 		step.From = g.from(d)
-		step.Run = g.executes(d) || slices.ContainsFunc(step.From, func(s Step) bool { return s.Run })
+		step.Run = step.Run || slices.ContainsFunc(step.From, func(s Step) bool { return s.Run })
 		steps = append(steps, step)
 	}
 	return steps
 }
 
-func (g *Graph) executes(d digest.Digest) bool { return g.nodes[g.index[d]].op.GetExec() != nil }
+// made is step with what it executes.
+func (g *Graph) made(d digest.Digest) Step {
+	n := g.nodes[g.index[d]]
+	step := g.step(d)
+	step.Run = n.op.GetExec() != nil
+	for _, m := range n.keeps() {
+		step.Caches = append(step.Caches, m.Dest)
+	}
+	return step
+}
 
 // from returns the steps behind what a file operation copies.
 func (g *Graph) from(d digest.Digest) []Step {
@@ -239,9 +250,7 @@ func (g *Graph) from(d digest.Digest) []Step {
 				}
 				seen[made] = true
 				visit(made)
-				step := g.step(made)
-				step.Run = g.executes(made)
-				steps = append(steps, step)
+				steps = append(steps, g.made(made))
 			}
 		}
 	}

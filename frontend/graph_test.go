@@ -268,6 +268,21 @@ func TestStepsOfOtherStages(t *testing.T) {
 	}
 }
 
+func TestStepsCaches(t *testing.T) {
+	cache := func(target string) llb.RunOption {
+		return llb.AddMount(target, llb.Scratch(), llb.AsPersistentCacheDir("id"+target, llb.CacheMountShared))
+	}
+	build := llb.Image("a").Run(llb.Args([]string{"make"}), cache("/src/obj"), cache("/var/cache/apt")).Root()
+	st := llb.Image("b").File(llb.Copy(build, "/x", "/y")).Run(llb.Args([]string{"go"}), cache("/root/.cache/go-build")).Root()
+	steps := mustGraph(t, definition(t, st)).Layers()
+	if len(steps) != 2 || len(steps[0].Caches) > 0 || len(steps[0].From) != 1 {
+		t.Fatalf("%+v", steps)
+	}
+	if diff := cmp.Diff([][]string{{"/src/obj"}, {"/root/.cache/go-build"}}, [][]string{steps[0].From[0].Caches, steps[1].Caches}); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestCommands(t *testing.T) {
 	g := mustGraph(t, definition(t, dockerfile()))
 	var got []string

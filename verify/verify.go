@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/pkg/archive/compression"
@@ -47,8 +48,10 @@ type Layer struct {
 	Line        int           `json:"line,omitempty"` // of the Dockerfile; 0 where unknown
 	Instruction string        `json:"instruction,omitempty"`
 	// From are the instructions that made what the layer copies from other stages.
-	From  []Origin       `json:"from,omitempty"`
-	Paths []explain.File `json:"paths"`
+	From []Origin `json:"from,omitempty"`
+	// Caches are the targets of cache mounts with which it was made, and which the second build found empty.
+	Caches []string       `json:"caches,omitempty"`
+	Paths  []explain.File `json:"paths"`
 	// Patch is what to write instead, as a unified diff of the Dockerfile; empty where no change of one
 	// line does it.
 	Patch string `json:"patch,omitempty"`
@@ -115,9 +118,11 @@ func (b *Builds) layers(ctx context.Context, store content.Provider, first, seco
 		}
 		l := Layer{Index: i, First: x.Descriptor.Digest, Second: y.Descriptor.Digest}
 		if base := len(first.Layers) - len(steps); base >= 0 && i >= base && i < len(first.Layers) {
-			l.Line, l.Instruction = steps[i-base].Line, steps[i-base].Text
-			for _, s := range steps[i-base].From {
+			step := steps[i-base]
+			l.Line, l.Instruction, l.Caches = step.Line, step.Text, slices.Clone(step.Caches)
+			for _, s := range step.From {
 				l.From = append(l.From, Origin{s.Line, s.Text})
+				l.Caches = append(l.Caches, s.Caches...)
 			}
 		}
 		paths, err := paths(ctx, store, x, y)

@@ -65,6 +65,9 @@ func printDifferences(w io.Writer, dockerfile string, v *verify.Verdict) {
 				}
 				fmt.Fprintf(w, "      %s:%d: %s\n", dockerfile, from.Line, shortened(plain(from.Instruction), 80))
 			}
+			if len(l.Caches) > 0 {
+				fmt.Fprintf(w, "    the second build began with these cache mounts empty: %s\n", enumerated(l.Caches, maxPrinted))
+			}
 		}
 	}
 	if v.Patch != "" {
