@@ -22,6 +22,7 @@ type Unlocked struct {
 	Line   int    // of the Dockerfile; 0 where no line says it
 	Locked string // what the lock says; empty where it has no line for it
 	Found  string // what the source is; empty where nobody looked
+	Gone   bool   // what it is locked to cannot be had
 }
 
 // UnlockedError says which sources a lock forbids.
@@ -33,6 +34,8 @@ func (e *UnlockedError) Error() string {
 		switch {
 		case s.Locked == "":
 			lines[i] = fmt.Sprintf("%s: %s %q is not locked", s.Where, s.Source.Kind, s.Source.Ref)
+		case s.Gone:
+			lines[i] = fmt.Sprintf("%s: %s %q is locked to %s, which cannot be had, and is now %s", s.Where, s.Source.Kind, s.Source.Ref, s.Locked, s.Found)
 		case s.Found == "":
 			lines[i] = fmt.Sprintf("%s: %s %q no longer has what it is locked to, %s", s.Where, s.Source.Kind, s.Source.Ref, s.Locked)
 		default:
@@ -52,6 +55,13 @@ type pins struct {
 	file     *lock.File
 	used     map[lock.Source]bool
 	unlocked map[lock.Source]Unlocked
+	images   []pinnedImage // that the daemon was told to take
+}
+
+// pinnedImage is an image that was asked for by a name that is locked.
+type pinnedImage struct {
+	source   lock.Source
+	platform *pb.Platform // nil where none was asked for
 }
 
 // find returns what in is pinned to, and under which name.
@@ -165,6 +175,30 @@ func (p *pins) changed(s lock.Source, locked, found string) {
 	p.unlocked[s] = Unlocked{Source: s, Locked: locked, Found: found}
 }
 
+// gone notes that what s is locked to cannot be had.
+func (p *pins) gone(s lock.Source, locked, found string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unlocked[s] = Unlocked{Source: s, Locked: locked, Found: found, Gone: true}
+}
+
+// took notes that the daemon takes an image by what it is locked to.
+func (p *pins) took(s lock.Source, platform *pb.Platform) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	have := func(i pinnedImage) bool { return i.source == s && i.platform.EqualVT(platform) }
+	if s.Kind == lock.Image && !slices.ContainsFunc(p.images, have) {
+		p.images = append(p.images, pinnedImage{s, platform})
+	}
+}
+
+// taken returns what the daemon took so far.
+func (p *pins) taken() []pinnedImage {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.images)
+}
+
 // err reports what the lock forbids, with the lines that uses know.
 func (p *pins) err(req *Request, uses []frontend.Use) error {
 	p.mu.Lock()
@@ -180,8 +214,8 @@ func (p *pins) err(req *Request, uses []frontend.Use) error {
 	}
 	e := &UnlockedError{}
 	for s, u := range p.unlocked {
-		if u.Line = lines[s]; u.Line == 0 && req.Parsed != nil {
-			u.Line = req.Parsed.Line(s)
+		if u.Line = lines[s]; u.Line == 0 {
+			u.Line = req.line(s)
 		}
 		u.Where = req.where(s, u.Line)
 		e.Sources = append(e.Sources, u)
@@ -254,6 +288,7 @@ func (p *pins) check(_ context.Context, req *policysession.CheckPolicyRequest) (
 		p.changed(s, pin, in.Pin)
 		return deny(fmt.Sprintf("%q is locked to %s", in.Source.Ref, pin)), nil, nil
 	}
+	p.took(s, req.Platform)
 	if in.Pin == pin && (in.Source.Kind != lock.Git || op.Attrs[pb.AttrGitChecksum] == pin) {
 		return &policysession.DecisionResponse{Action: sourcepolicy.PolicyAction_ALLOW}, nil, nil
 	}

@@ -266,13 +266,15 @@ func TestUnlockedError(t *testing.T) {
 	}
 	p.changed(web("https://example.com/a"), digestA, digestB)
 	p.changed(web("https://example.com/b"), digestA, "")
+	p.gone(image("docker.io/library/gone:1"), digestA, digestB)
 	p.changed(web("https://example.com/elsewhere"), digestA, digestB)
 	err = p.err(&Request{Dockerfile: Dockerfile{Path: "D"}, Parsed: parsed}, []frontend.Use{{Op: op("https://example.com/b"), Line: 4}, {Op: op("ftp://x"), Line: 9}})
 	var unlocked *UnlockedError
 	if !errors.As(err, &unlocked) {
 		t.Fatal(err)
 	}
-	want := `D: url "https://example.com/elsewhere" is locked to ` + digestA + `, and is now ` + digestB + `
+	want := `D: image "docker.io/library/gone:1" is locked to ` + digestA + `, which cannot be had, and is now ` + digestB + `
+D: url "https://example.com/elsewhere" is locked to ` + digestA + `, and is now ` + digestB + `
 D:1: image "docker.io/docker/dockerfile:1" is not locked
 D:2: image "docker.io/library/debian:12" is not locked
 D:3: url "https://example.com/a" is locked to ` + digestA + `, and is now ` + digestB + `

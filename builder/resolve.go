@@ -95,6 +95,14 @@ func (r *Request) where(src lock.Source, line int) string {
 	return r.Dockerfile.String()
 }
 
+// line returns a line of the Dockerfile that names a source, or 0.
+func (r *Request) line(src lock.Source) int {
+	if r.Parsed == nil {
+		return 0
+	}
+	return r.Parsed.Line(src)
+}
+
 // newestBase returns the newest creation time of the images that the build uses.
 func (s *solve) newestBase(ctx context.Context, c gateway.Client, uses []frontend.Use) (time.Time, error) {
 	var mu sync.Mutex
@@ -188,8 +196,12 @@ func (s *solve) fetch(ctx context.Context, c gateway.Client, uses []frontend.Use
 	for _, f := range failed {
 		// What is pinned BuildKit takes without looking at the status: it would say that the page about an
 		// error has another digest.
-		if looked := s.lookAgain(ctx, c, f.src, f.use.Op); looked != nil {
+		pin, found, looked := s.lookAgain(ctx, c, f.src, f.use.Op, sourceresolver.Opt{})
+		if looked != nil {
 			f.err = looked
+		}
+		if found != "" && found != pin {
+			s.pins.changed(f.src, pin, found)
 		}
 		reasons = append(reasons, fmt.Errorf("%s: fetching %s %q: %w", s.req.where(f.src, f.use.Line), f.src.Kind, f.src.Ref, f.err))
 	}
@@ -202,16 +214,54 @@ func (s *solve) fetch(ctx context.Context, c gateway.Client, uses []frontend.Use
 	return err
 }
 
-// lookAgain looks whether a source that could not be fetched is something else now. It returns why it
+// lookAgain returns what a source that could not be fetched is locked to, and what it is now, or why it
 // cannot be looked at.
-func (s *solve) lookAgain(ctx context.Context, c gateway.Client, src lock.Source, op *pb.SourceOp) error {
-	var err error
-	pin, found := s.pins.probe(src, func() error {
-		_, err = c.ResolveSourceMetadata(ctx, op.CloneVT(), sourceresolver.Opt{LogName: "look again at " + src.Ref})
+func (s *solve) lookAgain(ctx context.Context, c gateway.Client, src lock.Source, op *pb.SourceOp, opt sourceresolver.Opt) (pin, found string, err error) {
+	opt.LogName = "look again at " + src.Ref
+	pin, found = s.pins.probe(src, func() error {
+		_, err = c.ResolveSourceMetadata(ctx, op.CloneVT(), opt)
 		return err
 	})
-	if found != "" && found != pin {
-		s.pins.changed(src, pin, found)
+	return pin, found, err
+}
+
+// blameWithin is how long to look for what the lock has to do with an error.
+const blameWithin = 20 * time.Second
+
+// blameLock returns why the build function failed with err. Where an image is locked to what its registry
+// does not have, since the tag has moved on and what it was before has been deleted, the frontend says no
+// more than that it was not found, and no error says so by its type.
+func (s *solve) blameLock(ctx context.Context, c gateway.Client, err error) error {
+	if unlocked := (*UnlockedError)(nil); err == nil || errors.As(err, &unlocked) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, blameWithin)
+	defer cancel()
+	var reasons []error
+	for _, image := range s.pins.taken() {
+		op, opt := frontend.Operation(image.source), imageOpt(image.platform)
+		in, err := frontend.Identify(op)
+		if _, locked := s.req.Lock.Pin(image.source); err != nil || !locked || in.Pin != "" {
+			continue // this run itself has looked it up, or the Dockerfile says which
+		}
+		// The daemon asks p.check, which has it look for what is locked.
+		opt.LogName = "look again at " + image.source.Ref + " as locked"
+		_, missing := c.ResolveSourceMetadata(ctx, op.CloneVT(), opt)
+		if missing == nil {
+			continue
+		}
+		pin, found, looked := s.lookAgain(ctx, c, image.source, op, opt)
+		if found != "" && found != pin {
+			s.pins.gone(image.source, pin, found)
+		} else if looked != nil && ctx.Err() == nil {
+			reasons = append(reasons, fmt.Errorf("%s: looking up image %q, locked to %s: %w", s.req.where(image.source, s.req.line(image.source)), image.source.Ref, pin, missing))
+		}
+	}
+	if unlocked := s.pins.err(s.req, nil); unlocked != nil {
+		return unlocked
+	}
+	if len(reasons) > 0 {
+		return errors.Join(reasons...)
 	}
 	return err
 }

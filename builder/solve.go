@@ -118,6 +118,7 @@ func (s *solve) session(ctx context.Context, export bool, fn gateway.BuildFunc) 
 		}
 		if err == nil {
 			out, err = fn(ctx, c)
+			err = s.blameLock(ctx, c, err)
 		}
 		s.err = err
 		return out, err
