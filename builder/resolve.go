@@ -103,14 +103,15 @@ func (r *Request) line(src lock.Source) int {
 	return r.Parsed.Line(src)
 }
 
-// newestBase returns the newest creation time of the images that the build uses.
+// newestBase returns the newest creation time of the images that the build uses, of a registry or of an
+// OCI layout.
 func (s *solve) newestBase(ctx context.Context, c gateway.Client, uses []frontend.Use) (time.Time, error) {
 	var mu sync.Mutex
 	var newest time.Time
 	group, ctx := errgroup.WithContext(ctx)
 	for _, use := range uses {
 		in, err := frontend.Identify(use.Op)
-		if err != nil || in.Source.Kind != lock.Image {
+		if err != nil || in.Source.Kind != lock.Image && !frontend.FromLayout(use.Op) {
 			continue
 		}
 		group.Go(func() error {

@@ -149,6 +149,9 @@ func Pinned(op *pb.SourceOp, in Input, pin string) *pb.SourceOp {
 	return pinned
 }
 
+// FromLayout reports whether op yields an image of an OCI layout, which the client hands over.
+func FromLayout(op *pb.SourceOp) bool { return strings.HasPrefix(op.Identifier, "oci-layout://") }
+
 // KeepsGitDir reports whether op yields a repository with its .git, of which a commit does not say all: it is
 // as git made it there and then.
 func KeepsGitDir(op *pb.SourceOp) bool {
