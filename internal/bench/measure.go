@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+
+	"github.com/kedge-build/kedge/internal/rig"
 )
 
 // notReproducible is what kedge verify exits with when the answer is no.
@@ -181,6 +185,9 @@ func (b *bench) diff(ctx context.Context, n int) ([]row, error) {
 		}
 		layouts, trees = append(layouts, layout), append(trees, tree)
 	}
+	if err := b.namesAll(ctx, layouts); err != nil {
+		return nil, fmt.Errorf("diff: %w", err)
+	}
 	took := row{what: "diff: kedge diff", unit: "s", goal: 0.5}
 	peak := row{what: "diff: peak memory", unit: "MiB", goal: 100, worst: true}
 	var other []float64
@@ -205,6 +212,23 @@ func (b *bench) diff(ctx context.Context, n int) ([]row, error) {
 		took.note = "diffoscope on the unpacked trees: " + spread(other, "s")
 	}
 	return []row{took, peak}, nil
+}
+
+// namesAll fails unless kedge diff names the files in which the two images differ, and no other.
+func (b *bench) namesAll(ctx context.Context, layouts []string) error {
+	out, err := rig.Command(ctx, b.Env, b.Kedge, "diff", "--type=file", "--format=json", "oci:"+layouts[0], "oci:"+layouts[1]).Output()
+	if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != notReproducible) {
+		return err
+	}
+	var result struct{ Files []struct{ Path string } }
+	if err := json.Unmarshal(out, &result); err != nil {
+		return fmt.Errorf("reading what kedge diff says: %w", err)
+	}
+	want := []struct{ Path string }{{"/opt/1"}, {"/opt/2"}, {"/opt/3"}, {"/opt/4"}, {"/opt/5"}}
+	if !slices.Equal(result.Files, want) {
+		return fmt.Errorf("kedge diff names %v, not %v", result.Files, want)
+	}
+	return nil
 }
 
 // writeContext writes a build context with a Dockerfile, and files of 4 KiB in
