@@ -77,11 +77,15 @@ func leaveOutEqual(ctx context.Context, first, second *layer) error {
 	group, gctx := errgroup.WithContext(ctx)
 	for i, l := range []*layer{first, second} {
 		group.Go(func() (err error) {
-			all[i], err = scan(gctx, l)
+			if all[i], err = scan(gctx, l); err == nil && all[i] == nil {
+				err = chunk.ErrNone // the other is of no use then
+			}
 			return err
 		})
 	}
-	if err := group.Wait(); err != nil || all[0] == nil || all[1] == nil {
+	if err := group.Wait(); errors.Is(err, chunk.ErrNone) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	parts1, common1 := without(all[0], all[1])

@@ -83,17 +83,31 @@ func (p *plan) normalise(ctx context.Context, dst io.Writer, src io.Reader, begi
 			}
 			h.Size, content = int64(len(now)), onlyReader{bytes.NewReader(now)}
 		}
-		if err := errors.Join(tw.Flush(), begin(h), tw.WriteHeader(h)); err != nil {
+		if err := beginEntry(tw, begin, h); err != nil {
+			return fmt.Errorf("write layer: entry %q: %w", h.Name, err)
+		}
+		if err := tw.WriteHeader(h); err != nil {
 			return fmt.Errorf("write layer: entry %q: %w", h.Name, err)
 		}
 		if _, err := io.CopyBuffer(tw, content, buf); err != nil {
 			return fmt.Errorf("copy layer: entry %q: %w", h.Name, err)
 		}
 	}
-	if err := errors.Join(tw.Flush(), begin(nil), tw.Close()); err != nil {
+	if err := beginEntry(tw, begin, nil); err != nil {
+		return fmt.Errorf("write layer: %w", err)
+	}
+	if err := tw.Close(); err != nil {
 		return fmt.Errorf("write layer: %w", err)
 	}
 	return nil
+}
+
+// beginEntry calls begin when all of the entry before is written.
+func beginEntry(tw *tar.Writer, begin func(*tar.Header) error, h *tar.Header) error {
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	return begin(h)
 }
 
 // onlyReader hides other methods, so that io.CopyBuffer uses the buffer it is given.
@@ -238,7 +252,10 @@ const maxHeader = 16 << 10
 // begin is called before an entry is written, and with nil before the end.
 func (c *cutter) begin(h *tar.Header) error {
 	if h == nil || c.large || startsChunk(h.Name) || int64(c.chunks.Pending()+c.w.Buffered())+maxHeader+h.Size > chunk.Size {
-		if err := errors.Join(c.w.Flush(), c.chunks.Cut()); err != nil {
+		if err := c.w.Flush(); err != nil {
+			return err
+		}
+		if err := c.chunks.Cut(); err != nil {
 			return err
 		}
 	}

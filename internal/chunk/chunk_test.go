@@ -156,7 +156,7 @@ func TestWriterFails(t *testing.T) {
 		if !errors.Is(failed, errFull) {
 			t.Errorf("writing on and on: %v", failed)
 		}
-		if err := w.Close(); !errors.Is(err, errFull) {
+		if err := w.Close(); !errors.Is(err, errFull) || err.Error() != errFull.Error() {
 			t.Errorf("closing: %v", err)
 		}
 	}

@@ -3,7 +3,6 @@ package chunk
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -58,23 +57,19 @@ func NewWriter(w io.Writer, level, n int) (*Writer, error) {
 // drain writes the header and the chunks.
 func (c *Writer) drain() {
 	defer close(c.ended)
-	write := func(parts ...[]byte) {
-		for _, p := range parts {
-			if c.err != nil {
-				return
-			}
-			if _, c.err = c.w.Write(p); c.err != nil {
-				close(c.failed)
-			}
+	write := func(b []byte, err error) {
+		if err == nil && c.err == nil {
+			_, err = c.w.Write(b)
 		}
-	}
-	write(header)
-	for k := range c.begun {
-		if err := <-k.done; err != nil && c.err == nil {
+		if err != nil && c.err == nil {
 			c.err = err
 			close(c.failed)
 		}
-		write(mark(k.chunk.Len(), k.flags), k.chunk.Bytes())
+	}
+	write(header, nil)
+	for k := range c.begun {
+		err := <-k.done
+		write(k.chunk.Bytes(), err)
 		c.idle <- k
 	}
 }
@@ -125,17 +120,23 @@ func (c *Writer) next(f Flags) error {
 	return nil
 }
 
+// compress makes the chunk, with its mark in front.
 func (k *work) compress() error {
 	k.chunk.Reset()
+	k.chunk.Write(make([]byte, markSize))
 	k.deflate.Reset(&k.chunk)
-	_, err := k.deflate.Write(k.content)
-	// Flush ends the chunk with a byte.
-	if err := errors.Join(err, k.deflate.Flush()); err != nil {
+	if _, err := k.deflate.Write(k.content); err != nil {
 		return err
 	}
-	if k.chunk.Len() > maxLength {
-		return fmt.Errorf("%d bytes were compressed to %d", len(k.content), k.chunk.Len())
+	// Flush ends the chunk with a byte.
+	if err := k.deflate.Flush(); err != nil {
+		return err
 	}
+	length := k.chunk.Len() - markSize
+	if length > maxLength {
+		return fmt.Errorf("%d bytes were compressed to %d", len(k.content), length)
+	}
+	copy(k.chunk.Bytes(), mark(length, k.flags))
 	return nil
 }
 
@@ -145,7 +146,10 @@ func (c *Writer) Close() error {
 	err := c.Cut()
 	close(c.begun)
 	<-c.ended
-	if err := errors.Join(err, c.err); err != nil {
+	if c.err != nil {
+		return c.err
+	}
+	if err != nil {
 		return err
 	}
 	end := binary.LittleEndian.AppendUint32(bytes.Clone(lastBlock), c.crc)
