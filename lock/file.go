@@ -11,15 +11,19 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"github.com/kedge-build/kedge/internal/wholefile"
 )
 
-// Path returns where the lockfile of a Dockerfile is.
+// maxSize bounds the bytes of a lockfile: about 200,000 pins.
+const maxSize = 32 << 20
+
+// Path returns the path of a Dockerfile's lockfile.
 func Path(dockerfile string) string { return dockerfile + ".lock" }
 
 // Read reads the lockfile at path. One that does not exist is the empty lock, with exists false.
 // What does not parse is reported as Errors.
 func Read(path string) (f *File, exists bool, err error) {
-	data, err := os.ReadFile(path)
+	data, err := wholefile.Read(path, maxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &File{}, false, nil
 	}
@@ -55,29 +59,8 @@ func Update(ctx context.Context, path string, edit func(*File) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := writeFile(path, data); err != nil {
+	if err := wholefile.WriteBytes(path, data, 0o644); err != nil {
 		return fmt.Errorf("writing the lockfile: %w", err)
 	}
 	return nil
-}
-
-func writeFile(path string, data []byte) error {
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	mode := fs.FileMode(0o644)
-	if info, err := os.Stat(path); err == nil {
-		mode = info.Mode().Perm()
-	}
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close())
-	if err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -204,6 +205,47 @@ func TestUpdateThatFailsLeavesTheOld(t *testing.T) {
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+func TestUpdateKeepsSymlink(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "Dockerfile.lock")
+	if err := os.Symlink("shared.lock", path); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"a", "b"} { // at first, the target of the link does not exist
+		if err := Update(t.Context(), path, func(f *File) error { return f.Add(Source{Image, name}, digestA) }); err != nil {
+			t.Fatal(err)
+		}
+		target, err := os.Readlink(path)
+		if err != nil || target != "shared.lock" {
+			t.Errorf("the link leads to %q, %v", target, err)
+		}
+		if f, _, err := Read(filepath.Join(dir, target)); err != nil || len(f.Sources()) != i+1 {
+			t.Errorf("its target: %v, %v", f, err)
+		}
+	}
+}
+
+// A pipe as the lockfile would block both calls for ever; a huge file would fill the memory.
+func TestReadRefuses(t *testing.T) {
+	dir := t.TempDir()
+	pipe, huge := filepath.Join(dir, "pipe.lock"), filepath.Join(dir, "huge.lock")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(huge, nil, 0o600), os.Truncate(huge, maxSize+1)); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{pipe: "is a named pipe, not a file", huge: "is larger than 32 MiB"} {
+		_, _, err := Read(path)
+		update := Update(t.Context(), path, func(*File) error { t.Errorf("edit of %s runs", path); return nil })
+		for _, err := range []error{err, update} {
+			if err == nil || !strings.HasSuffix(err.Error(), want) {
+				t.Errorf("got %v, want %s", err, want)
+			}
+		}
 	}
 }
 

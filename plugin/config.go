@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
+
+	"github.com/kedge-build/kedge/internal/wholefile"
 )
 
 // ConfigError is a config.json that docker cannot read, or not as kedge does. It is left as it is.
@@ -29,9 +29,12 @@ type config struct {
 	builder *string
 }
 
+// maxSize bounds the bytes of docker's config.json and of the state file.
+const maxSize = 16 << 20
+
 func readConfig(path string) (*config, error) {
 	c := &config{path: path}
-	data, err := os.ReadFile(path)
+	data, err := wholefile.Read(path, maxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	}
@@ -138,10 +141,14 @@ func (c *config) restore(state before) {
 // write writes the file by renaming, where a link leads, and with the mode and owner that it had; it
 // removes it if it is to have no text.
 func (c *config) write() error {
-	if c.text == nil {
-		return os.Remove(followed(c.path))
+	if c.text != nil {
+		return writeFile(c.path, c.text)
 	}
-	return writeFile(c.path, c.text)
+	path, err := wholefile.Follow(c.path)
+	if err != nil {
+		return err
+	}
+	return os.Remove(path)
 }
 
 func (c *config) replace(from, to int, text string) {
@@ -256,47 +263,9 @@ func parseObject(text []byte, at int) (object, error) {
 	return o, nil
 }
 
-// writeFile writes a file by renaming, where a link leads, and with the mode and owner that it had.
-func writeFile(path string, data []byte) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("writing %q: %w", path, err)
-		}
-	}()
-	path = followed(path)
-	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)) // with mode 0600
-	if err != nil {
-		return err
+func writeFile(path string, data []byte) error {
+	if err := wholefile.WriteBytes(path, data, 0o600); err != nil {
+		return fmt.Errorf("writing %q: %w", path, err)
 	}
-	defer os.Remove(tmp.Name())
-	if info, err := os.Stat(path); err == nil {
-		if err := tmp.Chmod(info.Mode().Perm()); err != nil {
-			return err
-		}
-		if owner, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
-			if err := tmp.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
-				return err
-			}
-		}
-	}
-	_, err = tmp.Write(data)
-	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
-}
-
-// followed returns where a link leads, also if nothing is there yet.
-func followed(path string) string {
-	for range 40 {
-		target, err := os.Readlink(path)
-		if err != nil {
-			break
-		}
-		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(path), target)
-		}
-		path = target
-	}
-	return path
+	return nil
 }

@@ -12,6 +12,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/kedge-build/kedge/internal/wholefile"
 )
 
 // Name is what docker calls the plugin: docker NAME.
@@ -220,7 +222,7 @@ func remember(dir string, state before, aliased bool) error {
 func recall(dir string) (before, error) {
 	var state before
 	path := filepath.Join(dir, stateFile)
-	data, err := os.ReadFile(path)
+	data, err := wholefile.Read(path, maxSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return state, nil
 	}

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/kedge-build/kedge/internal/wholefile"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
 	"golang.org/x/sys/unix"
@@ -362,18 +363,12 @@ func readJSON(path string, v any) error {
 	return nil
 }
 
-// writeJSON replaces the file at path in one step.
 func writeJSON(path string, v any) error {
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, append(data, '\n'), 0o600); err != nil {
-		os.Remove(tmp)
-		return err
-	}
-	return os.Rename(tmp, path)
+	return wholefile.WriteBytes(path, append(data, '\n'), 0o600)
 }
 
 // Stat returns what is known of the daemon of root, without asking it.

@@ -2,47 +2,33 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/docker/cli/cli/config/configfile"
 	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/internal/wholefile"
 	"github.com/moby/buildkit/session/auth/authprovider"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// writeFile writes a file beside its place and renames it, so that a failure leaves what was there. What
-// is no file, such as a pipe or /dev/stdout, is written to and stays.
+// writeFile replaces the file at path, in one step. It writes to a pipe or a device directly.
 func writeFile(path string, write func(io.Writer) error) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("writing %q: %w", path, err)
 		}
 	}()
-	if !replaceable(path) {
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if err != nil {
-			return err
-		}
-		return errors.Join(write(f), f.Close())
+	if replaceable(path) {
+		return wholefile.Write(path, 0o666, write)
 	}
-	dest := path
-	if target, err := filepath.EvalSymlinks(dest); err == nil {
-		dest = target
-	}
-	tmp, err := os.OpenFile(filepath.Join(filepath.Dir(dest), fmt.Sprintf(".%s.%s", filepath.Base(dest), rand.Text())), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name())
-	if err := errors.Join(write(tmp), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), dest)
+	return errors.Join(write(f), f.Close())
 }
 
 // replaceable reports whether a path is that of a file, or of nothing yet.
