@@ -26,6 +26,7 @@ import (
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/store"
 	"github.com/kedge-build/kedge/verify"
 	"github.com/moby/buildkit/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -340,7 +341,7 @@ func (p *project) show(req *builder.Request, title string) func() {
 
 // Result is what a build made.
 type Result struct {
-	Image                image.Image
+	Image                store.Image
 	ArgsHash             string
 	Lock                 *lock.File // that it was built by
 	Epoch                time.Time
@@ -364,7 +365,7 @@ type Result struct {
 }
 
 // Run builds into store, twice where verified is set.
-func Run(ctx context.Context, b *builder.Builder, store *image.Store, o Options, verified bool) (_ *Result, err error) {
+func Run(ctx context.Context, b *builder.Builder, store *store.Store, o Options, verified bool) (_ *Result, err error) {
 	p, err := open(ctx, o)
 	if err != nil {
 		return nil, err
@@ -491,7 +492,7 @@ func (r *Result) WriteLock(ctx context.Context) error {
 // run is one of the builds.
 type run struct {
 	b      *builder.Builder
-	store  *image.Store
+	store  *store.Store
 	keep   func(line int) []string
 	all    bool // every layer travels
 	check  bool // what the store has is read before it is relied on
@@ -503,13 +504,13 @@ func (r *run) build(ctx context.Context, req *builder.Request, salt int32) error
 	var err error
 	r.result, err = r.b.Build(ctx, req, salt, func(epoch time.Time) (content.Store, error) {
 		var err error
-		r.ingest, err = r.store.NewIngest(ctx, epoch, image.IngestOptions{All: r.all, Check: r.check, Second: salt != 0})
+		r.ingest, err = image.NewIngest(ctx, r.store, epoch, image.IngestOptions{All: r.all, Check: r.check, Second: salt != 0})
 		return r.ingest, err
 	})
 	return err
 }
 
-func (r *run) write(ctx context.Context, o image.Options) (image.Image, error) {
+func (r *run) write(ctx context.Context, o image.Options) (store.Image, error) {
 	var sources []image.Source
 	for _, p := range r.result.Platforms {
 		src := image.Source{
@@ -529,7 +530,7 @@ func (r *run) write(ctx context.Context, o image.Options) (image.Image, error) {
 
 // again exports what the first build made once more, as a whole. The builder has it in its cache, unless
 // somebody has pruned that meanwhile.
-func (r *run) again(ctx context.Context, p *project, req *builder.Request, o image.Options) (image.Image, error) {
+func (r *run) again(ctx context.Context, p *project, req *builder.Request, o image.Options) (store.Image, error) {
 	anew := *req
 	anew.Lock, anew.Epoch, anew.Status, anew.NoCache, anew.Compare = r.result.Lock, r.result.Epoch, nil, false, r.result
 	anew.NoCacheStages, anew.CacheTo = nil, nil
@@ -539,7 +540,7 @@ func (r *run) again(ctx context.Context, p *project, req *builder.Request, o ima
 	err := next.build(ctx, &anew, 0)
 	wait()
 	if err != nil {
-		return image.Image{}, err
+		return store.Image{}, err
 	}
 	return next.write(ctx, o)
 }

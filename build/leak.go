@@ -11,7 +11,7 @@ import (
 
 	"github.com/containerd/platforms"
 	"github.com/kedge-build/kedge/builder"
-	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/secret"
 )
 
 // A SecretError says that values of secrets are in the image, which is not delivered then. It does not
@@ -66,7 +66,7 @@ func (p *project) sought(ctx context.Context) (values map[string][]byte, short [
 		if values[id], err = p.Secrets.GetSecret(ctx, id); err != nil {
 			return nil, nil, fmt.Errorf("reading secret %q, to look for it in the image: %w", id, err)
 		}
-		if image.Short(values[id]) {
+		if secret.Short(values[id]) {
 			short = append(short, id)
 		}
 	}
@@ -75,7 +75,7 @@ func (p *project) sought(ctx context.Context) (values map[string][]byte, short [
 
 // leaked says of err, where it is about secrets in an image, which instructions brought them there.
 func (p *project) leaked(err error, r *builder.Result) error {
-	var found *image.LeakError
+	var found *secret.LeakError
 	if !errors.As(err, &found) {
 		return err
 	}

@@ -6,10 +6,11 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/store"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-func annotationsIn(t testing.TB, s *Store, desc ocispec.Descriptor) (top map[string]string, of []map[string]string) {
+func annotationsIn(t testing.TB, s *store.Store, desc ocispec.Descriptor) (top map[string]string, of []map[string]string) {
 	t.Helper()
 	var doc struct {
 		Annotations map[string]string    `json:"annotations"`
@@ -51,7 +52,7 @@ func TestAnnotations(t *testing.T) {
 	if err := json.Unmarshal([]byte(untar(t, exported(t, s, img, OCI, "app"))["index.json"]), &layout); err != nil {
 		t.Fatal(err)
 	}
-	if a := layout.Manifests[0].Annotations; a["x"] != "top" || entryName(layout.Manifests[0]) != "docker.io/library/app:latest" {
+	if a := layout.Manifests[0].Annotations; a["x"] != "top" || a["io.containerd.image.name"] != "docker.io/library/app:latest" {
 		t.Errorf("%v", a)
 	}
 }

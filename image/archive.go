@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/containerd/v2/core/images/archive"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
+	"github.com/kedge-build/kedge/store"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -32,16 +33,15 @@ const (
 
 // Export writes an image to w. The bytes depend on the image, the names and the format alone. When
 // it fails or ctx is done, what w got is not a whole archive.
-func (s *Store) Export(ctx context.Context, w io.Writer, desc ocispec.Descriptor, names []string, format Format) error {
-	s.use.RLock()
-	defer s.use.RUnlock()
-	if err := s.export(ctx, w, desc, names, format); err != nil {
+func Export(ctx context.Context, st *store.Store, w io.Writer, desc ocispec.Descriptor, names []string, format Format) error {
+	defer st.Use()()
+	if err := writeArchive(ctx, st, w, desc, names, format); err != nil {
 		return fmt.Errorf("export image %s: %w", desc.Digest, err)
 	}
 	return nil
 }
 
-func (s *Store) export(ctx context.Context, w io.Writer, desc ocispec.Descriptor, names []string, format Format) error {
+func writeArchive(ctx context.Context, st *store.Store, w io.Writer, desc ocispec.Descriptor, names []string, format Format) error {
 	refs, err := exportNames(names)
 	if err != nil {
 		return err
@@ -51,9 +51,9 @@ func (s *Store) export(ctx context.Context, w io.Writer, desc ocispec.Descriptor
 	case OCI:
 		opts = append(opts, archive.WithSkipDockerManifest())
 	case Docker:
-		img, err := s.Image(ctx, desc)
+		img, err := st.Image(ctx, desc)
 		if err != nil {
-			return s.blame(ctx, desc, err)
+			return st.Blame(ctx, desc, err)
 		}
 		if len(img.Manifests) == 1 {
 			// Beside attestations, too, there is one image that manifest.json can name.
@@ -62,8 +62,8 @@ func (s *Store) export(ctx context.Context, w io.Writer, desc ocispec.Descriptor
 	default:
 		return fmt.Errorf("unknown format %q", format)
 	}
-	if _, err := s.complete(ctx, desc); err != nil {
-		return s.blame(ctx, desc, err)
+	if _, err := st.Complete(ctx, desc); err != nil {
+		return st.Blame(ctx, desc, err)
 	}
 	// archive.Export looks neither at ctx nor at the error of the last write.
 	var failed error
@@ -78,11 +78,11 @@ func (s *Store) export(ctx context.Context, w io.Writer, desc ocispec.Descriptor
 		n, failed = w.Write(p)
 		return n, failed
 	})
-	err = archive.Export(ctx, s, out, opts...)
+	err = archive.Export(ctx, st, out, opts...)
 	if failed != nil {
 		return failed
 	}
-	return s.blame(ctx, desc, err) // it checks digests, and says no more than that one was another
+	return st.Blame(ctx, desc, err) // it checks digests, and says no more than that one was another
 }
 
 type writerFunc func([]byte) (int, error)
@@ -91,7 +91,7 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // exportNames normalises names, each once, sorted.
 func exportNames(names []string) ([]string, error) {
-	refs, err := normalised(names)
+	refs, err := store.ParseNames(names)
 	if err != nil {
 		return nil, err
 	}
@@ -103,35 +103,24 @@ func exportNames(names []string) ([]string, error) {
 	return slices.Compact(sorted), nil
 }
 
-// complete returns all blobs of an image, or a *DamagedError if one is missing or of another size.
-func (s *Store) complete(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	var blobs []ocispec.Descriptor
-	err := s.walk(ctx, desc, func(d ocispec.Descriptor) error {
-		blobs = append(blobs, d)
-		return s.checkSize(ctx, d)
-	})
-	return blobs, err
-}
-
 // ExportDir writes an image to dir as an OCI image layout, which it replaces if there is one. Any
 // other directory that is not empty is refused. When it fails or ctx is done, dir is what it was.
-func (s *Store) ExportDir(ctx context.Context, dir string, desc ocispec.Descriptor, names []string) error {
-	s.use.RLock()
-	defer s.use.RUnlock()
-	if err := s.exportDir(ctx, dir, desc, names); err != nil {
+func ExportDir(ctx context.Context, st *store.Store, dir string, desc ocispec.Descriptor, names []string) error {
+	defer st.Use()()
+	if err := exportDir(ctx, st, dir, desc, names); err != nil {
 		return fmt.Errorf("export image %s to directory %q: %w", desc.Digest, dir, err)
 	}
 	return nil
 }
 
-func (s *Store) exportDir(ctx context.Context, dir string, desc ocispec.Descriptor, names []string) (err error) {
+func exportDir(ctx context.Context, st *store.Store, dir string, desc ocispec.Descriptor, names []string) (err error) {
 	refs, err := exportNames(names)
 	if err != nil {
 		return err
 	}
-	blobs, err := s.complete(ctx, desc)
+	blobs, err := st.Complete(ctx, desc)
 	if err != nil {
-		return s.blame(ctx, desc, err)
+		return st.Blame(ctx, desc, err)
 	}
 	dir = filepath.Clean(dir)
 	if err := checkReplaceable(dir); err != nil {
@@ -148,18 +137,18 @@ func (s *Store) exportDir(ctx context.Context, dir string, desc ocispec.Descript
 	// What was in dir is removed only when something else is there.
 	defer func() { err = errors.Join(err, os.RemoveAll(layout), os.Remove(beside)) }()
 	for _, b := range blobs {
-		if err := s.copyBlob(ctx, layout, b); err != nil {
+		if err := copyBlob(ctx, st, layout, b); err != nil {
 			return err
 		}
 	}
-	index, err := layoutIndex(namedEntries(annotated(desc), refs))
+	index, err := store.LayoutIndex(namedEntries(annotated(desc), refs))
 	if err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(layout, ocispec.ImageIndexFile), index, 0o644); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(layout, ocispec.ImageLayoutFile), layoutFile, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(layout, ocispec.ImageLayoutFile), store.LayoutFile, 0o644); err != nil {
 		return err
 	}
 	if err := replaceDir(layout, dir, old); err != nil {
@@ -180,7 +169,7 @@ func checkReplaceable(dir string) error {
 	has := func(name string) bool {
 		return slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == name })
 	}
-	if !has(ocispec.ImageLayoutFile) || has(storeLock) {
+	if !has(ocispec.ImageLayoutFile) || store.IsStore(entries) {
 		return errors.New("the directory is not empty and not an OCI image layout")
 	}
 	return nil
@@ -203,8 +192,8 @@ func replaceDir(layout, dir, old string) error {
 }
 
 // copyBlob copies a blob into an OCI image layout and checks its digest.
-func (s *Store) copyBlob(ctx context.Context, layout string, desc ocispec.Descriptor) error {
-	ra, err := s.ReaderAt(ctx, desc)
+func copyBlob(ctx context.Context, st *store.Store, layout string, desc ocispec.Descriptor) error {
+	ra, err := st.ReaderAt(ctx, desc)
 	if err != nil {
 		return err
 	}
@@ -222,14 +211,14 @@ func (s *Store) copyBlob(ctx context.Context, layout string, desc ocispec.Descri
 		return errors.Join(err, f.Close())
 	}
 	if !verifier.Verified() {
-		return errors.Join(s.falseContent(desc.Digest), f.Close())
+		return errors.Join(st.Mismatch(desc.Digest), f.Close())
 	}
 	return f.Close()
 }
 
 // annotated returns desc with nothing in it but what finds the blob, and its annotations.
 func annotated(desc ocispec.Descriptor) ocispec.Descriptor {
-	d := plain(desc)
+	d := store.Plain(desc)
 	d.Annotations = desc.Annotations
 	return d
 }
@@ -257,3 +246,17 @@ func namedEntries(desc ocispec.Descriptor, refs []string) []ocispec.Descriptor {
 	}
 	return entries
 }
+
+// interruptible returns r, failing once ctx is done.
+func interruptible(ctx context.Context, r io.Reader) io.Reader {
+	return readerFunc(func(p []byte) (int, error) {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		return r.Read(p)
+	})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

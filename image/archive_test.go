@@ -14,13 +14,14 @@ import (
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/store"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-func exported(t testing.TB, s *Store, img Image, format Format, names ...string) []byte {
+func exported(t testing.TB, s *store.Store, img store.Image, format Format, names ...string) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	if err := s.Export(t.Context(), &b, img.Descriptor, names, format); err != nil {
+	if err := Export(t.Context(), s, &b, img.Descriptor, names, format); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -57,7 +58,7 @@ func indexNames(t testing.TB, data string) []string {
 	}
 	var got []string
 	for _, m := range index.Manifests {
-		got = append(got, entryName(m)+" "+m.Annotations[ocispec.AnnotationRefName])
+		got = append(got, m.Annotations["io.containerd.image.name"]+" "+m.Annotations[ocispec.AnnotationRefName])
 	}
 	return got
 }
@@ -67,7 +68,7 @@ func TestExport(t *testing.T) {
 	one, _ := build(t, s, Options{}, small(t, "a"))
 	shared := tarball(t, file("shared", "s"))
 	two, _ := build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{shared}}, rawImage{platform: arm64, layers: [][]byte{shared}})
-	for _, img := range []Image{one, two} {
+	for _, img := range []store.Image{one, two} {
 		for _, format := range []Format{OCI, Docker} {
 			first := exported(t, s, img, format, "app:v1", "app", "app:v1")
 			time.Sleep(2 * time.Millisecond)
@@ -75,7 +76,7 @@ func TestExport(t *testing.T) {
 				t.Errorf("%s: two exports differ", format)
 			}
 			content := untar(t, first)
-			blobs, err := s.complete(t.Context(), img.Descriptor)
+			blobs, err := s.Complete(t.Context(), img.Descriptor)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -105,19 +106,19 @@ func TestExportFails(t *testing.T) {
 	img, _ := build(t, s, Options{}, small(t, string(noise(3<<20))))
 	whole := len(exported(t, s, img, OCI))
 	for _, left := range []int{0, 2 << 20, whole - 1} {
-		if err := s.Export(t.Context(), &failAfter{left: left}, img.Descriptor, nil, OCI); !errors.Is(err, errFull) {
+		if err := Export(t.Context(), s, &failAfter{left: left}, img.Descriptor, nil, OCI); !errors.Is(err, errFull) {
 			t.Errorf("disk full after %d of %d bytes: %v", left, whole, err)
 		}
 	}
-	if err := s.Export(t.Context(), io.Discard, img.Descriptor, nil, "rpm"); err == nil {
+	if err := Export(t.Context(), s, io.Discard, img.Descriptor, nil, "rpm"); err == nil {
 		t.Error("an unknown format was written")
 	}
-	if err := s.Export(t.Context(), io.Discard, img.Descriptor, []string{"UPPER"}, OCI); err == nil {
+	if err := Export(t.Context(), s, io.Discard, img.Descriptor, []string{"UPPER"}, OCI); err == nil {
 		t.Error("a bad name was written")
 	}
 	var b bytes.Buffer
 	ctx := newCancelAfter(t.Context(), 30)
-	if err := s.Export(ctx, &b, img.Descriptor, nil, OCI); !errors.Is(err, errInterrupted) {
+	if err := Export(ctx, s, &b, img.Descriptor, nil, OCI); !errors.Is(err, errInterrupted) {
 		t.Errorf("interrupted: %v", err)
 	}
 	if b.Len() == 0 || b.Len() >= whole {
@@ -125,8 +126,8 @@ func TestExportFails(t *testing.T) {
 	}
 	removeBlob(t, s, img.Manifests[0].Layers[0].Descriptor.Digest)
 	b.Reset()
-	var damaged *DamagedError
-	if err := s.Export(t.Context(), &b, img.Descriptor, nil, OCI); !errors.As(err, &damaged) || b.Len() > 0 {
+	var damaged *store.DamagedError
+	if err := Export(t.Context(), s, &b, img.Descriptor, nil, OCI); !errors.As(err, &damaged) || b.Len() > 0 {
 		t.Errorf("without a layer: %v after %d bytes", err, b.Len())
 	}
 }
@@ -137,13 +138,13 @@ func TestExportDir(t *testing.T) {
 	b, _ := build(t, s, Options{}, small(t, "b"))
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "new", "layout")
-	for _, img := range []Image{a, b} { // makes it, then replaces it
-		if err := s.ExportDir(t.Context(), dir, img.Descriptor, []string{"app"}); err != nil {
+	for _, img := range []store.Image{a, b} { // makes it, then replaces it
+		if err := ExportDir(t.Context(), s, dir, img.Descriptor, []string{"app"}); err != nil {
 			t.Fatal(err)
 		}
 		got := files(t, dir)
 		want := []string{"index.json", "oci-layout"}
-		blobs, _ := s.complete(t.Context(), img.Descriptor)
+		blobs, _ := s.Complete(t.Context(), img.Descriptor)
 		for _, b := range blobs {
 			want = append(want, "blobs/sha256/"+b.Digest.Encoded())
 		}
@@ -157,23 +158,23 @@ func TestExportDir(t *testing.T) {
 	}
 	before := files(t, parent)
 
-	err := s.ExportDir(newCancelAfter(t.Context(), 5), dir, a.Descriptor, nil)
+	err := ExportDir(newCancelAfter(t.Context(), 5), s, dir, a.Descriptor, nil)
 	if !errors.Is(err, errInterrupted) {
 		t.Errorf("interrupted: %v", err)
 	}
 	foreign := t.TempDir()
 	writeFile(t, filepath.Join(foreign, "thesis.tex"), nil)
-	for _, dir := range []string{foreign, s.dir} {
-		if err := s.ExportDir(t.Context(), dir, a.Descriptor, nil); err == nil || !strings.Contains(err.Error(), "not an OCI image layout") {
+	for _, dir := range []string{foreign, s.Dir()} {
+		if err := ExportDir(t.Context(), s, dir, a.Descriptor, nil); err == nil || !strings.Contains(err.Error(), "not an OCI image layout") {
 			t.Errorf("export to %q: %v", dir, err)
 		}
 	}
-	path, _ := s.blobPath(a.Manifests[0].Layers[0].Descriptor.Digest)
+	path, _ := blobPath(s, a.Manifests[0].Layers[0].Descriptor.Digest)
 	data := []byte(readFile(t, path))
 	data[len(data)/2] ^= 1
 	writeFile(t, path, data)
-	var damaged *DamagedError
-	if err := s.ExportDir(t.Context(), dir, a.Descriptor, nil); !errors.As(err, &damaged) || !strings.Contains(err.Error(), "another digest") {
+	var damaged *store.DamagedError
+	if err := ExportDir(t.Context(), s, dir, a.Descriptor, nil); !errors.As(err, &damaged) || !strings.Contains(err.Error(), "another digest") {
 		t.Errorf("export of a rotten blob: %v", err)
 	}
 	if diff := gocmp.Diff(before, files(t, parent)); diff != "" {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kedge-build/kedge/internal/strictjson"
+	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -25,21 +27,9 @@ const (
 // nowhere is the platform of an attestation, so that nothing runs it.
 var nowhere = ocispec.Platform{OS: "unknown", Architecture: "unknown"}
 
-// maxStatement is how long one attestation that BuildKit makes can be, in bytes, with room for its head.
-const maxStatement = 96 << 20
-
-// Top returns what is delivered and named: the index with the attestations where there are some, else
-// Descriptor.
-func (i Image) Top() ocispec.Descriptor {
-	if i.Attested.Digest != "" {
-		return i.Attested
-	}
-	return i.Descriptor
-}
-
 // writeAttestations writes the index of an image with its attestations, each of which then is about what
 // was written and not about what the builder exported. It returns nothing where there are none.
-func (in *Ingest) writeAttestations(ctx context.Context, exports []export, manifests []Manifest, notes annotations) (ocispec.Descriptor, error) {
+func (in *Ingest) writeAttestations(ctx context.Context, exports []export, manifests []store.Manifest, notes annotations) (ocispec.Descriptor, error) {
 	var images, statements []ocispec.Descriptor
 	for i, e := range exports {
 		images = append(images, inIndex(manifests[i], notes))
@@ -58,32 +48,9 @@ func (in *Ingest) writeAttestations(ctx context.Context, exports []export, manif
 	return in.writeIndex(ctx, append(images, statements...), notes)
 }
 
-// statements returns the attestations about an image that an index has.
-func (s *Store) statements(ctx context.Context, index ocispec.Descriptor, m Manifest) ([]ocispec.Descriptor, error) {
-	if index.Digest == "" {
-		return nil, nil
-	}
-	var top ocispec.Index
-	if err := readDocument(ctx, s, index, &top); err != nil {
-		return nil, err
-	}
-	var all []ocispec.Descriptor
-	for _, d := range top.Manifests {
-		if d.Annotations[referenceDigest] != m.Descriptor.Digest.String() {
-			continue
-		}
-		var mf ocispec.Manifest
-		if err := readDocument(ctx, s, d, &mf); err != nil {
-			return nil, err
-		}
-		all = append(all, mf.Layers...)
-	}
-	return all, nil
-}
-
-func (in *Ingest) writeAttestation(ctx context.Context, e export, m Manifest) (ocispec.Descriptor, error) {
+func (in *Ingest) writeAttestation(ctx context.Context, e export, m store.Manifest) (ocispec.Descriptor, error) {
 	var raw ocispec.Manifest
-	if err := readDocument(ctx, in, e.attestation, &raw); err != nil {
+	if err := store.ReadDocument(ctx, in, e.attestation, &raw); err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	mf := ocispec.Manifest{
@@ -109,14 +76,14 @@ func (in *Ingest) writeAttestation(ctx context.Context, e export, m Manifest) (o
 		desc.Annotations = map[string]string{predicateType: l.Annotations[predicateType]}
 		mf.Layers = append(mf.Layers, desc)
 	}
-	data, err := encodeJSON(config)
+	data, err := strictjson.Encode(config)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	if mf.Config, err = in.writeBlob(ctx, ocispec.MediaTypeImageConfig, data); err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	if data, err = encodeJSON(mf); err != nil {
+	if data, err = strictjson.Encode(mf); err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	desc, err := in.writeBlob(ctx, ocispec.MediaTypeImageManifest, data)
@@ -127,8 +94,8 @@ func (in *Ingest) writeAttestation(ctx context.Context, e export, m Manifest) (o
 
 // statement returns an in-toto statement, with the digests of what was written in place of the builder's.
 // One that names no subject is about the manifest.
-func (in *Ingest) statement(ctx context.Context, desc ocispec.Descriptor, names map[string]ocispec.Descriptor, m Manifest) ([]byte, error) {
-	data, err := readLimited(ctx, in, desc, maxStatement)
+func (in *Ingest) statement(ctx context.Context, desc ocispec.Descriptor, names map[string]ocispec.Descriptor, m store.Manifest) ([]byte, error) {
+	data, err := store.ReadBlob(ctx, in, desc, store.MaxStatement)
 	if err != nil {
 		return nil, err
 	}
@@ -144,11 +111,11 @@ func (in *Ingest) statement(ctx context.Context, desc ocispec.Descriptor, names 
 		d := m.Descriptor.Digest
 		doc["subject"] = []any{map[string]any{"name": "_", "digest": map[string]any{d.Algorithm().String(): d.Encoded()}}}
 	}
-	return encodeJSON(doc)
+	return strictjson.Encode(doc)
 }
 
 // renamed returns what was written for each digest of the builder's export.
-func renamed(e export, m Manifest) map[string]ocispec.Descriptor {
+func renamed(e export, m store.Manifest) map[string]ocispec.Descriptor {
 	names := map[string]ocispec.Descriptor{}
 	add := func(old digest.Digest, now ocispec.Descriptor) {
 		if old != now.Digest {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/store"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -61,7 +62,7 @@ func TestAttestations(t *testing.T) {
 	}
 	about := index.Manifests[1]
 	if len(index.Manifests) != 2 || index.Manifests[0].Digest != m.Descriptor.Digest || about.Annotations[referenceDigest] != m.Descriptor.Digest.String() ||
-		!isAttestation(about) || index.Annotations["i"] != "1" {
+		!store.IsAttestation(about) || index.Annotations["i"] != "1" {
 		t.Errorf("%+v", index)
 	}
 	var am ocispec.Manifest
@@ -91,7 +92,7 @@ func TestAttestations(t *testing.T) {
 		t.Errorf("%v, %v", list, err)
 	}
 	for _, format := range []Format{OCI, Docker} {
-		content := untar(t, exported(t, s, Image{Descriptor: img.Top()}, format, "app"))
+		content := untar(t, exported(t, s, store.Image{Descriptor: img.Top()}, format, "app"))
 		if _, ok := content["blobs/sha256/"+about.Digest.Encoded()]; !ok {
 			t.Errorf("%s: the attestations are missing", format)
 		}

@@ -1,20 +1,15 @@
 package image
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
-	"unicode/utf8"
 
+	"github.com/kedge-build/kedge/internal/strictjson"
 	"github.com/opencontainers/go-digest"
 )
-
-// maxDepth bounds the nesting of a JSON document; an image config needs six levels.
-const maxDepth = 64
 
 // A config is an image config with all its fields, also those that kedge does not know.
 // See https://github.com/opencontainers/image-spec/blob/v1.1.1/config.md.
@@ -28,7 +23,7 @@ type config struct {
 // parseConfig reads the JSON of an image config strictly: a key that occurs twice, a wrong type or
 // a history that does not fit the layers is an error.
 func parseConfig(data []byte) (*config, error) {
-	doc, err := decodeJSON(data)
+	doc, err := strictjson.Decode(data)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +127,7 @@ func (c *config) canonical(epoch time.Time, baseHistory int, diffIDs []digest.Di
 			merged[k] = v
 		}
 	}
-	return encodeJSON(c.fields)
+	return strictjson.Encode(c.fields)
 }
 
 // field returns the value of a key, the zero value if it is absent or null.
@@ -179,87 +174,4 @@ func kind(v any) string {
 	default:
 		return fmt.Sprintf("%T", v)
 	}
-}
-
-// encodeJSON renders v as canonical JSON: no spaces, no line end, the keys of maps sorted, only
-// what JSON requires escaped.
-func encodeJSON(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
-
-// decodeJSON parses one JSON document into maps, slices, strings, booleans, nil and json.Number.
-// Unlike encoding/json it refuses keys that occur twice and text that is not UTF-8, of which two
-// readers may make two different things.
-func decodeJSON(data []byte) (any, error) {
-	if !utf8.Valid(data) {
-		return nil, errors.New("not UTF-8")
-	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	v, err := decodeValue(dec, maxDepth)
-	if err != nil {
-		return nil, noEOF(err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("more than one JSON document")
-	}
-	return v, nil
-}
-
-func decodeValue(dec *json.Decoder, depth int) (any, error) {
-	tok, err := dec.Token()
-	if err != nil {
-		return nil, err
-	}
-	delim, ok := tok.(json.Delim)
-	if !ok {
-		return tok, nil
-	}
-	if depth == 0 {
-		return nil, fmt.Errorf("nested more than %d deep", maxDepth)
-	}
-	if delim == '[' {
-		list := []any{}
-		for dec.More() {
-			v, err := decodeValue(dec, depth-1)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, v)
-		}
-		_, err := dec.Token()
-		return list, err
-	}
-	obj := map[string]any{}
-	for dec.More() {
-		tok, err := dec.Token()
-		if err != nil {
-			return nil, err
-		}
-		key, ok := tok.(string)
-		if !ok {
-			return nil, fmt.Errorf("object key %v is not a string", tok)
-		}
-		if _, ok := obj[key]; ok {
-			return nil, fmt.Errorf("key %q occurs twice", key)
-		}
-		if obj[key], err = decodeValue(dec, depth-1); err != nil {
-			return nil, err
-		}
-	}
-	_, err = dec.Token()
-	return obj, err
-}
-
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -30,10 +31,10 @@ func TestDamage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	type blobOf func(Manifest) digest.Digest
-	manifest := func(m Manifest) digest.Digest { return m.Descriptor.Digest }
-	config := func(m Manifest) digest.Digest { return m.Config }
-	layer := func(m Manifest) digest.Digest { return m.Layers[0].Descriptor.Digest }
+	type blobOf func(store.Manifest) digest.Digest
+	manifest := func(m store.Manifest) digest.Digest { return m.Descriptor.Digest }
+	config := func(m store.Manifest) digest.Digest { return m.Config }
+	layer := func(m store.Manifest) digest.Digest { return m.Layers[0].Descriptor.Digest }
 	for name, tt := range map[string]struct {
 		blob   blobOf
 		damage func(*testing.T, string)
@@ -53,12 +54,12 @@ func TestDamage(t *testing.T) {
 			s := testStore(t)
 			bad, _ := build(t, s, Options{}, small(t, "bad"))
 			good, _ := build(t, s, Options{}, small(t, "good"))
-			for name, img := range map[string]Image{"bad": bad, "good": good} {
+			for name, img := range map[string]store.Image{"bad": bad, "good": good} {
 				if err := s.Tag(t.Context(), []string{name}, img.Descriptor); err != nil {
 					t.Fatal(err)
 				}
 			}
-			path, err := s.blobPath(tt.blob(bad.Manifests[0]))
+			path, err := blobPath(s, tt.blob(bad.Manifests[0]))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -69,15 +70,15 @@ func TestDamage(t *testing.T) {
 			if err != nil || len(list) != 2 {
 				t.Fatalf("list: %+v, %v", list, err)
 			}
-			var damaged *DamagedError
+			var damaged *store.DamagedError
 			if got := !errors.As(list[0].Err, &damaged); got != tt.listed || list[1].Err != nil {
 				t.Errorf("listed with %v and %v", list[0].Err, list[1].Err)
 			}
-			for name, export := range map[string]func(Image) error{
-				"oci":    func(i Image) error { return s.Export(t.Context(), io.Discard, i.Descriptor, nil, OCI) },
-				"docker": func(i Image) error { return s.Export(t.Context(), io.Discard, i.Descriptor, nil, Docker) },
-				"tar":    func(i Image) error { return s.ExportTar(t.Context(), io.Discard, i.Descriptor, RootOptions{}) },
-				"dir":    func(i Image) error { return s.ExportDir(t.Context(), t.TempDir()+"/d", i.Descriptor, nil) },
+			for name, export := range map[string]func(store.Image) error{
+				"oci":    func(i store.Image) error { return Export(t.Context(), s, io.Discard, i.Descriptor, nil, OCI) },
+				"docker": func(i store.Image) error { return Export(t.Context(), s, io.Discard, i.Descriptor, nil, Docker) },
+				"tar":    func(i store.Image) error { return ExportTar(t.Context(), s, io.Discard, i.Descriptor, RootOptions{}) },
+				"dir":    func(i store.Image) error { return ExportDir(t.Context(), s, t.TempDir()+"/d", i.Descriptor, nil) },
 			} {
 				if err := export(bad); !errors.As(err, &damaged) || damaged.Blob != tt.blob(bad.Manifests[0]) {
 					t.Errorf("%s: %v", name, err)
@@ -95,7 +96,7 @@ func TestDamage(t *testing.T) {
 				t.Errorf("left (-want +got):\n%s", diff)
 			}
 			again, _ := build(t, s, Options{}, small(t, "bad"))
-			if err := s.Export(t.Context(), io.Discard, again.Descriptor, nil, OCI); err != nil || again.Descriptor.Digest != bad.Descriptor.Digest {
+			if err := Export(t.Context(), s, io.Discard, again.Descriptor, nil, OCI); err != nil || again.Descriptor.Digest != bad.Descriptor.Digest {
 				t.Errorf("written again: %s, %v", again.Descriptor.Digest, err)
 			}
 		})
@@ -108,11 +109,11 @@ func TestDamageIsMended(t *testing.T) {
 	flip := func(data []byte) []byte { data[len(data)/2] ^= 1; return data }
 	cut := func(data []byte) []byte { return data[:3] }
 	empty := func([]byte) []byte { return nil }
-	type blobOf func(Manifest) digest.Digest
-	manifest := func(m Manifest) digest.Digest { return m.Descriptor.Digest }
-	config := func(m Manifest) digest.Digest { return m.Config }
-	base := func(m Manifest) digest.Digest { return m.Layers[0].Descriptor.Digest }
-	layer := func(m Manifest) digest.Digest { return m.Layers[1].Descriptor.Digest }
+	type blobOf func(store.Manifest) digest.Digest
+	manifest := func(m store.Manifest) digest.Digest { return m.Descriptor.Digest }
+	config := func(m store.Manifest) digest.Digest { return m.Config }
+	base := func(m store.Manifest) digest.Digest { return m.Layers[0].Descriptor.Digest }
+	layer := func(m store.Manifest) digest.Digest { return m.Layers[1].Descriptor.Digest }
 	with := func(at time.Time) rawImage {
 		return rawImage{
 			platform: amd64, base: [][]byte{tarball(t, file("base", "b"))},
@@ -146,7 +147,7 @@ func TestDamageIsMended(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := testStore(t)
 			want, _ := build(t, s, Options{}, same)
-			path, err := s.blobPath(tt.blob(want.Manifests[0]))
+			path, err := blobPath(s, tt.blob(want.Manifests[0]))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -169,7 +170,7 @@ func TestDamageIsMended(t *testing.T) {
 			if data, err := io.ReadAll(open); err != nil || string(data) == good {
 				t.Errorf("who had it open reads %d other bytes, %v", len(data), err)
 			}
-			err = s.Export(t.Context(), io.Discard, got.Descriptor, nil, OCI)
+			err = Export(t.Context(), s, io.Discard, got.Descriptor, nil, OCI)
 			if sound := err == nil; sound != tt.mended {
 				t.Errorf("export: %v", err)
 			}

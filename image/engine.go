@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/kedge-build/kedge/store"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -17,13 +18,13 @@ import (
 //
 // The function load sends a tar archive to the Engine's POST /images/load and returns the body of
 // the answer. ImageLoad of a github.com/moby/moby/client.Client does that.
-func (s *Store) Load(ctx context.Context, desc ocispec.Descriptor, names []string, load func(context.Context, io.Reader) (io.ReadCloser, error)) ([]string, error) {
+func Load(ctx context.Context, st *store.Store, desc ocispec.Descriptor, names []string, load func(context.Context, io.Reader) (io.ReadCloser, error)) ([]string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	pr, pw := io.Pipe()
 	exported := make(chan error, 1)
 	go func() {
-		err := s.Export(ctx, pw, desc, names, Docker)
+		err := Export(ctx, st, pw, desc, names, Docker)
 		pw.CloseWithError(err)
 		exported <- err
 	}()

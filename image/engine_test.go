@@ -42,7 +42,7 @@ func TestLoad(t *testing.T) {
 		io.WriteString(w, `{"status":"Loading layer","progressDetail":{"current":1,"total":2},"id":"x"}`+"\n"+
 			`{"stream":"Loaded image: app:v1\n"}`+"\n"+`{"stream":"Loaded image ID: sha256:abc\n"}`)
 	})
-	got, err := s.Load(t.Context(), img.Descriptor, []string{"app:v1"}, load)
+	got, err := Load(t.Context(), s, img.Descriptor, []string{"app:v1"}, load)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestLoadFails(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := s.Load(t.Context(), img.Descriptor, nil, tt.load)
+			_, err := Load(t.Context(), s, img.Descriptor, nil, tt.load)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %q in it", err, tt.want)
 			}
@@ -83,14 +83,14 @@ func TestLoadFails(t *testing.T) {
 			cancel()
 			io.Copy(io.Discard, r.Body) // ends with the connection
 		})
-		if _, err := s.Load(ctx, img.Descriptor, nil, load); !errors.Is(err, context.Canceled) {
+		if _, err := Load(ctx, s, img.Descriptor, nil, load); !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v, want %v", err, context.Canceled)
 		}
 	})
 	t.Run("no such layer", func(t *testing.T) {
 		removeBlob(t, s, img.Manifests[0].Layers[0].Descriptor.Digest)
 		load := engine(t, func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
-		_, err := s.Load(t.Context(), img.Descriptor, nil, load)
+		_, err := Load(t.Context(), s, img.Descriptor, nil, load)
 		if err == nil || !strings.Contains(err.Error(), "not found") {
 			t.Errorf("error %v, want what the store says", err)
 		}

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kedge-build/kedge/internal/layer"
 	"golang.org/x/sys/unix"
 )
 
@@ -176,7 +177,7 @@ func (w *folderWriter) regular(in *os.Root, f *inode) error {
 // setXattrs sets the extended attributes that it can, as BuildKit does: not every file system takes
 // each, and not from everybody.
 func setXattrs(f *os.File, h *tar.Header) {
-	for k, v := range xattrs(h) {
+	for k, v := range layer.Xattrs(h) {
 		_ = unix.Fsetxattr(int(f.Fd()), strings.TrimPrefix(k, xattrPrefix), []byte(v), 0)
 	}
 }

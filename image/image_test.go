@@ -20,6 +20,8 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/store"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
@@ -146,7 +148,7 @@ func marshal(t testing.TB, v any) []byte {
 
 func diffIDOf(t testing.TB, blob []byte) digest.Digest {
 	t.Helper()
-	r, release, err := decompress(bytes.NewReader(blob))
+	r, release, err := layer.Decompress(bytes.NewReader(blob))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +208,7 @@ func newExport(t testing.TB, imgs ...rawImage) *rawExport {
 		manifests = append(manifests, d)
 	}
 	if len(imgs) == 1 {
-		x.root = plain(manifests[0])
+		x.root = store.Plain(manifests[0])
 		return x
 	}
 	att := x.add(ocispec.MediaTypeImageManifest, []byte(`{"schemaVersion":2}`))
@@ -245,9 +247,9 @@ func (x *rawExport) send(t testing.TB, in *Ingest) map[digest.Digest]bool {
 	return sent
 }
 
-func testStore(t testing.TB) *Store {
+func testStore(t testing.TB) *store.Store {
 	t.Helper()
-	s, err := OpenStore(t.Context(), filepath.Join(t.TempDir(), "store"))
+	s, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "store"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,9 +261,9 @@ func testStore(t testing.TB) *Store {
 	return s
 }
 
-func testIngest(t testing.TB, s *Store, o IngestOptions) *Ingest {
+func testIngest(t testing.TB, s *store.Store, o IngestOptions) *Ingest {
 	t.Helper()
-	in, err := s.NewIngest(t.Context(), epoch, o)
+	in, err := NewIngest(t.Context(), s, epoch, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,13 +280,13 @@ func sourcesOf(imgs []rawImage) []Source {
 }
 
 // build does one export into s and returns the image and what travelled.
-func build(t testing.TB, s *Store, opts Options, imgs ...rawImage) (Image, map[digest.Digest]bool) {
+func build(t testing.TB, s *store.Store, opts Options, imgs ...rawImage) (store.Image, map[digest.Digest]bool) {
 	t.Helper()
 	return buildAgain(t, s, IngestOptions{}, opts, imgs...)
 }
 
 // buildAgain is build, with other choices for the ingest.
-func buildAgain(t testing.TB, s *Store, o IngestOptions, opts Options, imgs ...rawImage) (Image, map[digest.Digest]bool) {
+func buildAgain(t testing.TB, s *store.Store, o IngestOptions, opts Options, imgs ...rawImage) (store.Image, map[digest.Digest]bool) {
 	t.Helper()
 	x := newExport(t, imgs...)
 	in := testIngest(t, s, o)
@@ -315,9 +317,9 @@ func writeFile(t testing.TB, path string, data []byte) {
 	}
 }
 
-func removeBlob(t testing.TB, s *Store, dgst digest.Digest) {
+func removeBlob(t testing.TB, s *store.Store, dgst digest.Digest) {
 	t.Helper()
-	path, err := s.blobPath(dgst)
+	path, err := blobPath(s, dgst)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,9 +328,9 @@ func removeBlob(t testing.TB, s *Store, dgst digest.Digest) {
 	}
 }
 
-func mustRead(t testing.TB, s *Store, desc ocispec.Descriptor) string {
+func mustRead(t testing.TB, s *store.Store, desc ocispec.Descriptor) string {
 	t.Helper()
-	data, err := readBlob(t.Context(), s, desc)
+	data, err := store.ReadBlob(t.Context(), s, desc, store.MaxDocument)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,7 +372,7 @@ func TestWriteImage(t *testing.T) {
 		t.Errorf("the manifest has annotations: %v", mf)
 	}
 	baseDesc := ocispec.Descriptor{MediaType: "application/vnd.oci.image.layer.v1.tar", Digest: digest.FromBytes(base), Size: int64(len(base))}
-	if diff := gocmp.Diff(Layer{Descriptor: baseDesc, DiffID: diffIDOf(t, base)}, m.Layers[0]); diff != "" {
+	if diff := gocmp.Diff(store.Layer{Descriptor: baseDesc, DiffID: diffIDOf(t, base)}, m.Layers[0]); diff != "" {
 		t.Errorf("base layer (-want +got):\n%s", diff)
 	}
 	if l := m.Layers[1]; l.Raw != digest.FromBytes(raw.layers[0]) || l.Descriptor.MediaType != ocispec.MediaTypeImageLayerGzip {
@@ -483,11 +485,11 @@ func TestIngestSkipsWhatIsKnown(t *testing.T) {
 	if diff := gocmp.Diff(first, second); diff != "" {
 		t.Errorf("images (-first +second):\n%s", diff)
 	}
-	if got := files(t, s.path(tmpDir)); len(got) != 0 {
+	if got := files(t, storePath(s, "tmp")); len(got) != 0 {
 		t.Errorf("left in tmp: %q", got)
 	}
 	// Another epoch is another result.
-	in, err := s.NewIngest(t.Context(), epoch.Add(time.Hour), IngestOptions{})
+	in, err := NewIngest(t.Context(), s, epoch.Add(time.Hour), IngestOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -500,29 +502,29 @@ func TestIngestSkipsWhatIsKnown(t *testing.T) {
 func TestBadRecordsAreIgnored(t *testing.T) {
 	raw := rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", "a"))}}
 	want, _ := build(t, testStore(t), Options{}, raw)
-	otherLayer := func(s *Store) record {
+	otherLayer := func(s *store.Store) store.Record {
 		img, _ := build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{tarball(t, file("other", "other"))}})
-		r, ok := s.anyRawRecord(img.Manifests[0].Layers[0].Raw, epoch)
+		r, ok := s.AnyRawRecord(img.Manifests[0].Layers[0].Raw, epoch)
 		if !ok {
 			t.Fatal("no record")
 		}
 		return r
 	}
-	faults := map[string]func(s *Store, name string, data []byte) []byte{
-		"truncated": func(_ *Store, _ string, data []byte) []byte { return data[:len(data)/2] },
-		"empty":     func(*Store, string, []byte) []byte { return nil },
-		"null":      func(*Store, string, []byte) []byte { return []byte("null") },
-		"two":       func(_ *Store, _ string, data []byte) []byte { return append(slices.Clone(data), data...) },
-		"old rules": func(_ *Store, _ string, data []byte) []byte {
+	faults := map[string]func(s *store.Store, name string, data []byte) []byte{
+		"truncated": func(_ *store.Store, _ string, data []byte) []byte { return data[:len(data)/2] },
+		"empty":     func(*store.Store, string, []byte) []byte { return nil },
+		"null":      func(*store.Store, string, []byte) []byte { return []byte("null") },
+		"two":       func(_ *store.Store, _ string, data []byte) []byte { return append(slices.Clone(data), data...) },
+		"old rules": func(_ *store.Store, _ string, data []byte) []byte {
 			return bytes.Replace(data, []byte(`"rules":1`), []byte(`"rules":0`), 1)
 		},
-		"new version": func(_ *Store, _ string, data []byte) []byte {
+		"new version": func(_ *store.Store, _ string, data []byte) []byte {
 			return bytes.Replace(data, []byte(`"version":2`), []byte(`"version":3`), 1)
 		},
-		"of another layer": func(s *Store, _ string, _ []byte) []byte {
+		"of another layer": func(s *store.Store, _ string, _ []byte) []byte {
 			return marshal(t, otherLayer(s))
 		},
-		"other size": func(_ *Store, _ string, data []byte) []byte {
+		"other size": func(_ *store.Store, _ string, data []byte) []byte {
 			return bytes.Replace(data, []byte(`"size":`), []byte(`"size":1`), 1)
 		},
 	}
@@ -530,8 +532,8 @@ func TestBadRecordsAreIgnored(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := testStore(t)
 			build(t, s, Options{}, raw)
-			for _, f := range files(t, s.path(layersDir)) {
-				path := s.path(layersDir, f)
+			for _, f := range files(t, storePath(s, "layers")) {
+				path := storePath(s, "layers", f)
 				data := []byte(readFile(t, path))
 				changed := fault(s, f, data)
 				if bytes.Equal(changed, data) {
@@ -561,7 +563,7 @@ func TestBadRecordsAreIgnored(t *testing.T) {
 		if diff := gocmp.Diff(want, got); diff != "" {
 			t.Errorf("image (-want +got):\n%s", diff)
 		}
-		if _, err := s.complete(t.Context(), got.Descriptor); err != nil {
+		if _, err := s.Complete(t.Context(), got.Descriptor); err != nil {
 			t.Error(err)
 		}
 	})
@@ -570,20 +572,20 @@ func TestBadRecordsAreIgnored(t *testing.T) {
 func TestSecondBuildDoesNotCompressAgain(t *testing.T) {
 	s := testStore(t)
 	build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", "a"))}})
-	before := files(t, s.dir)
+	before := files(t, s.Dir())
 	again := tarball(t, file("a", "a").with(func(h *tar.Header) { h.ModTime = late.Add(time.Minute) }))
 	x := newExport(t, rawImage{platform: amd64, layers: [][]byte{again}})
 	in := testIngest(t, s, IngestOptions{Second: true})
 	x.send(t, in)
-	sent := len(files(t, in.dir))
+	sent := len(files(t, in.draft.Dir()))
 	if _, err := in.Write(t.Context(), x.root, []Source{{Platform: amd64}}, Options{}); err != nil {
 		t.Fatal(err)
 	}
-	if got := len(files(t, in.dir)); got > sent {
+	if got := len(files(t, in.draft.Dir())); got > sent {
 		t.Errorf("it wrote %d blobs beside those sent", got-sent)
 	}
 	in.Close()
-	if diff := gocmp.Diff(before, files(t, s.dir)); diff != "" {
+	if diff := gocmp.Diff(before, files(t, s.Dir())); diff != "" {
 		t.Errorf("files of the store (-before +after):\n%s", diff)
 	}
 }
@@ -683,12 +685,12 @@ func TestWriteInterrupted(t *testing.T) {
 	x := newExport(t, rawImage{platform: amd64, layers: [][]byte{tarball(t, file("big", string(noise(20<<20))))}})
 	in := testIngest(t, s, IngestOptions{})
 	x.send(t, in)
-	before := files(t, s.dir)
+	before := files(t, s.Dir())
 	ctx, cancel := context.WithCancelCause(t.Context())
 	go func() {
 		// Somewhere in the middle of compression.
 		for {
-			if e, err := os.ReadDir(filepath.Join(in.dir, "ingest")); err == nil && len(e) > 0 {
+			if e, err := os.ReadDir(filepath.Join(in.draft.Dir(), "ingest")); err == nil && len(e) > 0 {
 				break
 			}
 			time.Sleep(time.Millisecond)
@@ -698,10 +700,18 @@ func TestWriteInterrupted(t *testing.T) {
 	if _, err := in.Write(ctx, x.root, []Source{{Platform: amd64}}, Options{}); !errors.Is(err, errInterrupted) {
 		t.Fatalf("Write: %v", err)
 	}
-	if diff := gocmp.Diff(before, files(t, s.dir)); diff != "" {
+	if diff := gocmp.Diff(before, files(t, s.Dir())); diff != "" {
 		t.Errorf("files of the store (-before +after):\n%s", diff)
 	}
 	if _, err := in.Write(t.Context(), x.root, []Source{{Platform: amd64}}, Options{}); err != nil {
 		t.Errorf("Write after an interrupted one: %v", err)
 	}
+}
+
+func storePath(s *store.Store, elem ...string) string {
+	return filepath.Join(append([]string{s.Dir()}, elem...)...)
+}
+
+func blobPath(s *store.Store, dgst digest.Digest) (string, error) {
+	return storePath(s, "blobs", dgst.Algorithm().String(), dgst.Encoded()), nil
 }

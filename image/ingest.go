@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,7 +17,9 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
-	"github.com/gofrs/flock"
+	"github.com/kedge-build/kedge/internal/strictjson"
+	"github.com/kedge-build/kedge/secret"
+	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -30,20 +30,15 @@ import (
 // raw layers of which the Store has a canonical form. All else is kept until Close.
 type Ingest struct {
 	blobStore // of what this export sent
-	store     *Store
+	store     *store.Store
+	draft     *store.Draft
 	epoch     time.Time
 	opts      IngestOptions
-	dir       string
-	lock      *flock.Flock
-	recordMu  sync.Mutex
 	claimed   sync.Map // digests of raw layers that Info said need not be sent
 	checked   sync.Map // digests of blobs of the Store, and whether each is what its digest says
-	closed    sync.Once
 }
 
 type blobStore interface{ content.Store }
-
-const ingestLock = "lock"
 
 // A Source says what the builder knows of the image for one platform.
 type Source struct {
@@ -67,8 +62,8 @@ type Options struct {
 	Rules  Rules
 	// Annotations that the image has no place for end Write with an *AnnotationError.
 	Annotations []Annotation
-	// Secrets are values, by id, that must not be in new layers, configs and attestations: a *LeakError ends Write.
-	// One of fewer than MinSecret bytes is not looked for.
+	// Secrets are values, by id, that must not be in new layers, configs and attestations: a *secret.LeakError ends Write.
+	// One of fewer than secret.MinSecret bytes is not looked for.
 	Secrets map[string][]byte
 }
 
@@ -93,57 +88,26 @@ type IngestOptions struct {
 	Second bool
 }
 
-// NewIngest starts an export whose image is written for epoch, in whole seconds. The caller must
+// NewIngest starts an export into st whose image is written for epoch, in whole seconds. The caller must
 // close it. Until then the store cannot be pruned.
-func (s *Store) NewIngest(ctx context.Context, epoch time.Time, opts IngestOptions) (_ *Ingest, err error) {
-	s.use.RLock()
-	in := &Ingest{store: s, epoch: time.Unix(epoch.Unix(), 0).UTC(), opts: opts}
-	defer func() {
-		if err != nil {
-			s.use.RUnlock()
-			err = fmt.Errorf("start an export into image store %q: %w", s.dir, err)
-		}
-	}()
-	err = s.withIndexLock(ctx, func() error {
-		if in.dir, err = os.MkdirTemp(s.path(tmpDir), "ingest-"); err != nil {
-			return err
-		}
-		in.lock = flock.New(filepath.Join(in.dir, ingestLock))
-		return in.lock.Lock()
-	})
-	if err != nil {
-		return nil, err
+func NewIngest(ctx context.Context, st *store.Store, epoch time.Time, opts IngestOptions) (*Ingest, error) {
+	in := &Ingest{store: st, epoch: time.Unix(epoch.Unix(), 0).UTC(), opts: opts}
+	var err error
+	if in.draft, err = st.NewDraft(ctx); err != nil {
+		return nil, fmt.Errorf("start an export: %w", err)
 	}
-	if in.blobStore, err = local.NewStore(in.dir); err != nil {
-		return nil, errors.Join(err, in.remove(), in.lock.Unlock())
+	if in.blobStore, err = local.NewStore(in.draft.Dir()); err != nil {
+		return nil, errors.Join(fmt.Errorf("start an export: %w", err), in.draft.Close())
 	}
 	return in, nil
 }
 
 // Close forgets the export and frees what it held. It may be called more than once.
-func (in *Ingest) Close() (err error) {
-	in.closed.Do(func() {
-		err = errors.Join(in.remove(), in.lock.Unlock())
-		in.store.use.RUnlock()
-	})
-	if err != nil {
+func (in *Ingest) Close() error {
+	if err := in.draft.Close(); err != nil {
 		return fmt.Errorf("end an export: %w", err)
 	}
 	return nil
-}
-
-// remove removes the directory, and its lock last: what is without one is not locked by others.
-func (in *Ingest) remove() error {
-	entries, err := os.ReadDir(in.dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.Name() != ingestLock {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(in.dir, e.Name())))
-		}
-	}
-	return errors.Join(err, os.RemoveAll(in.dir))
 }
 
 // Info implements content.InfoProvider. It knows what Writer says exists.
@@ -160,7 +124,7 @@ func (in *Ingest) Info(ctx context.Context, dgst digest.Digest) (content.Info, e
 	if in.opts.All || in.opts.Second {
 		return content.Info{}, err
 	}
-	if r, ok := in.store.anyRawRecord(dgst, in.epoch); ok && in.sound(ctx, r.Digest) {
+	if r, ok := in.store.AnyRawRecord(dgst, in.epoch); ok && in.sound(ctx, r.Digest) {
 		in.claimed.Store(dgst, true)
 		return content.Info{Digest: dgst, Size: r.RawSize}, nil
 	}
@@ -179,7 +143,7 @@ func (in *Ingest) sound(ctx context.Context, dgst digest.Digest) bool {
 	if err != nil {
 		return false
 	}
-	err = in.store.checkBlob(ctx, ocispec.Descriptor{Digest: dgst, Size: info.Size})
+	err = in.store.CheckBlob(ctx, ocispec.Descriptor{Digest: dgst, Size: info.Size})
 	if ctx.Err() == nil {
 		in.checked.Store(dgst, err == nil)
 	}
@@ -223,14 +187,14 @@ func (in *Ingest) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (conten
 //
 // New layers are normalised and compressed side by side. When Write fails or ctx is done, the Store
 // lists what it listed before. A *NotSentError asks for another export.
-func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []Source, opts Options) (Image, error) {
+func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []Source, opts Options) (store.Image, error) {
 	rules, err := opts.Rules.Check()
 	if err != nil {
-		return Image{}, err
+		return store.Image{}, err
 	}
 	exports, err := in.exports(ctx, root, sources)
 	if err != nil {
-		return Image{}, fmt.Errorf("read exported image %s: %w", root.Digest, err)
+		return store.Image{}, fmt.Errorf("read exported image %s: %w", root.Digest, err)
 	}
 	notes := annotations(opts.Annotations)
 	var of []ocispec.Platform
@@ -239,36 +203,40 @@ func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []
 		of, attested = append(of, e.Platform), attested || e.attestation.Digest != ""
 	}
 	if err := CheckAnnotations(notes, of, len(of) > 1 || attested || in.opts.Second); err != nil {
-		return Image{}, err
+		return store.Image{}, err
 	}
 	for _, e := range exports {
 		if err := in.adoptBase(ctx, e); err != nil {
-			return Image{}, fmt.Errorf("write image: %w", err)
+			return store.Image{}, fmt.Errorf("write image: %w", err)
 		}
 	}
 	layers, err := in.writeLayers(ctx, exports, rules)
 	if err != nil {
-		return Image{}, fmt.Errorf("write image: %w", err)
+		return store.Image{}, fmt.Errorf("write image: %w", err)
 	}
-	var img Image
+	var img store.Image
 	for i, e := range exports {
 		m, err := in.writeManifest(ctx, e, layers[i], opts)
 		if err != nil {
-			return Image{}, fmt.Errorf("write image for %s: %w", platforms.FormatAll(e.Platform), err)
+			return store.Image{}, fmt.Errorf("write image for %s: %w", platforms.FormatAll(e.Platform), err)
 		}
 		img.Manifests = append(img.Manifests, m)
 	}
 	if img.Descriptor, err = in.writeTop(ctx, img.Manifests, notes); err != nil {
-		return Image{}, fmt.Errorf("write image: %w", err)
+		return store.Image{}, fmt.Errorf("write image: %w", err)
 	}
 	if img.Attested, err = in.writeAttestations(ctx, exports, img.Manifests, notes); err != nil {
-		return Image{}, fmt.Errorf("write image: %w", err)
+		return store.Image{}, fmt.Errorf("write image: %w", err)
 	}
-	if err := in.checkSecrets(ctx, opts.Secrets, exports, img); err != nil {
-		return Image{}, err
+	var bases []secret.Base
+	for _, e := range exports {
+		bases = append(bases, secret.Base{Layers: e.BaseLayers, History: e.BaseHistory})
+	}
+	if err := secret.Check(ctx, in.store, img, bases, opts.Secrets); err != nil {
+		return store.Image{}, err
 	}
 	if err := in.list(ctx, img, exports); err != nil {
-		return Image{}, fmt.Errorf("write image %s: %w", img.Descriptor.Digest, err)
+		return store.Image{}, fmt.Errorf("write image %s: %w", img.Descriptor.Digest, err)
 	}
 	return img, nil
 }
@@ -290,15 +258,15 @@ func (in *Ingest) exports(ctx context.Context, root ocispec.Descriptor, sources 
 	about := map[string]ocispec.Descriptor{}
 	if images.IsIndexType(root.MediaType) {
 		var index ocispec.Index
-		if err := readDocument(ctx, in, root, &index); err != nil {
+		if err := store.ReadDocument(ctx, in, root, &index); err != nil {
 			return nil, err
 		}
 		for _, d := range index.Manifests {
-			if of := d.Annotations[referenceDigest]; isAttestation(d) && of != "" {
+			if of := d.Annotations[referenceDigest]; store.IsAttestation(d) && of != "" {
 				about[of] = d
 			}
 		}
-		manifests = slices.DeleteFunc(index.Manifests, isAttestation)
+		manifests = slices.DeleteFunc(index.Manifests, store.IsAttestation)
 	} else if !images.IsManifestType(root.MediaType) {
 		return nil, fmt.Errorf("media type %q is neither a manifest nor an index", root.MediaType)
 	} else if len(sources) == 1 {
@@ -335,23 +303,16 @@ func (in *Ingest) exports(ctx context.Context, root ocispec.Descriptor, sources 
 	return exports, nil
 }
 
-// isAttestation reports whether a manifest in an index is not an image.
-// See https://github.com/moby/buildkit/blob/v0.34.2/docs/attestations/attestation-storage.md.
-func isAttestation(desc ocispec.Descriptor) bool {
-	return desc.Annotations[referenceType] == attestationKind ||
-		desc.Platform != nil && desc.Platform.OS == "unknown" && desc.Platform.Architecture == "unknown"
-}
-
 func platformKey(p ocispec.Platform) string {
 	return platforms.FormatAll(platforms.Normalize(p))
 }
 
 func (in *Ingest) readExport(ctx context.Context, desc ocispec.Descriptor, src Source) (export, error) {
 	var mf ocispec.Manifest
-	if err := readDocument(ctx, in, desc, &mf); err != nil {
+	if err := store.ReadDocument(ctx, in, desc, &mf); err != nil {
 		return export{}, fmt.Errorf("manifest %s: %w", desc.Digest, err)
 	}
-	data, err := readBlob(ctx, in, mf.Config)
+	data, err := store.ReadBlob(ctx, in, mf.Config, store.MaxDocument)
 	if err != nil {
 		return export{}, fmt.Errorf("config %s: %w", mf.Config.Digest, err)
 	}
@@ -375,26 +336,13 @@ func (in *Ingest) readExport(ctx context.Context, desc ocispec.Descriptor, src S
 	return e, nil
 }
 
-// adopt moves a blob that this export sent or Write made into the Store, in the place of what it has. One
-// that was neither must be there.
+// adopt moves a blob that the builder sent or Write made into the Store.
 func (in *Ingest) adopt(ctx context.Context, dgst digest.Digest) error {
-	target, err := in.store.blobPath(dgst)
-	if err != nil {
-		return err
+	moved, err := in.draft.Adopt(ctx, dgst)
+	if moved {
+		in.checked.Store(dgst, true)
 	}
-	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
-		return err
-	}
-	sent := filepath.Join(in.dir, ocispec.ImageBlobsDir, dgst.Algorithm().String(), dgst.Encoded())
-	if err := os.Rename(sent, target); err != nil {
-		// It was not sent, or is of two layers.
-		if _, err := in.store.Info(ctx, dgst); err == nil {
-			return nil
-		}
-		return notFound(dgst, err)
-	}
-	in.checked.Store(dgst, true)
-	return nil
+	return err
 }
 
 // adoptBase takes the layers of the base image as they are.
@@ -407,7 +355,7 @@ func (in *Ingest) adoptBase(ctx context.Context, e export) error {
 		if err != nil {
 			return fmt.Errorf("base layer: %w", err)
 		}
-		if err := in.store.checkSize(ctx, l); err != nil {
+		if err := in.store.CheckSize(ctx, l); err != nil {
 			return fmt.Errorf("base layer: %w", err)
 		}
 	}
@@ -423,8 +371,8 @@ func (in *Ingest) notSent(raw digest.Digest, err error) error {
 	return err
 }
 
-func newLayer(r record, raw digest.Digest) Layer {
-	return Layer{
+func newLayer(r store.Record, raw digest.Digest) store.Layer {
+	return store.Layer{
 		Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: r.Digest, Size: r.Size},
 		DiffID:     r.DiffID,
 		Raw:        raw,
@@ -449,11 +397,11 @@ func (in *Ingest) readRaw(ctx context.Context, raw rawLayer, fn func(io.Reader) 
 }
 
 // compressLayer writes the canonical blob of a raw layer beside those that were sent.
-func (in *Ingest) compressLayer(ctx context.Context, raw rawLayer, p *plan) (_ record, err error) {
+func (in *Ingest) compressLayer(ctx context.Context, raw rawLayer, p *plan) (_ store.Record, err error) {
 	ref := "canonical-" + raw.under.String() + "-" + raw.digest.String()
 	w, err := in.blobStore.Writer(ctx, content.WithRef(ref))
 	if err != nil {
-		return record{}, err
+		return store.Record{}, err
 	}
 	defer func() {
 		w.Close()
@@ -461,27 +409,27 @@ func (in *Ingest) compressLayer(ctx context.Context, raw rawLayer, p *plan) (_ r
 			err = errors.Join(err, in.Abort(context.WithoutCancel(ctx), ref))
 		}
 	}()
-	r := record{Version: recordVersion, Rules: RulesVersion}
+	r := store.Record{}
 	err = in.readRaw(ctx, raw, func(src io.Reader) (err error) {
 		r.DiffID, err = p.compress(ctx, w, src, raw.diffID)
 		return err
 	})
 	if err != nil {
-		return record{}, err
+		return store.Record{}, err
 	}
 	status, err := w.Status()
 	if err != nil {
-		return record{}, err
+		return store.Record{}, err
 	}
 	r.Digest, r.Size = w.Digest(), status.Offset
 	if cerr := w.Commit(ctx, r.Size, r.Digest); cerr != nil && !errdefs.IsAlreadyExists(cerr) {
-		return record{}, cerr
+		return store.Record{}, cerr
 	}
 	return r, nil
 }
 
-func (in *Ingest) writeManifest(ctx context.Context, e export, layers []Layer, opts Options) (Manifest, error) {
-	m := Manifest{Platform: e.Platform, Created: in.epoch}
+func (in *Ingest) writeManifest(ctx context.Context, e export, layers []store.Layer, opts Options) (store.Manifest, error) {
+	m := store.Manifest{Platform: e.Platform, Created: in.epoch}
 	mf := ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2},
 		MediaType: ocispec.MediaTypeImageManifest,
@@ -491,7 +439,7 @@ func (in *Ingest) writeManifest(ctx context.Context, e export, layers []Layer, o
 	}
 	var diffIDs []digest.Digest
 	for i, desc := range e.layers {
-		l := Layer{Descriptor: plain(desc), DiffID: e.config.diffIDs[i]}
+		l := store.Layer{Descriptor: store.Plain(desc), DiffID: e.config.diffIDs[i]}
 		if i >= e.BaseLayers {
 			l = layers[i-e.BaseLayers]
 		}
@@ -501,31 +449,31 @@ func (in *Ingest) writeManifest(ctx context.Context, e export, layers []Layer, o
 	}
 	cfg, err := e.config.canonical(in.epoch, e.BaseHistory, diffIDs, opts.Labels)
 	if err != nil {
-		return Manifest{}, fmt.Errorf("config: %w", err)
+		return store.Manifest{}, fmt.Errorf("config: %w", err)
 	}
 	if mf.Config, err = in.writeBlob(ctx, ocispec.MediaTypeImageConfig, cfg); err != nil {
-		return Manifest{}, err
+		return store.Manifest{}, err
 	}
 	m.Config = mf.Config.Digest
-	data, err := encodeJSON(mf)
+	data, err := strictjson.Encode(mf)
 	if err != nil {
-		return Manifest{}, err
+		return store.Manifest{}, err
 	}
 	if m.Descriptor, err = in.writeBlob(ctx, ocispec.MediaTypeImageManifest, data); err != nil {
-		return Manifest{}, err
+		return store.Manifest{}, err
 	}
 	return m, nil
 }
 
 // inIndex returns the descriptor of a manifest as an index has it.
-func inIndex(m Manifest, notes annotations) ocispec.Descriptor {
+func inIndex(m store.Manifest, notes annotations) ocispec.Descriptor {
 	d := m.Descriptor
 	d.Platform, d.Annotations = &m.Platform, notes.on(OnManifestDescriptor, &m.Platform)
 	return d
 }
 
 // writeTop writes the index that images for several platforms need, and returns the top of the image.
-func (in *Ingest) writeTop(ctx context.Context, manifests []Manifest, notes annotations) (ocispec.Descriptor, error) {
+func (in *Ingest) writeTop(ctx context.Context, manifests []store.Manifest, notes annotations) (ocispec.Descriptor, error) {
 	var descs []ocispec.Descriptor
 	for _, m := range manifests {
 		descs = append(descs, inIndex(m, notes))
@@ -538,7 +486,7 @@ func (in *Ingest) writeTop(ctx context.Context, manifests []Manifest, notes anno
 }
 
 func (in *Ingest) writeIndex(ctx context.Context, descs []ocispec.Descriptor, notes annotations) (ocispec.Descriptor, error) {
-	data, err := encodeJSON(ocispec.Index{
+	data, err := strictjson.Encode(ocispec.Index{
 		Versioned:   specs.Versioned{SchemaVersion: 2},
 		MediaType:   ocispec.MediaTypeImageIndex,
 		Manifests:   descs,
@@ -554,7 +502,7 @@ func (in *Ingest) writeIndex(ctx context.Context, descs []ocispec.Descriptor, no
 
 func (in *Ingest) writeBlob(ctx context.Context, mediaType string, data []byte) (ocispec.Descriptor, error) {
 	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
-	if in.store.checkBlob(ctx, desc) == nil { // it is small
+	if in.store.CheckBlob(ctx, desc) == nil { // it is small
 		return desc, nil
 	}
 	if err := content.WriteBlob(ctx, in.blobStore, desc.Digest.String(), bytes.NewReader(data), desc); err != nil {
@@ -563,38 +511,20 @@ func (in *Ingest) writeBlob(ctx context.Context, mediaType string, data []byte) 
 	return desc, in.adopt(ctx, desc.Digest)
 }
 
-// list enters a written image into the index, and notes where its base layers came from.
-func (in *Ingest) list(ctx context.Context, img Image, exports []export) error {
-	if err := syncDir(in.store.path(ocispec.ImageBlobsDir, "sha256")); err != nil {
-		return err
+// list enters a written image into the index, with the repositories of its base layers.
+func (in *Ingest) list(ctx context.Context, img store.Image, exports []export) error {
+	var sources []store.Source
+	for _, e := range exports {
+		if e.base == nil {
+			continue
+		}
+		for _, l := range e.layers[:e.BaseLayers] {
+			sources = append(sources, store.Source{Blob: l, Repo: e.base})
+		}
 	}
-	return in.store.withIndexLock(ctx, func() error {
-		for _, e := range exports {
-			if e.base == nil {
-				continue
-			}
-			for _, l := range e.layers[:e.BaseLayers] {
-				if err := in.recordSource(l.Digest, l.Size, e.base); err != nil {
-					return err
-				}
-			}
-		}
-		entries, err := in.store.readIndex()
-		if err != nil {
-			return err
-		}
-		if img.Attested.Digest != "" {
-			entries = addEntry(entries, plain(img.Attested))
-		}
-		return in.store.writeIndex(addEntry(entries, plain(img.Descriptor)))
-	})
-}
-
-// syncDir brings the renames in a directory to disk.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
+	tops := []ocispec.Descriptor{img.Descriptor}
+	if img.Attested.Digest != "" {
+		tops = append(tops, img.Attested)
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return in.draft.List(ctx, tops, sources)
 }

@@ -12,14 +12,11 @@ import (
 	"io"
 	"path"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/containerd/containerd/v2/pkg/archive/compression"
 	"github.com/kedge-build/kedge/internal/chunk"
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
+	"github.com/kedge-build/kedge/internal/layer"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -35,35 +32,19 @@ const (
 	maxChunks = 16
 )
 
-// maxZstdWindow is what `zstd -19 --long` needs; a frame that asks for more is refused, because its
-// window is allocated at once.
-const maxZstdWindow = 128 << 20
-
-// maxPath is what Linux takes, in bytes.
-const maxPath = 4096
-
-// maxSparse bounds a sparse entry in bytes: a header of one block can claim exabytes of zeros.
-// BuildKit writes no sparse entries.
-const maxSparse = 8 << 30
-
-// normalise reads a layer, an uncompressed tar, from src and writes its canonical form to dst: the
-// entries in their order, as the plan has it. It calls begin before an entry is written, and with nil
-// before the end-of-archive mark. It reads no further than that mark, and holds no file in memory but
-// those that a rule rewrites.
-func (p *plan) normalise(ctx context.Context, dst io.Writer, src io.Reader, begin func(*tar.Header) error) error {
-	tr := tar.NewReader(interruptible(ctx, src))
+// normalise writes the canonical form of a layer to dst: its entries in their order, as the plan has it.
+// It calls begin before it writes an entry, and with nil before the end-of-archive mark. It holds only
+// those files in memory that a rule rewrites.
+func (p *plan) normalise(dst io.Writer, src *layer.Reader, begin func(*tar.Header) error) error {
 	tw := tar.NewWriter(dst)
 	buf := make([]byte, 64<<10)
 	for i := 0; ; i++ {
-		h, err := tr.Next()
+		h, err := src.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			return fmt.Errorf("read layer: %w", err)
-		}
-		if err := checkEntry(h); err != nil {
-			return fmt.Errorf("read layer: entry %q: %w", h.Name, err)
 		}
 		if _, drop := p.drop[i]; drop || !applyForms(h, p.epoch) {
 			continue
@@ -71,9 +52,9 @@ func (p *plan) normalise(ctx context.Context, dst io.Writer, src io.Reader, begi
 		if t, ok := p.time[i]; ok {
 			h.ModTime = time.Unix(t, 0)
 		}
-		content := onlyReader{tr}
+		content := onlyReader{src}
 		if c, ok := p.rewrite[i]; ok {
-			was, err := io.ReadAll(tr)
+			was, err := io.ReadAll(src)
 			if err != nil {
 				return fmt.Errorf("read layer: entry %q: %w", h.Name, err)
 			}
@@ -122,84 +103,17 @@ func applyForms(h *tar.Header, epoch time.Time) (keep bool) {
 	return true
 }
 
-// checkEntry refuses what a layer cannot hold.
-func checkEntry(h *tar.Header) error {
-	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeDir,
-		tar.TypeFifo, tar.TypeCont, tar.TypeGNUSparse, tar.TypeXGlobalHeader:
-	default:
-		return fmt.Errorf("unknown type %q", h.Typeflag)
-	}
-	if len(h.Name) > maxPath || len(h.Linkname) > maxPath {
-		return fmt.Errorf("path of more than %d bytes", maxPath)
-	}
-	if clean(h.Name) == "" && h.Typeflag != tar.TypeDir && h.Typeflag != tar.TypeXGlobalHeader {
-		return errors.New("the root is no folder")
-	}
-	if leavesRoot(h.Name) || h.Typeflag == tar.TypeLink && leavesRoot(h.Linkname) {
-		return errors.New(`path with ".."`)
-	}
-	if h.Size > maxSparse && isSparse(h) {
-		return fmt.Errorf("sparse file of %d bytes, more than %d", h.Size, int64(maxSparse))
-	}
-	return nil
-}
-
-func leavesRoot(name string) bool {
-	return slices.Contains(strings.Split(name, "/"), "..")
-}
-
-func isSparse(h *tar.Header) bool {
-	if h.Typeflag == tar.TypeGNUSparse {
-		return true
-	}
-	for k := range h.PAXRecords {
-		if strings.HasPrefix(k, "GNU.sparse.") {
-			return true
-		}
-	}
-	return false
-}
-
-// decompress returns the tar within r, which may be plain, gzip or zstd, whatever its media type
-// says, and a function to release it.
-func decompress(r io.Reader) (io.Reader, func(), error) {
-	br := bufio.NewReaderSize(r, 256<<10)
-	magic, err := br.Peek(10)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, nil, err
-	}
-	switch compression.DetectCompression(magic) {
-	case compression.Gzip:
-		zr, err := gzip.NewReader(br)
-		if err != nil {
-			return nil, nil, fmt.Errorf("gzip: %w", err)
-		}
-		return zr, func() { zr.Close() }, nil
-	case compression.Zstd:
-		zr, err := zstd.NewReader(br, zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderConcurrency(2))
-		if err != nil {
-			return nil, nil, fmt.Errorf("zstd: %w", err)
-		}
-		return zr, zr.Close, nil
-	default:
-		return br, func() {}, nil
-	}
-}
-
 // canonicalise reads a raw layer, in whatever compression, and writes the canonical tar to dst, cut into
 // chunks, or nowhere if dst is nil. It returns the diffID of what it wrote. That of what it read must be want.
 func (p *plan) canonicalise(ctx context.Context, dst *chunk.Writer, raw io.Reader, want digest.Digest) (digest.Digest, error) {
-	if err := want.Validate(); err != nil {
-		return "", fmt.Errorf("diffID %q: %w", want, err)
+	if want == "" {
+		return "", errors.New("the config names no diffID")
 	}
-	src, release, err := decompress(interruptible(ctx, raw))
+	src, err := layer.Open(ctx, raw, layer.Digests{DiffID: want})
 	if err != nil {
 		return "", fmt.Errorf("read layer: %w", err)
 	}
-	defer release()
-	verifier := want.Verifier()
-	src = io.TeeReader(src, verifier)
+	defer src.Close()
 
 	diffID := sha256.New()
 	w := bufio.NewWriterSize(diffID, 256<<10)
@@ -208,15 +122,8 @@ func (p *plan) canonicalise(ctx context.Context, dst *chunk.Writer, raw io.Reade
 		w.Reset(io.MultiWriter(diffID, dst))
 		begin = (&cutter{w: w, chunks: dst}).begin
 	}
-	if err := p.normalise(ctx, w, src, begin); err != nil {
+	if err := p.normalise(w, src, begin); err != nil {
 		return "", err
-	}
-	// What follows the end of the archive is padding, but the diffID covers it.
-	if _, err := io.Copy(io.Discard, src); err != nil {
-		return "", fmt.Errorf("read layer: %w", err)
-	}
-	if !verifier.Verified() {
-		return "", fmt.Errorf("the layer's content does not have the diffID %s that its config names", want)
 	}
 	if err := w.Flush(); err != nil {
 		return "", fmt.Errorf("write layer: %w", err)
@@ -274,18 +181,4 @@ func startsChunk(name string) bool {
 	h := fnv.New32a()
 	_, _ = io.WriteString(h, name)
 	return h.Sum32()%64 == 0
-}
-
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
-
-// interruptible returns r, failing once ctx is done.
-func interruptible(ctx context.Context, r io.Reader) io.Reader {
-	return readerFunc(func(p []byte) (int, error) {
-		if ctx.Err() != nil {
-			return 0, context.Cause(ctx)
-		}
-		return r.Read(p)
-	})
 }

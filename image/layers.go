@@ -3,16 +3,15 @@ package image
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/gob"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -46,11 +45,11 @@ func (e export) raws(rules Rules) []rawLayer {
 }
 
 // writeLayers returns the canonical layers of each export, lowest first.
-func (in *Ingest) writeLayers(ctx context.Context, exports []export, rules Rules) ([][]Layer, error) {
-	w := &layerWriter{in: in, rules: rules, done: map[string]*Layer{}}
+func (in *Ingest) writeLayers(ctx context.Context, exports []export, rules Rules) ([][]store.Layer, error) {
+	w := &layerWriter{in: in, rules: rules, done: map[string]*store.Layer{}}
 	w.group, ctx = errgroup.WithContext(ctx)
 	w.group.SetLimit(min(runtime.GOMAXPROCS(0), maxLayers))
-	layers := make([][]*Layer, len(exports))
+	layers := make([][]*store.Layer, len(exports))
 	var err error
 	for i, e := range exports {
 		if layers[i], err = w.export(ctx, e); err != nil {
@@ -64,7 +63,7 @@ func (in *Ingest) writeLayers(ctx context.Context, exports []export, rules Rules
 	if err != nil {
 		return nil, err
 	}
-	out := make([][]Layer, len(exports))
+	out := make([][]store.Layer, len(exports))
 	for i := range layers {
 		for _, l := range layers[i] {
 			out[i] = append(out[i], *l)
@@ -78,19 +77,19 @@ type layerWriter struct {
 	in    *Ingest
 	rules Rules
 	group *errgroup.Group
-	done  map[string]*Layer // by the raw layer and what is under it; complete when the group is
+	done  map[string]*store.Layer // by the raw layer and what is under it; complete when the group is
 }
 
 // export begins to write the new layers of an export.
-func (w *layerWriter) export(ctx context.Context, e export) ([]*Layer, error) {
-	var layers []*Layer
+func (w *layerWriter) export(ctx context.Context, e export) ([]*store.Layer, error) {
+	var layers []*store.Layer
 	below, n := &tree{}, 0 // what the lowest n layers hold together
 	raws := e.raws(w.rules)
 	for i, raw := range raws {
 		key := raw.digest.String() + raw.under.String()
 		// A second build is to be looked at, and not to be remembered.
 		if !w.in.opts.Second {
-			if r, ok := w.in.store.rawRecord(raw.digest, w.in.epoch, raw.under); ok && w.in.sound(ctx, r.Digest) {
+			if r, ok := w.in.store.RawRecord(raw.digest, w.in.epoch, raw.under); ok && w.in.sound(ctx, r.Digest) {
 				if r.RawDiffID != raw.diffID {
 					return nil, fmt.Errorf("layer %s: its diffID is %s, the config says %s", raw.digest, r.RawDiffID, raw.diffID)
 				}
@@ -99,7 +98,7 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*Layer, error) {
 			}
 		}
 		for ; n < e.BaseLayers+i; n++ {
-			l := Layer{Descriptor: e.layers[n], DiffID: e.config.diffIDs[n]}
+			l := store.Layer{Descriptor: e.layers[n], DiffID: e.config.diffIDs[n]}
 			if n >= e.BaseLayers {
 				l = *layers[n-e.BaseLayers]
 			}
@@ -115,7 +114,7 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*Layer, error) {
 		}
 		n++
 		if w.done[key] == nil {
-			l := &Layer{}
+			l := &store.Layer{}
 			w.done[key] = l
 			w.group.Go(func() (err error) {
 				if *l, err = w.in.writeLayer(ctx, raw, p, i+1 < len(raws)); err != nil {
@@ -141,12 +140,12 @@ func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highe
 	var entries []entry
 	scan := func() error {
 		return w.in.readRaw(ctx, raw, func(src io.Reader) error {
-			src, release, err := decompress(src)
+			r, err := layer.Open(ctx, src, layer.Digests{}) // writeLayer checks the diffID
 			if err != nil {
 				return err
 			}
-			defer release()
-			entries, err = s.scan(ctx, src)
+			defer r.Close()
+			entries, err = s.scan(r)
 			return err
 		})
 	}
@@ -166,7 +165,7 @@ func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highe
 
 // writeLayer writes a new layer as it was planned. whole says that the plan is made from all of its
 // content, so that what it holds is known for later builds.
-func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan, whole bool) (Layer, error) {
+func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan, whole bool) (store.Layer, error) {
 	if in.opts.Second {
 		var diffID digest.Digest
 		err := in.readRaw(ctx, raw, func(src io.Reader) (err error) {
@@ -174,97 +173,72 @@ func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan, whole b
 			return err
 		})
 		if err != nil {
-			return Layer{}, err
+			return store.Layer{}, err
 		}
-		if r, ok := in.store.readRecord(diffName(diffID)); ok && in.sound(ctx, r.Digest) {
+		if r, ok := in.store.DiffRecord(diffID); ok && in.sound(ctx, r.Digest) {
 			r.Normalised = p.normalised() // which may differ where the result does not
 			return newLayer(r, raw.digest), nil
 		}
 	}
 	r, err := in.compressLayer(ctx, raw, p)
 	if err != nil {
-		return Layer{}, err
+		return store.Layer{}, err
 	}
 	if err := in.adopt(ctx, r.Digest); err != nil {
-		return Layer{}, err
+		return store.Layer{}, err
 	}
 	r.Normalised = p.normalised()
-	if err := in.writeRecord(r); err != nil {
-		return Layer{}, err
+	if err := in.draft.WriteRecord(r); err != nil {
+		return store.Layer{}, err
 	}
 	// A raw layer that is only compared is not seen again, so there is nothing to remember.
 	if !in.opts.Second {
 		r.Raw, r.RawDiffID, r.RawSize, r.Epoch, r.Under = raw.digest, raw.diffID, raw.size, in.epoch.Unix(), raw.under
-		if err := in.writeRecord(r); err != nil {
-			return Layer{}, err
+		if err := in.draft.WriteRecord(r); err != nil {
+			return store.Layer{}, err
 		}
 		if whole {
-			in.keepEntries(entriesName(r.DiffID), p.kept)
+			in.keepEntries(r.DiffID, p.kept)
 		}
 	}
 	return newLayer(r, raw.digest), nil
 }
 
 // entries returns what a layer of the base image, or one that the Store has, holds.
-func (in *Ingest) entries(ctx context.Context, l Layer) ([]entry, error) {
-	name := entriesName(l.DiffID)
-	if entries, ok := in.store.readEntries(name); ok {
-		return entries, nil
+func (in *Ingest) entries(ctx context.Context, l store.Layer) ([]entry, error) {
+	if listing, ok := in.store.Listing(l.DiffID); ok {
+		if entries, ok := decodeEntries(listing); ok {
+			return entries, nil
+		}
 	}
 	ra, err := in.ReaderAt(ctx, ocispec.Descriptor{Digest: l.Descriptor.Digest})
 	if err != nil {
 		return nil, err
 	}
 	defer ra.Close()
-	src, release, err := decompress(interruptible(ctx, content.NewReader(ra)))
+	r, err := layer.Open(ctx, content.NewReader(ra), layer.Digests{DiffID: l.DiffID})
 	if err != nil {
 		return nil, fmt.Errorf("read layer: %w", err)
 	}
-	defer release()
-	verifier := l.DiffID.Verifier()
-	src = io.TeeReader(src, verifier)
+	defer r.Close()
 	s := scanner{epoch: in.epoch, clamp: endOfTime, read: func(*entry) bool { return true }}
-	entries, err := s.scan(ctx, src)
+	entries, err := s.scan(r)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := io.Copy(io.Discard, src); err != nil {
-		return nil, fmt.Errorf("read layer: %w", err)
-	}
-	if !verifier.Verified() {
-		return nil, fmt.Errorf("the layer's content does not have the diffID %s that its config names", l.DiffID)
-	}
 	entries = slices.DeleteFunc(entries, func(e entry) bool { return e.skip })
-	in.keepEntries(name, entries)
+	in.keepEntries(l.DiffID, entries)
 	return entries, nil
 }
 
-// entriesName is the name of the file in layers with what a layer holds.
-func entriesName(diffID digest.Digest) string {
-	return fmt.Sprintf("entries-%s-%s-%d.gob", diffID.Algorithm(), diffID.Encoded(), recordVersion)
+func decodeEntries(listing []byte) (entries []entry, ok bool) {
+	return entries, gob.NewDecoder(bytes.NewReader(listing)).Decode(&entries) == nil
 }
 
-// readEntries returns what a layer holds, if that has been kept and is whole.
-func (s *Store) readEntries(name string) (entries []entry, ok bool) {
-	data, err := os.ReadFile(s.path(layersDir, name))
-	if err != nil || len(data) < sha256.Size {
-		return nil, false
-	}
-	sum, data := data[:sha256.Size], data[sha256.Size:]
-	if got := sha256.Sum256(data); !bytes.Equal(sum, got[:]) {
-		return nil, false
-	}
-	return entries, gob.NewDecoder(bytes.NewReader(data)).Decode(&entries) == nil
-}
-
-// keepEntries keeps for later builds what a layer holds. Where that fails, they read the layer.
-func (in *Ingest) keepEntries(name string, entries []entry) {
+// keepEntries keeps the entries of a layer for later builds.
+func (in *Ingest) keepEntries(diffID digest.Digest, entries []entry) {
 	var b bytes.Buffer
-	if gob.NewEncoder(&b).Encode(entries) != nil {
-		return
+	if gob.NewEncoder(&b).Encode(entries) == nil {
+		in.draft.KeepListing(diffID, b.Bytes())
 	}
-	sum := sha256.Sum256(b.Bytes())
-	in.recordMu.Lock()
-	defer in.recordMu.Unlock()
-	_ = writeRename(filepath.Join(in.dir, name), in.store.path(layersDir, name), append(sum[:], b.Bytes()...))
 }

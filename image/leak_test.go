@@ -3,83 +3,15 @@ package image
 import (
 	"archive/tar"
 	"bytes"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"net/url"
-	"os"
 	"strings"
 	"testing"
-	"testing/iotest"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/secret"
+	"github.com/kedge-build/kedge/store"
 )
-
-const token = "hunter2/+ ä?secret"
-
-func TestFindSecret(t *testing.T) {
-	pad := strings.Repeat("x", window)
-	std, web := base64.StdEncoding.EncodeToString, base64.RawURLEncoding.EncodeToString
-	tests := []struct{ name, text, form string }{
-		{"nothing", "", ""},
-		{"plain", "a" + token + "b", "plain"},
-		{"alone", token, "plain"},
-		{"a part", token[1:] + token[:len(token)-1], ""},
-		{"another case", strings.ToUpper(token), ""},
-		{"url", "https://u:" + url.QueryEscape(token) + "@h", "url"},
-		{"url path", "https://h/" + url.PathEscape(token), "url"},
-		{"base64", std([]byte(token)), "base64"},
-		{"base64 of user and token", std([]byte("u:" + token)), "base64"},
-		{"base64, shifted by two, something behind", std([]byte("ab" + token + "xyz")), "base64"},
-		{"base64 for URLs", web([]byte("abcd" + token)), "base64"},
-		{"base64 of a part", std([]byte(token[2:])), ""},
-		{"base64 in lines", lines(std([]byte(pad[:50] + token + pad[:50]))), "base64"},
-		{"base64 in lines of DOS", strings.ReplaceAll(lines(std([]byte(pad[:50]+token+pad[:50]))), "\n", "\r\n"), "base64"},
-		{"base64 in lines, over the end of what is read at once", pad[:window-80] + "\n" + lines(std([]byte(pad[:50]+token))), "base64"},
-		{"plain in lines", token[:5] + "\n" + token[5:], ""},
-		{"over the end of what is read at once", pad[:window-len(token)/2] + token, "plain"},
-		{"just before it", pad[:window-len(token)] + token + pad, "plain"},
-		{"just behind it", pad + token, "plain"},
-		{"one byte of it on the other side", pad[:window-1] + token, "plain"},
-		{"a part over the end", pad[:window-3] + token[:len(token)-1], ""},
-	}
-	for _, test := range tests {
-		for name, reader := range map[string]func(io.Reader) io.Reader{
-			"whole": func(r io.Reader) io.Reader { return r }, "half": iotest.HalfReader,
-		} {
-			s := newSearcher(newNeedles(map[string][]byte{"id": []byte(token + "\n"), "short": []byte("x\n"), "empty": nil}))
-			found, err := s.find(reader(strings.NewReader(test.text)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			var form string
-			if len(found) > 0 {
-				form = found[0].form
-			}
-			if form != test.form || len(found) > 1 {
-				t.Errorf("%s, %s: found %q, want %q", test.name, name, form, test.form)
-			}
-		}
-	}
-	s := newSearcher(newNeedles(map[string][]byte{"json": []byte("line one\nline two")}))
-	if found := s.in(`{"key":"line one\nline two"}`); len(found) != 1 || found[0].form != "json" {
-		t.Errorf("%v", found)
-	}
-	if _, err := s.find(iotest.ErrReader(errFull)); !errors.Is(err, errFull) {
-		t.Error(err)
-	}
-}
-
-// lines breaks a text as base64 does.
-func lines(text string) string {
-	var b strings.Builder
-	for len(text) > 76 {
-		b.WriteString(text[:76] + "\n")
-		text = text[76:]
-	}
-	return b.String() + text + "\n"
-}
 
 func TestSecretsInImage(t *testing.T) {
 	key := strings.Repeat("key material\n", 9000)
@@ -111,12 +43,7 @@ func TestSecretsInImage(t *testing.T) {
 			for _, known := range []bool{false, true} {
 				if known {
 					build(t, s, Options{}, test.raw)
-					if err := os.Truncate(s.path("index.json"), 0); err != nil {
-						t.Fatal(err)
-					}
-					if err := s.withIndexLock(t.Context(), func() error { return s.writeIndex(nil) }); err != nil {
-						t.Fatal(err)
-					}
+					writeFile(t, storePath(s, "index.json"), []byte(`{"schemaVersion":2,"manifests":[]}`))
 				}
 				got := leaksOf(t, s, Options{Secrets: secrets}, test.raw)
 				if diff := gocmp.Diff(test.want, got); diff != "" {
@@ -130,7 +57,7 @@ func TestSecretsInImage(t *testing.T) {
 	}
 }
 
-func leaksOf(t testing.TB, s *Store, o Options, raw rawImage, statements ...string) []string {
+func leaksOf(t testing.TB, s *store.Store, o Options, raw rawImage, statements ...string) []string {
 	t.Helper()
 	x := newExport(t, raw)
 	if len(statements) > 0 {
@@ -140,7 +67,7 @@ func leaksOf(t testing.TB, s *Store, o Options, raw rawImage, statements ...stri
 	defer in.Close()
 	x.send(t, in)
 	_, err := in.Write(t.Context(), x.root, sourcesOf([]rawImage{raw}), o)
-	var leaked *LeakError
+	var leaked *secret.LeakError
 	if !errors.As(err, &leaked) {
 		if err != nil {
 			t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 	"github.com/containerd/log"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
+	"github.com/kedge-build/kedge/store"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/semaphore"
@@ -52,17 +53,16 @@ const maxUploads = 4
 // all that it needs is there, those of one repository one after the other. What arrives is checked
 // by digest. A connection that is lost, and an answer that says to come again, end it only after
 // several attempts.
-func (s *Store) Push(ctx context.Context, desc ocispec.Descriptor, names []string, opts PushOptions) error {
-	s.use.RLock()
-	defer s.use.RUnlock()
-	refs, err := normalised(names)
+func Push(ctx context.Context, st *store.Store, desc ocispec.Descriptor, names []string, opts PushOptions) error {
+	defer st.Use()()
+	refs, err := store.ParseNames(names)
 	if err != nil {
 		return err
 	}
-	if _, err := s.complete(ctx, desc); err != nil {
-		return fmt.Errorf("push image %s: %w", desc.Digest, s.blame(ctx, desc, err))
+	if _, err := st.Complete(ctx, desc); err != nil {
+		return fmt.Errorf("push image %s: %w", desc.Digest, st.Blame(ctx, desc, err))
 	}
-	p := newPusher(s, opts)
+	p := newPusher(st, opts)
 	defer p.client.CloseIdleConnections()
 	ctx = quiet(ctx)
 	for _, ref := range refs {
@@ -74,7 +74,7 @@ func (s *Store) Push(ctx context.Context, desc ocispec.Descriptor, names []strin
 			if errors.Is(err, docker.ErrInvalidAuthorization) || errors.As(err, &status) && status.StatusCode == http.StatusUnauthorized {
 				err = &DeniedError{reference.Domain(ref), err}
 			} else if !passing(err) { // that it is not what it should be is for the registry to find
-				err = s.blame(ctx, desc, err)
+				err = st.Blame(ctx, desc, err)
 			}
 			return fmt.Errorf("push image %s to %q: %w", desc.Digest, ref, err)
 		}
@@ -84,15 +84,15 @@ func (s *Store) Push(ctx context.Context, desc ocispec.Descriptor, names []strin
 
 // A pusher pushes one image under several names.
 type pusher struct {
-	store  *Store
+	store  *store.Store
 	client *http.Client
 	hosts  docker.RegistryHosts
 	opts   PushOptions
 	done   map[string]bool // repositories that have all blobs, with their host
 }
 
-func newPusher(s *Store, opts PushOptions) *pusher {
-	p := &pusher{store: s, opts: opts, done: map[string]bool{}}
+func newPusher(st *store.Store, opts PushOptions) *pusher {
+	p := &pusher{store: st, opts: opts, done: map[string]bool{}}
 	p.client = &http.Client{Transport: docker.DefaultHTTPTransport(nil)}
 	auth := []docker.AuthorizerOpt{docker.WithAuthClient(p.client)}
 	if opts.Credentials != nil {
@@ -183,11 +183,11 @@ func (p *pusher) push(ctx context.Context, desc ocispec.Descriptor, ref referenc
 	}
 	repo := reference.TrimNamed(ref).String()
 	if p.done[repo] {
-		_, err := remotes.PushHandler(to, p.store)(ctx, plain(desc))
+		_, err := remotes.PushHandler(to, p.store)(ctx, store.Plain(desc))
 		return err
 	}
-	top := plain(desc)
-	top.Annotations = sourceLabels(slices.Sorted(maps.Keys(p.done)))
+	top := store.Plain(desc)
+	top.Annotations = store.SourceLabels(slices.Sorted(maps.Keys(p.done)))
 	limiter := semaphore.NewWeighted(maxUploads)
 	if err := remotes.PushContent(ctx, to, top, p.store, limiter, platforms.All, nil); err != nil {
 		return err

@@ -89,7 +89,7 @@ func TestPush(t *testing.T) {
 		defer mu.Unlock()
 		sent[d.Digest], want[d.Digest] = n, d.Size
 	}}
-	if err := s.Push(t.Context(), img.Descriptor, names, opts); err != nil {
+	if err := Push(t.Context(), s, img.Descriptor, names, opts); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range names {
@@ -108,7 +108,7 @@ func TestPush(t *testing.T) {
 			t.Errorf("%s: %v", n, err)
 		}
 	}
-	blobs, err := s.complete(t.Context(), img.Descriptor)
+	blobs, err := s.Complete(t.Context(), img.Descriptor)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestPush(t *testing.T) {
 		t.Errorf("%d blobs were sent, want 5", got)
 	}
 	r.forget()
-	if err := s.Push(t.Context(), img.Descriptor, names, PushOptions{}); err != nil {
+	if err := Push(t.Context(), s, img.Descriptor, names, PushOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if n := r.count("PUT", "") + r.count("POST", "") + r.count("PATCH", ""); n != 0 {
@@ -149,7 +149,7 @@ func TestPushMountsBase(t *testing.T) {
 		t.Fatal(err)
 	}
 	in.Close()
-	if err := s.Push(t.Context(), img.Descriptor, []string{r.host + "/team/app:v1"}, PushOptions{}); err != nil {
+	if err := Push(t.Context(), s, img.Descriptor, []string{r.host + "/team/app:v1"}, PushOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := r.count("POST", "mount="+digest.FromBytes(base).String()+"&from=library/debian"); got != 1 {
@@ -182,7 +182,7 @@ func TestPushAuth(t *testing.T) {
 		}
 	}
 	names := []string{r.host + "/team/app"}
-	if err := s.Push(t.Context(), img.Descriptor, names, PushOptions{Credentials: credentials("hunter2")}); err != nil {
+	if err := Push(t.Context(), s, img.Descriptor, names, PushOptions{Credentials: credentials("hunter2")}); err != nil {
 		t.Error(err)
 	}
 	denied := errors.New("keychain is locked")
@@ -191,7 +191,7 @@ func TestPushAuth(t *testing.T) {
 		"no basic auth": func(string) (string, string, error) { return "", "", nil },
 		denied.Error():  func(string) (string, string, error) { return "", "", denied },
 	} {
-		err := s.Push(t.Context(), img.Descriptor, names, PushOptions{Credentials: c})
+		err := Push(t.Context(), s, img.Descriptor, names, PushOptions{Credentials: c})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q in it", err, want)
 		}
@@ -200,7 +200,7 @@ func TestPushAuth(t *testing.T) {
 			t.Errorf("error %v is %+v", err, refused)
 		}
 	}
-	if err := s.Push(t.Context(), img.Descriptor, names, PushOptions{}); err == nil {
+	if err := Push(t.Context(), s, img.Descriptor, names, PushOptions{}); err == nil {
 		t.Error("pushed without credentials")
 	}
 }
@@ -262,7 +262,7 @@ func TestPushFails(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRegistry(t, failing(tt.fail))
 			names := []string{r.host + "/team/app:v1"}
-			err := s.Push(t.Context(), img.Descriptor, names, PushOptions{Pauses: []time.Duration{}})
+			err := Push(t.Context(), s, img.Descriptor, names, PushOptions{Pauses: []time.Duration{}})
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), names[0]) {
 				t.Errorf("error %v, want %q and the name in it", err, tt.want)
 			}
@@ -321,7 +321,7 @@ func TestPushAgain(t *testing.T) {
 				})
 			})
 			names := []string{r.host + "/team/app:v1"}
-			err := s.Push(t.Context(), img.Descriptor, names, PushOptions{Pauses: pauses})
+			err := Push(t.Context(), s, img.Descriptor, names, PushOptions{Pauses: pauses})
 			if (err == nil) != tt.pushed {
 				t.Fatalf("error %v, want it pushed: %t", err, tt.pushed)
 			}
@@ -355,7 +355,7 @@ func TestPushInterrupted(t *testing.T) {
 	})
 	defer close(release)
 	start := time.Now()
-	err := s.Push(ctx, img.Descriptor, []string{r.host + "/team/app:v1"}, PushOptions{})
+	err := Push(ctx, s, img.Descriptor, []string{r.host + "/team/app:v1"}, PushOptions{})
 	if !errors.Is(err, errInterrupted) {
 		t.Errorf("error %v, want %v", err, errInterrupted)
 	}
@@ -373,7 +373,7 @@ func TestPushPlainHTTP(t *testing.T) {
 		asked = append(asked, host)
 		return false
 	}}
-	if err := s.Push(t.Context(), img.Descriptor, []string{r.host + "/team/app"}, opts); err == nil {
+	if err := Push(t.Context(), s, img.Descriptor, []string{r.host + "/team/app"}, opts); err == nil {
 		t.Error("pushed without TLS")
 	}
 	if diff := gocmp.Diff([]string{r.host}, slices.Compact(asked)); diff != "" {

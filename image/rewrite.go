@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"github.com/kedge-build/kedge/internal/layer"
 	"io"
 	"math"
 	"net/http"
@@ -80,7 +81,7 @@ func clampTar(content []byte, f facts) []byte {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil || isSparse(h) {
+		if err != nil || layer.IsSparse(h) {
 			return content
 		}
 		if h.ModTime.Unix() > f.epoch {

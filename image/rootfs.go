@@ -13,8 +13,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/platforms"
+	"github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/store"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -39,27 +40,26 @@ func (e *PathError) Error() string { return fmt.Sprintf("%q: %s", "/"+e.Path, e.
 // ExportTar writes the root file system of an image to w, its layers on top of each other, as a tar:
 // folders before what is in them, sorted, with the owners, modes and times that the image says. The
 // bytes depend on the image and o alone. When it fails, what w got is no whole tar.
-func (s *Store) ExportTar(ctx context.Context, w io.Writer, desc ocispec.Descriptor, o RootOptions) error {
-	return s.exportRoot(ctx, desc, o, func(fs *rootFS) error { return fs.writeTar(ctx, w) })
+func ExportTar(ctx context.Context, st *store.Store, w io.Writer, desc ocispec.Descriptor, o RootOptions) error {
+	return exportRoot(ctx, st, desc, o, func(fs *rootFS) error { return fs.writeTar(ctx, w) })
 }
 
 // ExportFolder writes the root file system of an image into dir, which it makes if it is absent. What
 // is there already stays, unless the image has something at the same path. Modes and times are those
 // that the image says; the owner is who runs this, as BuildKit has it. No path or link of the image
 // leads out of dir. All layers are read before the first file is written.
-func (s *Store) ExportFolder(ctx context.Context, dir string, desc ocispec.Descriptor, o RootOptions) error {
-	return s.exportRoot(ctx, desc, o, func(fs *rootFS) error { return fs.writeFolder(ctx, dir) })
+func ExportFolder(ctx context.Context, st *store.Store, dir string, desc ocispec.Descriptor, o RootOptions) error {
+	return exportRoot(ctx, st, desc, o, func(fs *rootFS) error { return fs.writeFolder(ctx, dir) })
 }
 
-func (s *Store) exportRoot(ctx context.Context, desc ocispec.Descriptor, o RootOptions, write func(*rootFS) error) error {
-	s.use.RLock()
-	defer s.use.RUnlock()
-	fs, err := s.rootFS(ctx, desc, o)
+func exportRoot(ctx context.Context, st *store.Store, desc ocispec.Descriptor, o RootOptions, write func(*rootFS) error) error {
+	defer st.Use()()
+	fs, err := readRootFS(ctx, st, desc, o)
 	if err == nil {
 		defer fs.spool.Close()
 		err = write(fs)
 	} else {
-		err = s.blame(ctx, desc, err)
+		err = st.Blame(ctx, desc, err)
 	}
 	if err != nil {
 		return fmt.Errorf("export the files of image %s: %w", desc.Digest, err)
@@ -94,14 +94,14 @@ func newFolder(when time.Time) *fileNode {
 
 func (n *fileNode) is(kind byte) bool { return n.file.header.Typeflag == kind }
 
-// rootFS reads the layers of an image. The caller must close the spool.
-func (s *Store) rootFS(ctx context.Context, desc ocispec.Descriptor, o RootOptions) (_ *rootFS, err error) {
-	img, err := s.Image(ctx, desc)
+// readRootFS reads the layers of an image. The caller must close the spool.
+func readRootFS(ctx context.Context, st *store.Store, desc ocispec.Descriptor, o RootOptions) (_ *rootFS, err error) {
+	img, err := st.Image(ctx, desc)
 	if err != nil {
 		return nil, err
 	}
 	fs := &rootFS{}
-	if fs.spool, err = os.CreateTemp(s.path(tmpDir), "rootfs-"); err != nil {
+	if fs.spool, err = st.TempFile("rootfs-"); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -118,7 +118,7 @@ func (s *Store) rootFS(ctx context.Context, desc ocispec.Descriptor, o RootOptio
 		split = *o.Split
 	}
 	for _, m := range img.Manifests {
-		root, err := fs.read(ctx, s, m)
+		root, err := fs.read(ctx, st, m)
 		if err != nil {
 			return nil, fmt.Errorf("platform %s: %w", platforms.Format(m.Platform), err)
 		}
@@ -163,7 +163,7 @@ func (n *fileNode) merge(at string, o *fileNode) error {
 
 // read puts the layers of an image on top of each other, and then fetches what is to be seen of their
 // files.
-func (fs *rootFS) read(ctx context.Context, s *Store, m Manifest) (*fileNode, error) {
+func (fs *rootFS) read(ctx context.Context, st *store.Store, m store.Manifest) (*fileNode, error) {
 	root := newFolder(m.Created)
 	wanted := make([]map[int]*inode, len(m.Layers)) // files by their place in the layer
 	for i, l := range m.Layers {
@@ -171,10 +171,10 @@ func (fs *rootFS) read(ctx context.Context, s *Store, m Manifest) (*fileNode, er
 		var added []*inode
 		var names []string
 		at := 0
-		err := s.readLayer(ctx, l, func(h *tar.Header, _ io.Reader) error {
+		err := st.ReadLayer(ctx, l, func(h *tar.Header, _ io.Reader) error {
 			at++
-			if len(added) == maxEntries {
-				return fmt.Errorf("more than %d entries", maxEntries)
+			if len(added) == layer.MaxEntries {
+				return fmt.Errorf("more than %d entries", layer.MaxEntries)
 			}
 			if h.Typeflag == tar.TypeXGlobalHeader {
 				return nil
@@ -214,7 +214,7 @@ func (fs *rootFS) read(ctx context.Context, s *Store, m Manifest) (*fileNode, er
 			continue
 		}
 		at := 0
-		err := s.readLayer(ctx, l, func(h *tar.Header, r io.Reader) error {
+		err := st.ReadLayer(ctx, l, func(h *tar.Header, r io.Reader) error {
 			at++
 			f := wanted[i][at]
 			if f == nil {
@@ -244,52 +244,13 @@ func plainHeader(h *tar.Header) *tar.Header {
 	case tar.TypeLink:
 		p.Linkname = clean(h.Linkname)
 	}
-	for k, v := range xattrs(h) {
+	for k, v := range layer.Xattrs(h) {
 		if p.PAXRecords == nil {
 			p.PAXRecords = map[string]string{}
 		}
 		p.PAXRecords[k] = v
 	}
 	return p
-}
-
-// readLayer hands fn every entry of a layer, and checks that the layer is what its config says.
-func (s *Store) readLayer(ctx context.Context, l Layer, fn func(*tar.Header, io.Reader) error) error {
-	ra, err := s.ReaderAt(ctx, l.Descriptor)
-	if err != nil {
-		return err
-	}
-	defer ra.Close()
-	src, release, err := decompress(interruptible(ctx, content.NewReader(ra)))
-	if err != nil {
-		return fmt.Errorf("read layer %s: %w", l.Descriptor.Digest, err)
-	}
-	defer release()
-	verifier := l.DiffID.Verifier()
-	src = io.TeeReader(src, verifier)
-	tr := tar.NewReader(src)
-	for {
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("read layer %s: %w", l.Descriptor.Digest, err)
-		}
-		if err = checkEntry(h); err == nil {
-			err = fn(h, onlyReader{tr})
-		}
-		if err != nil {
-			return fmt.Errorf("read layer %s: entry %.200q: %w", l.Descriptor.Digest, h.Name, err)
-		}
-	}
-	if _, err := io.Copy(io.Discard, src); err != nil {
-		return fmt.Errorf("read layer %s: %w", l.Descriptor.Digest, err)
-	}
-	if !verifier.Verified() {
-		return fmt.Errorf("layer %s: its content does not have the diffID %s that its config names", l.Descriptor.Digest, l.DiffID)
-	}
-	return nil
 }
 
 // whiteout removes what the layers so far have at a path, or below it.
@@ -340,12 +301,12 @@ func (n *fileNode) follow(name string, make func() *fileNode) (*fileNode, error)
 			if strings.HasPrefix(target, "/") {
 				stack = stack[:1]
 			}
-			if rest = target + "/" + rest; len(rest) > 2*maxPath {
+			if rest = target + "/" + rest; len(rest) > 2*layer.MaxPath {
 				return nil, &PathError{clean(name), "too many symbolic links"}
 			}
 			continue
 		}
-		if stack = append(stack, next); len(stack) > maxPath {
+		if stack = append(stack, next); len(stack) > layer.MaxPath {
 			return nil, &PathError{clean(name), "too deep"}
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/store"
 )
 
 func typed(name string, kind byte, link string) tarEntry {
@@ -96,7 +97,7 @@ func TestExportTar(t *testing.T) {
 			img, _ := build(t, s, Options{Rules: rules}, raw)
 			var one, two bytes.Buffer
 			for _, b := range []*bytes.Buffer{&one, &two} {
-				if err := s.ExportTar(t.Context(), b, img.Descriptor, RootOptions{}); err != nil {
+				if err := ExportTar(t.Context(), s, b, img.Descriptor, RootOptions{}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -114,7 +115,7 @@ func TestExportTar(t *testing.T) {
 }
 
 // based writes an image of layers that are taken as they are, so that they can be hostile.
-func based(t testing.TB, s *Store, layers ...[]byte) Image {
+func based(t testing.TB, s *store.Store, layers ...[]byte) store.Image {
 	t.Helper()
 	img, _ := build(t, s, Options{}, rawImage{platform: amd64, base: layers})
 	return img
@@ -138,7 +139,7 @@ func TestExportRootRefuses(t *testing.T) {
 			s := testStore(t)
 			img := based(t, s, tarball(t, test.entries...))
 			dir := filepath.Join(t.TempDir(), "out")
-			err := s.ExportFolder(t.Context(), dir, img.Descriptor, RootOptions{Source: test.source})
+			err := ExportFolder(t.Context(), s, dir, img.Descriptor, RootOptions{Source: test.source})
 			var wrong *PathError
 			if !errors.As(err, &wrong) || wrong.Path != test.path {
 				t.Fatalf("%v", err)
@@ -150,7 +151,7 @@ func TestExportRootRefuses(t *testing.T) {
 	}
 	s := testStore(t)
 	img := based(t, s, tarball(t, file("../out", "x")))
-	if err := s.ExportFolder(t.Context(), t.TempDir(), img.Descriptor, RootOptions{}); err == nil || !strings.Contains(err.Error(), `path with ".."`) {
+	if err := ExportFolder(t.Context(), s, t.TempDir(), img.Descriptor, RootOptions{}); err == nil || !strings.Contains(err.Error(), `path with ".."`) {
 		t.Errorf("a path out of the root: %v", err)
 	}
 }
@@ -186,7 +187,7 @@ func TestExportFolder(t *testing.T) {
 		}
 	}
 	for range 2 { // over its own result, too
-		if err := s.ExportFolder(t.Context(), dir, img.Descriptor, RootOptions{}); err != nil {
+		if err := ExportFolder(t.Context(), s, dir, img.Descriptor, RootOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -246,7 +247,7 @@ func TestExportPlatforms(t *testing.T) {
 	}
 	for _, test := range tests {
 		var b bytes.Buffer
-		if err := s.ExportTar(t.Context(), &b, img.Descriptor, test.o); err != nil {
+		if err := ExportTar(t.Context(), s, &b, img.Descriptor, test.o); err != nil {
 			t.Fatal(err)
 		}
 		var got []string
@@ -263,7 +264,7 @@ func TestExportPlatforms(t *testing.T) {
 	both, _ := build(t, s, Options{},
 		rawImage{platform: amd64, layers: [][]byte{tarball(t, shared)}}, rawImage{platform: arm64, layers: [][]byte{tarball(t, shared)}})
 	var conflict *PathError
-	if err := s.ExportTar(t.Context(), io.Discard, both.Descriptor, RootOptions{Split: &no}); !errors.As(err, &conflict) || conflict.Path != "etc/same" {
+	if err := ExportTar(t.Context(), s, io.Discard, both.Descriptor, RootOptions{Split: &no}); !errors.As(err, &conflict) || conflict.Path != "etc/same" {
 		t.Errorf("two platforms have the same path: %v", err)
 	}
 }

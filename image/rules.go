@@ -6,12 +6,12 @@ import (
 	"path"
 	"strings"
 	"time"
+
+	kedgerules "github.com/kedge-build/kedge/rules"
 )
 
-// RulesVersion names the bytes that kedge makes of a given raw layer: the forms below, the rules, the
-// tar writer and the compressor. It is raised with every change that moves a digest, and results that
-// an older version cached are then not used.
-const RulesVersion = 1
+// RulesVersion is rules.Version.
+const RulesVersion = kedgerules.Version
 
 // A form is one thing that is done to the header of every entry of a new layer, with its reason.
 // Forms run in order and cannot be switched off; RulesMarkdown documents them.

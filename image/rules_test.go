@@ -16,6 +16,8 @@ import (
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/store"
 	"github.com/klauspost/compress/gzip"
 )
 
@@ -31,14 +33,14 @@ func at(when time.Time) func(*tar.Header) { return func(h *tar.Header) { h.ModTi
 
 // listed returns a line for each entry of a canonical layer: its name, its time where that is not the
 // epoch, and its content.
-func listed(t testing.TB, s *Store, l Layer) []string {
+func listed(t testing.TB, s *store.Store, l store.Layer) []string {
 	t.Helper()
 	ra, err := s.ReaderAt(t.Context(), l.Descriptor)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ra.Close()
-	r, release, err := decompress(io.NewSectionReader(ra, 0, ra.Size()))
+	r, release, err := layer.Decompress(io.NewSectionReader(ra, 0, ra.Size()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +253,7 @@ func TestKeepBelow(t *testing.T) {
 		tarball(t, file("var/log/dpkg.log", "a")),
 		tarball(t, file("var/log/.wh.dpkg.log", "")),
 	}}
-	with := func(s *Store, keep map[int][]string) Image {
+	with := func(s *store.Store, keep map[int][]string) store.Image {
 		x := newExport(t, raw)
 		in := testIngest(t, s, IngestOptions{All: true})
 		defer in.Close()
@@ -286,11 +288,11 @@ func TestBaseAsItIs(t *testing.T) {
 		}
 	}
 	// One that was damaged is read again.
-	for _, f := range files(t, s.dir) {
+	for _, f := range files(t, s.Dir()) {
 		if strings.HasSuffix(f, ".gob") {
-			data := []byte(readFile(t, filepath.Join(s.dir, f)))
+			data := []byte(readFile(t, filepath.Join(s.Dir(), f)))
 			data[len(data)-1] ^= 1
-			writeFile(t, filepath.Join(s.dir, f), data)
+			writeFile(t, filepath.Join(s.Dir(), f), data)
 		}
 	}
 	img, _ := build(t, s, Options{}, rawImage{platform: amd64, base: base, layers: [][]byte{tarball(t, file("etc/.wh.secret", ""), file("n", "4"))}})
@@ -409,14 +411,18 @@ func TestRuleBehindAnother(t *testing.T) {
 }
 
 func TestHostileLayers(t *testing.T) {
-	for name, layer := range map[string][]byte{
+	for name, data := range map[string][]byte{
 		"long path":    tarball(t, file(strings.Repeat("a/", 3000)+"f", "")),
 		"root a file":  tarball(t, file(".", "")),
 		"long link":    tarball(t, hardLink("l", strings.Repeat("a", 5000))),
 		"root, a link": tarball(t, hardLink(".", "a")),
 	} {
 		s := scanner{epoch: epoch, clamp: epoch, read: func(*entry) bool { return true }}
-		if _, err := s.scan(t.Context(), bytes.NewReader(layer)); err == nil {
+		r, err := layer.Open(t.Context(), bytes.NewReader(data), layer.Digests{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.scan(r); err == nil {
 			t.Errorf("%s: it is taken", name)
 		}
 	}

@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -22,7 +24,7 @@ func small(t testing.TB, body string) rawImage {
 	return rawImage{platform: amd64, layers: [][]byte{tarball(t, file("f", body))}}
 }
 
-func names(t testing.TB, s *Store) map[string][]string {
+func names(t testing.TB, s *store.Store) map[string][]string {
 	t.Helper()
 	list, err := s.Images(t.Context())
 	if err != nil {
@@ -35,7 +37,7 @@ func names(t testing.TB, s *Store) map[string][]string {
 	return m
 }
 
-func short(img Image) string { return img.Descriptor.Digest.Encoded()[:12] }
+func short(img store.Image) string { return img.Descriptor.Digest.Encoded()[:12] }
 
 func TestTag(t *testing.T) {
 	s := testStore(t)
@@ -44,7 +46,7 @@ func TestTag(t *testing.T) {
 	if diff := gocmp.Diff(map[string][]string{short(a): nil, short(b): nil}, names(t, s)); diff != "" {
 		t.Errorf("fresh images (-want +got):\n%s", diff)
 	}
-	tag := func(img Image, names ...string) {
+	tag := func(img store.Image, names ...string) {
 		t.Helper()
 		if err := s.Tag(t.Context(), names, img.Descriptor); err != nil {
 			t.Fatal(err)
@@ -79,7 +81,7 @@ func TestTag(t *testing.T) {
 		}
 	}
 	gone := ocispec.Descriptor{Digest: digest.FromString("gone")}
-	var nf *NotFoundError
+	var nf *store.NotFoundError
 	if err := s.Tag(t.Context(), []string{"x"}, gone); !errors.As(err, &nf) {
 		t.Errorf("tag of an image that is not there: %v", err)
 	}
@@ -93,14 +95,14 @@ func TestImages(t *testing.T) {
 	layer := tarball(t, file("shared", "s"))
 	img, _ := build(t, s, Options{}, rawImage{platform: arm64, layers: [][]byte{layer}}, rawImage{platform: amd64, layers: [][]byte{layer}})
 	var size int64
-	for _, f := range files(t, s.path("blobs")) {
-		size += int64(len(readFile(t, s.path("blobs", f))))
+	for _, f := range files(t, storePath(s, "blobs")) {
+		size += int64(len(readFile(t, storePath(s, "blobs", f))))
 	}
 	got, err := s.Images(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Entry{{Descriptor: img.Descriptor, Platforms: []string{"linux/amd64", "linux/arm64"}, Created: epoch, Size: size}}
+	want := []store.Entry{{Descriptor: img.Descriptor, Platforms: []string{"linux/amd64", "linux/arm64"}, Created: epoch, Size: size}}
 	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("list (-want +got):\n%s", diff)
 	}
@@ -113,19 +115,15 @@ func TestResolve(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Digests that begin alike cannot be made, so two entries are planted.
-	entries, err := s.readIndex()
-	if err != nil {
-		t.Fatal(err)
-	}
 	like := func(last string) digest.Digest {
 		return digest.NewDigestFromEncoded(digest.SHA256, "abcdef"+strings.Repeat("0", 57)+last)
 	}
+	index := storePath(s, "index.json")
+	var entries []string
 	for _, last := range []string{"1", "2"} {
-		entries = addEntry(entries, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: like(last), Size: 1})
+		entries = append(entries, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1},`, ocispec.MediaTypeImageManifest, like(last)))
 	}
-	if err := s.writeIndex(entries); err != nil {
-		t.Fatal(err)
-	}
+	writeFile(t, index, []byte(strings.Replace(readFile(t, index), `"manifests":[`, `"manifests":[`+strings.Join(entries, ""), 1)))
 	hex := a.Descriptor.Digest.Encoded()
 	tests := []struct {
 		ref        string
@@ -155,7 +153,7 @@ func TestResolve(t *testing.T) {
 			if got.Digest != tt.want {
 				t.Errorf("digest %q, want %q", got.Digest, tt.want)
 			}
-			var nf *NotFoundError
+			var nf *store.NotFoundError
 			if tt.want != "" {
 				if err != nil {
 					t.Error(err)
@@ -181,44 +179,44 @@ func TestPrune(t *testing.T) {
 		t.Fatal(err)
 	}
 	orphan := digest.FromString("orphan")
-	writeFile(t, s.path("blobs", "sha256", orphan.Encoded()), []byte("orphan"))
-	if err := os.MkdirAll(s.path(tmpDir, "ingest-dead"), 0o755); err != nil {
+	writeFile(t, storePath(s, "blobs", "sha256", orphan.Encoded()), []byte("orphan"))
+	if err := os.MkdirAll(storePath(s, "tmp", "ingest-dead"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, s.path(tmpDir, "ingest-dead", "data"), make([]byte, 1000))
-	writeFile(t, s.path(tmpDir, "ingest-dead", ingestLock), nil)
+	writeFile(t, storePath(s, "tmp", "ingest-dead", "data"), make([]byte, 1000))
+	writeFile(t, storePath(s, "tmp", "ingest-dead", "lock"), nil)
 
 	m := drop.Manifests[0]
 	gone := []digest.Digest{m.Descriptor.Digest, m.Config, m.Layers[1].Descriptor.Digest, orphan}
 	var size int64 = 1000
 	for _, d := range gone {
-		size += int64(len(readFile(t, s.path("blobs", "sha256", d.Encoded()))))
+		size += int64(len(readFile(t, storePath(s, "blobs", "sha256", d.Encoded()))))
 	}
 	slices.Sort(gone)
 	got, err := s.Prune(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Pruned{Images: []digest.Digest{drop.Descriptor.Digest}, Blobs: gone, Bytes: size}
+	want := store.Pruned{Images: []digest.Digest{drop.Descriptor.Digest}, Blobs: gone, Bytes: size}
 	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("pruned (-want +got):\n%s", diff)
 	}
-	if _, err := s.complete(t.Context(), keep.Descriptor); err != nil {
+	if _, err := s.Complete(t.Context(), keep.Descriptor); err != nil {
 		t.Error(err)
 	}
-	if got := files(t, s.path(layersDir)); len(got) != 2 {
+	if got := files(t, storePath(s, "layers")); len(got) != 2 {
 		t.Errorf("records left: %q, want two for the layer that is left", got)
 	}
-	if got := files(t, s.path(tmpDir)); len(got) != 0 {
+	if got := files(t, storePath(s, "tmp")); len(got) != 0 {
 		t.Errorf("left in tmp: %q", got)
 	}
-	if got, err := s.Prune(t.Context(), false); err != nil || !gocmp.Equal(got, Pruned{}) {
+	if got, err := s.Prune(t.Context(), false); err != nil || !gocmp.Equal(got, store.Pruned{}) {
 		t.Errorf("pruned again: %+v, %v", got, err)
 	}
 	if _, err := s.Prune(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
-	if got := files(t, s.dir); !gocmp.Equal(got, []string{"index.json", indexLock, "oci-layout", storeLock}) {
+	if got := files(t, s.Dir()); !gocmp.Equal(got, []string{"index.json", "index.lock", "oci-layout", "store.lock"}) {
 		t.Errorf("left after pruning all: %q", got)
 	}
 	build(t, s, Options{}, small(t, "after"))
@@ -229,24 +227,24 @@ func TestPruneBusy(t *testing.T) {
 	img, _ := build(t, s, Options{}, small(t, "a"))
 	busy := func(why string) {
 		t.Helper()
-		var be *BusyError
+		var be *store.BusyError
 		if _, err := s.Prune(t.Context(), true); !errors.As(err, &be) {
 			t.Errorf("%s: %v, want a BusyError", why, err)
 		}
-		if _, err := s.complete(t.Context(), img.Descriptor); err != nil {
+		if _, err := s.Complete(t.Context(), img.Descriptor); err != nil {
 			t.Error(err)
 		}
 	}
 	in := testIngest(t, s, IngestOptions{})
 	busy("an export of this store")
 	in.Close()
-	other, err := OpenStore(t.Context(), s.dir)
+	other, err := store.Open(t.Context(), s.Dir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	busy("another process")
 	// The refusal must not have cost the lock of its own.
-	var be *BusyError
+	var be *store.BusyError
 	if _, err := other.Prune(t.Context(), true); !errors.As(err, &be) {
 		t.Errorf("the other way round: %v, want a BusyError", err)
 	}
@@ -256,7 +254,7 @@ func TestPruneBusy(t *testing.T) {
 	if _, err := s.Prune(t.Context(), true); err != nil {
 		t.Error(err)
 	}
-	if _, err := OpenStore(t.Context(), s.dir); err != nil {
+	if _, err := store.Open(t.Context(), s.Dir()); err != nil {
 		t.Errorf("open after pruning: %v", err)
 	}
 }
@@ -265,11 +263,11 @@ func TestPruneBusy(t *testing.T) {
 func TestKilled(t *testing.T) {
 	const child = "KEDGE_TEST_KILLED"
 	if dir := os.Getenv(child); dir != "" {
-		s, err := OpenStore(t.Context(), dir)
+		s, err := store.Open(t.Context(), dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		in, err := s.NewIngest(t.Context(), epoch, IngestOptions{})
+		in, err := NewIngest(t.Context(), s, epoch, IngestOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -279,11 +277,11 @@ func TestKilled(t *testing.T) {
 	}
 	s := testStore(t)
 	cmd := exec.Command(os.Args[0], "-test.run=^TestKilled$")
-	cmd.Env = append(os.Environ(), child+"="+s.dir)
+	cmd.Env = append(os.Environ(), child+"="+s.Dir())
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ready := filepath.Join(s.dir, "ready")
+	ready := filepath.Join(s.Dir(), "ready")
 	for range 1000 {
 		if _, err := os.Stat(ready); err == nil {
 			break
@@ -293,20 +291,20 @@ func TestKilled(t *testing.T) {
 	if err := os.Remove(ready); err != nil {
 		t.Fatal(err)
 	}
-	var be *BusyError
+	var be *store.BusyError
 	if _, err := s.Prune(t.Context(), false); !errors.As(err, &be) {
 		t.Errorf("prune while another process exports: %v", err)
 	}
 	reopen := func() {
 		t.Helper()
-		other, err := OpenStore(t.Context(), s.dir)
+		other, err := store.Open(t.Context(), s.Dir())
 		if err != nil {
 			t.Fatal(err)
 		}
 		other.Close()
 	}
 	reopen()
-	if len(files(t, s.path(tmpDir))) == 0 {
+	if len(files(t, storePath(s, "tmp"))) == 0 {
 		t.Error("the export of a living process was removed")
 	}
 	if err := cmd.Process.Kill(); err != nil {
@@ -314,7 +312,7 @@ func TestKilled(t *testing.T) {
 	}
 	cmd.Wait()
 	reopen()
-	if got := files(t, s.path(tmpDir)); len(got) != 0 {
+	if got := files(t, storePath(s, "tmp")); len(got) != 0 {
 		t.Errorf("left by the dead process: %q", got)
 	}
 	if got := names(t, s); len(got) != 0 {
@@ -326,17 +324,17 @@ func TestOpenStoreRefuses(t *testing.T) {
 	foreign := t.TempDir()
 	writeFile(t, filepath.Join(foreign, "thesis.tex"), nil)
 	layout := t.TempDir()
-	writeFile(t, filepath.Join(layout, "oci-layout"), layoutFile)
+	writeFile(t, filepath.Join(layout, "oci-layout"), store.LayoutFile)
 	newer := t.TempDir()
 	writeFile(t, filepath.Join(newer, "oci-layout"), []byte(`{"imageLayoutVersion":"2.0.0"}`))
-	writeFile(t, filepath.Join(newer, storeLock), nil)
+	writeFile(t, filepath.Join(newer, "store.lock"), nil)
 	for want, dir := range map[string]string{
 		"not empty and not an image store":    foreign,
 		"is not empty and not an image":       layout,
 		`OCI image layout of version "2.0.0"`: newer,
 	} {
 		before := files(t, dir)
-		if _, err := OpenStore(t.Context(), dir); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := store.Open(t.Context(), dir); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q in it", err, want)
 		}
 		if diff := gocmp.Diff(before, files(t, dir)); diff != "" {
@@ -354,11 +352,11 @@ func TestConcurrentExports(t *testing.T) {
 		go func() {
 			var err error
 			for i := 0; i < 40 && err == nil; i++ {
-				var other *Store
-				if other, err = OpenStore(context.Background(), s.dir); err != nil {
+				var other *store.Store
+				if other, err = store.Open(context.Background(), s.Dir()); err != nil {
 					break
 				}
-				in, begun := other.NewIngest(context.Background(), epoch, IngestOptions{})
+				in, begun := NewIngest(context.Background(), other, epoch, IngestOptions{})
 				if err = begun; err == nil {
 					err = in.Close()
 				}
@@ -372,7 +370,7 @@ func TestConcurrentExports(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if got := files(t, s.path(tmpDir)); len(got) != 0 {
+	if got := files(t, storePath(s, "tmp")); len(got) != 0 {
 		t.Errorf("left: %q", got)
 	}
 }
@@ -386,7 +384,7 @@ func TestConcurrentTags(t *testing.T) {
 		name := "docker.io/library/n:" + string(rune('a'+i))
 		want = append(want, name)
 		go func() {
-			other, err := OpenStore(context.Background(), s.dir)
+			other, err := store.Open(context.Background(), s.Dir())
 			if err == nil {
 				err = errors.Join(other.Tag(context.Background(), []string{name}, img.Descriptor), other.Close())
 			}

@@ -2,17 +2,16 @@ package image
 
 import (
 	"archive/tar"
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"iter"
-	"maps"
 	"path"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/kedge-build/kedge/internal/layer"
 )
 
 // Prefixes of the names of whiteouts (https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#whiteouts).
@@ -70,9 +69,6 @@ func (e *entry) repeats(o *entry) bool {
 	return e.Size == o.Size && len(e.Sum) > 0 && string(e.Sum) == string(o.Sum)
 }
 
-// maxEntries bounds the entries of a layer: what is known of them is in memory.
-const maxEntries = 2_000_000
-
 // endOfTime clamps nothing.
 var endOfTime = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 
@@ -84,31 +80,24 @@ type scanner struct {
 	read  func(*entry) bool
 }
 
-// scan reads a layer, an uncompressed tar, and returns its entries in their order. It reads those
-// files that read says, and those that a rule has to look at.
-func (s *scanner) scan(ctx context.Context, src io.Reader) ([]entry, error) {
-	tr := tar.NewReader(interruptible(ctx, src))
+// scan returns the entries of a layer in their order. It reads the files that read selects and those
+// that a rule has to see.
+func (s *scanner) scan(r *layer.Reader) ([]entry, error) {
 	var entries []entry
 	sum := sha256.New()
 	buf := make([]byte, 64<<10)
 	for {
-		h, err := tr.Next()
+		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			return entries, nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read layer: %w", err)
 		}
-		if err := checkEntry(h); err != nil {
-			return nil, fmt.Errorf("read layer: entry %q: %w", h.Name, err)
-		}
 		rawTime := h.ModTime.Unix()
 		if !applyForms(h, s.clamp) {
 			entries = append(entries, entry{skip: true})
 			continue
-		}
-		if len(entries) == maxEntries {
-			return nil, fmt.Errorf("read layer: more than %d entries", maxEntries)
 		}
 		e := entry{
 			Name: clean(h.Name), Type: h.Typeflag, Mode: h.Mode, UID: h.Uid, GID: h.Gid, Size: h.Size, Link: h.Linkname,
@@ -117,12 +106,12 @@ func (s *scanner) scan(ctx context.Context, src io.Reader) ([]entry, error) {
 		if e.Type == tar.TypeLink {
 			e.Link = clean(e.Link)
 		}
-		if err := s.inspect(&e, tr); err != nil {
+		if err := s.inspect(&e, r); err != nil {
 			return nil, fmt.Errorf("read layer: entry %q: %w", h.Name, err)
 		}
 		if e.Type == tar.TypeReg && e.Sum == nil && s.read(&e) {
 			sum.Reset()
-			if _, err := io.CopyBuffer(sum, onlyReader{tr}, buf); err != nil {
+			if _, err := io.CopyBuffer(sum, onlyReader{r}, buf); err != nil {
 				return nil, fmt.Errorf("read layer: entry %q: %w", h.Name, err)
 			}
 			e.Sum = sum.Sum(nil)
@@ -174,21 +163,10 @@ func (s *scanner) inspect(e *entry, r io.Reader) error {
 	return nil
 }
 
-// xattrs are the records of extended attributes, sorted.
-func xattrs(h *tar.Header) iter.Seq2[string, string] {
-	return func(yield func(record, value string) bool) {
-		for _, k := range slices.Sorted(maps.Keys(h.PAXRecords)) {
-			if strings.HasPrefix(k, xattrPrefix) && !yield(k, h.PAXRecords[k]) {
-				return
-			}
-		}
-	}
-}
-
 func xattrSum(h *tar.Header) string {
 	b := sha256.New()
 	any := false
-	for k, v := range xattrs(h) {
+	for k, v := range layer.Xattrs(h) {
 		fmt.Fprintf(b, "%q=%q\n", k, v)
 		any = true
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/kedge-build/kedge/diff"
 	"github.com/kedge-build/kedge/explain"
 	"github.com/kedge-build/kedge/frontend"
-	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -75,7 +75,7 @@ type Builds struct {
 }
 
 // Compare compares the images of two builds, which are in store, and explains what differs.
-func Compare(ctx context.Context, store content.Provider, first, second image.Image, b Builds) (*Verdict, error) {
+func Compare(ctx context.Context, store content.Provider, first, second store.Image, b Builds) (*Verdict, error) {
 	v := &Verdict{Reproducible: true, Varied: b.Varied}
 	var steps []cause.Step
 	if len(first.Manifests) != len(second.Manifests) || len(first.Manifests) == 0 {
@@ -108,7 +108,7 @@ func Compare(ctx context.Context, store content.Provider, first, second image.Im
 	return v, nil
 }
 
-func (b *Builds) layers(ctx context.Context, store content.Provider, first, second image.Manifest) ([]Layer, error) {
+func (b *Builds) layers(ctx context.Context, store content.Provider, first, second store.Manifest) ([]Layer, error) {
 	var differing []Layer
 	steps := b.Steps[platforms.Format(first.Platform)]
 	for i := range max(len(first.Layers), len(second.Layers)) {
@@ -138,14 +138,14 @@ func (b *Builds) layers(ctx context.Context, store content.Provider, first, seco
 	return differing, nil
 }
 
-func at(layers []image.Layer, i int) image.Layer {
+func at(layers []store.Layer, i int) store.Layer {
 	if i < len(layers) {
 		return layers[i]
 	}
-	return image.Layer{}
+	return store.Layer{}
 }
 
-func paths(ctx context.Context, store content.Provider, x, y image.Layer) ([]diff.Path, error) {
+func paths(ctx context.Context, store content.Provider, x, y store.Layer) ([]diff.Path, error) {
 	first, err := open(ctx, store, x)
 	if err != nil {
 		return nil, err
@@ -176,12 +176,12 @@ func (b *Builds) patch(l *Layer) []cause.Step {
 	return nil
 }
 
-func opener(ctx context.Context, store content.Provider, l image.Layer) explain.Layer {
+func opener(ctx context.Context, store content.Provider, l store.Layer) explain.Layer {
 	return func() (io.ReadCloser, error) { return open(ctx, store, l) }
 }
 
 // open reads the tar of a layer; one that is not there is empty.
-func open(ctx context.Context, store content.Provider, l image.Layer) (io.ReadCloser, error) {
+func open(ctx context.Context, store content.Provider, l store.Layer) (io.ReadCloser, error) {
 	if l.DiffID == "" {
 		return io.NopCloser(eof{}), nil
 	}

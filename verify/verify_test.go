@@ -20,6 +20,7 @@ import (
 	"github.com/kedge-build/kedge/explain"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -65,9 +66,9 @@ type built struct {
 	env      string
 }
 
-func testStore(t testing.TB) *image.Store {
+func testStore(t testing.TB) *store.Store {
 	t.Helper()
-	s, err := image.OpenStore(t.Context(), filepath.Join(t.TempDir(), "store"))
+	s, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "store"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,9 +77,9 @@ func testStore(t testing.TB) *image.Store {
 }
 
 // write has the store make the canonical image of a build.
-func write(t testing.TB, s *image.Store, second bool, builds ...built) image.Image {
+func write(t testing.TB, s *store.Store, second bool, builds ...built) store.Image {
 	t.Helper()
-	in, err := s.NewIngest(t.Context(), epoch, image.IngestOptions{Second: second})
+	in, err := image.NewIngest(t.Context(), s, epoch, image.IngestOptions{Second: second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +123,7 @@ func write(t testing.TB, s *image.Store, second bool, builds ...built) image.Ima
 }
 
 // without leaves the digests out, which follow from what is compared elsewhere.
-func without(t testing.TB, v *Verdict, first, second image.Image) Verdict {
+func without(t testing.TB, v *Verdict, first, second store.Image) Verdict {
 	t.Helper()
 	out := *v
 	for i := range out.Platforms {
@@ -133,7 +134,7 @@ func without(t testing.TB, v *Verdict, first, second image.Image) Verdict {
 		p.First, p.Second = "", ""
 		for j := range p.Layers {
 			l := &p.Layers[j]
-			check := func(got digest.Digest, m image.Manifest) {
+			check := func(got digest.Digest, m store.Manifest) {
 				want := digest.Digest("")
 				if l.Index < len(m.Layers) {
 					want = m.Layers[l.Index].Descriptor.Digest
@@ -240,7 +241,7 @@ func TestCompareErrors(t *testing.T) {
 	one := built{platform: amd64, layers: [][]byte{layer(t, "a", "1")}}
 	two := built{platform: arm64, layers: [][]byte{layer(t, "a", "1")}}
 	single, both := write(t, s, false, one), write(t, s, false, one, two)
-	for name, pair := range map[string][2]image.Image{
+	for name, pair := range map[string][2]store.Image{
 		"more platforms":  {single, both},
 		"fewer platforms": {both, single},
 		"none":            {{}, {}},

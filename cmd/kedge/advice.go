@@ -15,6 +15,7 @@ import (
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/plugin"
+	"github.com/kedge-build/kedge/store"
 )
 
 // advisedError is an error of the command line that knows what to do about it.
@@ -39,15 +40,15 @@ func advice(err error, verbs []string) (int, string) {
 		usage    usageError
 		stage    *frontend.TargetError
 		ref      *build.RefError
-		busy     *image.BusyError
+		busy     *store.BusyError
 		git      *build.GitError
 		nowhere  *build.UnwritableError
 		lost     *source.NowhereError
-		damaged  *image.DamagedError
+		damaged  *store.DamagedError
 		denied   *image.DeniedError
 		once     *builder.OnceError
 		policy   *build.PolicyError
-		notFound *image.NotFoundError
+		notFound *store.NotFoundError
 	)
 	if hint := whereAdvice(err); hint != "" {
 		return exitFailed, hint

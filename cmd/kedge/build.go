@@ -8,7 +8,7 @@ import (
 
 	"github.com/kedge-build/kedge/build"
 	"github.com/kedge-build/kedge/builder"
-	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/secret"
 	"github.com/urfave/cli/v2"
 )
 
@@ -130,7 +130,7 @@ func (p *process) tell(res *build.Result, pull bool) {
 		p.note("every image is what the lock says")
 	}
 	if len(res.NotSought) > 0 {
-		p.note("not looked for in the image, since fewer than %d bytes are found everywhere: secret %s", image.MinSecret, enumerated(res.NotSought, 5))
+		p.note("not looked for in the image, since fewer than %d bytes are found everywhere: secret %s", secret.MinSecret, enumerated(res.NotSought, 5))
 	}
 	if res.NotChecked != nil {
 		p.say("warning: what git ignores is not known: %v", res.NotChecked)

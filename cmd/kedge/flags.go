@@ -17,6 +17,7 @@ import (
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/builder/daemon"
 	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/store"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/util/progress/progressui"
 	"github.com/urfave/cli/v2"
@@ -238,8 +239,8 @@ func (p *process) builderRoot() string { return filepath.Join(p.dataDir(), "buil
 
 func (p *process) storeDir() string { return filepath.Join(p.dataDir(), "store") }
 
-func (p *process) openStore(ctx context.Context) (*image.Store, error) {
-	return image.OpenStore(ctx, p.storeDir())
+func (p *process) openStore(ctx context.Context) (*store.Store, error) {
+	return store.Open(ctx, p.storeDir())
 }
 
 // withBuilder runs a verb that needs a builder.

@@ -327,17 +327,17 @@ func isTerminal(w io.Writer) bool {
 
 // write writes the image to where o says, and pushes it if o says that.
 func (d *delivery) write(ctx context.Context, p *process, o output) error {
-	to := func(w io.Writer) error { return d.store.Export(ctx, w, d.desc, d.names, image.Format(o.kind)) }
+	to := func(w io.Writer) error { return image.Export(ctx, d.store, w, d.desc, d.names, image.Format(o.kind)) }
 	switch o.kind {
 	case typeCacheOnly, typeImage:
 		return nil
 	case typeLocal:
-		return d.store.ExportFolder(ctx, o.dest, d.desc, o.root)
+		return image.ExportFolder(ctx, d.store, o.dest, d.desc, o.root)
 	case typeTar:
-		to = func(w io.Writer) error { return d.store.ExportTar(ctx, w, d.desc, o.root) }
+		to = func(w io.Writer) error { return image.ExportTar(ctx, d.store, w, d.desc, o.root) }
 	case typeOCI:
 		if o.dir {
-			return d.store.ExportDir(ctx, o.dest, d.desc, d.names)
+			return image.ExportDir(ctx, d.store, o.dest, d.desc, d.names)
 		}
 	}
 	if o.dest == "-" {

@@ -10,6 +10,7 @@ import (
 	"github.com/docker/cli/cli/config/configfile"
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/internal/wholefile"
+	"github.com/kedge-build/kedge/store"
 	"github.com/moby/buildkit/session/auth/authprovider"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -39,13 +40,13 @@ func replaceable(path string) bool {
 
 // delivery is an image on its way out of the store.
 type delivery struct {
-	store *image.Store
+	store *store.Store
 	desc  ocispec.Descriptor
 	names []string
 }
 
 func (d *delivery) push(ctx context.Context, p *process, auth *configfile.ConfigFile, byDigest bool) error {
-	err := d.store.Push(ctx, d.desc, d.names, image.PushOptions{
+	err := image.Push(ctx, d.store, d.desc, d.names, image.PushOptions{
 		ByDigest: byDigest,
 		Credentials: func(host string) (string, string, error) {
 			if host == "docker.io" || host == authprovider.DockerHubRegistryHost {

@@ -12,8 +12,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/kedge-build/kedge/explain"
-	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/store"
 	"github.com/kedge-build/kedge/verify"
 )
 
@@ -143,7 +143,7 @@ func harmless(s string) string {
 }
 
 // ruleCounts returns how many paths each rule was about, for all platforms together.
-func ruleCounts(img image.Image) map[string]int {
+func ruleCounts(img store.Image) map[string]int {
 	counts := map[string]int{}
 	for _, rules := range img.Normalised() {
 		for rule, paths := range rules {
@@ -154,7 +154,7 @@ func ruleCounts(img image.Image) map[string]int {
 }
 
 // normalised says what rules did to an image; it is empty where they did nothing.
-func normalised(img image.Image) string {
+func normalised(img store.Image) string {
 	counts := ruleCounts(img)
 	var words []string
 	for _, rule := range slices.Sorted(maps.Keys(counts)) {

@@ -14,6 +14,7 @@ import (
 	"github.com/docker/cli/cli/config/configfile"
 	"github.com/kedge-build/kedge/build"
 	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/store"
 	"github.com/urfave/cli/v2"
 )
 
@@ -118,7 +119,7 @@ func (w *wanted) clear() error {
 }
 
 // deliver brings the image to all places that are wanted, and returns all its names.
-func (w *wanted) deliver(ctx context.Context, p *process, store *image.Store, res *build.Result, to destination, auth *configfile.ConfigFile) ([]string, error) {
+func (w *wanted) deliver(ctx context.Context, p *process, store *store.Store, res *build.Result, to destination, auth *configfile.ConfigFile) ([]string, error) {
 	var all []string
 	for _, names := range w.allNames() {
 		full, err := build.Names(names, res.ArgsHash)

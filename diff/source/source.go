@@ -16,7 +16,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/store"
 )
 
 // Options say where names lead.
@@ -25,7 +25,7 @@ type Options struct {
 	// linux on this machine's architecture, and an image that stands alone may be for any.
 	Platform *v1.Platform
 	// Store is kedge's own store; nil is none.
-	Store *image.Store
+	Store *store.Store
 	// Keychain knows the credentials for registries; nil asks without.
 	Keychain authn.Keychain
 	// Transport is for registries; nil is the default.

@@ -28,7 +28,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/store"
 )
 
 // picture makes an image for linux on an architecture.
@@ -329,13 +329,13 @@ func TestOpenRegistry(t *testing.T) {
 }
 
 func TestOpenStore(t *testing.T) {
-	store, err := image.OpenStore(t.Context(), t.TempDir())
+	st, err := store.Open(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
-	var missing *image.NotFoundError
-	if _, err := Open(t.Context(), "store:app", Options{Store: store}); !errors.As(err, &missing) {
+	defer st.Close()
+	var missing *store.NotFoundError
+	if _, err := Open(t.Context(), "store:app", Options{Store: st}); !errors.As(err, &missing) {
 		t.Errorf("not in the store: %v", err)
 	}
 	if _, err := Open(t.Context(), "store:app", Options{}); err == nil {

@@ -1,4 +1,4 @@
-package image
+package store
 
 import (
 	"context"
@@ -26,8 +26,8 @@ func (e *DamagedError) Error() string {
 
 func (e *DamagedError) Unwrap() error { return e.Err }
 
-// checkSize returns a *DamagedError unless the store has a blob with the size that desc says.
-func (s *Store) checkSize(ctx context.Context, desc ocispec.Descriptor) error {
+// CheckSize returns a *DamagedError unless the store has a blob with the size that desc says.
+func (s *Store) CheckSize(ctx context.Context, desc ocispec.Descriptor) error {
 	info, err := s.Info(ctx, desc.Digest)
 	if errdefs.IsNotFound(err) {
 		return &DamagedError{s.dir, desc.Digest, err}
@@ -38,9 +38,9 @@ func (s *Store) checkSize(ctx context.Context, desc ocispec.Descriptor) error {
 	return err
 }
 
-// checkBlob returns a *DamagedError unless a blob is what desc says.
-func (s *Store) checkBlob(ctx context.Context, desc ocispec.Descriptor) error {
-	if err := s.checkSize(ctx, desc); err != nil {
+// CheckBlob returns a *DamagedError unless a blob is what desc says.
+func (s *Store) CheckBlob(ctx context.Context, desc ocispec.Descriptor) error {
+	if err := s.CheckSize(ctx, desc); err != nil {
 		return err
 	}
 	ra, err := s.ReaderAt(ctx, desc)
@@ -49,16 +49,17 @@ func (s *Store) checkBlob(ctx context.Context, desc ocispec.Descriptor) error {
 	}
 	defer ra.Close()
 	verifier := desc.Digest.Verifier()
-	if _, err := io.Copy(verifier, interruptible(ctx, content.NewReader(ra))); err != nil {
+	if _, err := io.Copy(verifier, &cancelReader{ctx, content.NewReader(ra)}); err != nil {
 		return fmt.Errorf("read blob %s: %w", desc.Digest, err)
 	}
 	if !verifier.Verified() {
-		return s.falseContent(desc.Digest)
+		return s.Mismatch(desc.Digest)
 	}
 	return nil
 }
 
-func (s *Store) falseContent(dgst digest.Digest) error {
+// Mismatch returns the *DamagedError about a blob that does not have its digest.
+func (s *Store) Mismatch(dgst digest.Digest) error {
 	return &DamagedError{s.dir, dgst, fmt.Errorf("blob %s: its content has another digest", dgst)}
 }
 
@@ -69,15 +70,15 @@ func (s *Store) check(ctx context.Context, desc ocispec.Descriptor, sound map[di
 		if sound[d.Digest] {
 			return nil
 		}
-		err := s.checkBlob(ctx, d)
+		err := s.CheckBlob(ctx, d)
 		sound[d.Digest] = err == nil
 		return err
 	})
 }
 
-// blame returns the *DamagedError that explains why an image could not be read or was not taken, if
+// Blame returns the *DamagedError that explains why an image could not be read or was not taken, if
 // there is one, and else err. Only what failed is worth reading every blob again.
-func (s *Store) blame(ctx context.Context, desc ocispec.Descriptor, err error) error {
+func (s *Store) Blame(ctx context.Context, desc ocispec.Descriptor, err error) error {
 	var damaged *DamagedError
 	if err == nil || ctx.Err() != nil || errors.As(err, &damaged) {
 		return err
@@ -96,4 +97,26 @@ func (s *Store) unlistable(desc ocispec.Descriptor, err error) error {
 		return err
 	}
 	return &DamagedError{s.dir, desc.Digest, err}
+}
+
+// Complete returns all blobs of an image, or a *DamagedError if one is missing or of another size.
+func (s *Store) Complete(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	var blobs []ocispec.Descriptor
+	err := s.walk(ctx, desc, func(d ocispec.Descriptor) error {
+		blobs = append(blobs, d)
+		return s.CheckSize(ctx, d)
+	})
+	return blobs, err
+}
+
+type cancelReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *cancelReader) Read(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.r.Read(p)
 }

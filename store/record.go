@@ -1,4 +1,4 @@
-package image
+package store
 
 import (
 	"bytes"
@@ -8,17 +8,15 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/pkg/labels"
-	"github.com/distribution/reference"
+	"github.com/kedge-build/kedge/rules"
 	"github.com/opencontainers/go-digest"
 )
 
-// A record is what the store knows of a layer, a JSON file in layers. There are three kinds, by
+// A Record is what the store knows of a layer, a JSON file in layers. There are three kinds, by
 // file name:
 //
 //	raw-ALG-HEX-EPOCH-UNDER.json  what normalising a raw layer to an epoch gave, over what is under it
@@ -27,9 +25,9 @@ import (
 //
 // A record only saves work. One that cannot be read, does not fit its name, is of another version
 // or names a blob that is not in the store is as good as none.
-type record struct {
+type Record struct {
 	Version int `json:"version"`         // recordVersion
-	Rules   int `json:"rules,omitempty"` // RulesVersion, for raw and diff
+	Rules   int `json:"rules,omitempty"` // rules.Version, for raw and diff
 
 	// What the layer was made from, for raw.
 	Raw       digest.Digest `json:"raw,omitempty"`
@@ -57,7 +55,7 @@ const recordVersion = 2
 // maxRepos bounds the sources of a layer; one would do.
 const maxRepos = 8
 
-func (r record) name() string {
+func (r Record) name() string {
 	switch {
 	case r.Raw != "":
 		return rawName(r.Raw, r.Epoch, r.Under)
@@ -86,71 +84,76 @@ func sourceName(dgst digest.Digest) string {
 }
 
 // parseRecord reads a record strictly; name is that of its file.
-func parseRecord(name string, data []byte) (record, error) {
-	var r record
+func parseRecord(name string, data []byte) (Record, error) {
+	var r Record
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&r); err != nil {
-		return record{}, err
+		return Record{}, err
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return record{}, errors.New("more than one JSON document")
+		return Record{}, errors.New("more than one JSON document")
 	}
 	for _, d := range []digest.Digest{r.Raw, r.RawDiffID, r.DiffID, r.Under} {
 		if err := d.Validate(); d != "" && err != nil {
-			return record{}, err
+			return Record{}, err
 		}
 	}
 	if err := r.Digest.Validate(); err != nil {
-		return record{}, err
+		return Record{}, err
 	}
-	rules := RulesVersion
+	want := rules.Version
 	if r.Raw == "" && r.DiffID == "" {
-		rules = 0
+		want = 0
 	}
-	if r.Version != recordVersion || r.Rules != rules {
-		return record{}, fmt.Errorf("record version %d, rules version %d", r.Version, r.Rules)
+	if r.Version != recordVersion || r.Rules != want {
+		return Record{}, fmt.Errorf("record version %d, rules version %d", r.Version, r.Rules)
 	}
 	if r.Raw != "" && (r.DiffID == "" || r.RawDiffID == "" || r.Under == "" || r.RawSize <= 0) {
-		return record{}, errors.New("incomplete record")
+		return Record{}, errors.New("incomplete record")
 	}
 	if r.name() != name {
-		return record{}, fmt.Errorf("record of %q", r.name())
+		return Record{}, fmt.Errorf("record of %q", r.name())
 	}
 	return r, nil
 }
 
 // readRecord returns the record in a file of layers, if there is one that can be used.
-func (s *Store) readRecord(name string) (record, bool) {
+func (s *Store) readRecord(name string) (Record, bool) {
 	data, err := os.ReadFile(s.path(layersDir, name))
 	if err != nil {
-		return record{}, false
+		return Record{}, false
 	}
 	r, err := parseRecord(name, data)
 	if err != nil {
-		return record{}, false
+		return Record{}, false
 	}
 	path, err := s.blobPath(r.Digest)
 	if err != nil {
-		return record{}, false
+		return Record{}, false
 	}
 	fi, err := os.Stat(path)
 	if err != nil || fi.Size() != r.Size {
-		return record{}, false
+		return Record{}, false
 	}
 	return r, true
 }
 
-// rawRecord returns what normalising a raw layer gave, if its blob is still here.
-func (s *Store) rawRecord(raw digest.Digest, epoch time.Time, under digest.Digest) (record, bool) {
+// DiffRecord returns the record of a canonical layer, if its blob is still here.
+func (s *Store) DiffRecord(diffID digest.Digest) (Record, bool) {
+	return s.readRecord(diffName(diffID))
+}
+
+// RawRecord returns what normalising a raw layer gave, if its blob is still here.
+func (s *Store) RawRecord(raw digest.Digest, epoch time.Time, under digest.Digest) (Record, bool) {
 	if raw.Validate() != nil {
-		return record{}, false
+		return Record{}, false
 	}
 	return s.readRecord(rawName(raw, epoch.Unix(), under))
 }
 
-// rawRecords returns the names of the records of a raw layer, whatever it lies on.
-func (s *Store) rawRecords(raw digest.Digest, epoch time.Time) []string {
+// rawRecordNames returns the names of the records of a raw layer, whatever it lies on.
+func (s *Store) rawRecordNames(raw digest.Digest, epoch time.Time) []string {
 	if raw.Validate() != nil {
 		return nil
 	}
@@ -167,14 +170,14 @@ func (s *Store) rawRecords(raw digest.Digest, epoch time.Time) []string {
 	return names
 }
 
-// anyRawRecord returns one of the records of a raw layer.
-func (s *Store) anyRawRecord(raw digest.Digest, epoch time.Time) (record, bool) {
-	for _, name := range s.rawRecords(raw, epoch) {
+// AnyRawRecord returns one of the records of a raw layer.
+func (s *Store) AnyRawRecord(raw digest.Digest, epoch time.Time) (Record, bool) {
+	for _, name := range s.rawRecordNames(raw, epoch) {
 		if r, ok := s.readRecord(name); ok {
 			return r, true
 		}
 	}
-	return record{}, false
+	return Record{}, false
 }
 
 // sources returns the repositories that a blob is in, with their host.
@@ -183,9 +186,9 @@ func (s *Store) sources(dgst digest.Digest) []string {
 	return r.Repos
 }
 
-// sourceLabels says in containerd's form which repositories a blob is in: a label for each host,
+// SourceLabels says in containerd's form which repositories a blob is in: a label for each host,
 // whose port containerd leaves out, with the names joined by commas.
-func sourceLabels(repos []string) map[string]string {
+func SourceLabels(repos []string) map[string]string {
 	var m map[string]string
 	for _, repo := range repos {
 		host, name, ok := strings.Cut(repo, "/")
@@ -203,35 +206,6 @@ func sourceLabels(repos []string) map[string]string {
 		m[key] = name
 	}
 	return m
-}
-
-// recordSource notes that a blob is in the repository of ref. The index lock must be held.
-func (in *Ingest) recordSource(dgst digest.Digest, size int64, ref reference.Named) error {
-	repo := reference.TrimNamed(ref).String()
-	r, ok := in.store.readRecord(sourceName(dgst))
-	if !ok {
-		r = record{Version: recordVersion, Digest: dgst, Size: size}
-	}
-	if slices.Contains(r.Repos, repo) || len(r.Repos) >= maxRepos {
-		return nil
-	}
-	r.Repos = append(r.Repos, repo)
-	slices.Sort(r.Repos)
-	return in.writeRecord(r)
-}
-
-// writeRecord keeps r for later builds.
-func (in *Ingest) writeRecord(r record) error {
-	data, err := encodeJSON(r)
-	if err != nil {
-		return err
-	}
-	in.recordMu.Lock()
-	defer in.recordMu.Unlock()
-	if err := writeRename(filepath.Join(in.dir, r.name()), in.store.path(layersDir, r.name()), data); err != nil {
-		return fmt.Errorf("write layer record: %w", err)
-	}
-	return nil
 }
 
 // pruneEntries removes what is known of the content of layers.

@@ -1,4 +1,4 @@
-package image
+package store
 
 import (
 	"context"
@@ -56,7 +56,7 @@ const minPrefix = 6
 func (s *Store) Tag(ctx context.Context, names []string, desc ocispec.Descriptor) error {
 	s.use.RLock()
 	defer s.use.RUnlock()
-	refs, err := normalised(names)
+	refs, err := ParseNames(names)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (s *Store) Tag(ctx context.Context, names []string, desc ocispec.Descriptor
 			return err
 		}
 		for _, ref := range refs {
-			entries = tagEntry(entries, ref.String(), plain(desc))
+			entries = tagEntry(entries, ref.String(), Plain(desc))
 		}
 		return s.writeIndex(entries)
 	})
@@ -81,8 +81,8 @@ func (s *Store) Tag(ctx context.Context, names []string, desc ocispec.Descriptor
 	return nil
 }
 
-// normalised parses names into references with a tag.
-func normalised(names []string) ([]reference.NamedTagged, error) {
+// ParseNames parses names into references with a tag.
+func ParseNames(names []string) ([]reference.NamedTagged, error) {
 	var refs []reference.NamedTagged
 	for _, name := range names {
 		named, err := reference.ParseNormalizedNamed(name)
@@ -111,7 +111,7 @@ func tagEntry(entries []ocispec.Descriptor, name string, desc ocispec.Descriptor
 	for _, e := range entries {
 		switch n := entryName(e); {
 		case n == name:
-			lost = append(lost, plain(e))
+			lost = append(lost, Plain(e))
 		case n == "" && e.Digest == desc.Digest: // it has a name now
 		default:
 			kept = append(kept, e)
@@ -152,12 +152,12 @@ func (s *Store) Images(ctx context.Context) ([]Entry, error) {
 	for _, e := range entries {
 		i, ok := at[e.Digest]
 		if !ok {
-			entry, err := s.entry(ctx, plain(e))
+			entry, err := s.entry(ctx, Plain(e))
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
 			if err != nil {
-				entry = Entry{Descriptor: plain(e), Err: s.unlistable(e, err)}
+				entry = Entry{Descriptor: Plain(e), Err: s.unlistable(e, err)}
 			}
 			i = len(list)
 			at[e.Digest] = i
@@ -206,7 +206,7 @@ func (s *Store) Resolve(ctx context.Context, ref string) (ocispec.Descriptor, er
 	if name, ok := lookupName(ref); ok {
 		for _, e := range entries {
 			if entryName(e) == name {
-				return plain(e), nil
+				return Plain(e), nil
 			}
 		}
 	}
@@ -214,7 +214,7 @@ func (s *Store) Resolve(ctx context.Context, ref string) (ocispec.Descriptor, er
 	if match, ok := lookupDigest(ref); ok {
 		for _, e := range entries {
 			if match(e.Digest) {
-				matches[e.Digest] = plain(e)
+				matches[e.Digest] = Plain(e)
 			}
 		}
 	}

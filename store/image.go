@@ -1,9 +1,5 @@
-// Package image writes the canonical image and keeps it: the layers that a build made are
-// normalised by named rules and compressed, config and manifest are rendered in one form, and the
-// result is tagged, listed, exported, loaded into a Docker Engine or pushed.
-//
-// The same content has the same digest, whichever builder, snapshotter or machine it came from.
-package image
+// Package store keeps images on disk: their blobs, their names, and what is known of their layers.
+package store
 
 import (
 	"context"
@@ -16,6 +12,7 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
+	"github.com/kedge-build/kedge/internal/strictjson"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -86,13 +83,26 @@ func (i Image) Described() ocispec.Descriptor {
 	return d
 }
 
-// maxDocument bounds manifests, indexes and configs, in bytes. Registries take 4 MiB.
-const maxDocument = 8 << 20
+// Top returns what is delivered and named: the index with the attestations where there are some, else
+// Descriptor.
+func (i Image) Top() ocispec.Descriptor {
+	if i.Attested.Digest != "" {
+		return i.Attested
+	}
+	return i.Descriptor
+}
+
+// MaxDocument bounds manifests, indexes and configs, in bytes. Registries take 4 MiB.
+const MaxDocument = 8 << 20
+
+// MaxStatement is the length of the longest attestation that BuildKit makes, in bytes, with room for its
+// head.
+const MaxStatement = 96 << 20
 
 // Image reads the image that desc, a manifest or an index, is the top of. The error wraps
 // errdefs.ErrNotFound if a blob is missing; layer blobs are not looked at.
 func (s *Store) Image(ctx context.Context, desc ocispec.Descriptor) (Image, error) {
-	desc = plain(desc)
+	desc = Plain(desc)
 	img := Image{Descriptor: desc}
 	if images.IsManifestType(desc.MediaType) {
 		m, err := s.manifest(ctx, desc)
@@ -106,11 +116,11 @@ func (s *Store) Image(ctx context.Context, desc ocispec.Descriptor) (Image, erro
 		return Image{}, fmt.Errorf("image %s: media type %q is neither a manifest nor an index", desc.Digest, desc.MediaType)
 	}
 	var index ocispec.Index
-	if err := readDocument(ctx, s, desc, &index); err != nil {
+	if err := ReadDocument(ctx, s, desc, &index); err != nil {
 		return Image{}, fmt.Errorf("read index %s: %w", desc.Digest, err)
 	}
 	for _, d := range index.Manifests {
-		if isAttestation(d) {
+		if IsAttestation(d) {
 			continue
 		}
 		m, err := s.manifest(ctx, d)
@@ -136,11 +146,11 @@ func (s *Store) manifest(ctx context.Context, desc ocispec.Descriptor) (Manifest
 
 func readManifest(ctx context.Context, from content.Provider, desc ocispec.Descriptor) (Manifest, error) {
 	var mf ocispec.Manifest
-	if err := readDocument(ctx, from, desc, &mf); err != nil {
+	if err := ReadDocument(ctx, from, desc, &mf); err != nil {
 		return Manifest{}, fmt.Errorf("read manifest %s: %w", desc.Digest, err)
 	}
 	var cfg ocispec.Image
-	if err := readDocument(ctx, from, mf.Config, &cfg); err != nil {
+	if err := ReadDocument(ctx, from, mf.Config, &cfg); err != nil {
 		return Manifest{}, fmt.Errorf("read config %s: %w", mf.Config.Digest, err)
 	}
 	if len(mf.Layers) != len(cfg.RootFS.DiffIDs) {
@@ -153,31 +163,27 @@ func readManifest(ctx context.Context, from content.Provider, desc ocispec.Descr
 	if cfg.Created != nil {
 		m.Created = *cfg.Created
 	}
-	m.Descriptor = plain(desc)
+	m.Descriptor = Plain(desc)
 	for i, l := range mf.Layers {
 		m.Layers = append(m.Layers, Layer{Descriptor: l, DiffID: cfg.RootFS.DiffIDs[i]})
 	}
 	return m, nil
 }
 
-// readDocument reads the JSON blob of desc into v.
-func readDocument(ctx context.Context, from content.Provider, desc ocispec.Descriptor, v any) error {
-	data, err := readBlob(ctx, from, desc)
+// ReadDocument reads the JSON blob of desc into v, and checks its digest. It refuses duplicate keys.
+func ReadDocument(ctx context.Context, from content.Provider, desc ocispec.Descriptor, v any) error {
+	data, err := ReadBlob(ctx, from, desc, MaxDocument)
 	if err != nil {
 		return err
 	}
-	if _, err := decodeJSON(data); err != nil {
+	if _, err := strictjson.Decode(data); err != nil {
 		return err
 	}
 	return json.Unmarshal(data, v)
 }
 
-// readBlob reads a small blob and checks its digest.
-func readBlob(ctx context.Context, from content.Provider, desc ocispec.Descriptor) ([]byte, error) {
-	return readLimited(ctx, from, desc, maxDocument)
-}
-
-func readLimited(ctx context.Context, from content.Provider, desc ocispec.Descriptor, limit int64) ([]byte, error) {
+// ReadBlob reads a blob of at most limit bytes, and checks its digest.
+func ReadBlob(ctx context.Context, from content.Provider, desc ocispec.Descriptor, limit int64) ([]byte, error) {
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, fmt.Errorf("digest %q: %w", desc.Digest, err)
 	}
@@ -202,9 +208,39 @@ func readLimited(ctx context.Context, from content.Provider, desc ocispec.Descri
 	return data, nil
 }
 
-// plain returns desc with nothing in it but what finds the blob.
-func plain(desc ocispec.Descriptor) ocispec.Descriptor {
+// Plain returns desc with only those fields that find the blob.
+func Plain(desc ocispec.Descriptor) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size, URLs: desc.URLs}
+}
+
+// Statements returns the attestations about m in an index. There are none if the index is zero.
+func (s *Store) Statements(ctx context.Context, index ocispec.Descriptor, m Manifest) ([]ocispec.Descriptor, error) {
+	if index.Digest == "" {
+		return nil, nil
+	}
+	var top ocispec.Index
+	if err := ReadDocument(ctx, s, index, &top); err != nil {
+		return nil, err
+	}
+	var all []ocispec.Descriptor
+	for _, d := range top.Manifests {
+		if d.Annotations["vnd.docker.reference.digest"] != m.Descriptor.Digest.String() {
+			continue
+		}
+		var mf ocispec.Manifest
+		if err := ReadDocument(ctx, s, d, &mf); err != nil {
+			return nil, err
+		}
+		all = append(all, mf.Layers...)
+	}
+	return all, nil
+}
+
+// IsAttestation reports whether a manifest in an index is not an image but an attestation about one.
+// See https://github.com/moby/buildkit/blob/v0.34.2/docs/attestations/attestation-storage.md.
+func IsAttestation(desc ocispec.Descriptor) bool {
+	return desc.Annotations["vnd.docker.reference.type"] == "attestation-manifest" ||
+		desc.Platform != nil && desc.Platform.OS == "unknown" && desc.Platform.Architecture == "unknown"
 }
 
 // walk calls fn for every blob that desc needs, each once, parents before children.

@@ -1,4 +1,5 @@
-package image
+// Package secret looks for the values of secrets in images.
+package secret
 
 import (
 	"archive/tar"
@@ -17,6 +18,9 @@ import (
 	"sync"
 
 	"github.com/containerd/platforms"
+	"github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/internal/strictjson"
+	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
@@ -172,9 +176,17 @@ func hidden(text string, needles []needle) string {
 	return text
 }
 
-// checkSecrets looks for secrets in the new layers, the configs and the attestations of what was written, as
-// it is: it does not matter whether a layer was known already. The error is a *LeakError.
-func (in *Ingest) checkSecrets(ctx context.Context, secrets map[string][]byte, exports []export, img Image) error {
+// A Base says how much of an image, from the lowest layer and the first history entry, belongs to its base
+// image. Check skips it.
+type Base struct{ Layers, History int }
+
+// maxLayers bounds the layers that Check reads at the same time.
+const maxLayers = 4
+
+// Check looks for secrets, by id, in the layers, configs and attestations of an image, except for its base
+// images: there is one Base for each manifest. It skips secrets that are Short. If it finds one, the error
+// is a *LeakError.
+func Check(ctx context.Context, st *store.Store, img store.Image, bases []Base, secrets map[string][]byte) error {
 	needles := newNeedles(secrets)
 	if len(needles) == 0 {
 		return nil
@@ -196,21 +208,21 @@ func (in *Ingest) checkSecrets(ctx context.Context, secrets map[string][]byte, e
 		})
 	}
 	for i, m := range img.Manifests {
-		for j := exports[i].BaseLayers; j < len(m.Layers); j++ {
+		for j := bases[i].Layers; j < len(m.Layers); j++ {
 			search(Leak{Platform: m.Platform, Layer: j}, func(ctx context.Context, s *searcher, found func(string, []needle)) error {
-				return in.searchLayer(ctx, m.Layers[j], s, found)
+				return searchLayer(ctx, st, m.Layers[j], s, found)
 			})
 		}
 		search(Leak{Platform: m.Platform, Layer: -1, Document: "image config"}, func(ctx context.Context, s *searcher, found func(string, []needle)) error {
-			return in.searchDocument(ctx, m.Config, exports[i].BaseHistory, s, found)
+			return searchDocument(ctx, st, m.Config, bases[i].History, s, found)
 		})
-		statements, err := in.store.statements(ctx, img.Attested, m)
+		statements, err := st.Statements(ctx, img.Attested, m)
 		if err != nil {
 			return errors.Join(err, group.Wait())
 		}
 		for _, d := range statements {
 			search(Leak{Platform: m.Platform, Layer: -1, Document: "attestation"}, func(ctx context.Context, s *searcher, found func(string, []needle)) error {
-				return in.searchDocument(ctx, d.Digest, 0, s, found)
+				return searchDocument(ctx, st, d.Digest, 0, s, found)
 			})
 		}
 	}
@@ -221,7 +233,7 @@ func (in *Ingest) checkSecrets(ctx context.Context, secrets map[string][]byte, e
 		return nil
 	}
 	slices.SortFunc(leaks, func(a, b Leak) int {
-		if c := strings.Compare(platformKey(a.Platform), platformKey(b.Platform)); c != 0 {
+		if c := strings.Compare(platforms.FormatAll(a.Platform), platforms.FormatAll(b.Platform)); c != 0 {
 			return c
 		}
 		if a.Layer != b.Layer {
@@ -232,11 +244,11 @@ func (in *Ingest) checkSecrets(ctx context.Context, secrets map[string][]byte, e
 	return &LeakError{leaks}
 }
 
-func (in *Ingest) searchLayer(ctx context.Context, l Layer, s *searcher, found func(string, []needle)) error {
-	return in.store.readLayer(ctx, l, func(h *tar.Header, r io.Reader) error {
-		name := clean(h.Name)
+func searchLayer(ctx context.Context, st *store.Store, l store.Layer, s *searcher, found func(string, []needle)) error {
+	return st.ReadLayer(ctx, l, func(h *tar.Header, r io.Reader) error {
+		name := layer.Clean(h.Name)
 		about := h.Name + "\x00" + h.Linkname
-		for k, v := range xattrs(h) {
+		for k, v := range layer.Xattrs(h) {
 			about += "\x00" + k + "\x00" + v
 		}
 		leaked := s.in(about)
@@ -254,16 +266,16 @@ func (in *Ingest) searchLayer(ctx context.Context, l Layer, s *searcher, found f
 }
 
 // searchDocument looks at a config, but for the history of the base image, or at an attestation.
-func (in *Ingest) searchDocument(ctx context.Context, of digest.Digest, baseHistory int, s *searcher, found func(string, []needle)) error {
-	info, err := in.store.Info(ctx, of)
+func searchDocument(ctx context.Context, st *store.Store, of digest.Digest, baseHistory int, s *searcher, found func(string, []needle)) error {
+	info, err := st.Info(ctx, of)
 	if err != nil {
 		return err
 	}
-	data, err := readLimited(ctx, in.store, ocispec.Descriptor{Digest: of, Size: info.Size}, maxStatement)
+	data, err := store.ReadBlob(ctx, st, ocispec.Descriptor{Digest: of, Size: info.Size}, store.MaxStatement)
 	if err != nil {
 		return err
 	}
-	doc, err := decodeJSON(data)
+	doc, err := strictjson.Decode(data)
 	if err != nil {
 		return err
 	}

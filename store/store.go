@@ -1,4 +1,4 @@
-package image
+package store
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/errdefs"
 	"github.com/gofrs/flock"
+	"github.com/kedge-build/kedge/internal/strictjson"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,12 +24,12 @@ import (
 
 // A Store keeps images in a directory that is an OCI image layout
 // (https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md). It is a
-// content.InfoReaderProvider; new content comes through an Ingest.
+// content.InfoReaderProvider; new content comes through a Draft.
 //
 // Beside the layout's files the directory holds
 //
 //	layers/     what is known of layers: results of normalisation, where base layers came from
-//	tmp/        one directory for each Ingest, locked by it
+//	tmp/        one directory for each Draft, locked by it
 //	store.lock  shared by all who use the store, exclusive for Prune
 //	index.lock  exclusive, held for moments, for index.json and tmp
 //
@@ -56,22 +57,23 @@ const (
 	tmpDir    = "tmp"
 )
 
-var layoutFile = []byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`)
+// LayoutFile is the content of the file oci-layout.
+var LayoutFile = []byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`)
 
 // lockRetry is how often a lock that somebody else holds is tried again.
 const lockRetry = 20 * time.Millisecond
 
-// OpenStore opens the store in dir, which it makes if it is absent or empty. A directory that holds
-// something else is refused. It waits while another process prunes, until ctx is done.
-func OpenStore(ctx context.Context, dir string) (*Store, error) {
-	s, err := openStore(ctx, dir)
+// Open opens the store in dir and creates it if dir is absent or empty. It refuses a directory that holds
+// something else. It waits until ctx is done while another process prunes.
+func Open(ctx context.Context, dir string) (*Store, error) {
+	s, err := open(ctx, dir)
 	if err != nil {
 		return nil, fmt.Errorf("open image store %q: %w", dir, err)
 	}
 	return s, nil
 }
 
-func openStore(ctx context.Context, dir string) (_ *Store, err error) {
+func open(ctx context.Context, dir string) (_ *Store, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -103,7 +105,7 @@ func openStore(ctx context.Context, dir string) (_ *Store, err error) {
 		if err := s.writeIndex(nil); err != nil {
 			return err
 		}
-		return s.replaceFile(ocispec.ImageLayoutFile, layoutFile)
+		return s.replaceFile(ocispec.ImageLayoutFile, LayoutFile)
 	})
 	if err != nil {
 		return nil, err
@@ -118,8 +120,7 @@ func checkDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	isStore := slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == storeLock })
-	if len(entries) > 0 && !isStore {
+	if len(entries) > 0 && !IsStore(entries) {
 		return errors.New("the directory is not empty and not an image store")
 	}
 	data, err := os.ReadFile(filepath.Join(dir, ocispec.ImageLayoutFile))
@@ -139,12 +140,31 @@ func checkDir(dir string) error {
 	return nil
 }
 
-// Close lets others prune the store. Every Ingest must be closed before.
+// Close lets others prune the store. Every Draft must be closed before.
 func (s *Store) Close() error {
 	if err := s.lock.Unlock(); err != nil {
 		return fmt.Errorf("close image store %q: %w", s.dir, err)
 	}
 	return nil
+}
+
+// Dir returns the directory of the store.
+func (s *Store) Dir() string { return s.dir }
+
+// Use keeps the store from being pruned until release is called.
+func (s *Store) Use() (release func()) {
+	s.use.RLock()
+	return s.use.RUnlock
+}
+
+// TempFile creates a file in the store's directory for temporary files. The caller must remove it.
+func (s *Store) TempFile(pattern string) (*os.File, error) {
+	return os.CreateTemp(s.path(tmpDir), pattern)
+}
+
+// IsStore reports whether the entries of a directory are those of a Store.
+func IsStore(entries []fs.DirEntry) bool {
+	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == storeLock })
 }
 
 // Info implements content.InfoProvider. The labels name the repositories that a base layer is known
@@ -163,7 +183,7 @@ func (s *Store) Info(_ context.Context, dgst digest.Digest) (content.Info, error
 		Size:      fi.Size(),
 		CreatedAt: fi.ModTime(),
 		UpdatedAt: fi.ModTime(),
-		Labels:    sourceLabels(s.sources(dgst)),
+		Labels:    SourceLabels(s.sources(dgst)),
 	}, nil
 }
 
@@ -227,18 +247,19 @@ func (s *Store) readIndex() ([]ocispec.Descriptor, error) {
 
 // writeIndex replaces index.json. The index lock must be held.
 func (s *Store) writeIndex(entries []ocispec.Descriptor) error {
-	data, err := layoutIndex(entries)
+	data, err := LayoutIndex(entries)
 	if err != nil {
 		return fmt.Errorf("write index: %w", err)
 	}
 	return s.replaceFile(ocispec.ImageIndexFile, data)
 }
 
-func layoutIndex(entries []ocispec.Descriptor) ([]byte, error) {
+// LayoutIndex renders the index.json of an OCI image layout.
+func LayoutIndex(entries []ocispec.Descriptor) ([]byte, error) {
 	if entries == nil {
 		entries = []ocispec.Descriptor{}
 	}
-	return encodeJSON(ocispec.Index{
+	return strictjson.Encode(ocispec.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2},
 		MediaType: ocispec.MediaTypeImageIndex,
 		Manifests: entries,
@@ -294,7 +315,7 @@ func (s *Store) cleanTmp() (freed int64, err error) {
 // no lock and so is about to, is its owner's to remove.
 func cleanEntry(path string, isDir bool) (freed int64, err error) {
 	if isDir {
-		lock := flock.New(filepath.Join(path, ingestLock), flock.SetFlag(os.O_RDWR))
+		lock := flock.New(filepath.Join(path, draftLock), flock.SetFlag(os.O_RDWR))
 		dead, err := lock.TryLock()
 		if errors.Is(err, fs.ErrNotExist) {
 			_ = os.Remove(path) // empty: its owner died there
@@ -338,7 +359,7 @@ type Pruned struct {
 
 // Prune removes images without a name and those that are damaged, blobs that no image needs, what dead
 // processes left, and what was known of layers that are gone; if all is set, every image and blob. It
-// reads all that it keeps. It does not wait: while an Ingest is open or somebody else has the store
+// reads all that it keeps. It does not wait: while a Draft is open or somebody else has the store
 // open, the error is a *BusyError.
 func (s *Store) Prune(ctx context.Context, all bool) (_ Pruned, err error) {
 	if !s.use.TryLock() {
@@ -399,7 +420,7 @@ func (s *Store) prune(ctx context.Context, all bool, p *Pruned) error {
 			broken[e.Digest] = err
 		}
 		if damaged := (*DamagedError)(nil); errors.As(err, &damaged) {
-			p.Damaged = append(p.Damaged, Entry{Names: []string{name}, Descriptor: plain(e), Err: err})
+			p.Damaged = append(p.Damaged, Entry{Names: []string{name}, Descriptor: Plain(e), Err: err})
 			drop(e)
 			continue
 		}
