@@ -122,7 +122,7 @@ func (c *comparison) compareLayers() {
 		old, x := at(c.a.layers, i)
 		new, y := at(c.b.layers, i)
 		if old != new {
-			c.result.Layers = append(c.result.Layers, Layer{Index: i, Old: old, New: new, Files: files(x, y, true)})
+			c.result.Layers = append(c.result.Layers, Layer{Index: i, First: old, Second: new, Files: files(x, y, true)})
 		}
 	}
 }
@@ -197,18 +197,18 @@ func packageChanges(old, new map[packageID][]string) []Package {
 		return strings.Join(slices.Compact(list), ", ")
 	}
 	for id, before := range old {
-		p := Package{Kind: id.kind, Name: id.name, Change: Changed, Old: versions(before)}
+		p := Package{Kind: id.kind, Name: id.name, Change: Changed, First: versions(before)}
 		after, ok := new[id]
-		if p.New = versions(after); !ok {
+		if p.Second = versions(after); !ok {
 			p.Change = Removed
 		}
-		if !ok || p.Old != p.New {
+		if !ok || p.First != p.Second {
 			list = append(list, p)
 		}
 	}
 	for id, after := range new {
 		if _, ok := old[id]; !ok {
-			list = append(list, Package{Kind: id.kind, Name: id.name, Change: Added, New: versions(after)})
+			list = append(list, Package{Kind: id.kind, Name: id.name, Change: Added, Second: versions(after)})
 		}
 	}
 	slices.SortFunc(list, func(a, b Package) int {

@@ -31,11 +31,11 @@ func settings(a, b []byte) ([]Setting, error) {
 		after, has := y[key]
 		switch {
 		case !had:
-			list = append(list, Setting{Key: key, Change: Added, New: after})
+			list = append(list, Setting{Key: key, Change: Added, Second: after})
 		case !has:
-			list = append(list, Setting{Key: key, Change: Removed, Old: before})
+			list = append(list, Setting{Key: key, Change: Removed, First: before})
 		case before != after:
-			list = append(list, Setting{Key: key, Change: Changed, Old: before, New: after})
+			list = append(list, Setting{Key: key, Change: Changed, First: before, Second: after})
 		}
 	}
 	return list, nil
@@ -114,9 +114,9 @@ func flatten(flat map[string]string, key string, v any, depth int) error {
 func steps(a, b []v1.History) []Step {
 	list := []Step{}
 	for i := range max(len(a), len(b)) {
-		old, new := stepState(a, i), stepState(b, i)
-		if old == nil || new == nil || *old != *new {
-			list = append(list, Step{Index: i, Old: old, New: new})
+		first, second := stepState(a, i), stepState(b, i)
+		if first == nil || second == nil || *first != *second {
+			list = append(list, Step{Index: i, First: first, Second: second})
 		}
 	}
 	return list

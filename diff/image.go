@@ -53,8 +53,8 @@ type Side struct {
 // File is a path that differs, and what it is in either image.
 type File struct {
 	Path
-	Old *Stat `json:"old,omitempty"`
-	New *Stat `json:"new,omitempty"`
+	First  *Stat `json:"first,omitempty"`
+	Second *Stat `json:"second,omitempty"`
 }
 
 // Stat is what a path is in one image.
@@ -75,23 +75,23 @@ type Package struct {
 	Kind   string `json:"kind"`
 	Name   string `json:"name"`
 	Change Change `json:"change"`
-	Old    string `json:"old,omitempty"`
-	New    string `json:"new,omitempty"`
+	First  string `json:"first,omitempty"`
+	Second string `json:"second,omitempty"`
 }
 
 // Setting is a value of the image config that differs.
 type Setting struct {
 	Key    string `json:"key"` // a path such as config.Env.PATH or config.Labels["org.example.a"]
 	Change Change `json:"change"`
-	Old    string `json:"old,omitempty"` // a string as it is, anything else as JSON
-	New    string `json:"new,omitempty"`
+	First  string `json:"first,omitempty"` // a string as it is, anything else as JSON
+	Second string `json:"second,omitempty"`
 }
 
 // Step is an entry of the history that differs.
 type Step struct {
-	Index int        `json:"index"` // from 0
-	Old   *StepState `json:"old,omitempty"`
-	New   *StepState `json:"new,omitempty"`
+	Index  int        `json:"index"` // from 0
+	First  *StepState `json:"first,omitempty"`
+	Second *StepState `json:"second,omitempty"`
 }
 
 // StepState is an entry of an image's history.
@@ -105,23 +105,23 @@ type StepState struct {
 
 // Sizes are those of the layers' blobs, in bytes.
 type Sizes struct {
-	Old    int64       `json:"old"`
-	New    int64       `json:"new"`
+	First  int64       `json:"first"`
+	Second int64       `json:"second"`
 	Layers []LayerSize `json:"layers"` // those that differ
 }
 
 // LayerSize is the size of the blobs of the layers at one position.
 type LayerSize struct {
-	Index int   `json:"index"`
-	Old   int64 `json:"old"`
-	New   int64 `json:"new"`
+	Index  int   `json:"index"`
+	First  int64 `json:"first"`
+	Second int64 `json:"second"`
 }
 
 // Layer is a pair of layers that differ.
 type Layer struct {
-	Index int    `json:"index"`         // from 0
-	Old   string `json:"old,omitempty"` // the diffID; empty where that image has no such layer
-	New   string `json:"new,omitempty"`
+	Index  int    `json:"index"`           // from 0
+	First  string `json:"first,omitempty"` // the diffID; empty where that image has no such layer
+	Second string `json:"second,omitempty"`
 	// Files differ between the two tars. A whiteout, which removes what lower layers hold, is a path
 	// of that type.
 	Files []File `json:"files"`
@@ -180,7 +180,7 @@ func Images(ctx context.Context, first, second v1.Image, o Options) (*Result, er
 	slices.Sort(r.Notes)
 	r.Same = len(r.Files)+len(r.Packages)+len(r.Config)+len(r.History) == 0
 	if len(o.Types) > 0 {
-		r.Same = r.Same && len(r.Layers) == 0 && (r.Sizes == nil || r.Sizes.Old == r.Sizes.New && len(r.Sizes.Layers) == 0)
+		r.Same = r.Same && len(r.Layers) == 0 && (r.Sizes == nil || r.Sizes.First == r.Sizes.Second && len(r.Sizes.Layers) == 0)
 	}
 	return r, nil
 }
@@ -264,14 +264,14 @@ func sizes(a, b []layer) *Sizes {
 	for i := range max(len(a), len(b)) {
 		l := LayerSize{Index: i}
 		if i < len(a) {
-			l.Old = a[i].size
+			l.First = a[i].size
 		}
 		if i < len(b) {
-			l.New = b[i].size
+			l.Second = b[i].size
 		}
-		s.Old += l.Old
-		s.New += l.New
-		if l.Old != l.New {
+		s.First += l.First
+		s.Second += l.Second
+		if l.First != l.Second {
 			s.Layers = append(s.Layers, l)
 		}
 	}

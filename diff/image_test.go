@@ -150,7 +150,7 @@ func TestImagesSame(t *testing.T) {
 	a := appendTar(t, base, content, gzip.BestCompression)
 	b := appendTar(t, base, content, gzip.NoCompression)
 	r := compare(t, a, b)
-	if !r.Same || len(r.Shared) != 1 || r.Sizes.Old == r.Sizes.New {
+	if !r.Same || len(r.Shared) != 1 || r.Sizes.First == r.Sizes.Second {
 		t.Errorf("other compression: %+v", r)
 	}
 	if r := compare(t, a, b, "size"); r.Same {
@@ -176,7 +176,7 @@ func TestImagesLayers(t *testing.T) {
 	if d := cmp.Diff([]string{"removed /a"}, said(r.Layers[1].Files)); d != "" {
 		t.Error(d)
 	}
-	if l := r.Layers[1]; l.Index != 2 || l.New != "" || l.Files[0].Old.Type != "whiteout" {
+	if l := r.Layers[1]; l.Index != 2 || l.Second != "" || l.Files[0].First.Type != "whiteout" {
 		t.Errorf("%+v", l)
 	}
 }
@@ -299,7 +299,7 @@ func TestImagesConfig(t *testing.T) {
 	if d := cmp.Diff(want, r.Config); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]Step{{Index: 0, New: &StepState{CreatedBy: "RUN x", EmptyLayer: true}}}, r.History); d != "" {
+	if d := cmp.Diff([]Step{{Index: 0, Second: &StepState{CreatedBy: "RUN x", EmptyLayer: true}}}, r.History); d != "" {
 		t.Error(d)
 	}
 	if r.Same {

@@ -105,11 +105,11 @@ func (r *Result) summary() []summaryLine {
 	var bytes int64
 	for _, f := range r.Files {
 		paths = append(paths, f.Change)
-		if f.New != nil {
-			bytes += f.New.Size
+		if f.Second != nil {
+			bytes += f.Second.Size
 		}
-		if f.Old != nil {
-			bytes -= f.Old.Size
+		if f.First != nil {
+			bytes -= f.First.Size
 		}
 	}
 	counted("packages", "", packages)
@@ -118,8 +118,8 @@ func (r *Result) summary() []summaryLine {
 	if len(r.History) > 0 {
 		lines = append(lines, summaryLine{"history", fmt.Sprintf("%d differ", len(r.History))})
 	}
-	if s := r.Sizes; s != nil && (s.Old != s.New || !r.Same) {
-		lines = append(lines, summaryLine{"size", fmt.Sprintf("%s -> %s (%s, compressed)", size(s.Old), size(s.New), signed(s.New-s.Old))})
+	if s := r.Sizes; s != nil && (s.First != s.Second || !r.Same) {
+		lines = append(lines, summaryLine{"size", fmt.Sprintf("%s -> %s (%s, compressed)", size(s.First), size(s.Second), signed(s.Second-s.First))})
 	}
 	if len(r.Layers) > 0 || !r.Same && len(r.Shared) > 0 {
 		text := fmt.Sprintf("%d shared", len(r.Shared))
@@ -177,24 +177,24 @@ func (r row) text() string {
 func (r *Result) sections() []section {
 	var packages, config, history, sizes []row
 	for _, p := range r.Packages {
-		packages = append(packages, row{change: string(p.Change), kind: p.Kind, name: p.Name, old: p.Old, new: p.New})
+		packages = append(packages, row{change: string(p.Change), kind: p.Kind, name: p.Name, old: p.First, new: p.Second})
 	}
 	for _, s := range r.Config {
-		config = append(config, row{change: string(s.Change), name: s.Key, old: s.Old, new: s.New})
+		config = append(config, row{change: string(s.Change), name: s.Key, old: s.First, new: s.Second})
 	}
 	for _, s := range r.History {
-		row := row{change: string(Changed), name: strconv.Itoa(s.Index), old: s.Old.words(), new: s.New.words()}
+		row := row{change: string(Changed), name: strconv.Itoa(s.Index), old: s.First.words(), new: s.Second.words()}
 		switch {
-		case s.Old == nil:
+		case s.First == nil:
 			row.change = string(Added)
-		case s.New == nil:
+		case s.Second == nil:
 			row.change = string(Removed)
 		}
 		history = append(history, row)
 	}
 	if r.Sizes != nil && len(r.Layers) > 0 {
 		for _, l := range r.Sizes.Layers {
-			sizes = append(sizes, row{change: string(Changed), name: "layer " + strconv.Itoa(l.Index), what: size(l.Old) + " -> " + size(l.New)})
+			sizes = append(sizes, row{change: string(Changed), name: "layer " + strconv.Itoa(l.Index), what: size(l.First) + " -> " + size(l.Second)})
 		}
 	}
 	list := []section{{"packages", packages}, {"config", config}, {"files", fileRows(r.Files)}, {"history", history}, {"sizes", sizes}}
@@ -239,17 +239,17 @@ func (f *File) words() string {
 	for _, what := range f.What {
 		switch what {
 		case "type":
-			what = f.Old.Type + " -> " + f.New.Type
+			what = f.First.Type + " -> " + f.Second.Type
 		case "content":
-			if f.Old.Size != f.New.Size {
-				what = fmt.Sprintf("content, %s", signed(f.New.Size-f.Old.Size))
+			if f.First.Size != f.Second.Size {
+				what = fmt.Sprintf("content, %s", signed(f.Second.Size-f.First.Size))
 			}
 		case "mode":
-			what = "mode " + f.Old.Mode + " -> " + f.New.Mode
+			what = "mode " + f.First.Mode + " -> " + f.Second.Mode
 		case "owner":
-			what = fmt.Sprintf("owner %d:%d -> %d:%d", f.Old.UID, f.Old.GID, f.New.UID, f.New.GID)
+			what = fmt.Sprintf("owner %d:%d -> %d:%d", f.First.UID, f.First.GID, f.Second.UID, f.Second.GID)
 		case "target":
-			what = "target " + short(f.Old.Target) + " -> " + short(f.New.Target)
+			what = "target " + short(f.First.Target) + " -> " + short(f.Second.Target)
 		}
 		parts = append(parts, what)
 	}
@@ -260,17 +260,17 @@ func (f *File) words() string {
 			parts = append(parts, s.Type)
 		}
 	}
-	if f.New != nil {
-		parts = append(parts, f.New.warnings(f.Old)...)
+	if f.Second != nil {
+		parts = append(parts, f.Second.warnings(f.First)...)
 	}
 	return strings.Join(parts, ", ")
 }
 
 func (f *File) only() *Stat {
-	if f.New != nil {
-		return f.New
+	if f.Second != nil {
+		return f.Second
 	}
-	return f.Old
+	return f.First
 }
 
 // warnings are what a path may do that it could not before.

@@ -322,9 +322,9 @@ func files(a, b tree, marks bool) []File {
 		case x == nil && y == nil:
 		case name == "." && (x == nil || y == nil): // every tree has a root, whether or not a tar says so
 		case x == nil:
-			list = append(list, File{Path: Path{Path: rooted(name), Change: Added}, New: y.stat()})
+			list = append(list, File{Path: Path{Path: rooted(name), Change: Added}, Second: y.stat()})
 		case y == nil:
-			list = append(list, File{Path: Path{Path: rooted(name), Change: Removed}, Old: x.stat()})
+			list = append(list, File{Path: Path{Path: rooted(name), Change: Removed}, First: x.stat()})
 		default:
 			if what := x.differences(y, marks); len(what) > 0 {
 				list = append(list, File{Path{rooted(name), Changed, what}, x.stat(), y.stat()})

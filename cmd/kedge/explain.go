@@ -146,7 +146,7 @@ func (p *process) printExplained(d *diff.Result, files []explain.File) {
 		printFile(p.stdout, f)
 	}
 	for _, s := range d.Config {
-		fmt.Fprintf(p.stdout, "    config   %s: %s -> %s\n", plain(s.Key), quoted(s.Old), quoted(s.New))
+		fmt.Fprintf(p.stdout, "    config   %s: %s -> %s\n", plain(s.Key), quoted(s.First), quoted(s.Second))
 	}
 }
 

@@ -90,10 +90,10 @@ func diffReport(d *diff.Result, files []explain.File) *report.Report {
 	}
 	r.Platforms = []report.Platform{p}
 	for _, pkg := range d.Packages {
-		r.Packages = append(r.Packages, report.Package{Kind: pkg.Kind, Name: pkg.Name, First: pkg.Old, Second: pkg.New})
+		r.Packages = append(r.Packages, report.Package{Kind: pkg.Kind, Name: pkg.Name, First: pkg.First, Second: pkg.Second})
 	}
 	for _, s := range d.Config {
-		r.Config = append(r.Config, report.Setting{Key: s.Key, First: s.Old, Second: s.New})
+		r.Config = append(r.Config, report.Setting{Key: s.Key, First: s.First, Second: s.Second})
 	}
 	return r
 }
