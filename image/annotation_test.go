@@ -47,14 +47,6 @@ func TestAnnotations(t *testing.T) {
 			t.Errorf("an annotation changed the config of %v", m.Platform)
 		}
 	}
-	// What is on the top's descriptor is in the index.json of the layout, beside its name.
-	var layout ocispec.Index
-	if err := json.Unmarshal([]byte(untar(t, exported(t, s, img, OCI, "app"))["index.json"]), &layout); err != nil {
-		t.Fatal(err)
-	}
-	if a := layout.Manifests[0].Annotations; a["x"] != "top" || a["io.containerd.image.name"] != "docker.io/library/app:latest" {
-		t.Errorf("%v", a)
-	}
 }
 
 func TestAnnotationsWithoutPlace(t *testing.T) {

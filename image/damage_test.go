@@ -74,17 +74,10 @@ func TestDamage(t *testing.T) {
 			if got := !errors.As(list[0].Err, &damaged); got != tt.listed || list[1].Err != nil {
 				t.Errorf("listed with %v and %v", list[0].Err, list[1].Err)
 			}
-			for name, export := range map[string]func(store.Image) error{
-				"oci":    func(i store.Image) error { return Export(t.Context(), s, io.Discard, i.Descriptor, nil, OCI) },
-				"docker": func(i store.Image) error { return Export(t.Context(), s, io.Discard, i.Descriptor, nil, Docker) },
-				"tar":    func(i store.Image) error { return ExportTar(t.Context(), s, io.Discard, i.Descriptor, RootOptions{}) },
-				"dir":    func(i store.Image) error { return ExportDir(t.Context(), s, t.TempDir()+"/d", i.Descriptor, nil) },
-			} {
-				if err := export(bad); !errors.As(err, &damaged) || damaged.Blob != tt.blob(bad.Manifests[0]) {
-					t.Errorf("%s: %v", name, err)
-				}
-				if err := export(good); err != nil {
-					t.Errorf("%s of another image: %v", name, err)
+			for _, img := range []store.Image{bad, good} {
+				err := s.Blame(t.Context(), img.Descriptor, errFull)
+				if isDamaged := errors.As(err, &damaged); isDamaged != (img.Descriptor.Digest == bad.Descriptor.Digest) || isDamaged && damaged.Blob != tt.blob(bad.Manifests[0]) {
+					t.Errorf("%s: %v", img.Descriptor.Digest, err)
 				}
 			}
 
@@ -96,7 +89,7 @@ func TestDamage(t *testing.T) {
 				t.Errorf("left (-want +got):\n%s", diff)
 			}
 			again, _ := build(t, s, Options{}, small(t, "bad"))
-			if err := Export(t.Context(), s, io.Discard, again.Descriptor, nil, OCI); err != nil || again.Descriptor.Digest != bad.Descriptor.Digest {
+			if err := s.Blame(t.Context(), again.Descriptor, errFull); err != errFull || again.Descriptor.Digest != bad.Descriptor.Digest {
 				t.Errorf("written again: %s, %v", again.Descriptor.Digest, err)
 			}
 		})
@@ -170,9 +163,9 @@ func TestDamageIsMended(t *testing.T) {
 			if data, err := io.ReadAll(open); err != nil || string(data) == good {
 				t.Errorf("who had it open reads %d other bytes, %v", len(data), err)
 			}
-			err = Export(t.Context(), s, io.Discard, got.Descriptor, nil, OCI)
-			if sound := err == nil; sound != tt.mended {
-				t.Errorf("export: %v", err)
+			err = s.Blame(t.Context(), got.Descriptor, errFull)
+			if sound := err == errFull; sound != tt.mended {
+				t.Errorf("check: %v", err)
 			}
 		})
 	}

@@ -566,3 +566,7 @@ func normalise(ctx context.Context, dst io.Writer, src io.Reader, epoch time.Tim
 func compress(ctx context.Context, dst io.Writer, raw io.Reader, want digest.Digest, epoch time.Time) (digest.Digest, error) {
 	return (&plan{epoch: epoch}).compress(ctx, dst, raw, want)
 }
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

@@ -112,3 +112,12 @@ func TestSecretsInAttestation(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func typed(name string, kind byte, link string) tarEntry {
+	e := file(name, "")
+	e.Typeflag, e.Linkname = kind, link
+	if kind == tar.TypeDir {
+		e.Mode = 0o755
+	}
+	return e
+}

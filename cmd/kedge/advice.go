@@ -15,6 +15,7 @@ import (
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/plugin"
+	"github.com/kedge-build/kedge/publish"
 	"github.com/kedge-build/kedge/store"
 )
 
@@ -45,7 +46,7 @@ func advice(err error, verbs []string) (int, string) {
 		nowhere  *build.UnwritableError
 		lost     *source.NowhereError
 		damaged  *store.DamagedError
-		denied   *image.DeniedError
+		denied   *publish.DeniedError
 		once     *builder.OnceError
 		policy   *build.PolicyError
 		notFound *store.NotFoundError

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/publish"
 	"github.com/moby/buildkit/util/progress/progressui"
 	"github.com/tonistiigi/go-csvvalue"
 	"github.com/urfave/cli/v2"
@@ -82,7 +83,7 @@ type output struct {
 	dir   bool   // dest is a directory
 	names []string
 	push  push
-	root  image.RootOptions // for local and tar
+	root  publish.RootOptions // for local and tar
 
 	annotations []image.Annotation
 }
@@ -327,17 +328,19 @@ func isTerminal(w io.Writer) bool {
 
 // write writes the image to where o says, and pushes it if o says that.
 func (d *delivery) write(ctx context.Context, p *process, o output) error {
-	to := func(w io.Writer) error { return image.Export(ctx, d.store, w, d.desc, d.names, image.Format(o.kind)) }
+	to := func(w io.Writer) error {
+		return publish.Export(ctx, d.store, w, d.desc, d.names, publish.Format(o.kind))
+	}
 	switch o.kind {
 	case typeCacheOnly, typeImage:
 		return nil
 	case typeLocal:
-		return image.ExportFolder(ctx, d.store, o.dest, d.desc, o.root)
+		return publish.ExportFolder(ctx, d.store, o.dest, d.desc, o.root)
 	case typeTar:
-		to = func(w io.Writer) error { return image.ExportTar(ctx, d.store, w, d.desc, o.root) }
+		to = func(w io.Writer) error { return publish.ExportTar(ctx, d.store, w, d.desc, o.root) }
 	case typeOCI:
 		if o.dir {
-			return image.ExportDir(ctx, d.store, o.dest, d.desc, d.names)
+			return publish.ExportDir(ctx, d.store, o.dest, d.desc, d.names)
 		}
 	}
 	if o.dest == "-" {

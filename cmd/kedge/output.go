@@ -8,8 +8,8 @@ import (
 	"os"
 
 	"github.com/docker/cli/cli/config/configfile"
-	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/internal/wholefile"
+	"github.com/kedge-build/kedge/publish"
 	"github.com/kedge-build/kedge/store"
 	"github.com/moby/buildkit/session/auth/authprovider"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -46,7 +46,7 @@ type delivery struct {
 }
 
 func (d *delivery) push(ctx context.Context, p *process, auth *configfile.ConfigFile, byDigest bool) error {
-	err := image.Push(ctx, d.store, d.desc, d.names, image.PushOptions{
+	err := publish.Push(ctx, d.store, d.desc, d.names, publish.PushOptions{
 		ByDigest: byDigest,
 		Credentials: func(host string) (string, string, error) {
 			if host == "docker.io" || host == authprovider.DockerHubRegistryHost {

@@ -13,7 +13,7 @@ import (
 	"github.com/kedge-build/kedge/build"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/docker"
-	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/publish"
 	"github.com/opencontainers/go-digest"
 	"github.com/urfave/cli/v2"
 )
@@ -174,7 +174,7 @@ func (to destination) load(ctx context.Context, p *process, d *delivery, res *bu
 		p.note("Docker at %q has it already", to.Host)
 		return nil
 	}
-	loaded, err := image.Load(ctx, d.store, d.desc, d.names, to.Load)
+	loaded, err := publish.Load(ctx, d.store, d.desc, d.names, to.Load)
 	if err != nil {
 		return fmt.Errorf("loading into Docker at %q: %w", to.Host, err)
 	}

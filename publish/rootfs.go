@@ -1,4 +1,4 @@
-package image
+package publish
 
 import (
 	"archive/tar"
@@ -183,7 +183,7 @@ func (fs *rootFS) read(ctx context.Context, st *store.Store, m store.Manifest) (
 			if f.header.Typeflag == tar.TypeReg {
 				wanted[i][at] = f
 			}
-			added, names = append(added, f), append(names, clean(h.Name))
+			added, names = append(added, f), append(names, layer.Clean(h.Name))
 			return nil
 		})
 		if err != nil {
@@ -191,8 +191,7 @@ func (fs *rootFS) read(ctx context.Context, st *store.Store, m store.Manifest) (
 		}
 		// A whiteout hides what lower layers have, wherever it stands in its layer.
 		for j := range added {
-			e := entry{Name: names[j]}
-			if target, below, ok := e.whiteout(); ok {
+			if target, below, ok := whiteout(names[j]); ok {
 				root.whiteout(target, below)
 				added[j] = nil
 			}
@@ -242,7 +241,7 @@ func plainHeader(h *tar.Header) *tar.Header {
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		p.Typeflag, p.Size = tar.TypeReg, h.Size
 	case tar.TypeLink:
-		p.Linkname = clean(h.Linkname)
+		p.Linkname = layer.Clean(h.Linkname)
 	}
 	for k, v := range layer.Xattrs(h) {
 		if p.PAXRecords == nil {
@@ -288,26 +287,26 @@ func (n *fileNode) follow(name string, make func() *fileNode) (*fileNode, error)
 		next := at.children[part]
 		if next == nil || at.children == nil {
 			if make == nil || !at.is(tar.TypeDir) {
-				return nil, &PathError{clean(name), "there is no such folder in the image"}
+				return nil, &PathError{layer.Clean(name), "there is no such folder in the image"}
 			}
 			next = make()
 			at.children[part] = next
 		}
 		if next.is(tar.TypeSymlink) {
 			if links++; links > maxLinks {
-				return nil, &PathError{clean(name), "too many symbolic links"}
+				return nil, &PathError{layer.Clean(name), "too many symbolic links"}
 			}
 			target := next.file.header.Linkname
 			if strings.HasPrefix(target, "/") {
 				stack = stack[:1]
 			}
 			if rest = target + "/" + rest; len(rest) > 2*layer.MaxPath {
-				return nil, &PathError{clean(name), "too many symbolic links"}
+				return nil, &PathError{layer.Clean(name), "too many symbolic links"}
 			}
 			continue
 		}
 		if stack = append(stack, next); len(stack) > layer.MaxPath {
-			return nil, &PathError{clean(name), "too deep"}
+			return nil, &PathError{layer.Clean(name), "too deep"}
 		}
 	}
 	return stack[len(stack)-1], nil
@@ -317,7 +316,7 @@ func (n *fileNode) follow(name string, make func() *fileNode) (*fileNode, error)
 func (n *fileNode) folder(name string) (*fileNode, error) {
 	at, err := n.follow(name, nil)
 	if err == nil && !at.is(tar.TypeDir) {
-		err = &PathError{clean(name), "it is no folder"}
+		err = &PathError{layer.Clean(name), "it is no folder"}
 	}
 	return at, err
 }
@@ -402,4 +401,17 @@ func (fs *rootFS) writeTar(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	return tw.Close()
+}
+
+// whiteout returns the path that an entry hides, or the folder whose content it hides.
+func whiteout(name string) (target string, below, ok bool) {
+	dir, base := path.Split(name)
+	dir = strings.TrimSuffix(dir, "/")
+	if base == ".wh..wh..opq" {
+		return dir, true, true
+	}
+	if hidden, ok := strings.CutPrefix(base, ".wh."); ok {
+		return path.Join(dir, hidden), false, true
+	}
+	return "", false, false
 }

@@ -1,4 +1,4 @@
-package image
+package publish
 
 import (
 	"context"
@@ -78,7 +78,7 @@ func twoPlatforms(t *testing.T) []rawImage {
 
 func TestPush(t *testing.T) {
 	s := testStore(t)
-	img, _ := build(t, s, Options{}, twoPlatforms(t)...)
+	img := build(t, s, twoPlatforms(t)...)
 	r := newRegistry(t, nil)
 	names := []string{r.host + "/team/app:v1", r.host + "/team/app:latest", r.host + "/mirror/app:v1"}
 	var mu sync.Mutex
@@ -138,17 +138,9 @@ func TestPushMountsBase(t *testing.T) {
 	r := newRegistry(t, nil)
 	s := testStore(t)
 	base := gzipped(t, tarball(t, file("base", "base")))
-	onBase := rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tarball(t, file("f", "f"))}}
-	x := newExport(t, onBase)
-	in := testIngest(t, s, IngestOptions{})
-	x.send(t, in)
-	sources := sourcesOf([]rawImage{onBase})
-	sources[0].BaseRef = r.host + "/library/debian:bookworm@" + digest.FromString("any").String()
-	img, err := in.Write(t.Context(), x.root, sources, Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	in.Close()
+	onBase := rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tarball(t, file("f", "f"))},
+		baseRef: r.host + "/library/debian:bookworm@" + digest.FromString("any").String()}
+	img := build(t, s, onBase)
 	if err := Push(t.Context(), s, img.Descriptor, []string{r.host + "/team/app:v1"}, PushOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +154,7 @@ func TestPushMountsBase(t *testing.T) {
 
 func TestPushAuth(t *testing.T) {
 	s := testStore(t)
-	img, _ := build(t, s, Options{}, small(t, "a"))
+	img := build(t, s, small(t, "a"))
 	r := newRegistry(t, func(h http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			if user, secret, _ := req.BasicAuth(); user != "me" || secret != "hunter2" {
@@ -207,7 +199,7 @@ func TestPushAuth(t *testing.T) {
 
 func TestPushFails(t *testing.T) {
 	s := testStore(t)
-	img, _ := build(t, s, Options{}, twoPlatforms(t)...)
+	img := build(t, s, twoPlatforms(t)...)
 	failing := func(fail func(w http.ResponseWriter, req *http.Request) bool) func(http.Handler) http.Handler {
 		return func(h http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -280,7 +272,7 @@ func TestPushFails(t *testing.T) {
 // What passes is tried again, and what does not is not: a registry that says no has said it.
 func TestPushAgain(t *testing.T) {
 	s := testStore(t)
-	img, _ := build(t, s, Options{}, twoPlatforms(t)...)
+	img := build(t, s, twoPlatforms(t)...)
 	pauses := []time.Duration{time.Millisecond, time.Millisecond}
 	status := func(code int) func(w http.ResponseWriter) {
 		return func(w http.ResponseWriter) { w.WriteHeader(code) }
@@ -341,7 +333,7 @@ func TestPushAgain(t *testing.T) {
 
 func TestPushInterrupted(t *testing.T) {
 	s := testStore(t)
-	img, _ := build(t, s, Options{}, twoPlatforms(t)...)
+	img := build(t, s, twoPlatforms(t)...)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	release := make(chan struct{})
 	r := newRegistry(t, func(h http.Handler) http.Handler {
@@ -366,7 +358,7 @@ func TestPushInterrupted(t *testing.T) {
 
 func TestPushPlainHTTP(t *testing.T) {
 	s := testStore(t)
-	img, _ := build(t, s, Options{}, small(t, "a"))
+	img := build(t, s, small(t, "a"))
 	r := newRegistry(t, nil)
 	var asked []string
 	opts := PushOptions{PlainHTTP: func(host string) bool {

@@ -1,4 +1,4 @@
-package image
+package publish
 
 import (
 	"archive/tar"
@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/images"
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/kedge-build/kedge/store"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -58,16 +59,16 @@ func indexNames(t testing.TB, data string) []string {
 	}
 	var got []string
 	for _, m := range index.Manifests {
-		got = append(got, m.Annotations["io.containerd.image.name"]+" "+m.Annotations[ocispec.AnnotationRefName])
+		got = append(got, m.Annotations[images.AnnotationImageName]+" "+m.Annotations[ocispec.AnnotationRefName])
 	}
 	return got
 }
 
 func TestExport(t *testing.T) {
 	s := testStore(t)
-	one, _ := build(t, s, Options{}, small(t, "a"))
+	one := build(t, s, small(t, "a"))
 	shared := tarball(t, file("shared", "s"))
-	two, _ := build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{shared}}, rawImage{platform: arm64, layers: [][]byte{shared}})
+	two := build(t, s, rawImage{platform: amd64, layers: [][]byte{shared}}, rawImage{platform: arm64, layers: [][]byte{shared}})
 	for _, img := range []store.Image{one, two} {
 		for _, format := range []Format{OCI, Docker} {
 			first := exported(t, s, img, format, "app:v1", "app", "app:v1")
@@ -101,9 +102,49 @@ func TestExport(t *testing.T) {
 	}
 }
 
+// The annotations of an image's descriptor are in the layout's index, beside the name.
+func TestExportAnnotations(t *testing.T) {
+	s := testStore(t)
+	img := build(t, s, small(t, "a"))
+	img.Descriptor.Annotations = map[string]string{"x": "top"}
+	var layout ocispec.Index
+	if err := json.Unmarshal([]byte(untar(t, exported(t, s, img, OCI, "app"))["index.json"]), &layout); err != nil {
+		t.Fatal(err)
+	}
+	if a := layout.Manifests[0].Annotations; a["x"] != "top" || a[images.AnnotationImageName] != "docker.io/library/app:latest" {
+		t.Errorf("%v", a)
+	}
+}
+
+// An archive has the attestations, and manifest.json names the one image beside them.
+func TestExportAttestations(t *testing.T) {
+	s := testStore(t)
+	raw := small(t, "a")
+	raw.attest = `{"predicate":{}}`
+	img := build(t, s, raw)
+	blobs, err := s.Complete(t.Context(), img.Top())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(blobs) != 7 { // index, two manifests, two configs, layer, statement
+		t.Fatalf("%d blobs: %v", len(blobs), blobs)
+	}
+	for _, format := range []Format{OCI, Docker} {
+		content := untar(t, exported(t, s, store.Image{Descriptor: img.Top()}, format, "app"))
+		for _, b := range blobs {
+			if _, ok := content["blobs/sha256/"+b.Digest.Encoded()]; !ok {
+				t.Errorf("%s: blob %s of type %s is missing", format, b.Digest, b.MediaType)
+			}
+		}
+		if config := img.Manifests[0].Config.Encoded(); (format == Docker) != strings.Contains(content["manifest.json"], config) {
+			t.Errorf("%s: manifest.json: %q", format, content["manifest.json"])
+		}
+	}
+}
+
 func TestExportFails(t *testing.T) {
 	s := testStore(t)
-	img, _ := build(t, s, Options{}, small(t, string(noise(3<<20))))
+	img := build(t, s, small(t, string(noise(3<<20))))
 	whole := len(exported(t, s, img, OCI))
 	for _, left := range []int{0, 2 << 20, whole - 1} {
 		if err := Export(t.Context(), s, &failAfter{left: left}, img.Descriptor, nil, OCI); !errors.Is(err, errFull) {
@@ -134,8 +175,8 @@ func TestExportFails(t *testing.T) {
 
 func TestExportDir(t *testing.T) {
 	s := testStore(t)
-	a, _ := build(t, s, Options{}, small(t, "a"))
-	b, _ := build(t, s, Options{}, small(t, "b"))
+	a := build(t, s, small(t, "a"))
+	b := build(t, s, small(t, "b"))
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "new", "layout")
 	for _, img := range []store.Image{a, b} { // makes it, then replaces it
@@ -169,7 +210,7 @@ func TestExportDir(t *testing.T) {
 			t.Errorf("export to %q: %v", dir, err)
 		}
 	}
-	path, _ := blobPath(s, a.Manifests[0].Layers[0].Descriptor.Digest)
+	path := blobPath(s, a.Manifests[0].Layers[0].Descriptor.Digest)
 	data := []byte(readFile(t, path))
 	data[len(data)/2] ^= 1
 	writeFile(t, path, data)

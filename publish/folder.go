@@ -1,4 +1,4 @@
-package image
+package publish
 
 import (
 	"archive/tar"
@@ -178,7 +178,7 @@ func (w *folderWriter) regular(in *os.Root, f *inode) error {
 // each, and not from everybody.
 func setXattrs(f *os.File, h *tar.Header) {
 	for k, v := range layer.Xattrs(h) {
-		_ = unix.Fsetxattr(int(f.Fd()), strings.TrimPrefix(k, xattrPrefix), []byte(v), 0)
+		_ = unix.Fsetxattr(int(f.Fd()), strings.TrimPrefix(k, layer.XattrPrefix), []byte(v), 0)
 	}
 }
 

@@ -1,4 +1,4 @@
-package image
+package publish
 
 import (
 	"bytes"
@@ -32,7 +32,7 @@ func engine(t *testing.T, handler http.HandlerFunc) func(context.Context, io.Rea
 
 func TestLoad(t *testing.T) {
 	s := testStore(t)
-	img, _ := build(t, s, Options{}, small(t, string(noise(2<<20))))
+	img := build(t, s, small(t, string(noise(2<<20))))
 	want := exported(t, s, img, Docker, "app:v1")
 	load := engine(t, func(w http.ResponseWriter, r *http.Request) {
 		got, err := io.ReadAll(r.Body)
@@ -53,7 +53,7 @@ func TestLoad(t *testing.T) {
 
 func TestLoadFails(t *testing.T) {
 	s := testStore(t)
-	img, _ := build(t, s, Options{}, small(t, string(noise(2<<20))))
+	img := build(t, s, small(t, string(noise(2<<20))))
 	refuse := func(body string) func(context.Context, io.Reader) (io.ReadCloser, error) {
 		return engine(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, body) })
 	}

@@ -1,4 +1,4 @@
-package image
+package publish
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package image
+package publish
 
 import (
 	"archive/tar"
@@ -17,17 +17,6 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/kedge-build/kedge/store"
 )
-
-func typed(name string, kind byte, link string) tarEntry {
-	e := file(name, "")
-	e.Typeflag, e.Linkname = kind, link
-	if kind == tar.TypeDir {
-		e.Mode = 0o755
-	}
-	return e
-}
-
-func (e tarEntry) mode(m int64) tarEntry { e.Mode = m; return e }
 
 // entriesOf returns one line for each entry of a tar.
 func entriesOf(t testing.TB, data []byte) []string {
@@ -90,11 +79,7 @@ func TestExportTar(t *testing.T) {
 			for _, l := range test.layers {
 				raw.layers = append(raw.layers, tarball(t, l...))
 			}
-			rules, err := ParseRules("none")
-			if err != nil {
-				t.Fatal(err)
-			}
-			img, _ := build(t, s, Options{Rules: rules}, raw)
+			img := build(t, s, raw)
 			var one, two bytes.Buffer
 			for _, b := range []*bytes.Buffer{&one, &two} {
 				if err := ExportTar(t.Context(), s, b, img.Descriptor, RootOptions{}); err != nil {
@@ -117,7 +102,7 @@ func TestExportTar(t *testing.T) {
 // based writes an image of layers that are taken as they are, so that they can be hostile.
 func based(t testing.TB, s *store.Store, layers ...[]byte) store.Image {
 	t.Helper()
-	img, _ := build(t, s, Options{}, rawImage{platform: amd64, base: layers})
+	img := build(t, s, rawImage{platform: amd64, base: layers})
 	return img
 }
 
@@ -233,7 +218,7 @@ func TestExportFolder(t *testing.T) {
 func TestExportPlatforms(t *testing.T) {
 	s := testStore(t)
 	shared := file("etc/same", "x")
-	img, _ := build(t, s, Options{},
+	img := build(t, s,
 		rawImage{platform: amd64, layers: [][]byte{tarball(t, shared)}}, rawImage{platform: arm64, layers: [][]byte{tarball(t, file("etc/arm", "y"))}})
 	no, yes := false, true
 	tests := []struct {
@@ -261,7 +246,7 @@ func TestExportPlatforms(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", test.name, diff)
 		}
 	}
-	both, _ := build(t, s, Options{},
+	both := build(t, s,
 		rawImage{platform: amd64, layers: [][]byte{tarball(t, shared)}}, rawImage{platform: arm64, layers: [][]byte{tarball(t, shared)}})
 	var conflict *PathError
 	if err := ExportTar(t.Context(), s, io.Discard, both.Descriptor, RootOptions{Split: &no}); !errors.As(err, &conflict) || conflict.Path != "etc/same" {
