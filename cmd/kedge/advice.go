@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kedge-build/kedge/build"
+	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/builder/daemon"
 	"github.com/kedge-build/kedge/diff/source"
@@ -28,27 +28,27 @@ type advisedError interface {
 // advice returns the exit code of an error of the verbs, "builder" and "prune", and what to do about it.
 func advice(err error, verbs []string) (int, string) {
 	var (
-		leak     *build.SecretError
+		leak     *kedge.SecretError
 		note     *image.AnnotationError
 		own      advisedError
 		foreign  *plugin.ForeignError
 		config   *plugin.ConfigError
 		name     *source.UsageError
-		input    *build.InputError
+		input    *kedge.InputError
 		context  *builder.ContextError
-		noLock   *build.NoLockfileError
+		noLock   *kedge.NoLockfileError
 		missed   *builder.DockerfileError
 		usage    usageError
 		stage    *frontend.TargetError
-		ref      *build.RefError
+		ref      *kedge.RefError
 		busy     *store.BusyError
-		git      *build.GitError
-		nowhere  *build.UnwritableError
+		git      *kedge.GitError
+		nowhere  *kedge.UnwritableError
 		lost     *source.NowhereError
 		damaged  *store.DamagedError
 		denied   *publish.DeniedError
 		once     *builder.OnceError
-		policy   *build.PolicyError
+		policy   *kedge.PolicyError
 		notFound *store.NotFoundError
 	)
 	if hint := whereAdvice(err); hint != "" {
@@ -126,12 +126,12 @@ func advice(err error, verbs []string) (int, string) {
 func lockAdvice(err error) string {
 	var (
 		unlocked *builder.UnlockedError
-		target   *build.TargetError
+		target   *kedge.TargetError
 		syntax   lock.Errors
 		conflict *lock.ConflictError
 		newer    *image.VersionError
-		epoch    *build.EpochError
-		rules    *build.RulesError
+		epoch    *kedge.EpochError
+		rules    *kedge.RulesError
 	)
 	switch {
 	case errors.As(err, &unlocked):

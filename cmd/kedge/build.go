@@ -6,7 +6,7 @@ import (
 	"io"
 	"slices"
 
-	"github.com/kedge-build/kedge/build"
+	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/secret"
 	"github.com/urfave/cli/v2"
@@ -27,7 +27,7 @@ func (p *process) buildVerb() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return p.withBuilder(c, func(b *builder.Builder, o build.Options) error {
+			return p.withBuilder(c, func(b *builder.Builder, o kedge.Options) error {
 				if asked.name != "" {
 					return p.call(c, b, o, asked)
 				}
@@ -45,7 +45,7 @@ func (p *process) verifyVerb() *cli.Command {
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"},
 			reportFlag(), varyFlag(), secretCheckFlag()),
 		Action: func(c *cli.Context) error {
-			return p.withBuilder(c, func(b *builder.Builder, o build.Options) error { return p.build(c, b, o, true) })
+			return p.withBuilder(c, func(b *builder.Builder, o kedge.Options) error { return p.build(c, b, o, true) })
 		},
 	}
 }
@@ -54,7 +54,7 @@ func varyFlag() cli.Flag {
 	return &cli.StringSliceFlag{Name: "vary", Usage: "have the second build differ in `RESPECTS`: time, hostname, cpus, umask, locale, order"}
 }
 
-func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, verified bool) error {
+func (p *process) build(c *cli.Context, b *builder.Builder, o kedge.Options, verified bool) error {
 	ctx := c.Context
 	want, err := p.wanted(c)
 	if err != nil {
@@ -79,7 +79,7 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 	if err := want.clear(); err != nil {
 		return err
 	}
-	res, err := build.Run(ctx, b, store, o, verified)
+	res, err := kedge.Run(ctx, b, store, o, verified)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o build.Options, ver
 }
 
 // tell says what a person may want to know of a build besides its answer.
-func (p *process) tell(res *build.Result, pull bool) {
+func (p *process) tell(res *kedge.Result, pull bool) {
 	if rules := normalised(res.Image); rules != "" {
 		p.note("normalised %s", rules)
 	}
@@ -150,7 +150,7 @@ func (p *process) tell(res *build.Result, pull bool) {
 }
 
 // sayNo gives the answer that two builds differ, and delivers no image.
-func (p *process) sayNo(ctx context.Context, want *wanted, res *build.Result) error {
+func (p *process) sayNo(ctx context.Context, want *wanted, res *kedge.Result) error {
 	answer := want.answer(p)
 	if want.quiet {
 		answer = p.stderr // stdout is the digest's
@@ -168,7 +168,7 @@ func (p *process) sayNo(ctx context.Context, want *wanted, res *build.Result) er
 	return errNo
 }
 
-func (p *process) writeLock(ctx context.Context, res *build.Result) error {
+func (p *process) writeLock(ctx context.Context, res *kedge.Result) error {
 	if err := res.WriteLock(ctx); err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (p *process) writeLock(ctx context.Context, res *build.Result) error {
 }
 
 // print prints the answer of build and verify.
-func (p *process) print(w io.Writer, format string, res *build.Result, names []string) error {
+func (p *process) print(w io.Writer, format string, res *kedge.Result, names []string) error {
 	if format == "json" {
 		if names == nil {
 			names = []string{}

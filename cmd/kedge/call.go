@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kedge-build/kedge/build"
+	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/moby/buildkit/frontend/subrequests/lint"
 	"github.com/tonistiigi/go-csvvalue"
@@ -76,8 +76,8 @@ type statusError int
 func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 // call asks the frontend and prints the answer as docker build does.
-func (p *process) call(c *cli.Context, b *builder.Builder, o build.Options, asked call) error {
-	a, err := build.Call(c.Context, b, o, asked.name)
+func (p *process) call(c *cli.Context, b *builder.Builder, o kedge.Options, asked call) error {
+	a, err := kedge.Call(c.Context, b, o, asked.name)
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ import (
 // completed returns what kedge answers a shell.
 func completed(t *testing.T, words ...string) []string {
 	t.Helper()
-	out, _ := kedge(t, nil, 0, append([]string{completeVerb}, words...)...)
+	out, _ := runKedge(t, nil, 0, append([]string{completeVerb}, words...)...)
 	var lines []string
 	for line := range strings.Lines(out) {
 		word, _, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
@@ -100,13 +100,13 @@ func TestCompleteData(t *testing.T) {
 
 func TestCompletionVerb(t *testing.T) {
 	for _, shell := range shells {
-		if out, _ := kedge(t, nil, 0, "completion", shell); !strings.Contains(out, completeVerb) {
+		if out, _ := runKedge(t, nil, 0, "completion", shell); !strings.Contains(out, completeVerb) {
 			t.Errorf("%s: %s", shell, out)
 		}
 	}
-	kedge(t, nil, exitUsage, "completion")
-	kedge(t, nil, exitUsage, "completion", "tcsh")
-	kedge(t, nil, exitUsage, completeVerb)
+	runKedge(t, nil, exitUsage, "completion")
+	runKedge(t, nil, exitUsage, "completion", "tcsh")
+	runKedge(t, nil, exitUsage, completeVerb)
 }
 
 // typed are keys on a command line, and the words that the shell then runs kedge with.

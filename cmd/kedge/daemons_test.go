@@ -14,8 +14,8 @@ import (
 	"github.com/moby/buildkit/client"
 )
 
-// kedge runs a verb in this process, in an empty home, and returns what it printed.
-func kedge(t *testing.T, env []string, want int, args ...string) (stdout, stderr string) {
+// runKedge runs a verb in this process, in an empty home, and returns what it printed.
+func runKedge(t *testing.T, env []string, want int, args ...string) (stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "BUILDKIT_PROGRESS=plain", "BUILDX_NO_DEFAULT_LOAD=1"}, env...)
@@ -86,14 +86,14 @@ func TestOneDigestEverywhere(t *testing.T) {
 		"greeting": hello["greeting"],
 		"kept.py":  "print(1)\n",
 	})
-	out, _ := kedge(t, nil, 0, "build", "--builder", shared.Addr, dir)
+	out, _ := runKedge(t, nil, 0, "build", "--builder", shared.Addr, dir)
 	want := digestOf(t, out)
 	for name, args := range map[string][]string{
 		"again":           {"build", "--builder", shared.Addr, dir},
 		"verified":        {"verify", "--builder", shared.Addr, dir},
 		"native over TLS": append([]string{"build", "--builder", native.TCP, dir}, tls...),
 	} {
-		out, _ := kedge(t, nil, 0, args...)
+		out, _ := runKedge(t, nil, 0, args...)
 		if got := digestOf(t, out); got != want {
 			t.Errorf("%s: %s, not %s", name, got, want)
 		}
@@ -110,7 +110,7 @@ func TestOneDigestEverywhere(t *testing.T) {
 	if got := digestOf(t, out); got != want {
 		t.Errorf("without root: %s, not %s", got, want)
 	}
-	_, errs := kedge(t, nil, 1, "build", "--builder", native.TCP, dir)
+	_, errs := runKedge(t, nil, 1, "build", "--builder", native.TCP, dir)
 	if !strings.Contains(errs, "hint: ") {
 		t.Errorf("no hint without certificates: %s", errs)
 	}
@@ -125,9 +125,9 @@ func TestVerifyReleases(t *testing.T) {
 		"Dockerfile": hello["Dockerfile"] + "RUN --mount=type=cache,target=/var/kedge date >> /var/kedge/log\n",
 		"greeting":   hello["greeting"],
 	})
-	kedge(t, nil, 0, "build", "--builder", buildkitd.Addr, dir)
+	runKedge(t, nil, 0, "build", "--builder", buildkitd.Addr, dir)
 	before := usage(t, buildkitd)
-	kedge(t, nil, 0, "verify", "--builder", buildkitd.Addr, dir)
+	runKedge(t, nil, 0, "verify", "--builder", buildkitd.Addr, dir)
 	after := usage(t, buildkitd)
 	for id, what := range after {
 		if _, ok := before[id]; !ok {
@@ -208,7 +208,7 @@ func TestInterrupt(t *testing.T) {
 	if interrupted < 5 {
 		t.Errorf("only %d interrupts", interrupted)
 	}
-	listed, _ := kedge(t, []string{"HOME=" + home}, 0, "images")
+	listed, _ := runKedge(t, []string{"HOME=" + home}, 0, "images")
 	if !strings.Contains(listed, "docker.io/library/app:latest") {
 		t.Errorf("images: %s", listed)
 	}
@@ -225,7 +225,7 @@ func TestExamples(t *testing.T) {
 		dir := filepath.Dir(dockerfile)
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			lockfile := filepath.Join(t.TempDir(), "lock")
-			out, _ := kedge(t, nil, 0, "verify", "--builder", buildkitd.Addr, "--lockfile", lockfile, dir)
+			out, _ := runKedge(t, nil, 0, "verify", "--builder", buildkitd.Addr, "--lockfile", lockfile, dir)
 			if !strings.HasPrefix(out, "verified") {
 				t.Error(out)
 			}

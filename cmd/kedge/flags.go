@@ -13,7 +13,7 @@ import (
 
 	"github.com/containerd/platforms"
 	"github.com/docker/cli/cli/config"
-	"github.com/kedge-build/kedge/build"
+	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/builder/daemon"
 	"github.com/kedge-build/kedge/image"
@@ -64,24 +64,24 @@ func (p *process) lockedFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "locked", Value: ci, Usage: "add nothing to the lock; what $CI says, unless it is given"}
 }
 
-func (p *process) options(c *cli.Context) (build.Options, error) {
+func (p *process) options(c *cli.Context) (kedge.Options, error) {
 	if c.NArg() != 1 {
-		return build.Options{}, usagef("%s takes one PATH, URL or - (standard input), the build context, and got %d", c.Command.Name, c.NArg())
+		return kedge.Options{}, usagef("%s takes one PATH, URL or - (standard input), the build context, and got %d", c.Command.Name, c.NArg())
 	}
-	o := build.Options{
+	o := kedge.Options{
 		Context: c.Args().First(), Dockerfile: c.String("file"), Stdin: p.stdin, Lockfile: c.String("lockfile"),
 		Target: c.String("target"), Locked: c.Bool("locked"), NoCache: c.Bool("no-cache"), Pull: c.Bool("pull"), Env: p.environ,
 		Auth: config.LoadDefaultConfigFile(io.Discard),
 	}
 	var err error
 	if o.Platforms, err = linuxPlatforms(askedPlatforms(c)); err != nil {
-		return build.Options{}, err
+		return kedge.Options{}, err
 	}
 	if o.Args, err = p.buildArgs(c.StringSlice("build-arg")); err != nil {
-		return build.Options{}, err
+		return kedge.Options{}, err
 	}
 	if o.Contexts, err = namedContexts(c.StringSlice("build-context")); err != nil {
-		return build.Options{}, err
+		return kedge.Options{}, err
 	}
 	epoch := c.String("source-date-epoch")
 	if arg, ok := o.Args["SOURCE_DATE_EPOCH"]; ok && epoch == "" {
@@ -89,44 +89,44 @@ func (p *process) options(c *cli.Context) (build.Options, error) {
 	}
 	delete(o.Args, "SOURCE_DATE_EPOCH")
 	if err := refuseArgs(o.Args); err != nil {
-		return build.Options{}, err
+		return kedge.Options{}, err
 	}
 	if epoch == "" && c.Command.Name != "lock" { // what is to be locked is said by a flag
 		epoch = p.env["SOURCE_DATE_EPOCH"]
 	}
-	if o.Epoch, err = build.ParseEpoch(epoch); err != nil {
-		return build.Options{}, usageError{err}
+	if o.Epoch, err = kedge.ParseEpoch(epoch); err != nil {
+		return kedge.Options{}, usageError{err}
 	}
 	words := c.StringSlice("normalize")
 	if len(words) == 0 {
 		words = []string{"all"}
 	}
 	if o.Normalize, err = image.ParseRules(strings.Join(words, ",")); err != nil {
-		return build.Options{}, usageError{fmt.Errorf("--normalize: %w", err)}
+		return kedge.Options{}, usageError{fmt.Errorf("--normalize: %w", err)}
 	}
 	if o.Vary, err = p.varied(c.StringSlice("vary")); err != nil {
-		return build.Options{}, err
+		return kedge.Options{}, err
 	}
 	switch modes := c.String("context-modes"); modes {
 	case "git", "keep":
 		o.KeepModes = modes == "keep"
 	default:
-		return build.Options{}, usagef("context-modes %q is not git or keep", modes)
+		return kedge.Options{}, usagef("context-modes %q is not git or keep", modes)
 	}
 	o.NoSecretCheck = !c.Bool("secret-check")
 	if o.Attest, err = attest(c); err != nil {
-		return build.Options{}, err
+		return kedge.Options{}, err
 	}
 	if o.Settings, err = p.settings(c, o.Auth); err != nil {
-		return build.Options{}, err
+		return kedge.Options{}, err
 	}
 	if err := p.refuse(c, &o); err != nil {
-		return build.Options{}, err
+		return kedge.Options{}, err
 	}
 	p.debug = c.Bool("debug")
 	mode, err := p.progressMode(c)
 	if err != nil {
-		return build.Options{}, err
+		return kedge.Options{}, err
 	}
 	o.Progress = func(title string) (chan *client.SolveStatus, func()) {
 		return p.display(mode, title)
@@ -184,16 +184,16 @@ func namedContexts(values []string) (map[string]builder.Context, error) {
 }
 
 // varied reads --vary.
-func (p *process) varied(values []string) (build.Vary, error) {
+func (p *process) varied(values []string) (kedge.Vary, error) {
 	if len(values) == 0 {
-		return build.Vary{}, nil
+		return kedge.Vary{}, nil
 	}
-	vary, cannot, err := build.ParseVary(strings.Join(values, ","))
+	vary, cannot, err := kedge.ParseVary(strings.Join(values, ","))
 	if err != nil {
-		return build.Vary{}, usageError{fmt.Errorf("--vary: %w", err)}
+		return kedge.Vary{}, usageError{fmt.Errorf("--vary: %w", err)}
 	}
 	for _, what := range cannot {
-		p.say("warning: %s is not varied: %s", what, build.CannotVary[what])
+		p.say("warning: %s is not varied: %s", what, kedge.CannotVary[what])
 	}
 	if vary.Time {
 		p.say("the second build begins in another minute: a builder's clock cannot be moved further")
@@ -244,7 +244,7 @@ func (p *process) openStore(ctx context.Context) (*store.Store, error) {
 }
 
 // withBuilder runs a verb that needs a builder.
-func (p *process) withBuilder(c *cli.Context, verb func(*builder.Builder, build.Options) error) error {
+func (p *process) withBuilder(c *cli.Context, verb func(*builder.Builder, kedge.Options) error) error {
 	o, err := p.options(c)
 	if err != nil {
 		return err

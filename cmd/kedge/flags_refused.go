@@ -4,7 +4,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/kedge-build/kedge/build"
+	"github.com/kedge-build/kedge"
 	"github.com/tonistiigi/go-csvvalue"
 	"github.com/urfave/cli/v2"
 )
@@ -14,7 +14,7 @@ func policyFlag() cli.Flag {
 }
 
 // refuse finds what docker build honours and kedge does not, and what must not be passed over in silence, where the verb builds.
-func (p *process) refuse(c *cli.Context, o *build.Options) error {
+func (p *process) refuse(c *cli.Context, o *kedge.Options) error {
 	if c.Command.Name != "build" && c.Command.Name != "verify" {
 		return nil
 	}

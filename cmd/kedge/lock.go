@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/kedge-build/kedge/build"
+	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/urfave/cli/v2"
 )
@@ -17,16 +17,16 @@ func (p *process) lockVerb() *cli.Command {
 			&cli.GenericFlag{Name: "refresh", Value: refresh, Usage: "look up everything anew; --refresh=REF only that, repeatable"},
 			&cli.BoolFlag{Name: "check", Usage: "change nothing, and exit with 4 if the lock would change"}),
 		Action: func(c *cli.Context) error {
-			return p.withBuilder(c, func(b *builder.Builder, o build.Options) error {
+			return p.withBuilder(c, func(b *builder.Builder, o kedge.Options) error {
 				return p.lock(c, b, o, refresh.Refresh)
 			})
 		},
 	}
 }
 
-func (p *process) lock(c *cli.Context, b *builder.Builder, o build.Options, refresh build.Refresh) error {
+func (p *process) lock(c *cli.Context, b *builder.Builder, o kedge.Options, refresh kedge.Refresh) error {
 	check := c.Bool("check")
-	locked, err := build.Lock(c.Context, b, o, refresh, check)
+	locked, err := kedge.Lock(c.Context, b, o, refresh, check)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (p *process) lock(c *cli.Context, b *builder.Builder, o build.Options, refr
 }
 
 // refreshValue is --refresh and --refresh=REF.
-type refreshValue struct{ build.Refresh }
+type refreshValue struct{ kedge.Refresh }
 
 func (r *refreshValue) IsBoolFlag() bool { return true }
 
@@ -74,17 +74,17 @@ func (p *process) tagVerb() *cli.Command {
 		Name: "tag", Usage: "print the tag of the build args, args-HASH, without building", ArgsUsage: "PATH | URL | -",
 		Flags: append(sourceFlags(), &cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "print the names for `NAME[:TAG]` instead"}),
 		Action: func(c *cli.Context) error {
-			return p.withBuilder(c, func(b *builder.Builder, o build.Options) error { return p.tag(c, b, o) })
+			return p.withBuilder(c, func(b *builder.Builder, o kedge.Options) error { return p.tag(c, b, o) })
 		},
 	}
 }
 
-func (p *process) tag(c *cli.Context, b *builder.Builder, o build.Options) error {
-	hash, err := build.ArgsHash(c.Context, b, o)
+func (p *process) tag(c *cli.Context, b *builder.Builder, o kedge.Options) error {
+	hash, err := kedge.ArgsHash(c.Context, b, o)
 	if err != nil {
 		return err
 	}
-	names, err := build.Names(c.StringSlice("tag"), hash)
+	names, err := kedge.Names(c.StringSlice("tag"), hash)
 	if err != nil {
 		return usageError{err}
 	}

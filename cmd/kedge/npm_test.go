@@ -26,7 +26,7 @@ func TestRulesOfNpm(t *testing.T) {
 		t.Helper()
 		lock := filepath.Join(t.TempDir(), "lock")
 		args = append([]string{"build", "--builder", buildkitd.Addr, "--lockfile", lock, "--build-arg", "REGISTRY=" + packages, "--format=json"}, args...)
-		out, _ := kedge(t, env, 0, append(args, filepath.Join(data, dir))...)
+		out, _ := runKedge(t, env, 0, append(args, filepath.Join(data, dir))...)
 		return out
 	}
 	build("install", "--push", "-t", registry.Ref("test/npm-installed:1"))

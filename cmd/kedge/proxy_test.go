@@ -20,11 +20,11 @@ func TestProxyNetwork(t *testing.T) {
 			"RUN chmod 600 /etc/ssl/certs/ca-certificates.crt\n",
 	})
 	for rules, same := range map[string]bool{"all": true, "-repeats": false} {
-		out, errs := kedge(t, nil, exitOK, "build", "--builder", direct.Addr, "--normalize", rules, dir)
+		out, errs := runKedge(t, nil, exitOK, "build", "--builder", direct.Addr, "--normalize", rules, dir)
 		if strings.Contains(errs, "proxy network requests:") {
 			t.Fatal("the shared builder has a proxy")
 		}
-		out2, errs := kedge(t, nil, exitOK, "build", "--builder", proxied.Addr, "--normalize", rules, dir)
+		out2, errs := runKedge(t, nil, exitOK, "build", "--builder", proxied.Addr, "--normalize", rules, dir)
 		if rules == "all" && !strings.Contains(errs, "proxy network requests:") {
 			t.Errorf("nothing was asked through the proxy:\n%s", errs)
 		}

@@ -10,11 +10,11 @@ import (
 	"time"
 
 	"github.com/containerd/platforms"
-	"github.com/kedge-build/kedge/build"
+	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/diff"
 	"github.com/kedge-build/kedge/explain"
 	"github.com/kedge-build/kedge/image"
-	"github.com/kedge-build/kedge/internal/report"
+	"github.com/kedge-build/kedge/report"
 	"github.com/urfave/cli/v2"
 )
 
@@ -33,7 +33,7 @@ func (p *process) writeReport(path string, r *report.Report) error {
 }
 
 // buildReport is the page about a build.
-func buildReport(res *build.Result) *report.Report {
+func buildReport(res *kedge.Result) *report.Report {
 	r := &report.Report{
 		Title: "kedge: " + res.Dockerfile, Outcome: report.Unverified, Sentence: "built once: nothing was compared",
 		First: "first build", Second: "second build",

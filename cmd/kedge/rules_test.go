@@ -77,7 +77,7 @@ type rulesBuild struct {
 func (b *rulesBuild) run(t *testing.T, dir, tag, normalize string) normalisedImage {
 	t.Helper()
 	lock := filepath.Join(t.TempDir(), "lock") // not beside the Dockerfile
-	out, _ := kedge(t, b.env, 0, "build", "--builder", b.builder, "--lockfile", lock, "--source-date-epoch", "1704067200",
+	out, _ := runKedge(t, b.env, 0, "build", "--builder", b.builder, "--lockfile", lock, "--source-date-epoch", "1704067200",
 		"--build-arg", "INDEX="+b.index, "--build-arg", "HSTS="+b.hsts, "--normalize="+normalize, "--format=json", "--push", "-t", b.registry.Ref(tag), dir)
 	var img normalisedImage
 	if err := json.Unmarshal([]byte(out), &img); err != nil {
@@ -170,7 +170,7 @@ func TestRules(t *testing.T) {
 	}
 
 	t.Run("use", func(t *testing.T) {
-		_, log := kedge(t, b.env, 0, "build", "--no-cache", "--builder", b.builder, "--lockfile", filepath.Join(t.TempDir(), "lock"),
+		_, log := runKedge(t, b.env, 0, "build", "--no-cache", "--builder", b.builder, "--lockfile", filepath.Join(t.TempDir(), "lock"),
 			"--build-arg", "INDEX="+b.index, "--build-arg", "HSTS="+b.hsts, filepath.Join(data, "use"))
 		script, err := os.ReadFile(filepath.Join(data, "use", "check.sh"))
 		if err != nil {
@@ -185,7 +185,7 @@ func TestRules(t *testing.T) {
 		git := testenv.NewGit(t)
 		git.Commit(t, "main", map[string]string{"a": "1\n", "dir/b": "2\n"})
 		git.Tag(t, "v1", git.Commit(t, "main", map[string]string{"a": "2\n"}))
-		kedge(t, b.env, 0, "verify", "--builder", b.builder, "--lockfile", filepath.Join(t.TempDir(), "lock"), "--build-arg", "GIT="+git.URL, filepath.Join(data, "git"))
+		runKedge(t, b.env, 0, "verify", "--builder", b.builder, "--lockfile", filepath.Join(t.TempDir(), "lock"), "--build-arg", "GIT="+git.URL, filepath.Join(data, "git"))
 	})
 	for rule, name := range ruled {
 		t.Run("without "+rule, func(t *testing.T) {

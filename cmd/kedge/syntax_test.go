@@ -50,24 +50,24 @@ func TestSyntax(t *testing.T) {
 
 	dir := write(t, map[string]string{"Dockerfile": "# syntax=test/frontend:1\nFROM tiny\nLABEL a=b\n"})
 	lockfile := filepath.Join(dir, "Dockerfile.lock")
-	_, errs := kedge(t, nil, 4, "build", "--builder", buildkitd.Addr, "--locked", dir)
+	_, errs := runKedge(t, nil, 4, "build", "--builder", buildkitd.Addr, "--locked", dir)
 	if want := "Dockerfile:1: image \"docker.io/test/frontend:1\" is not locked"; !strings.Contains(errs, want) {
 		t.Errorf("no %q in %s", want, errs)
 	}
 	if strings.Contains(errs, "library/tiny") {
 		t.Errorf("the frontend ran: %s", errs)
 	}
-	kedge(t, nil, 0, "lock", "--builder", buildkitd.Addr, dir)
+	runKedge(t, nil, 0, "lock", "--builder", buildkitd.Addr, dir)
 	text, err := os.ReadFile(lockfile)
 	if err != nil || !strings.Contains(string(text), `"docker.io/test/frontend:1" = "sha256:`) {
 		t.Errorf("%v\n%s", err, text)
 	}
 	registry.Push(t, "test/frontend:1", testenv.Scratch(t, "amd64")) // moves the tag to what cannot run
-	kedge(t, nil, 0, "build", "--builder", buildkitd.Addr, "--locked", dir)
+	runKedge(t, nil, 0, "build", "--builder", buildkitd.Addr, "--locked", dir)
 
 	// The same by a build arg.
 	other := write(t, map[string]string{"Dockerfile": "FROM tiny\nLABEL a=b\n"})
-	_, errs = kedge(t, nil, 4, "build", "--builder", buildkitd.Addr, "--locked", "--build-arg", "BUILDKIT_SYNTAX=test/frontend:1", other)
+	_, errs = runKedge(t, nil, 4, "build", "--builder", buildkitd.Addr, "--locked", "--build-arg", "BUILDKIT_SYNTAX=test/frontend:1", other)
 	if !strings.Contains(errs, `image "docker.io/test/frontend:1" is not locked`) {
 		t.Error(errs)
 	}
@@ -81,11 +81,11 @@ func TestOnBuild(t *testing.T) {
 	})
 	registry.Push(t, "test/onbuild:1", image)
 	dir := write(t, map[string]string{"Dockerfile": "FROM test/onbuild:1\n"})
-	_, errs := kedge(t, nil, 4, "build", "--builder", buildkitd.Addr, "--locked", dir)
+	_, errs := runKedge(t, nil, 4, "build", "--builder", buildkitd.Addr, "--locked", dir)
 	if !strings.Contains(errs, `image "docker.io/library/tiny:latest" is not locked`) {
 		t.Error(errs)
 	}
-	kedge(t, nil, 0, "build", "--builder", buildkitd.Addr, dir)
-	kedge(t, nil, 0, "lock", "--builder", buildkitd.Addr, "--refresh", dir)
-	kedge(t, nil, 0, "build", "--builder", buildkitd.Addr, "--locked", dir)
+	runKedge(t, nil, 0, "build", "--builder", buildkitd.Addr, dir)
+	runKedge(t, nil, 0, "lock", "--builder", buildkitd.Addr, "--refresh", dir)
+	runKedge(t, nil, 0, "build", "--builder", buildkitd.Addr, "--locked", dir)
 }

@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/docker/cli/cli/config/configfile"
-	"github.com/kedge-build/kedge/build"
+	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/store"
 	"github.com/urfave/cli/v2"
@@ -59,7 +59,7 @@ func (p *process) wanted(c *cli.Context) (*wanted, error) {
 		}
 	}
 	for _, names := range w.allNames() {
-		if _, err := build.Names(names, "0123456789ab"); err != nil {
+		if _, err := kedge.Names(names, "0123456789ab"); err != nil {
 			return nil, usageError{err}
 		}
 	}
@@ -119,10 +119,10 @@ func (w *wanted) clear() error {
 }
 
 // deliver brings the image to all places that are wanted, and returns all its names.
-func (w *wanted) deliver(ctx context.Context, p *process, store *store.Store, res *build.Result, to destination, auth *configfile.ConfigFile) ([]string, error) {
+func (w *wanted) deliver(ctx context.Context, p *process, store *store.Store, res *kedge.Result, to destination, auth *configfile.ConfigFile) ([]string, error) {
 	var all []string
 	for _, names := range w.allNames() {
-		full, err := build.Names(names, res.ArgsHash)
+		full, err := kedge.Names(names, res.ArgsHash)
 		if err != nil {
 			return nil, usageError{err}
 		}
@@ -138,7 +138,7 @@ func (w *wanted) deliver(ctx context.Context, p *process, store *store.Store, re
 		}
 	}
 	as := func(names []string) *delivery {
-		full, _ := build.Names(names, res.ArgsHash) // checked above
+		full, _ := kedge.Names(names, res.ArgsHash) // checked above
 		return &delivery{store: store, desc: res.Image.Top(), names: full}
 	}
 	outputs := w.outputs
@@ -173,7 +173,7 @@ func (w *wanted) deliver(ctx context.Context, p *process, store *store.Store, re
 
 // writeMetadata writes buildx's keys, and kedge's own below kedge. There is no buildx.build.ref: it
 // names a record of docker's build history, and kedge's builds are no such.
-func (w *wanted) writeMetadata(p *process, res *build.Result, names []string) error {
+func (w *wanted) writeMetadata(p *process, res *kedge.Result, names []string) error {
 	if w.metadata == "" {
 		return nil
 	}

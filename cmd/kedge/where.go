@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kedge-build/kedge/build"
+	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/docker"
 	"github.com/kedge-build/kedge/publish"
@@ -169,7 +169,7 @@ type savedImage struct {
 func (s *savedImage) Close() error { return errors.Join(s.ReadCloser.Close(), s.engine.Close()) }
 
 // load gives the image to the Docker Engine, unless that has it.
-func (to destination) load(ctx context.Context, p *process, d *delivery, res *build.Result) error {
+func (to destination) load(ctx context.Context, p *process, d *delivery, res *kedge.Result) error {
 	if to.has(ctx, d.names, ids(res)) {
 		p.note("Docker at %q has it already", to.Host)
 		return nil
@@ -185,7 +185,7 @@ func (to destination) load(ctx context.Context, p *process, d *delivery, res *bu
 }
 
 // ids are what an Engine may call an image: the digest of its manifest or index, or that of its config.
-func ids(res *build.Result) []digest.Digest {
+func ids(res *kedge.Result) []digest.Digest {
 	ids := []digest.Digest{res.Image.Top().Digest}
 	if len(res.Image.Manifests) == 1 {
 		ids = append(ids, res.Image.Manifests[0].Config)
@@ -195,7 +195,7 @@ func ids(res *build.Result) []digest.Digest {
 
 // id returns what the image is called by docker run: in the Engine that it was loaded into the ID that it
 // has there, and else its digest.
-func (to destination) id(ctx context.Context, res *build.Result) digest.Digest {
+func (to destination) id(ctx context.Context, res *kedge.Result) digest.Digest {
 	all := ids(res)
 	if to.Engine != nil {
 		for _, id := range all {

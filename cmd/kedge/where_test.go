@@ -83,7 +83,7 @@ func TestOneDigestOnEveryBuilder(t *testing.T) {
 	for _, name := range []string{"buildkitd", "buildctl", "runc"} {
 		copyProgram(t, testenv.Program(t, name), image)
 	}
-	kedge(t, docker.env, 0, "build", "--builder", shared.Addr, "--load", "-t", "buildkit:test", image)
+	runKedge(t, docker.env, 0, "build", "--builder", shared.Addr, "--load", "-t", "buildkit:test", image)
 	docker.do(t, buildx, "create", "--name", "boxed", "--driver", "docker-container")
 	// The container that docker buildx inspect --bootstrap would make; the first build starts it.
 	engine.Docker(t, "create", "--name", "buildx_buildkit_boxed0", "--privileged", "--network=host", "--volume=/var/lib/buildkit",
@@ -100,7 +100,7 @@ func TestOneDigestOnEveryBuilder(t *testing.T) {
 	dir := write(t, files)
 	data := t.TempDir()
 	own := append([]string{"XDG_DATA_HOME=" + data, "KEDGE_BUILDKITD=" + testenv.Program(t, "buildkitd")}, docker.env...)
-	defer kedge(t, own, 0, "builder", "stop")
+	defer runKedge(t, own, 0, "builder", "stop")
 	t.Setenv("XDG_DATA_HOME", data)
 	t.Setenv("KEDGE_BUILDKITD", testenv.Program(t, "buildkitd"))
 	t.Setenv("HOME", t.TempDir())
@@ -116,14 +116,14 @@ func TestOneDigestOnEveryBuilder(t *testing.T) {
 		"cluster": {env: cluster.env, driver: "kubernetes"},
 	} {
 		t.Run(test.driver, func(t *testing.T) {
-			out, errs := kedge(t, append(test.env, "BUILDX_BUILDER="+name), 0, "verify", "--locked", dir)
+			out, errs := runKedge(t, append(test.env, "BUILDX_BUILDER="+name), 0, "verify", "--locked", dir)
 			if got := digestOf(t, out); got != want {
 				t.Errorf("%s, not %s", got, want)
 			}
 			if line := fmt.Sprintf("using builder %q, node ", name); !strings.Contains(errs, line) || !strings.Contains(errs, " of the "+test.driver+" driver\n") {
 				t.Errorf("which builder is not said: %.300s", errs)
 			}
-			out, _ = kedge(t, append(test.env, "BUILDX_BUILDER="+name), 0, "builder", "status")
+			out, _ = runKedge(t, append(test.env, "BUILDX_BUILDER="+name), 0, "builder", "status")
 			if !strings.Contains(out, fmt.Sprintf("\nbuilds   %q, by $BUILDX_BUILDER: the %s driver, 1 node\n", name, test.driver)) {
 				t.Error(out)
 			}
@@ -183,15 +183,15 @@ func TestLoad(t *testing.T) {
 			registry, buildkitd := testenv.Shared(t)
 			env := []string{"DOCKER_HOST=" + engine.Host, byDefault, "BUILDKIT_HOST=" + buildkitd.Addr, "HOME=" + t.TempDir()}
 			dir, file := write(t, hello), filepath.Join(t.TempDir(), "hello.tar")
-			_, errs := kedge(t, env, 0, "build", "-t", "hello:v0", "-o", "type=oci,dest="+file, dir)
+			_, errs := runKedge(t, env, 0, "build", "-t", "hello:v0", "-o", "type=oci,dest="+file, dir)
 			if strings.Contains(errs, "loaded ") {
 				t.Errorf("loaded, although -o says where the image is for: %s", errs)
 			}
-			out, errs := kedge(t, env, 0, "build", "-t", "hello:v1", "--metadata-file", file+".json", dir)
+			out, errs := runKedge(t, env, 0, "build", "-t", "hello:v1", "--metadata-file", file+".json", dir)
 			if !strings.Contains(errs, "loaded ") {
 				t.Errorf("nothing was loaded: %s", errs)
 			}
-			kedge(t, env, exitOK, "diff", "docker-daemon:hello:v1", file)
+			runKedge(t, env, exitOK, "diff", "docker-daemon:hello:v1", file)
 			listed := engine.Docker(t, "image", "ls", "--format", "{{.Repository}}:{{.Tag}}")
 			if !regexp.MustCompile(`(?m)^hello:v1$`).MatchString(listed) || !regexp.MustCompile(`(?m)^hello:v1-args-[0-9a-f]{12}$`).MatchString(listed) {
 				t.Errorf("images: %s", listed)
@@ -213,26 +213,26 @@ func TestLoad(t *testing.T) {
 				t.Errorf("pushed by docker: %s", said)
 			}
 
-			_, errs = kedge(t, env, 0, "build", "--load", "-t", "hello:v1", "-o", "type=oci,dest="+file, dir)
+			_, errs = runKedge(t, env, 0, "build", "--load", "-t", "hello:v1", "-o", "type=oci,dest="+file, dir)
 			if !strings.Contains(errs, "has it already") {
 				t.Errorf("loaded twice: %s", errs)
 			}
-			if _, errs = kedge(t, env, 0, "build", "-t", "hello:v1", "-t", "hello:v2", dir); !strings.Contains(errs, "loaded hello:v2") {
+			if _, errs = runKedge(t, env, 0, "build", "-t", "hello:v1", "-t", "hello:v2", dir); !strings.Contains(errs, "loaded hello:v2") {
 				t.Errorf("a new name: %s", errs)
 			}
 			engine.Docker(t, "image", "rm", "hello:v1")
-			if _, errs = kedge(t, env, 0, "build", "-t", "hello:v1", dir); !strings.Contains(errs, "loaded hello:v1") {
+			if _, errs = runKedge(t, env, 0, "build", "-t", "hello:v1", dir); !strings.Contains(errs, "loaded hello:v1") {
 				t.Errorf("a name that is gone: %s", errs)
 			}
 			other := write(t, tiny)
-			if _, errs = kedge(t, env, 0, "build", other); !strings.Contains(errs, "loaded ") {
+			if _, errs = runKedge(t, env, 0, "build", other); !strings.Contains(errs, "loaded ") {
 				t.Errorf("without a name: %s", errs)
 			}
-			if _, errs = kedge(t, env, 0, "build", other); !strings.Contains(errs, "has it already") {
+			if _, errs = runKedge(t, env, 0, "build", other); !strings.Contains(errs, "has it already") {
 				t.Errorf("without a name, twice: %s", errs)
 			}
 			// Attestations go where an Engine keeps them, and the image is the same with them.
-			out, _ = kedge(t, env, 0, "build", "-q", "-t", "attested", "--provenance=true", dir)
+			out, _ = runKedge(t, env, 0, "build", "-q", "-t", "attested", "--provenance=true", dir)
 			if id := strings.TrimSpace(engine.Docker(t, "image", "inspect", "--format", "{{.Id}}", "attested")); id != strings.TrimSpace(out) {
 				t.Errorf("with attestations its ID is %s, and -q says %s", id, out)
 			} else if (id == metadata.Config) == modern {
@@ -241,9 +241,9 @@ func TestLoad(t *testing.T) {
 			engine.Docker(t, "run", "--rm", "attested", "true")
 
 			several := []string{"build", "-t", "several", "--platform", "linux/amd64,linux/arm64", other}
-			_, errs = kedge(t, env, 0, several...)
+			_, errs = runKedge(t, env, 0, several...)
 			explicit := map[bool]int{true: 0, false: exitFailed}[modern]
-			if _, failed := kedge(t, env, explicit, append(several, "--load")...); !modern && (!strings.Contains(failed, "hint: ") || strings.Contains(failed, "#1 ")) {
+			if _, failed := runKedge(t, env, explicit, append(several, "--load")...); !modern && (!strings.Contains(failed, "hint: ") || strings.Contains(failed, "#1 ")) {
 				t.Errorf("it is not said at the start: %s", failed)
 			}
 			if !modern && !strings.Contains(errs, "is in kedge's store only: the Docker Engine at ") || modern && !strings.Contains(errs, "loaded several") {
@@ -272,20 +272,20 @@ func TestLoadIntoContext(t *testing.T) {
 	script(t, "ssh", fmt.Sprintf("DOCKER_HOST=%s exec %s system dial-stdio", engine.Host, cli))
 	dir := write(t, tiny)
 	defer func() {
-		kedge(t, append(docker.env, "DOCKER_CONTEXT=lab"), 0, "diff", "docker-daemon:ssh", "docker-daemon:tls-by-the-context")
-		_, errs := kedge(t, append(docker.env, "DOCKER_CONTEXT=lab"), exitFailed, "diff", "docker-daemon:ssh", "docker-daemon:moon")
+		runKedge(t, append(docker.env, "DOCKER_CONTEXT=lab"), 0, "diff", "docker-daemon:ssh", "docker-daemon:tls-by-the-context")
+		_, errs := runKedge(t, append(docker.env, "DOCKER_CONTEXT=lab"), exitFailed, "diff", "docker-daemon:ssh", "docker-daemon:moon")
 		if !strings.Contains(strings.ToLower(errs), "no such image") {
 			t.Error(errs)
 		}
 
 		// A name that says nothing of where its image is: kedge's store comes first, here an empty one, then the Engine.
 		bare := append(docker.env, "XDG_DATA_HOME="+t.TempDir(), "DOCKER_CONTEXT=lab")
-		out, errs := kedge(t, bare, 0, "diff", "tls-by-the-context", "docker-daemon:tls-by-the-context")
+		out, errs := runKedge(t, bare, 0, "diff", "tls-by-the-context", "docker-daemon:tls-by-the-context")
 		if !strings.Contains(errs, fmt.Sprintf("tls-by-the-context is that of the Docker Engine at %q", engine.TCP)) {
 			t.Error(out, errs)
 		}
 		for _, name := range []string{"DOCKER_CONTEXT=lab", "DOCKER_CONTEXT=open"} { // one that does not have it, one that does not answer
-			_, errs := kedge(t, append(bare, name), exitFailed, "diff", "127.0.0.1:1/moon", "docker-daemon:ssh")
+			_, errs := runKedge(t, append(bare, name), exitFailed, "diff", "127.0.0.1:1/moon", "docker-daemon:ssh")
 			if !strings.Contains(errs, "neither kedge's store nor a Docker Engine that answers has it") || !strings.Contains(errs, "\nhint: ") {
 				t.Error(errs)
 			}
@@ -306,7 +306,7 @@ func TestLoadIntoContext(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tag := strings.ToLower(strings.NewReplacer(" ", "-", ",", "").Replace(name))
-			_, errs := kedge(t, append(docker.env, test.env...), test.code, "build", "--builder", buildkitd.Addr, "--load", "-t", tag, dir)
+			_, errs := runKedge(t, append(docker.env, test.env...), test.code, "build", "--builder", buildkitd.Addr, "--load", "-t", tag, dir)
 			if !strings.Contains(errs, test.says) || test.code != 0 && !strings.Contains(errs, "\nhint: ") {
 				t.Error(errs)
 			}
@@ -319,7 +319,7 @@ func TestLoadWithoutAnEngine(t *testing.T) {
 	_, buildkitd := testenv.Shared(t)
 	env := []string{"DOCKER_HOST=unix://" + filepath.Join(t.TempDir(), "docker.sock"), "BUILDKIT_HOST=" + buildkitd.Addr, byDefault}
 	dir := write(t, tiny)
-	_, errs := kedge(t, env, 1, "build", "-t", "hello", "--load", dir)
+	_, errs := runKedge(t, env, 1, "build", "-t", "hello", "--load", dir)
 	if !strings.Contains(errs, "loading into Docker: no Docker Engine answers at") || !strings.Contains(errs, "hint: ") || strings.Contains(errs, "#1 ") {
 		t.Error(errs)
 	}
@@ -337,12 +337,12 @@ func TestLoadWithoutAnEngine(t *testing.T) {
 		{says: true, env: "BUILDX_NO_DEFAULT_LOAD=0"},
 		{says: true, env: "DOCKER_CONTEXT=moon"},
 	} {
-		_, errs := kedge(t, append(env, test.env), 0, append([]string{"build", "-t", "hello", dir}, test.args...)...)
+		_, errs := runKedge(t, append(env, test.env), 0, append([]string{"build", "-t", "hello", dir}, test.args...)...)
 		if strings.Contains(errs, line) != test.says {
 			t.Errorf("%v %s: %s", test.args, test.env, errs)
 		}
 	}
-	if _, errs := kedge(t, env, 0, "verify", dir); strings.Contains(errs, line) {
+	if _, errs := runKedge(t, env, 0, "verify", dir); strings.Contains(errs, line) {
 		t.Error(errs)
 	}
 }
@@ -375,7 +375,7 @@ func TestBuildersThatCannot(t *testing.T) {
 		"no builder":      {args: []string{"--builder", "moon"}, want: []string{`no builder "moon" found`, "hint: docker buildx ls lists boxed, default, graph, old, two"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, errs := kedge(t, append(docker.env, test.env...), exitFailed, append([]string{"build", dir}, test.args...)...)
+			_, errs := runKedge(t, append(docker.env, test.env...), exitFailed, append([]string{"build", dir}, test.args...)...)
 			for _, want := range test.want {
 				if !strings.Contains(errs, want) {
 					t.Errorf("%q is not in %s", want, errs)

@@ -1,7 +1,7 @@
-// Package build is a build from one end to the other: it resolves through the lock, has the builder
+// Package kedge is a build from one end to the other: it resolves through the lock, has the builder
 // solve, writes the canonical image, builds again where that is asked for, and lets the verdict
 // decide what becomes of image and lock.
-package build
+package kedge
 
 import (
 	"cmp"
