@@ -74,7 +74,7 @@ func TestGolden(t *testing.T) {
 			if !slices.ContainsFunc(g.flags, func(f string) bool { return strings.HasPrefix(f, "--platform") }) {
 				args = append(args, "--platform=linux/amd64")
 			}
-			kedge(t, nil, 0, append(append(args, g.flags...), dir)...)
+			runKedge(t, nil, 0, append(append(args, g.flags...), dir)...)
 			got := describeLayout(t, out)
 			file := filepath.Join("testdata", "golden", g.name+".txt")
 			if *updateGolden {
