@@ -2,11 +2,9 @@ package cause
 
 import (
 	"archive/tar"
-	"archive/zip"
 	"bytes"
 	"compress/bzip2"
 	"compress/gzip"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +17,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/therootcompany/xz"
+
+	"github.com/kedge-build/kedge/internal/format/zip"
 )
 
 const (
@@ -453,23 +453,13 @@ func tarMembers(r *io.SectionReader, limit int) ([]member, error) {
 	}
 }
 
-// maxDirectory bounds the directory of a zip, which is read at once.
-const maxDirectory = 16 << 20
-
 func zipMembers(r *io.SectionReader, limit int) ([]member, error) {
-	end := readAt(r, r.Size()-66<<10, 66<<10)
-	if i := bytes.LastIndex(end, []byte("PK\x05\x06")); i >= 0 && i+20 <= len(end) {
-		size, at := binary.LittleEndian.Uint32(end[i+12:]), binary.LittleEndian.Uint32(end[i+16:])
-		if size > maxDirectory || r.Size()-int64(at) > maxDirectory && int64(at) != r.Size()-int64(len(end)-i)-int64(size) {
-			return nil, errMembers
-		}
+	z, err := zip.Open(r, r.Size(), limit)
+	if errors.Is(err, zip.ErrTooLarge) {
+		return nil, errMembers
 	}
-	z, err := zip.NewReader(r, r.Size())
 	if err != nil {
 		return nil, err
-	}
-	if len(z.File) > limit {
-		return nil, errMembers
 	}
 	list := make([]member, 0, len(z.File))
 	for _, file := range z.File {
@@ -485,26 +475,10 @@ func zipMembers(r *io.SectionReader, limit int) ([]member, error) {
 		}
 		m.fields = []field{
 			{"mtime", stampOf(file.Modified)}, {"mode", fmt.Sprintf("%08x", file.ExternalAttrs)},
-			{"extra field", string(withoutTimes(file.Extra))}, {"comment", file.Comment}, {"method", strconv.Itoa(int(file.Method))},
+			{"extra field", string(zip.WithoutTimes(file.Extra))}, {"comment", file.Comment}, {"method", strconv.Itoa(int(file.Method))},
 			{"version", fmt.Sprintf("%d/%d", file.CreatorVersion, file.ReaderVersion)}, {"flags", fmt.Sprintf("%04x", file.Flags)},
 		}
 		list = append(list, m)
 	}
 	return list, nil
-}
-
-// withoutTimes cuts the extra fields of a zip that repeat the modification time.
-func withoutTimes(extra []byte) []byte {
-	var rest []byte
-	for len(extra) >= 4 {
-		id, n := int(extra[0])|int(extra[1])<<8, int(extra[2])|int(extra[3])<<8
-		if 4+n > len(extra) {
-			break
-		}
-		if id != 0x5455 && id != 0x000a && id != 0x5855 {
-			rest = append(rest, extra[:4+n]...)
-		}
-		extra = extra[4+n:]
-	}
-	return append(rest, extra...)
 }

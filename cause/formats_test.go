@@ -202,9 +202,35 @@ func TestPyc(t *testing.T) {
 		t.Errorf("other code (-want +got):\n%s", diff)
 	}
 	marked := bytes.Clone(first)
-	marked[pycHeader] ^= 0x80
+	marked[16] ^= 0x80
 	if got := find(t, "m.pyc", first, marked, hints); len(got) != 1 || got[0].Kind != Pyc || !strings.Contains(got[0].Why, "marks of shared objects") {
 		t.Errorf("another mark: %+v", got)
+	}
+}
+
+// TestPycVersions knows the header of every version of Python that has one, and no other.
+func TestPycVersions(t *testing.T) {
+	for _, c := range []struct {
+		name, header string // up to the time of the source
+		kind         Kind
+	}{
+		{"Python 2.7", "\x03\xf3\r\n", Pyc},
+		{"Python 3.6", "\x33\x0d\r\n", Pyc},
+		{"Python 3.11", "\xa7\x0d\r\n\x00\x00\x00\x00", Pyc},
+		{"a later Python 3", "\x88\x13\r\n\x00\x00\x00\x00", Pyc},
+		{"PyPy", "\x50\x01\r\n\x00\x00\x00\x00", Timestamp},
+		{"flags that do not exist", "\xa7\x0d\r\n\x08\x00\x00\x00", Timestamp},
+	} {
+		compiled := func(when time.Time) []byte {
+			b := binary.LittleEndian.AppendUint32([]byte(c.header), uint32(when.Unix()))
+			if c.name != "Python 2.7" {
+				b = append(b, 7, 0, 0, 0)
+			}
+			return append(b, "\xe3the code"...)
+		}
+		if diff := cmp.Diff([]Kind{c.kind}, kindsOf(find(t, "m.pyc", compiled(moment1), compiled(moment2), hints))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
+		}
 	}
 }
 
@@ -328,7 +354,7 @@ func TestKeys(t *testing.T) {
 func TestKeystore(t *testing.T) {
 	be := binary.BigEndian
 	jks := func(at time.Time) []byte {
-		b := be.AppendUint32(nil, jksMagic)
+		b := be.AppendUint32(nil, uint32(0xfeedfeed))
 		b = be.AppendUint32(be.AppendUint32(b, 2), 1)
 		b = append(be.AppendUint16(be.AppendUint32(b, 2), 5), "my-ca"...)
 		b = be.AppendUint64(b, uint64(at.UnixMilli()))

@@ -3,14 +3,17 @@ package cause
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/binary"
 	"encoding/pem"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/kedge-build/kedge/internal/format/jks"
 )
 
 const maxKeys = 4 << 20 // of a file with keys; bundles of certificates have some hundred KiB
@@ -191,98 +194,39 @@ func nextBlock(b []byte, from int) (*pem.Block, int, int) {
 	return block, from + i, len(b) - len(rest)
 }
 
-const (
-	jksMagic   = 0xfeedfeed
-	jceksMagic = 0xcececece
-)
-
-// keystore reads the keystores of Java, JKS and JCEKS, as sun.security.provider.JavaKeyStore writes
-// them: entries with an alias and the moment of their making.
+// keystore reads Java's keystores, which record when each entry was added.
 func (f *finder) keystore(p pair, spans []span) bool {
-	a, ok1 := f.jks(p.first)
-	b, ok2 := f.jks(p.second)
+	a, ok1 := entriesOf(p.first)
+	b, ok2 := entriesOf(p.second)
 	if !ok1 || !ok2 {
 		return false
 	}
 	c := Cause{Kind: Keystore, Where: p.where, Offset: spans[0].a, Format: "JKS"}
-	for alias, x := range a {
-		y, ok := b[alias]
-		if !ok || x.Equal(y) || c.First != "" && printable([]byte(alias)) > c.First {
+	for _, alias := range slices.Sorted(maps.Keys(a)) {
+		x, y := a[alias], b[alias]
+		if y.IsZero() || x.Equal(y) {
 			continue
 		}
 		c.First, c.Second = printable([]byte(alias))+" of "+stampOf(x), printable([]byte(alias))+" of "+stampOf(y)
 		c.Clock = f.clock(x, y, 2*time.Second, p.times)
 		c.Why = "A Java keystore records when each entry was added."
+		break
 	}
 	f.add(c)
 	return true
 }
 
-// jks returns the aliases of a keystore with their dates, as far as they can be read.
-func (f *finder) jks(r *io.SectionReader) (map[string]time.Time, bool) {
-	head := readAt(r, 0, 4)
-	if len(head) < 4 {
+// entriesOf returns the times of a keystore's entries by alias, as far as they can be read.
+func entriesOf(r *io.SectionReader) (map[string]time.Time, bool) {
+	if !jks.Has(readAt(r, 0, 4)) {
 		return nil, false
 	}
-	m := binary.BigEndian.Uint32(head)
-	if m != jksMagic && m != jceksMagic {
-		return nil, false
-	}
-	dates := map[string]time.Time{}
-	b, ok := whole(r)
-	if !ok {
-		return dates, true
-	}
-	in := &reader{b: b[4:]}
-	version := in.u32()
-	for n := in.u32(); n > 0 && !in.bad; n-- {
-		tag := in.u32()
-		alias := string(in.take(int(in.u16())))
-		millis := int64(in.u64())
-		if in.bad {
-			break
-		}
-		dates[alias] = time.UnixMilli(millis)
-		chain := uint32(1)
-		if tag == 1 { // a private key and its chain
-			in.take(int(in.u32()))
-			chain = in.u32()
-		} else if tag != 2 {
-			break
-		}
-		for ; chain > 0 && !in.bad; chain-- {
-			if version == 2 {
-				in.take(int(in.u16()))
-			}
-			in.take(int(in.u32()))
+	times := map[string]time.Time{}
+	if content, ok := whole(r); ok {
+		store, _ := jks.Parse(content) // with an error, it has the entries before the fault
+		for _, e := range store.Entries {
+			times[e.Alias] = e.Time
 		}
 	}
-	return dates, true
+	return times, true
 }
-
-// reader takes numbers off the front of b; bad says that there were too few bytes.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) take(n int) []byte {
-	if n < 0 || n > len(r.b) {
-		r.bad, r.b = true, nil
-		return nil
-	}
-	taken := r.b[:n]
-	r.b = r.b[n:]
-	return taken
-}
-
-func (r *reader) number(size int) (n uint64) {
-	for _, c := range r.take(size) {
-		n = n<<8 | uint64(c)
-	}
-	return n
-}
-
-func (r *reader) u16() uint16 { return uint16(r.number(2)) }
-func (r *reader) u32() uint32 { return uint32(r.number(4)) }
-func (r *reader) u64() uint64 { return r.number(8) }

@@ -1,62 +1,34 @@
 package cause
 
 import (
-	"bytes"
-	"encoding/binary"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/kedge-build/kedge/internal/format/pyc"
 )
 
-const pycHeader = 16
-
-// pyc reads compiled Python from 3.7 on (PEP 552): a magic number that ends with CR LF, flags, then
-// time and size of the source, or its hash; then the marshalled code.
+// pyc reads compiled Python: a header that names the source's time and size, or its hash, and the code.
 func (f *finder) pyc(p pair, spans []span) bool {
-	a, ok1 := pycOf(readAt(p.first, 0, pycHeader+1))
-	b, ok2 := pycOf(readAt(p.second, 0, pycHeader+1))
-	if !ok1 || !ok2 {
+	const maxHeader = 16
+	first, second := readAt(p.first, 0, maxHeader+1), readAt(p.second, 0, maxHeader+1)
+	a, ok1 := pyc.Parse(first)
+	b, ok2 := pyc.Parse(second)
+	if !ok1 || !ok2 || !a.Code || !b.Code {
 		return false
 	}
 	c := Cause{Kind: Pyc, Where: p.where, Offset: spans[0].a}
-	if !bytes.Equal(a[:4], b[:4]) {
+	if a.Magic != b.Magic {
 		c.Why = "Another version of Python compiled it."
 		c.Fix = "Name the version of Python, or the digest of its image."
-		c.First, c.Second = printable(a[:4]), printable(b[:4])
+		c.First, c.Second = printable(first[:4]), printable(second[:4])
 		f.add(c)
 		return true
 	}
-	var code []span
-	for _, s := range spans {
-		if s.aEnd > pycHeader || s.bEnd > pycHeader {
-			code = append(code, s)
-		}
-	}
-	if !bytes.Equal(a[4:16], b[4:16]) {
-		h := c
-		h.Offset = int64(common(a[:16], b[:16]))
-		x, y := binary.LittleEndian.Uint32(a[4:]), binary.LittleEndian.Uint32(b[4:])
-		switch {
-		case x != y:
-			h.Why = "One was compiled to be checked by time, the other by hash."
-		case x == 0:
-			m, n := int64(binary.LittleEndian.Uint32(a[8:])), int64(binary.LittleEndian.Uint32(b[8:]))
-			s, t := time.Unix(m, 0), time.Unix(n, 0)
-			h.Format, h.First, h.Second = "u32 seconds LE", stampOf(s), stampOf(t)
-			h.Clock = f.clock(s, t, 2*time.Second, p.times)
-			h.Why = "The time of the Python source is in the header"
-			switch {
-			case m == n:
-				h.Why, h.Format, h.First, h.Second = "The size of the Python source is another one.", "", "", ""
-			case len(code) == 0:
-				h.Why += "; the code is the same."
-			default:
-				h.Why += "."
-			}
-		default:
-			h.Why = "The Python source is another one: its hash is in the header."
-		}
-		f.add(h)
+	length := int64(a.Length)
+	code := slices.DeleteFunc(slices.Clone(spans), func(s span) bool { return s.aEnd <= length && s.bEnd <= length })
+	if a != b {
+		f.add(f.pycHeader(p, a, b, int64(common(first, second)), len(code) == 0))
 	}
 	if len(code) == 0 {
 		return true
@@ -64,10 +36,10 @@ func (f *finder) pyc(p pair, spans []span) bool {
 	x, ok1 := whole(p.first)
 	y, ok2 := whole(p.second)
 	if ok1 && ok2 && len(x) == len(y) {
-		x, y = x[pycHeader:], y[pycHeader:]
+		x, y = x[length:], y[length:]
 		c.Offset = code[0].a
 		switch {
-		case onlyRefs(x, y):
+		case pyc.OnlyRefs(x, y):
 			c.Why = "The code is the same; only the marks of shared objects differ, which depend on what the compiling process had in memory."
 			c.Fix = "Compile all of it in a process of its own, as the last step: python -m compileall -f."
 			f.add(c)
@@ -83,23 +55,26 @@ func (f *finder) pyc(p pair, spans []span) bool {
 	return true
 }
 
-func pycOf(b []byte) ([]byte, bool) {
-	if len(b) <= pycHeader || b[2] != '\r' || b[3] != '\n' {
-		return nil, false
-	}
-	// 3.7 is 3394; the magic has gone up by less than a hundred a version. Behind the header is a code object.
-	magic, flags := binary.LittleEndian.Uint16(b), binary.LittleEndian.Uint32(b[4:])
-	return b, magic >= 3390 && magic < 5000 && flags <= 3 && b[16]&^0x80 == 'c'
-}
-
-// onlyRefs reports whether two marshalled codes differ in nothing but FLAG_REF, the high bit of a type.
-func onlyRefs(a, b []byte) bool {
-	for i := range a {
-		if a[i] != b[i] && a[i]^b[i] != 0x80 {
-			return false
+// pycHeader explains a difference between two headers of one version of Python.
+func (f *finder) pycHeader(p pair, a, b pyc.Header, offset int64, sameCode bool) Cause {
+	c := Cause{Kind: Pyc, Where: p.where, Offset: offset}
+	switch {
+	case a.Flags != b.Flags:
+		c.Why = "One was compiled to be checked by time, the other by hash."
+	case a.Flags != 0:
+		c.Why = "The Python source is another one: its hash is in the header."
+	case a.Time == b.Time:
+		c.Why = "The size of the Python source is another one."
+	default:
+		s, t := time.Unix(int64(a.Time), 0), time.Unix(int64(b.Time), 0)
+		c.Format, c.First, c.Second = "u32 seconds LE", stampOf(s), stampOf(t)
+		c.Clock = f.clock(s, t, 2*time.Second, p.times)
+		c.Why = "The time of the Python source is in the header."
+		if sameCode {
+			c.Why = "The time of the Python source is in the header; the code is the same."
 		}
 	}
-	return true
+	return c
 }
 
 // stringsIn returns the runs of at least four printable bytes, sorted.

@@ -1,12 +1,13 @@
 package packages
 
 import (
-	"archive/zip"
+	stdzip "archive/zip"
 	"bytes"
-	"errors"
 	"io"
 	"path"
 	"strings"
+
+	"github.com/kedge-build/kedge/internal/format/zip"
 )
 
 // The limits for jars: a web application holds the jars of its libraries.
@@ -24,15 +25,12 @@ func jar(r io.ReaderAt, size int64) ([]Package, error) {
 }
 
 func (l *list) jar(r io.ReaderAt, size int64, nested bool) error {
-	z, err := zip.NewReader(r, size)
-	if err != nil && !errors.Is(err, zip.ErrInsecurePath) {
+	z, err := zip.Open(r, size, maxMembers)
+	if err != nil {
 		return err
 	}
-	if len(z.File) > maxMembers {
-		return errors.New("too many members")
-	}
 	before := len(l.all)
-	var manifest *zip.File
+	var manifest *stdzip.File
 	for _, f := range z.File {
 		switch {
 		case strings.HasPrefix(f.Name, "META-INF/maven/") && path.Base(f.Name) == "pom.properties":
@@ -76,7 +74,7 @@ func (l *list) jar(r io.ReaderAt, size int64, nested bool) error {
 	return nil
 }
 
-func member(f *zip.File, limit int64) ([]byte, error) {
+func member(f *stdzip.File, limit int64) ([]byte, error) {
 	r, err := f.Open()
 	if err != nil {
 		return nil, err
@@ -87,7 +85,7 @@ func member(f *zip.File, limit int64) ([]byte, error) {
 
 // properties reads lines of KEY SEP VALUE. A line of a manifest that begins with a space continues
 // the one before (https://docs.oracle.com/en/java/javase/21/docs/specs/jar/jar.html).
-func properties(f *zip.File, sep string) (map[string]string, error) {
+func properties(f *stdzip.File, sep string) (map[string]string, error) {
 	data, err := member(f, maxDocument)
 	if err != nil {
 		return nil, err

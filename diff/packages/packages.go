@@ -8,6 +8,8 @@ import (
 	"io"
 	"path"
 	"strings"
+
+	"github.com/kedge-build/kedge/internal/format"
 )
 
 // Package is one package, of one of the Kinds.
@@ -82,16 +84,14 @@ func ForRandom(p string) (Random, string) {
 	return nil, ""
 }
 
-// guard makes an error of a panic: debug/elf, for one, is documented as not hardened against
-// hostile files.
+// guard returns read with its panics contained.
 func guard(read Random) Random {
 	return func(r io.ReaderAt, size int64) (list []Package, err error) {
-		defer func() {
-			if p := recover(); p != nil {
-				list, err = nil, fmt.Errorf("malformed file: %v", p)
-			}
-		}()
-		return read(r, size)
+		err = format.Contain(func() (err error) {
+			list, err = read(r, size)
+			return err
+		})
+		return list, err
 	}
 }
 
