@@ -2,8 +2,6 @@ package cause
 
 import (
 	"compress/gzip"
-	"os"
-	"path/filepath"
 	"testing"
 	"unicode"
 
@@ -89,32 +87,4 @@ func inside(t *testing.T, b []byte, list []member, err error) {
 	if total > int64(len(b)) || len(list) > 100 || err != nil && list != nil {
 		t.Errorf("%d members of %d bytes in %d, %v", len(list), total, len(b), err)
 	}
-}
-
-func FuzzPatch(f *testing.F) {
-	files, err := filepath.Glob("../examples/*/Dockerfile")
-	if err != nil || len(files) == 0 {
-		f.Fatal("no examples", err)
-	}
-	for _, name := range files {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b, 3)
-	}
-	f.Add([]byte("RUN date && tar czf x . && zip -r x.zip y | find . > $RANDOM"), 1)
-	f.Add([]byte("RUN <<EOF\ndate\nEOF\n"), 1)
-	var causes []Cause
-	for _, d := range Kinds() {
-		causes = append(causes, Cause{Kind: d.Kind})
-	}
-	for _, format := range []string{"zip mtime", "tar mtime", "ar mtime", "cpio mtime", "gzip mtime"} {
-		causes = append(causes, Cause{Kind: ArchiveHeader, Format: format})
-	}
-	f.Fuzz(func(t *testing.T, dockerfile []byte, line int) {
-		if diff, ok := Patch("Dockerfile", dockerfile, Step{line, causes}); ok == (diff == "") {
-			t.Errorf("%v %q", ok, diff)
-		}
-	})
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/kedge-build/kedge/cause"
 	"github.com/kedge-build/kedge/diff"
 	"github.com/kedge-build/kedge/explain"
+	"github.com/kedge-build/kedge/fix"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
@@ -77,7 +78,7 @@ type Builds struct {
 // Compare compares the images of two builds, which are in store, and explains what differs.
 func Compare(ctx context.Context, store content.Provider, first, second store.Image, b Builds) (*Verdict, error) {
 	v := &Verdict{Reproducible: true, Varied: b.Varied}
-	var steps []cause.Step
+	var steps []fix.Step
 	if len(first.Manifests) != len(second.Manifests) || len(first.Manifests) == 0 {
 		return nil, fmt.Errorf("the builds cannot be compared: one is for %d platforms, the other for %d", len(first.Manifests), len(second.Manifests))
 	}
@@ -104,7 +105,7 @@ func Compare(ctx context.Context, store content.Provider, first, second store.Im
 		}
 		v.Platforms = append(v.Platforms, p)
 	}
-	v.Patch, _ = cause.Patch(b.Name, b.Dockerfile, steps...)
+	v.Patch, _ = fix.Patch(b.Name, b.Dockerfile, steps...)
 	return v, nil
 }
 
@@ -161,16 +162,16 @@ func paths(ctx context.Context, store content.Provider, x, y store.Layer) ([]dif
 
 // patch says in l what to write instead of the instruction that made it, or of one that made what it
 // copies, and returns that step.
-func (b *Builds) patch(l *Layer) []cause.Step {
+func (b *Builds) patch(l *Layer) []fix.Step {
 	var causes []cause.Cause
 	for _, p := range l.Paths {
 		causes = append(causes, p.Causes...)
 	}
 	for _, made := range append([]Origin{{Line: l.Line}}, l.From...) {
-		step := cause.Step{Line: made.Line, Causes: causes}
-		if patch, ok := cause.Patch(b.Name, b.Dockerfile, step); ok {
+		step := fix.Step{Line: made.Line, Causes: causes}
+		if patch, ok := fix.Patch(b.Name, b.Dockerfile, step); ok {
 			l.Patch = patch
-			return []cause.Step{step}
+			return []fix.Step{step}
 		}
 	}
 	return nil

@@ -30,11 +30,12 @@ secret: store internal/layer internal/strictjson
 image: rules secret store internal/chunk internal/layer internal/strictjson
 publish: store internal/layer
 cause:
+fix: cause
 diff/packages:
 diff: diff/packages internal/chunk
 diff/source: store
 explain: cause diff
-verify: cause diff explain frontend store
+verify: cause diff explain fix frontend store
 kedge: builder cause frontend image lock secret store verify
 cmd/kedge: kedge builder builder/daemon docker frontend image lock secret store verify cause diff diff/source explain plugin publish report internal/wholefile
 plugin: internal/wholefile
@@ -63,7 +64,7 @@ func table(s string) map[string][]string {
 
 // outside are modules that only some packages may import.
 var outside = map[string][]string{
-	"github.com/moby/buildkit": {"frontend", "builder", "builder/daemon", root, "cmd/kedge", "internal/demo", "internal/testenv"},
+	"github.com/moby/buildkit": {"frontend", "fix", "builder", "builder/daemon", root, "cmd/kedge", "internal/demo", "internal/testenv"},
 	"github.com/moby/moby":     {"docker"},
 	"github.com/urfave/cli":    {"cmd/kedge"},
 }

@@ -1,218 +1,47 @@
-package cause
+package fix
 
 import (
-	"bytes"
 	"fmt"
-	"maps"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/aymanbagabas/go-udiff"
 	"mvdan.cc/sh/v3/syntax"
+
+	"github.com/kedge-build/kedge/cause"
 )
-
-// A Step is a RUN instruction that differences come from.
-type Step struct {
-	Line   int // at which it begins in the Dockerfile, from 1
-	Causes []Cause
-}
-
-// Patch returns what to write instead as one unified diff of the Dockerfile, which it calls name, where
-// changes of RUN instructions do it; ok is false where none does. A command is changed only if one of the
-// causes of its step is what it is known to bring about.
-func Patch(name string, dockerfile []byte, steps ...Step) (diff string, ok bool) {
-	if escapeText.Match(dockerfile) {
-		return "", false
-	}
-	together := map[int][]Cause{} // an instruction is changed once
-	for _, s := range steps {
-		together[s.Line] = append(together[s.Line], s.Causes...)
-	}
-	names := map[string]int{}
-	var changed []byte
-	last := 0
-	for _, line := range slices.Sorted(maps.Keys(together)) {
-		from, to, ok := instruction(dockerfile, line)
-		if !ok || from < last {
-			continue
-		}
-		if text, ok := patched(dockerfile[from:to], together[line], names); ok {
-			changed = append(append(changed, dockerfile[last:from]...), text...)
-			last = to
-		}
-	}
-	if last == 0 {
-		return "", false
-	}
-	return unified(name, dockerfile, append(changed, dockerfile[last:]...)), true
-}
-
-// patched returns an instruction with its commands changed, if one was. names are those that the patch has
-// given by now.
-func patched(instruction []byte, causes []Cause, names map[string]int) ([]byte, bool) {
-	script, ok := shell(instruction)
-	if !ok || len(causes) == 0 {
-		return nil, false
-	}
-	file, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(bytes.NewReader(script), "")
-	if err != nil {
-		return nil, false
-	}
-	e := &editor{causes: causes, text: script, names: names}
-	e.walk(file)
-	if len(e.edits) == 0 {
-		return nil, false
-	}
-	slices.SortStableFunc(e.edits, func(a, b edit) int { return a.from - b.from })
-	var changed []byte
-	last := 0
-	for _, d := range e.edits {
-		if d.from < last {
-			return nil, false // two rules for one place
-		}
-		changed = append(append(changed, instruction[last:d.from]...), d.text...)
-		last = d.to
-	}
-	return append(changed, instruction[last:]...), true
-}
-
-var (
-	escapeText = regexp.MustCompile("(?i)^(?:#[^\n]*\n)*#[ \t]*escape[ \t]*=[ \t]*`")
-	runText    = regexp.MustCompile(`(?i)^[ \t]*RUN[ \t]+`)
-	flagText   = regexp.MustCompile(`^--[a-z]+(?:=\S+)?[ \t]+`)
-	moreText   = regexp.MustCompile(`\\[ \t]*\r?\n?$`)
-	remarkText = regexp.MustCompile(`^[ \t]*(?:#[^\n]*)?\r?\n?$`)
-	hereText   = regexp.MustCompile(`<<-?[ \t]*["']?([A-Za-z_]\w*)["']?`)
-)
-
-// instruction returns where the instruction that begins at a line is, with what it is continued by.
-func instruction(dockerfile []byte, line int) (from, to int, ok bool) {
-	n := 0
-	rest := dockerfile
-	var words []string // that end here-documents
-	for started, more := false, false; len(rest) > 0; {
-		l := rest
-		if i := bytes.IndexByte(rest, '\n'); i >= 0 {
-			l = rest[:i+1]
-		}
-		rest = rest[len(l):]
-		n++
-		start := to
-		to += len(l)
-		switch {
-		case n < line:
-			continue
-		case n == line:
-			if !runText.Match(l) {
-				return 0, 0, false
-			}
-			from, started = start, true
-		case len(words) > 0:
-			if strings.TrimLeft(strings.TrimRight(string(l), "\r\n"), "\t") == words[0] {
-				words = words[1:]
-			}
-			if len(words) == 0 {
-				return from, to, true
-			}
-			continue
-		case more && remarkText.Match(l):
-			continue
-		}
-		more = moreText.Match(l)
-		for _, m := range hereText.FindAllSubmatch(l, -1) {
-			words = append(words, string(m[1]))
-		}
-		if started && !more && len(words) == 0 {
-			return from, to, true
-		}
-	}
-	return from, to, from < to && n >= line && line > 0 && len(words) == 0
-}
-
-// shell returns the script of a RUN instruction, with every byte at the offset at which it is in the
-// instruction: what is not of the script becomes spaces.
-func shell(instruction []byte) ([]byte, bool) {
-	s := slices.Clone(instruction)
-	at := len(runText.Find(s))
-	for {
-		n := len(flagText.Find(s[at:]))
-		if n == 0 {
-			break
-		}
-		at += n
-	}
-	blank(s[:at])
-	if at < len(s) && s[at] == '[' {
-		return nil, false // not for a shell
-	}
-	first, body := s, []byte(nil)
-	if i := bytes.IndexByte(s, '\n'); i >= 0 {
-		first, body = s[:i], s[i+1:]
-	}
-	if m := hereText.FindSubmatch(first); m != nil {
-		if len(bytes.TrimSpace(bytes.Replace(first, m[0], nil, 1))) != 0 {
-			return s, true // the shell reads it
-		}
-		blank(first)
-		end := bytes.LastIndexByte(bytes.TrimRight(body, "\r\n"), '\n') + 1
-		blank(body[end:])
-		return s, true
-	}
-	// Docker joins the lines, and leaves out remarks between them.
-	for start, n := 0, 0; start < len(s); n++ {
-		end := start + bytes.IndexByte(s[start:], '\n') + 1
-		if end == start {
-			end = len(s)
-		}
-		l := s[start:end]
-		if n > 0 && remarkText.Match(l) {
-			blank(l)
-		} else if m := moreText.FindIndex(l); m != nil {
-			blank(l[m[0]:])
-		}
-		start = end
-	}
-	return s, true
-}
-
-func blank(b []byte) {
-	for i := range b {
-		b[i] = ' '
-	}
-}
-
-// edit puts text in the place of [from, to).
-type edit struct {
-	from, to int
-	text     string
-}
 
 // editor collects the edits of a script.
 type editor struct {
-	causes []Cause
-	text   []byte
-	edits  []edit
+	causes []cause.Cause // of the instruction that is walked
+	script []byte        // of this instruction
+	edits  []udiff.Edit
 	names  map[string]int // how often each has been given
 }
 
 // caused reports whether there is a cause of a kind, in a format that begins so.
-func (e *editor) caused(kind Kind, format string) bool {
-	return slices.ContainsFunc(e.causes, func(c Cause) bool { return c.Kind == kind && strings.HasPrefix(c.Format, format) })
+func (e *editor) caused(kind cause.Kind, format string) bool {
+	return slices.ContainsFunc(e.causes, func(c cause.Cause) bool { return c.Kind == kind && strings.HasPrefix(c.Format, format) })
 }
 
 // named reports whether only one build has some file whose name holds a thing of the given format; ""
 // is a name of which nothing is known.
 func (e *editor) named(format string) bool {
-	return slices.ContainsFunc(e.causes, func(c Cause) bool { return c.Kind == OneBuildOnly && c.Format == format })
+	return slices.ContainsFunc(e.causes, func(c cause.Cause) bool { return c.Kind == cause.OneBuildOnly && c.Format == format })
+}
+
+// edit replaces what is between two places of the script.
+func (e *editor) edit(from, to syntax.Pos, text string) {
+	e.edits = append(e.edits, udiff.Edit{Start: int(from.Offset()), End: int(to.Offset()), New: text})
 }
 
 func (e *editor) insert(at syntax.Pos, text string) {
-	e.edits = append(e.edits, edit{int(at.Offset()), int(at.Offset()), text})
+	e.edit(at, at, text)
 }
 
 func (e *editor) replace(n syntax.Node, text string) {
-	e.edits = append(e.edits, edit{int(n.Pos().Offset()), int(n.End().Offset()), text})
+	e.edit(n.Pos(), n.End(), text)
 }
 
 // nth is text for the first use of a name, and text with a number for those that follow.
@@ -278,7 +107,7 @@ func plainParam(n *syntax.ParamExp) bool {
 
 // random reports whether a random number may be behind the causes.
 func (e *editor) random() bool {
-	for _, k := range []Kind{Random, TempName, BuildPath, Unknown} {
+	for _, k := range []cause.Kind{cause.Random, cause.TempName, cause.BuildPath, cause.Unknown} {
 		if e.caused(k, "") {
 			return true
 		}
@@ -351,7 +180,7 @@ func (e *editor) option(c *call, text string) { e.insert(c.words[0].End(), " "+t
 // rules are the commands that are known to make builds differ, and what to write instead.
 var rules = map[string]func(e *editor, c *call){
 	"date": func(e *editor, c *call) {
-		if !e.caused(Timestamp, "") && !e.named("date") {
+		if !e.caused(cause.Timestamp, "") && !e.named("date") {
 			return
 		}
 		// The unit of -Iseconds is no option of its own.
@@ -366,15 +195,12 @@ var rules = map[string]func(e *editor, c *call){
 		}
 	},
 	"uuidgen": func(e *editor, c *call) {
-		if (e.caused(UUID, "") || e.named("uuid")) && !c.has("--sha1", "--md5", "s", "m") {
-			e.edits = append(e.edits, edit{
-				int(c.words[0].End().Offset()), int(c.words[len(c.words)-1].End().Offset()),
-				` --sha1 --namespace @dns --name "` + e.nth("$SOURCE_DATE_EPOCH") + `"`,
-			})
+		if (e.caused(cause.UUID, "") || e.named("uuid")) && !c.has("--sha1", "--md5", "s", "m") {
+			e.edit(c.words[0].End(), c.words[len(c.words)-1].End(), ` --sha1 --namespace @dns --name "`+e.nth("$SOURCE_DATE_EPOCH")+`"`)
 		}
 	},
 	"mktemp": func(e *editor, c *call) {
-		if !e.caused(TempName, "") && !e.caused(BuildPath, "") && !e.caused(Random, "") && !e.named("temporary") {
+		if !e.caused(cause.TempName, "") && !e.caused(cause.BuildPath, "") && !e.caused(cause.Random, "") && !e.named("temporary") {
 			return
 		}
 		// Only as $(mktemp) or $(mktemp -d), where what it prints can be printed in another way.
@@ -394,12 +220,12 @@ var rules = map[string]func(e *editor, c *call){
 		}
 	},
 	"gzip": func(e *editor, c *call) {
-		if e.caused(ArchiveHeader, "gzip") && !c.has("n", "d", "l", "t", "--no-name", "--decompress", "--list", "--test") {
+		if e.caused(cause.ArchiveHeader, "gzip") && !c.has("n", "d", "l", "t", "--no-name", "--decompress", "--list", "--test") {
 			e.option(c, "-n")
 		}
 	},
 	"tar": func(e *editor, c *call) {
-		if !e.caused(ArchiveHeader, "tar") && !e.caused(Order, "tar") || len(c.args) == 0 {
+		if !e.caused(cause.ArchiveHeader, "tar") && !e.caused(cause.Order, "tar") || len(c.args) == 0 {
 			return
 		}
 		bundle := c.args[0]
@@ -426,15 +252,15 @@ var rules = map[string]func(e *editor, c *call){
 		}
 	},
 	"zip": func(e *editor, c *call) {
-		if !e.caused(ArchiveHeader, "zip") || c.has("d", "T", "--delete", "--test") {
+		if !e.caused(cause.ArchiveHeader, "zip") || c.has("d", "T", "--delete", "--test") {
 			return
 		}
-		if e.caused(ArchiveHeader, "zip mtime") {
+		if e.caused(cause.ArchiveHeader, "zip mtime") {
 			from, ok := c.inputs()
 			if !ok || !c.sequential() {
 				return
 			}
-			e.insert(c.Pos(), "find "+string(e.text[from:c.words[len(c.words)-1].End().Offset()])+` -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} + && `)
+			e.insert(c.Pos(), "find "+string(e.script[from:c.words[len(c.words)-1].End().Offset()])+` -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} + && `)
 		}
 		e.set(c, "TZ", "UTC")
 		if !c.has("X", "--no-extra") {
@@ -442,7 +268,7 @@ var rules = map[string]func(e *editor, c *call){
 		}
 	},
 	"ar": func(e *editor, c *call) {
-		if !e.caused(ArchiveHeader, "ar") || len(c.args) < 2 {
+		if !e.caused(cause.ArchiveHeader, "ar") || len(c.args) < 2 {
 			return
 		}
 		op := strings.TrimPrefix(c.args[0], "-")
@@ -451,16 +277,16 @@ var rules = map[string]func(e *editor, c *call){
 		}
 	},
 	"cpio": func(e *editor, c *call) {
-		if e.caused(ArchiveHeader, "cpio") && c.has("o", "--create") && !c.has("--reproducible") {
+		if e.caused(cause.ArchiveHeader, "cpio") && c.has("o", "--create") && !c.has("--reproducible") {
 			e.option(c, "--reproducible")
 		}
 	},
 	"python": func(e *editor, c *call) {
-		if e.caused(HashOrder, "") {
+		if e.caused(cause.HashOrder, "") {
 			e.set(c, "PYTHONHASHSEED", "0")
 		}
 		i := slices.Index(c.args, "compileall")
-		if e.caused(Pyc, "") && i > 0 && c.args[i-1] == "-m" && !c.has("--invalidation-mode") {
+		if e.caused(cause.Pyc, "") && i > 0 && c.args[i-1] == "-m" && !c.has("--invalidation-mode") {
 			e.insert(c.words[i+1].End(), " --invalidation-mode checked-hash")
 		}
 	},
@@ -475,12 +301,12 @@ var rules = map[string]func(e *editor, c *call){
 	"ls": func(e *editor, c *call) {
 		if c.has("U", "f") {
 			e.sorted(c)
-		} else if e.caused(LocaleOrder, "") {
+		} else if e.caused(cause.LocaleOrder, "") {
 			e.set(c, "LC_ALL", "C")
 		}
 	},
 	"sort": func(e *editor, c *call) {
-		if e.caused(LocaleOrder, "") {
+		if e.caused(cause.LocaleOrder, "") {
 			e.set(c, "LC_ALL", "C")
 		}
 	},
@@ -488,14 +314,14 @@ var rules = map[string]func(e *editor, c *call){
 
 // formats has Perl make TeX's formats in one order.
 func (e *editor) formats(c *call) {
-	if e.caused(HashOrder, "TeX") {
+	if e.caused(cause.HashOrder, "TeX") {
 		e.set(c, "PERL_HASH_SEED", "0")
 	}
 }
 
 // sorted sorts what a command lists.
 func (e *editor) sorted(c *call) {
-	if !e.caused(Order, "") && !e.caused(ParallelOrder, "") {
+	if !e.caused(cause.Order, "") && !e.caused(cause.ParallelOrder, "") {
 		return
 	}
 	for _, a := range c.args {
@@ -593,58 +419,4 @@ func (c *call) sequential() bool {
 		}
 	}
 	return true
-}
-
-// unified is the diff of two texts with as many lines as each other.
-func unified(name string, before, after []byte) string {
-	const context = 3
-	a, b := lines(before), lines(after)
-	var out strings.Builder
-	fmt.Fprintf(&out, "--- a/%s\n+++ b/%s\n", name, name)
-	n := min(len(a), len(b))
-	for i := 0; i < n; i++ {
-		if a[i] == b[i] {
-			continue
-		}
-		end := i + 1 // behind the last change of the hunk
-		for j := end; j < n && j < end+2*context; j++ {
-			if a[j] != b[j] {
-				end = j + 1
-			}
-		}
-		from, to := max(i-context, 0), min(end+context, n)
-		fmt.Fprintf(&out, "@@ -%d,%d +%d,%d @@\n", from+1, to-from, from+1, to-from)
-		for j := from; j < to; {
-			if a[j] == b[j] {
-				write(&out, ' ', a[j])
-				j++
-				continue
-			}
-			k := j
-			for ; k < to && a[k] != b[k]; k++ {
-				write(&out, '-', a[k])
-			}
-			for ; j < k; j++ {
-				write(&out, '+', b[j])
-			}
-		}
-		i = to - 1
-	}
-	return out.String()
-}
-
-func write(out *strings.Builder, sign byte, line string) {
-	out.WriteByte(sign)
-	out.WriteString(line)
-	if !strings.HasSuffix(line, "\n") {
-		out.WriteString("\n\\ No newline at end of file\n")
-	}
-}
-
-func lines(b []byte) []string {
-	l := strings.SplitAfter(string(b), "\n")
-	if l[len(l)-1] == "" {
-		l = l[:len(l)-1]
-	}
-	return l
 }

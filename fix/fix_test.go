@@ -1,4 +1,4 @@
-package cause
+package fix
 
 import (
 	"os"
@@ -8,16 +8,18 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/kedge-build/kedge/cause"
 )
 
 func TestPatch(t *testing.T) {
-	stamp := []Cause{{Kind: Timestamp, Format: "date"}}
-	header := func(format string) []Cause { return []Cause{{Kind: ArchiveHeader, Format: format}} }
-	kind := func(k Kind) []Cause { return []Cause{{Kind: k}} }
-	tex := []Cause{{Kind: HashOrder, Format: "TeX tree"}}
+	stamp := []cause.Cause{{Kind: cause.Timestamp, Format: "date"}}
+	header := func(format string) []cause.Cause { return []cause.Cause{{Kind: cause.ArchiveHeader, Format: format}} }
+	kind := func(k cause.Kind) []cause.Cause { return []cause.Cause{{Kind: k}} }
+	tex := []cause.Cause{{Kind: cause.HashOrder, Format: "TeX tree"}}
 	for _, c := range []struct {
 		name   string
-		causes []Cause
+		causes []cause.Cause
 		run    string // an instruction, which begins on line 3
 		want   string // the same, patched; empty where there is no patch
 	}{
@@ -30,7 +32,7 @@ func TestPatch(t *testing.T) {
 		{"a word", stamp, "RUN echo date > /f", ""},
 		{"another command", stamp, "RUN update-date > /f", ""},
 		{"in single quotes", stamp, "RUN echo '$(date)' > /f", ""},
-		{"another cause", kind(Order), "RUN date > /f", ""},
+		{"another cause", kind(cause.Order), "RUN date > /f", ""},
 		{"no cause", nil, "RUN date > /f", ""},
 		{"exec form", stamp, `RUN ["date"]`, ""},
 		{"other instruction", stamp, "CMD date", ""},
@@ -41,27 +43,33 @@ func TestPatch(t *testing.T) {
 		},
 		{"flags", stamp, "RUN --mount=type=cache,target=/date --network=none date > /f", `RUN --mount=type=cache,target=/date --network=none date -u -d "@$SOURCE_DATE_EPOCH" > /f`},
 		{"heredoc", stamp, "RUN <<EOF\nset -e\ndate > /f\nEOF", "RUN <<EOF\nset -e\ndate -u -d \"@$SOURCE_DATE_EPOCH\" > /f\nEOF"},
+		{"flags on lines of their own", stamp, "RUN --network=none \\\n    --mount=type=cache,target=/date \\\n    date > /f", "RUN --network=none \\\n    --mount=type=cache,target=/date \\\n    date -u -d \"@$SOURCE_DATE_EPOCH\" > /f"},
+		{"lines of Windows", stamp, "RUN true && \\\r\n    date > /f\r", "RUN true && \\\r\n    date -u -d \"@$SOURCE_DATE_EPOCH\" > /f\r"},
+		{"a word over two lines", stamp, "RUN da\\\nte > /f; date > /g", ""},
+		{"heredoc without its tabs", stamp, "RUN <<-EOF\n\tdate > /f\n\tEOF", "RUN <<-EOF\n\tdate -u -d \"@$SOURCE_DATE_EPOCH\" > /f\n\tEOF"},
+		{"heredoc for another program", stamp, "RUN <<EOF\n#!/usr/bin/env python3\ndate\nEOF", ""},
+		{"heredoc beside a command", stamp, "RUN cat <<A > /f && date > /g\nx\nA", "RUN cat <<A > /f && date -u -d \"@$SOURCE_DATE_EPOCH\" > /g\nx\nA"},
 		{"heredoc for a command", stamp, "RUN cat <<EOF > /f\ndate\nEOF", ""},
 		{"two", stamp, "RUN date > /a; date > /b", `RUN date -u -d "@$SOURCE_DATE_EPOCH" > /a; date -u -d "@$SOURCE_DATE_EPOCH" > /b`},
 
-		{"RANDOM", kind(Random), "RUN echo $RANDOM > /f", "RUN echo $((SOURCE_DATE_EPOCH % 32768)) > /f"},
-		{"RANDOM with operators", kind(Random), "RUN echo ${RANDOM:0:2} > /f", ""},
-		{"another variable", kind(Random), "RUN echo $RANDOMIZE > /f", ""},
-		{"uuidgen", kind(UUID), "RUN uuidgen > /f", `RUN uuidgen --sha1 --namespace @dns --name "$SOURCE_DATE_EPOCH" > /f`},
+		{"RANDOM", kind(cause.Random), "RUN echo $RANDOM > /f", "RUN echo $((SOURCE_DATE_EPOCH % 32768)) > /f"},
+		{"RANDOM with operators", kind(cause.Random), "RUN echo ${RANDOM:0:2} > /f", ""},
+		{"another variable", kind(cause.Random), "RUN echo $RANDOMIZE > /f", ""},
+		{"uuidgen", kind(cause.UUID), "RUN uuidgen > /f", `RUN uuidgen --sha1 --namespace @dns --name "$SOURCE_DATE_EPOCH" > /f`},
 		{
-			"two uuids", kind(UUID), "RUN uuidgen -r > /f; uuidgen > /g",
+			"two uuids", kind(cause.UUID), "RUN uuidgen -r > /f; uuidgen > /g",
 			`RUN uuidgen --sha1 --namespace @dns --name "$SOURCE_DATE_EPOCH" > /f; uuidgen --sha1 --namespace @dns --name "$SOURCE_DATE_EPOCH-2" > /g`,
 		},
-		{"uuids in a loop", kind(UUID), "RUN for i in 1 2; do touch /$(uuidgen); done", ""},
-		{"uuid before a loop", kind(UUID), "RUN uuidgen > /f; for i in 1 2; do cat /f; done", `RUN uuidgen --sha1 --namespace @dns --name "$SOURCE_DATE_EPOCH" > /f; for i in 1 2; do cat /f; done`},
-		{"mktemp in a loop", kind(TempName), "RUN while read l; do F=$(mktemp); done < /x", ""},
-		{"RANDOM in a function", kind(Random), "RUN f() { echo $RANDOM; }; f > /a; f > /b", ""},
-		{"date in a loop", kind(Timestamp), "RUN for i in 1 2; do date; done > /f", `RUN for i in 1 2; do date -u -d "@$SOURCE_DATE_EPOCH"; done > /f`},
-		{"uuid of a name", kind(UUID), "RUN uuidgen --sha1 --namespace @dns --name x > /f", ""},
-		{"mktemp -d", kind(TempName), "RUN D=$(mktemp -d) && cd $D", "RUN D=$(mkdir -p -m 700 /tmp/build && echo /tmp/build) && cd $D"},
-		{"mktemp", kind(TempName), "RUN F=$(mktemp)", "RUN F=$(: > /tmp/build.tmp && echo /tmp/build.tmp)"},
-		{"mktemp with a template", kind(TempName), "RUN F=$(mktemp /x/XXXX)", ""},
-		{"mktemp alone", kind(TempName), "RUN mktemp -d > /f", ""},
+		{"uuids in a loop", kind(cause.UUID), "RUN for i in 1 2; do touch /$(uuidgen); done", ""},
+		{"uuid before a loop", kind(cause.UUID), "RUN uuidgen > /f; for i in 1 2; do cat /f; done", `RUN uuidgen --sha1 --namespace @dns --name "$SOURCE_DATE_EPOCH" > /f; for i in 1 2; do cat /f; done`},
+		{"mktemp in a loop", kind(cause.TempName), "RUN while read l; do F=$(mktemp); done < /x", ""},
+		{"RANDOM in a function", kind(cause.Random), "RUN f() { echo $RANDOM; }; f > /a; f > /b", ""},
+		{"date in a loop", kind(cause.Timestamp), "RUN for i in 1 2; do date; done > /f", `RUN for i in 1 2; do date -u -d "@$SOURCE_DATE_EPOCH"; done > /f`},
+		{"uuid of a name", kind(cause.UUID), "RUN uuidgen --sha1 --namespace @dns --name x > /f", ""},
+		{"mktemp -d", kind(cause.TempName), "RUN D=$(mktemp -d) && cd $D", "RUN D=$(mkdir -p -m 700 /tmp/build && echo /tmp/build) && cd $D"},
+		{"mktemp", kind(cause.TempName), "RUN F=$(mktemp)", "RUN F=$(: > /tmp/build.tmp && echo /tmp/build.tmp)"},
+		{"mktemp with a template", kind(cause.TempName), "RUN F=$(mktemp /x/XXXX)", ""},
+		{"mktemp alone", kind(cause.TempName), "RUN mktemp -d > /f", ""},
 
 		{"gzip", header("gzip mtime"), "RUN gzip -9 /f", "RUN gzip -n -9 /f"},
 		{"gzip -n", header("gzip mtime"), "RUN gzip -9n /f", ""},
@@ -71,7 +79,7 @@ func TestPatch(t *testing.T) {
 			`RUN tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -czf /x.tgz /src`,
 		},
 		{
-			"tar czf", []Cause{{Kind: Order, Format: "tar members"}}, "RUN tar czf /x.tgz --owner=0 /src",
+			"tar czf", []cause.Cause{{Kind: cause.Order, Format: "tar members"}}, "RUN tar czf /x.tgz --owner=0 /src",
 			`RUN tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --group=0 --numeric-owner -czf /x.tgz --owner=0 /src`,
 		},
 		{"tar cfz", header("tar mtime"), "RUN tar cfz /x.tgz /src", ""},
@@ -88,25 +96,25 @@ func TestPatch(t *testing.T) {
 		{"ar x", header("ar mtime"), "RUN ar x lib.a", ""},
 		{"cpio", header("cpio mtime"), "RUN find . | cpio -o -H newc > /x", "RUN find . | cpio --reproducible -o -H newc > /x"},
 		{"cpio -i", header("cpio mtime"), "RUN cpio -i < /x", ""},
-		{"compileall", kind(Pyc), "RUN python3 -m compileall /app", "RUN python3 -m compileall --invalidation-mode checked-hash /app"},
-		{"python", kind(Pyc), "RUN python3 setup.py", ""},
-		{"hash seed", kind(HashOrder), "RUN python3.11 gen.py > /f", "RUN PYTHONHASHSEED=0 python3.11 gen.py > /f"},
-		{"hash seed, sudo", kind(HashOrder), "RUN sudo python3 gen.py > /f", "RUN sudo PYTHONHASHSEED=0 python3 gen.py > /f"},
-		{"hash seed, command", kind(HashOrder), "RUN command python3 gen.py > /f", "RUN PYTHONHASHSEED=0 command python3 gen.py > /f"},
+		{"compileall", kind(cause.Pyc), "RUN python3 -m compileall /app", "RUN python3 -m compileall --invalidation-mode checked-hash /app"},
+		{"python", kind(cause.Pyc), "RUN python3 setup.py", ""},
+		{"hash seed", kind(cause.HashOrder), "RUN python3.11 gen.py > /f", "RUN PYTHONHASHSEED=0 python3.11 gen.py > /f"},
+		{"hash seed, sudo", kind(cause.HashOrder), "RUN sudo python3 gen.py > /f", "RUN sudo PYTHONHASHSEED=0 python3 gen.py > /f"},
+		{"hash seed, command", kind(cause.HashOrder), "RUN command python3 gen.py > /f", "RUN PYTHONHASHSEED=0 command python3 gen.py > /f"},
 		{"TeX", tex, "RUN apt-get update && apt-get install -y texlive-base", "RUN apt-get update && PERL_HASH_SEED=0 apt-get install -y texlive-base"},
 		{"TeX's formats", tex, "RUN fmtutil-sys --all", "RUN PERL_HASH_SEED=0 fmtutil-sys --all"},
-		{"LuaTeX alone", []Cause{{Kind: HashOrder, Format: "LuaTeX format"}}, "RUN apt-get install -y texlive-base", ""},
-		{"hash seed set", kind(HashOrder), "RUN PYTHONHASHSEED=1 python3 gen.py > /f", ""},
-		{"find", kind(Order), "RUN find . -type f > /f", "RUN find . -type f | LC_ALL=C sort > /f"},
-		{"find in a pipe", kind(Order), "RUN find . -print0 | xargs -0 cat > /f", "RUN find . -print0 | LC_ALL=C sort -z | xargs -0 cat > /f"},
-		{"sorted", kind(Order), "RUN find . -type f | sort > /f", ""},
-		{"find -exec", kind(Order), "RUN find . -type f -exec rm {} +", ""},
-		{"ls", kind(Order), "RUN ls > /f", ""},
-		{"ls -U", kind(Order), "RUN ls -U > /f", "RUN ls -U | LC_ALL=C sort > /f"},
-		{"sort", kind(LocaleOrder), "RUN find . | sort > /f", "RUN find . | LC_ALL=C sort > /f"},
-		{"sort in C", kind(LocaleOrder), "RUN find . | LC_ALL=C sort > /f", ""},
-		{"openssl", kind(PrivateKey), "RUN openssl req -x509 -newkey rsa:2048 -nodes -out c.pem", ""},
-		{"gcc", kind(CompilerDate), "RUN gcc -o x x.c", ""},
+		{"LuaTeX alone", []cause.Cause{{Kind: cause.HashOrder, Format: "LuaTeX format"}}, "RUN apt-get install -y texlive-base", ""},
+		{"hash seed set", kind(cause.HashOrder), "RUN PYTHONHASHSEED=1 python3 gen.py > /f", ""},
+		{"find", kind(cause.Order), "RUN find . -type f > /f", "RUN find . -type f | LC_ALL=C sort > /f"},
+		{"find in a pipe", kind(cause.Order), "RUN find . -print0 | xargs -0 cat > /f", "RUN find . -print0 | LC_ALL=C sort -z | xargs -0 cat > /f"},
+		{"sorted", kind(cause.Order), "RUN find . -type f | sort > /f", ""},
+		{"find -exec", kind(cause.Order), "RUN find . -type f -exec rm {} +", ""},
+		{"ls", kind(cause.Order), "RUN ls > /f", ""},
+		{"ls -U", kind(cause.Order), "RUN ls -U > /f", "RUN ls -U | LC_ALL=C sort > /f"},
+		{"sort", kind(cause.LocaleOrder), "RUN find . | sort > /f", "RUN find . | LC_ALL=C sort > /f"},
+		{"sort in C", kind(cause.LocaleOrder), "RUN find . | LC_ALL=C sort > /f", ""},
+		{"openssl", kind(cause.PrivateKey), "RUN openssl req -x509 -newkey rsa:2048 -nodes -out c.pem", ""},
+		{"gcc", kind(cause.CompilerDate), "RUN gcc -o x x.c", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			const head, tail = "FROM debian\nENV A=b\n", "\nRUN echo end\n"
@@ -126,7 +134,7 @@ func TestPatch(t *testing.T) {
 }
 
 func TestPatchText(t *testing.T) {
-	got, _ := Patch("Dockerfile", []byte("FROM a\n\n\n\n\nRUN date > /f"), Step{6, []Cause{{Kind: Timestamp}}})
+	got, _ := Patch("Dockerfile", []byte("FROM a\n\n\n\n\nRUN date > /f"), Step{6, []cause.Cause{{Kind: cause.Timestamp}}})
 	want := `--- a/Dockerfile
 +++ b/Dockerfile
 @@ -3,4 +3,4 @@
@@ -142,19 +150,33 @@ func TestPatchText(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for _, line := range []int{-1, 0, 1, 2, 5, 7, 1 << 40} {
-		if diff, ok := Patch("Dockerfile", []byte("FROM a\n\n\n\n\nRUN date > /f"), Step{line, []Cause{{Kind: Timestamp}}}); ok {
+		if diff, ok := Patch("Dockerfile", []byte("FROM a\n\n\n\n\nRUN date > /f"), Step{line, []cause.Cause{{Kind: cause.Timestamp}}}); ok {
 			t.Errorf("line %d: %s", line, diff)
 		}
 	}
-	if diff, ok := Patch("Dockerfile", []byte("# escape=`\nRUN date > /f"), Step{2, []Cause{{Kind: Timestamp}}}); ok {
+	if diff, ok := Patch("Dockerfile", []byte("# escape=`\nRUN date > /f"), Step{2, []cause.Cause{{Kind: cause.Timestamp}}}); ok {
 		t.Errorf("an instruction for Windows: %s", diff)
+	}
+}
+
+// TestPatchShell patches what a shell reads, and nothing that another program reads.
+func TestPatchShell(t *testing.T) {
+	const bash, python, run = "SHELL [\"/bin/bash\", \"-c\"]\n", "SHELL [\"/usr/bin/python3\", \"-c\"]\n", "RUN date > /f\n"
+	for before, want := range map[string]bool{
+		bash + run: true, python + run: false, python + "FROM b\n" + run: true, python + bash + run: true, bash + python + run: false,
+	} {
+		dockerfile := "FROM a\n" + before
+		step := Step{strings.Count(dockerfile, "\n"), []cause.Cause{{Kind: cause.Timestamp}}}
+		if diff, ok := Patch("Dockerfile", []byte(dockerfile), step); ok != want {
+			t.Errorf("%q: %v\n%s", dockerfile, ok, diff)
+		}
 	}
 }
 
 // TestPatchOfSeveral changes several instructions by one patch, each once.
 func TestPatchOfSeveral(t *testing.T) {
 	const before = "FROM a\nRUN date > /a && uuidgen > /b\n# 1\n# 2\n# 3\n# 4\n# 5\nRUN uuidgen > /c\nRUN date > /d\nRUN uuidgen > /e\n"
-	stamp, id := []Cause{{Kind: Timestamp}}, []Cause{{Kind: UUID}}
+	stamp, id := []cause.Cause{{Kind: cause.Timestamp}}, []cause.Cause{{Kind: cause.UUID}}
 	got, ok := Patch("Dockerfile", []byte(before), Step{8, id}, Step{2, stamp}, Step{9, id}, Step{2, id}, Step{10, id}, Step{3, id}, Step{80, id})
 	if !ok {
 		t.Fatal("no patch")
@@ -184,7 +206,7 @@ func TestPatchOfNames(t *testing.T) {
 		{"F=$(mktemp)", "/x-2026-11-23", false},
 		{"date", "/x", false},
 	} {
-		causes, err := Find(t.Context(), c.file, fileOf("x"), nil, hints)
+		causes, err := cause.Find(t.Context(), c.file, &cause.File{Content: strings.NewReader("x"), Size: 1}, nil, cause.Hints{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -201,25 +223,28 @@ func TestPatchOfNames(t *testing.T) {
 // applied is what git makes of a text and a patch of it.
 func applied(t *testing.T, text, diff string) string {
 	t.Helper()
-	git, err := exec.LookPath("git")
-	if err != nil {
-		t.Skip(err)
-	}
 	dir := t.TempDir()
-	writeFile(t, filepath.Join(dir, "Dockerfile"), text)
-	c := exec.Command(git, "apply", "-")
+	file := filepath.Join(dir, "Dockerfile")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("git", "apply", "-")
 	c.Dir, c.Stdin = dir, strings.NewReader(diff)
 	c.Env = append(os.Environ(), "GIT_CEILING_DIRECTORIES="+filepath.Dir(dir))
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("git apply: %v\n%s\n%s", err, out, diff)
 	}
-	return string(read(t, filepath.Join(dir, "Dockerfile")))
+	patched, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(patched)
 }
 
 // What the patches write does what is said of it, with Debian's own tools.
 func TestPatchedCommands(t *testing.T) {
 	shell := func(dir, script string) string {
-		c := exec.Command(tool(t, "sh"), "-c", script)
+		c := exec.Command("sh", "-c", script)
 		c.Dir, c.Env = dir, append(os.Environ(), "SOURCE_DATE_EPOCH=1700000000")
 		out, err := c.CombinedOutput()
 		if err != nil {
@@ -236,7 +261,7 @@ func TestPatchedCommands(t *testing.T) {
 		{"find /etc/apt /etc/alternatives | shuf > /dev/null; find /etc/apt", "order"},
 	} {
 		k, format, _ := strings.Cut(c.causes, ":")
-		diff, ok := Patch("Dockerfile", []byte("RUN "+c.run), Step{1, []Cause{{Kind: Kind(k), Format: format}}})
+		diff, ok := Patch("Dockerfile", []byte("RUN "+c.run), Step{1, []cause.Cause{{Kind: cause.Kind(k), Format: format}}})
 		if !ok {
 			t.Errorf("%s: no patch", c.run)
 			continue
@@ -247,4 +272,32 @@ func TestPatchedCommands(t *testing.T) {
 			t.Errorf("%s: %q and %q", patched, first, second)
 		}
 	}
+}
+
+func FuzzPatch(f *testing.F) {
+	files, err := filepath.Glob("../examples/*/Dockerfile")
+	if err != nil || len(files) == 0 {
+		f.Fatal("no examples", err)
+	}
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b, 3)
+	}
+	f.Add([]byte("RUN date && tar czf x . && zip -r x.zip y | find . > $RANDOM"), 1)
+	f.Add([]byte("RUN <<EOF\ndate\nEOF\n"), 1)
+	var causes []cause.Cause
+	for _, d := range cause.Kinds() {
+		causes = append(causes, cause.Cause{Kind: d.Kind})
+	}
+	for _, format := range []string{"zip mtime", "tar mtime", "ar mtime", "cpio mtime", "gzip mtime"} {
+		causes = append(causes, cause.Cause{Kind: cause.ArchiveHeader, Format: format})
+	}
+	f.Fuzz(func(t *testing.T, dockerfile []byte, line int) {
+		if diff, ok := Patch("Dockerfile", dockerfile, Step{line, causes}); ok == (diff == "") {
+			t.Errorf("%v %q", ok, diff)
+		}
+	})
 }
