@@ -83,7 +83,8 @@ fuzz: ## every fuzz target for FUZZTIME (30s) each
 	done
 
 .PHONY: lint
-lint: vet $(BIN)/golangci-lint ## gofmt, go vet and golangci-lint
+lint: vet $(BIN)/golangci-lint ## gofmt, go vet, golangci-lint, and plain English
+	$(GO) run ./internal/prose
 	$(BIN)/golangci-lint run ./...
 
 $(BIN)/golangci-lint: hack/lint/go.mod hack/lint/go.sum
