@@ -104,10 +104,12 @@ func (r *Request) line(src lock.Source) int {
 }
 
 // newestBase returns the newest creation time of the images that the build uses, of a registry or of an
-// OCI layout.
+// OCI layout. A time that has not come yet does not count: what the build writes would be older, and keep
+// the time of the build.
 func (s *solve) newestBase(ctx context.Context, c gateway.Client, uses []frontend.Use) (time.Time, error) {
 	var mu sync.Mutex
 	var newest time.Time
+	now := time.Now()
 	group, ctx := errgroup.WithContext(ctx)
 	for _, use := range uses {
 		in, err := frontend.Identify(use.Op)
@@ -125,7 +127,7 @@ func (s *solve) newestBase(ctx context.Context, c gateway.Client, uses []fronten
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			if config.Created.After(newest) {
+			if config.Created.After(newest) && !config.Created.After(now) {
 				newest = *config.Created
 			}
 			return nil

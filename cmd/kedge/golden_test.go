@@ -49,6 +49,7 @@ var goldens = []struct {
 	{name: "stages"},
 	{name: "archives"},
 	{name: "base"},
+	{name: "future"},
 	{name: "early", flags: []string{"--source-date-epoch=0"}},
 	{name: "git", git: true},
 	{name: "big"},
@@ -64,7 +65,9 @@ var goldens = []struct {
 func TestGolden(t *testing.T) {
 	registry, buildkitd := testenv.Shared(t)
 	registry.Push(t, "golden/tool:latest", goldenTool(t))
-	registry.Push(t, "golden/base:latest", goldenBase(t))
+	created := time.Date(2020, 2, 3, 4, 5, 6, 0, time.UTC)
+	registry.Push(t, "golden/base:latest", goldenBase(t, created))
+	registry.Push(t, "golden/future:latest", goldenBase(t, created.AddDate(200, 0, 0)))
 	for _, g := range goldens {
 		t.Run(g.name, func(t *testing.T) {
 			t.Parallel()
@@ -107,16 +110,15 @@ func goldenTool(t *testing.T) v1.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Before the epoch of every context, which therefore never is this date.
+	// Older than golden/base, so that it decides no epoch but that of "future".
 	created := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 	return testenv.Derive(t, testenv.Scratch(t, runtime.GOARCH), created, map[string]string{"tool": string(content)})
 }
 
 // goldenBase returns a base image for two platforms. Its layer is not
 // compressed, because what compresses it would be in its digest.
-func goldenBase(t *testing.T) v1.ImageIndex {
+func goldenBase(t *testing.T, created time.Time) v1.ImageIndex {
 	t.Helper()
-	created := time.Date(2020, 2, 3, 4, 5, 6, 0, time.UTC)
 	var images []v1.Image
 	for _, arch := range []string{"amd64", "arm64"} {
 		var b bytes.Buffer

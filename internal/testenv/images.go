@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -21,7 +22,8 @@ import (
 
 // Debian returns the Debian base image, having pushed it as
 // library/debian:bookworm-slim, :bookworm and :latest. On a machine's first
-// use it is made, which takes about half a minute.
+// use it is made, which takes about half a minute. $KEDGE_TEST_BASE_CREATED, in
+// RFC 3339, replaces its date, which is the mirror's: no test may depend on it.
 func Debian(t testing.TB, r *Registry) v1.Image {
 	t.Helper()
 	if testing.Short() {
@@ -39,8 +41,26 @@ func Debian(t testing.TB, r *Registry) v1.Image {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, log.tail())
 	}
+	img = dated(t, img, os.Getenv("KEDGE_TEST_BASE_CREATED"))
 	for _, tag := range []string{"bookworm-slim", "bookworm", "latest"} {
 		r.Push(t, "library/debian:"+tag, img)
+	}
+	return img
+}
+
+// dated returns base created at another time, in RFC 3339; "" leaves its own.
+func dated(t testing.TB, base v1.Image, created string) v1.Image {
+	t.Helper()
+	if created == "" {
+		return base
+	}
+	when, err := time.Parse(time.RFC3339, created)
+	if err != nil {
+		t.Fatalf("KEDGE_TEST_BASE_CREATED: %v", err)
+	}
+	img, err := mutate.CreatedAt(base, v1.Time{Time: when.UTC()})
+	if err != nil {
+		t.Fatal(err)
 	}
 	return img
 }

@@ -25,7 +25,7 @@ func Main(m *testing.M) (code int) {
 	shared.main = true
 	defer func() {
 		if code != 0 && shared.buildkitd != nil {
-			fmt.Fprintf(os.Stderr, "log of the shared buildkitd:\n%s\n", shared.buildkitd.daemon.log.tail())
+			fmt.Fprintf(os.Stderr, "shared: %s\n", shared.buildkitd.daemon.keepLog())
 		}
 		for _, cleanup := range slices.Backward(shared.cleanups) {
 			cleanup()
@@ -63,7 +63,7 @@ type process struct{ testing.TB }
 
 func (p process) Cleanup(f func()) { shared.cleanups = append(shared.cleanups, f) }
 
-// Failed says no: Main, which knows how all tests went, shows the logs.
+// Failed returns false: Main knows how all tests went, and keeps the log.
 func (p process) Failed() bool { return false }
 
 func (p process) TempDir() string {

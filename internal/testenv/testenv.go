@@ -10,6 +10,7 @@ package testenv
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -139,11 +140,12 @@ func shortTempDir(t testing.TB, remove func(dir string)) string {
 // A daemon is a program that runs until the test ends.
 type daemon struct {
 	*rig.Daemon
-	log buffer
+	path string
+	log  buffer
 }
 
-// start runs a daemon and returns once ready says so. At cleanup the daemon is
-// stopped, and its log is shown if the test has failed.
+// start runs a daemon and returns once ready succeeds. At cleanup it stops the
+// daemon; if the test has failed, it keeps the daemon's log and says where.
 func start(t testing.TB, ready func() error, path string, args ...string) *daemon {
 	t.Helper()
 	return startCommand(t, ready, exec.Command(path, args...))
@@ -152,7 +154,7 @@ func start(t testing.TB, ready func() error, path string, args ...string) *daemo
 // startCommand is start for a command that may have variables of its own.
 func startCommand(t testing.TB, ready func() error, cmd *exec.Cmd) *daemon {
 	t.Helper()
-	d := &daemon{}
+	d := &daemon{path: cmd.Path}
 	cmd.Stdout, cmd.Stderr = &d.log, &d.log
 	// What it runs is first looked for beside it, then in bin: dockerd's own containerd, a runc.
 	cmd.Env = append(append(os.Environ(), cmd.Env...), "PATH="+filepath.Dir(cmd.Path)+":"+bin(t, "")+":"+os.Getenv("PATH"))
@@ -163,10 +165,25 @@ func startCommand(t testing.TB, ready func() error, cmd *exec.Cmd) *daemon {
 	t.Cleanup(func() {
 		d.stop()
 		if t.Failed() {
-			t.Logf("log of %s:\n%s", filepath.Base(cmd.Path), d.log.tail())
+			t.Log(d.keepLog())
 		}
 	})
 	return d
+}
+
+// keepLog writes the daemon's log to a temporary file that stays, and returns a
+// line that names it: a failed test ends with what differs, not with a log.
+func (d *daemon) keepLog() string {
+	name := filepath.Base(d.path)
+	f, err := os.CreateTemp("", "kedge-"+name+"-*.log")
+	if err == nil {
+		_, err = f.WriteString(d.log.String())
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return fmt.Sprintf("the log of %s is lost: %v", name, err)
+	}
+	return fmt.Sprintf("log of %s: %s", name, f.Name())
 }
 
 // stop ends the daemon in good order if it can, and by force if it cannot.
