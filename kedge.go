@@ -573,16 +573,16 @@ func (p *project) hints(first, second *builder.Result) cause.Hints {
 	for _, v := range p.Vary.Builder {
 		switch v {
 		case builder.VaryHostname:
-			h.Hostnames = builder.Hostnames
+			h.Hostnames = [2]string{builder.Hostname, builder.VariedHostname}
 		case builder.VaryCPUs:
 			h.Varied.CPUs = builder.VariedCPUs
 		case builder.VaryUmask:
-			h.Varied.Umasks = builder.Umasks
+			h.Varied.Umasks = [2]int64{builder.Umask, builder.VariedUmask}
 		case builder.VaryLocale:
 			h.Varied.Locale = builder.VariedLocale
 		}
 	}
-	if !first.Began.IsZero() {
+	if !first.LastRunStarted.IsZero() {
 		h.First = cause.Window{From: first.Started, To: first.Finished}
 	}
 	return h
@@ -610,10 +610,10 @@ func salt() int32 {
 // Where the minute is to be another, it waits for that.
 func pause(ctx context.Context, first *builder.Result, minute bool) error {
 	until := first.Started.Add(2 * time.Second)
-	if began := first.Began.Add(2 * time.Second); began.After(until) {
+	if began := first.LastRunStarted.Add(2 * time.Second); began.After(until) {
 		until = began
 	}
-	if end := first.Ended.Add(time.Second); end.After(until) {
+	if end := first.LastRunFinished.Add(time.Second); end.After(until) {
 		until = end
 	}
 	if minute {

@@ -105,7 +105,7 @@ func TestPause(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				now := time.Now()
-				if err := pause(t.Context(), &builder.Result{Began: now.Add(-test.began), Ended: now.Add(-test.ended)}, false); err != nil {
+				if err := pause(t.Context(), &builder.Result{LastRunStarted: now.Add(-test.began), LastRunFinished: now.Add(-test.ended)}, false); err != nil {
 					t.Fatal(err)
 				}
 				if got := time.Since(now); got != test.want {
@@ -121,7 +121,7 @@ func TestPause(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if err := pause(ctx, &builder.Result{Began: now, Ended: now}, false); !errors.Is(err, context.DeadlineExceeded) || time.Since(now) != time.Millisecond {
+		if err := pause(ctx, &builder.Result{LastRunStarted: now, LastRunFinished: now}, false); !errors.Is(err, context.DeadlineExceeded) || time.Since(now) != time.Millisecond {
 			t.Errorf("interrupted: %v, %v", time.Since(now), err)
 		}
 	})

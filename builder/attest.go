@@ -11,52 +11,53 @@ import (
 	"github.com/tonistiigi/go-csvvalue"
 )
 
-// Attest says which attestations a build makes. The zero value: none.
+// Attest says which attestations a build makes. The zero value makes none.
 type Attest struct {
-	// Types are the attributes of each, in docker's form, by its type: provenance or sbom.
+	// Types has the attributes of each attestation, as docker writes them, by its type: provenance or sbom.
 	Types map[string]string
-	// Names are those of the image, which attestations are then about.
+	// Names are the names of the image that the attestations mention.
 	Names []string
 }
 
-// attested reports whether this build makes attestations: the second of a verification does not.
-func (s *solve) attested() bool { return s.salt == 0 && len(s.req.Attest.Types) > 0 }
+// attested reports whether this build makes attestations. The second build of a verification does not.
+func (j *job) attested() bool { return !j.second() && len(j.req.Attest.Types) > 0 }
 
-// ProxyError says that provenance would publish the credentials of a proxy.
-type ProxyError struct{ Name string } // of the proxy arg
+// ProxyError says that provenance would publish the credentials of the proxy in the arg Name.
+type ProxyError struct{ Name string }
 
 func (e *ProxyError) Error() string {
 	return fmt.Sprintf("provenance of mode max holds the proxies of steps, and %s has credentials", e.Name)
 }
 
-// ScannerError says that the image that is to make the SBOM cannot be had.
+// ScannerError says that the image that makes the SBOM is not available.
 type ScannerError struct{ Err error }
 
 func (e *ScannerError) Error() string { return "the scanner for the SBOM: " + e.Err.Error() }
 
 func (e *ScannerError) Unwrap() error { return e.Err }
 
-// blameScanner returns a *ScannerError where err is about the scanner, and else err. The daemon does not
-// say which image is one, so it is asked whether it does without.
-func (s *solve) blameScanner(ctx context.Context, c gateway.Client, err error) error {
-	if _, ok := s.req.Attest.Types["sbom"]; !ok || !s.attested() || ctx.Err() != nil || s.pins.err(s.req, nil) != nil {
+// blameScanner returns err, as a *ScannerError if the scanner caused it. The daemon does not say which
+// image it failed to get, so blameScanner tries again without the scanner.
+func (j *job) blameScanner(ctx context.Context, c gateway.Client, err error) error {
+	if _, ok := j.req.Attest.Types["sbom"]; !ok || !j.attested() || ctx.Err() != nil || j.pins.err(j.req, nil) != nil {
 		return err
 	}
-	_, without := c.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: s.frontendOptions()})
+	_, without := c.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: j.frontendOptions()})
 	if without != nil {
 		return err
 	}
 	return &ScannerError{Err: err}
 }
 
-// publishable finds proxies of this machine that provenance would show to whoever has the image.
-func (s *solve) publishable() error {
-	attrs, ok := s.req.Attest.Types["provenance"]
+// publishable returns a *ProxyError if provenance would show the credentials of a proxy to everyone who
+// has the image.
+func (j *job) publishable() error {
+	attrs, ok := j.req.Attest.Types["provenance"]
 	fields, err := csvvalue.Fields(attrs, nil)
-	if !ok || !s.attested() || err == nil && slices.Contains(fields, "mode=min") {
+	if !ok || !j.attested() || err == nil && slices.Contains(fields, "mode=min") {
 		return nil
 	}
-	proxies := s.settings.proxies(s.req.Args)
+	proxies := j.settings.proxies(j.req.Args)
 	for _, name := range slices.Sorted(maps.Keys(proxies)) {
 		if strings.Contains(proxies[name], "@") {
 			return &ProxyError{Name: name}
@@ -65,34 +66,22 @@ func (s *solve) publishable() error {
 	return nil
 }
 
-// attestOptions adds to the options of the frontend, or of the daemon, which attestations there are to be.
-func (s *solve) attestOptions(opts map[string]string) {
-	if s.attested() {
-		for kind, attrs := range s.req.Attest.Types {
+// attestOptions adds the wanted attestations to the options of the frontend or the daemon.
+func (j *job) attestOptions(opts map[string]string) {
+	if j.attested() {
+		for kind, attrs := range j.req.Attest.Types {
 			opts["attest:"+kind] = attrs
 		}
 	}
 }
 
-// exportOptions are those of the export. Attestations go with it however the image is delivered later.
-func (s *solve) exportOptions() map[string]string {
-	opts := map[string]string{"tar": "false", "compression": "uncompressed", "oci-mediatypes": "true"}
-	if s.attested() {
-		opts["attestation-inline"], opts["oci-artifact"] = "true", "false"
-		if len(s.req.Attest.Names) > 0 {
-			opts["name"] = strings.Join(s.req.Attest.Names, ",")
-		}
-	}
-	return opts
-}
-
-// attest hands over the attestations that the frontend made: scans of the image, which are pinned as the
-// build is and run where it does.
-func (s *solve) attest(ctx context.Context, c gateway.Client, from, to *gateway.Result) error {
+// attest copies the frontend's attestations. A scan of the image is a build of its own, and is
+// rewritten like the first one.
+func attest(ctx context.Context, c gateway.Client, from, to *gateway.Result, rw *rewriter) error {
 	for _, id := range slices.Sorted(maps.Keys(from.Attestations)) {
 		for _, a := range from.Attestations[id] {
 			if a.Ref != nil {
-				ref, err := s.pinned(ctx, c, a.Ref)
+				ref, err := rewritten(ctx, c, a.Ref, rw)
 				if err != nil {
 					return err
 				}
@@ -104,8 +93,8 @@ func (s *solve) attest(ctx context.Context, c gateway.Client, from, to *gateway.
 	return nil
 }
 
-// pinned solves what ref is made of with its sources pinned.
-func (s *solve) pinned(ctx context.Context, c gateway.Client, ref gateway.Reference) (gateway.Reference, error) {
+// rewritten solves the rewritten definition of ref.
+func rewritten(ctx context.Context, c gateway.Client, ref gateway.Reference, rw *rewriter) (gateway.Reference, error) {
 	st, err := ref.ToState()
 	if err != nil {
 		return nil, err
@@ -114,11 +103,11 @@ func (s *solve) pinned(ctx context.Context, c gateway.Client, ref gateway.Refere
 	if err != nil {
 		return nil, err
 	}
-	pinned, err := g.Rewrite(s.edit)
+	def, err := g.Rewrite(rw.edit)
 	if err != nil {
 		return nil, err
 	}
-	res, err := c.Solve(ctx, gateway.SolveRequest{Definition: pinned})
+	res, err := c.Solve(ctx, gateway.SolveRequest{Definition: def})
 	if err != nil {
 		return nil, err
 	}

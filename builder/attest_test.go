@@ -16,7 +16,7 @@ func TestPublishable(t *testing.T) {
 		bad         bool
 	}{
 		{name: "max", proxy: secret, types: map[string]string{"provenance": "mode=max"}, bad: true},
-		{name: "no mode is max", proxy: secret, types: map[string]string{"provenance": ""}, bad: true},
+		{name: "the default mode is max", proxy: secret, types: map[string]string{"provenance": ""}, bad: true},
 		{name: "min", proxy: secret, types: map[string]string{"provenance": "version=v1,mode=min"}},
 		{name: "no credentials", proxy: "http://proxy.test:1", types: map[string]string{"provenance": "mode=max"}},
 		{name: "sbom", proxy: secret, types: map[string]string{"sbom": "mode=max"}},
@@ -25,11 +25,11 @@ func TestPublishable(t *testing.T) {
 		{name: "overridden", proxy: secret, types: map[string]string{"provenance": "mode=max"}, args: map[string]string{"http_proxy": "x"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := newSolve(nil, &Request{
+			j := newJob(nil, &Request{
 				Lock: &lock.File{}, Args: test.args, Attest: Attest{Types: test.types}, Settings: Settings{Proxies: map[string]string{"HTTP_PROXY": test.proxy}},
 			}, test.salt)
 			var found *ProxyError
-			if err := s.publishable(); errors.As(err, &found) != test.bad {
+			if err := j.publishable(); errors.As(err, &found) != test.bad {
 				t.Error(err)
 			}
 		})

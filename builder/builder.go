@@ -1,6 +1,16 @@
-// Package builder is the one package that talks to BuildKit: it finds or starts one, resolves the
-// sources of a build through a lock, solves, and yields an OCI layout. Of image rules and verdicts
-// it knows nothing.
+// Package builder runs one build on one BuildKit daemon. It opens the daemon or starts one, pins every
+// source through a lock, solves, and exports an OCI layout. It does not know how kedge writes images or
+// judges them.
+//
+//	b, err := builder.Open(ctx, builder.Options{Address: "unix:///run/buildkit/buildkitd.sock"})
+//	if err != nil {
+//		return err
+//	}
+//	defer b.Close()
+//	result, err := b.Build(ctx, &builder.Request{Context: dir, Lock: file, …}, 0, openStore)
+//
+// A Request becomes a definition (what the frontend makes of the Dockerfile), which a rewriter pins and
+// the daemon solves, while progress records its steps. The export is the Result's OCI layout.
 package builder
 
 import (
@@ -23,21 +33,21 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// Options say which builder is wanted.
+// Options choose a builder. The zero value chooses kedge's own.
 type Options struct {
-	// Address is that of a BuildKit daemon: unix://, tcp://, docker-container://, kube-pod://,
-	// ssh://. Empty: kedge's own, as Own says.
+	// Address is the address of a BuildKit daemon: unix://, tcp://, docker-container://, kube-pod:// or
+	// ssh://. If Address and Dial are empty, the builder is kedge's own, with the options Own.
 	Address string
-	// CACert, Cert and Key are files for TLS with a tcp:// address, and ServerName is the name that the
-	// daemon's certificate is for, where it is not the address's host; all may be empty.
+	// CACert, Cert and Key are files for TLS with a tcp:// address. ServerName is the name in the daemon's
+	// certificate if it is not the host of the address. All of them are optional.
 	CACert, Cert, Key, ServerName string
-	// Dial, where it is not nil, connects to the daemon, and Address is only its name. Session, where it
-	// is not nil, connects what a Docker Engine does not take on the same connection.
+	// Dial, if not nil, connects to the daemon; Address is then only a name. Session, if not nil, opens the
+	// session, for which a Docker Engine needs a connection of its own.
 	Dial    func(context.Context) (net.Conn, error)
 	Session func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error)
-	// Done, where it is not nil, is called when neither is needed any more.
+	// Done, if not nil, is called when the builder is closed.
 	Done func() error
-	// Wait is how long a daemon may take to start that somebody has begun to.
+	// Wait is how long to wait for a daemon that is starting.
 	Wait time.Duration
 	Own  daemon.Options
 }
@@ -45,11 +55,11 @@ type Options struct {
 // Builder is a connection to a BuildKit daemon.
 type Builder struct {
 	client *client.Client
-	lease  *daemon.Lease // nil for a daemon that is not kedge's own
-	done   func() error  // nil where nobody waits for the end
+	lease  *daemon.Lease // nil unless the daemon is kedge's own
+	done   func() error  // may be nil
 }
 
-// AddressError says that a builder could not be reached.
+// AddressError says that the builder at Address does not answer.
 type AddressError struct {
 	Address string
 	Err     error
@@ -61,9 +71,9 @@ func (e *AddressError) Error() string {
 
 func (e *AddressError) Unwrap() error { return e.Err }
 
-// LostError says that a builder ended while it was needed.
+// LostError says that the connection to the builder broke during a build.
 type LostError struct {
-	Own bool // it was kedge's own
+	Own bool // it is kedge's own builder
 	Err error
 }
 
@@ -71,7 +81,7 @@ func (e *LostError) Error() string { return "the builder has ended, or does not 
 
 func (e *LostError) Unwrap() error { return e.Err }
 
-// lost returns err as a *LostError where there is no connection to the daemon any more.
+// lost returns err, as a *LostError if the connection to the daemon broke.
 func (b *Builder) lost(err error) error {
 	if grpcerrors.Code(err) != codes.Unavailable {
 		return err
@@ -79,8 +89,9 @@ func (b *Builder) lost(err error) error {
 	return &LostError{Own: b.lease != nil, Err: err}
 }
 
-// Open connects to a builder, which it starts where it is kedge's own. Errors are an *AddressError,
-// a *CapabilityError, an *ExporterError and those of daemon.Acquire. The caller must Close it.
+// Open connects to a builder. It starts kedge's own if that does not run. The caller must Close the
+// builder. The error is an *AddressError, a *CapabilityError, an *ExporterError, or one of
+// daemon.Acquire.
 func Open(ctx context.Context, o Options) (*Builder, error) {
 	b := &Builder{done: o.Done}
 	address := o.Address
@@ -95,7 +106,7 @@ func Open(ctx context.Context, o Options) (*Builder, error) {
 	err := b.connect(ctx, address, o)
 	switch {
 	case grpcerrors.Code(err) == codes.Unimplemented:
-		err = &needed[len(needed)-1].CapabilityError // it is too old to say what it is
+		err = &needed[len(needed)-1].CapabilityError // it is too old to know this call
 	case err != nil:
 		err = &AddressError{Address: address, Err: err}
 	case b.lease == nil:
@@ -137,13 +148,13 @@ func (b *Builder) connect(ctx context.Context, address string, o Options) (err e
 	if o.Wait > 0 {
 		starting, cancel := context.WithTimeout(ctx, o.Wait)
 		defer cancel()
-		_ = b.client.Wait(starting) // what is wrong, Info says
+		_ = b.client.Wait(starting) // Info, below, reports the reason
 	}
 	_, err = b.client.Info(ctx)
 	return err
 }
 
-// check finds at the start what a daemon that is not kedge's own cannot do at all. What it can is known
+// check returns an *ExporterError if the daemon can export no image. Its other capabilities become known
 // in a build.
 func (b *Builder) check(ctx context.Context) error {
 	workers, err := b.client.ListWorkers(ctx)
@@ -151,7 +162,7 @@ func (b *Builder) check(ctx context.Context) error {
 		return b.lost(err)
 	}
 	for _, w := range workers {
-		// The worker of an Engine that keeps images in graphdrivers has none.
+		// The worker of an Engine with graphdrivers has no such label.
 		if _, ok := w.Labels[label.Snapshotter]; ok {
 			return nil
 		}
@@ -159,7 +170,7 @@ func (b *Builder) check(ctx context.Context) error {
 	return &ExporterError{}
 }
 
-// Close ends the connection. kedge's own builder stays until it has been idle for long enough.
+// Close ends the connection. kedge's own builder keeps running until it has been idle for some time.
 func (b *Builder) Close() error {
 	var err error
 	if b.client != nil {
@@ -174,25 +185,24 @@ func (b *Builder) Close() error {
 	return err
 }
 
-// CapabilityError says that the daemon is too old for what a build needs.
+// CapabilityError says that the daemon is too old for a build.
 type CapabilityError struct {
-	What   string // what is missing
-	Needed string // the first BuildKit version that has it
+	What   string // the missing ability, as a verb: limit the CPUs of a step
+	Needed string // the first version of BuildKit that has it
 }
 
 func (e *CapabilityError) Error() string {
 	return fmt.Sprintf("the builder cannot %s: that needs BuildKit %s or newer", e.What, e.Needed)
 }
 
-// ExporterError says that the daemon is a Docker Engine that keeps its images in graphdrivers: it can
-// hand out no image.
+// ExporterError says that the daemon is a Docker Engine with graphdrivers, which cannot export an image.
 type ExporterError struct{}
 
 func (*ExporterError) Error() string {
 	return "the builder cannot export an OCI image: it is a Docker Engine without the containerd image store"
 }
 
-// needed is what every build asks of the daemon, the newest last.
+// needed are the capabilities that every build needs, the newest last.
 var needed = []struct {
 	capability apicaps.CapID
 	CapabilityError

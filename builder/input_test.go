@@ -165,9 +165,9 @@ func TestFrontendOptionsInput(t *testing.T) {
 	}
 	for _, test := range tests {
 		test.req.Lock = &lock.File{}
-		s := newSolve(nil, &test.req, 0)
-		s.epoch = time.Unix(7, 0)
-		got := s.frontendOptions()
+		j := newJob(nil, &test.req, 0)
+		j.epoch = time.Unix(7, 0)
+		got := j.frontendOptions()
 		maps.DeleteFunc(got, func(k, _ string) bool { return k == "target" || k == "build-arg:SOURCE_DATE_EPOCH" })
 		if diff := cmp.Diff(test.want, got); diff != "" {
 			t.Errorf("%+v: %s", test.req, diff)

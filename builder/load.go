@@ -15,17 +15,17 @@ import (
 	"github.com/moby/buildkit/util/gitutil/gitobject"
 )
 
-// Loaded is what a build is about, as the builder fetched it.
+// Loaded is the part of a build's input that only the builder can fetch.
 type Loaded struct {
-	Dockerfile []byte     // nil where the builder is not needed to read it
-	Policy     bool       // a DOCKERFILE.rego lies beside a Dockerfile inside the context
-	Lock       *lock.File // Request.Lock and what was added
-	Used       map[lock.Source]bool
-	// Committed is when the commit of a git context was made; zero for any other context.
+	Dockerfile []byte               // nil if this machine can read it
+	Policy     bool                 // the context has a DOCKERFILE.rego next to its Dockerfile
+	Lock       *lock.File           // Request.Lock and the pins that were added
+	Used       map[lock.Source]bool // the sources that were fetched
+	// Committed is the commit time of a git context, and zero for any other context.
 	Committed time.Time
 }
 
-// DockerfileError says that a context has no Dockerfile that can be read.
+// DockerfileError says that the Dockerfile could not be read.
 type DockerfileError struct {
 	Dockerfile Dockerfile
 	Context    Context
@@ -41,69 +41,67 @@ func (e *DockerfileError) Error() string {
 
 func (e *DockerfileError) Unwrap() error { return e.Err }
 
-// maxDockerfile is how long a Dockerfile may be that is a URL; docker buildx has the same limit.
+// maxDockerfile bounds the bytes of a Dockerfile that is a URL, as in docker buildx.
 const maxDockerfile = 2 << 20
 
-// Load has the builder fetch the context and the Dockerfile of req where they are not on this machine,
-// locked as all that a build fetches, and reads the Dockerfile. Of req, Parsed and Target need not be
-// known. It is for a req that is Remote.
+// Load has the builder fetch the context and the Dockerfile of a remote req, through the lock, and
+// reads the Dockerfile. It ignores req.Parsed and req.Target.
 func (b *Builder) Load(ctx context.Context, req *Request) (*Loaded, error) {
-	s := newSolve(b, req, 0)
-	s.internal = true
+	j := newJob(b, req, 0)
+	j.internal = true
 	loaded := &Loaded{}
-	_, err := s.session(ctx, false, func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
-		return gateway.NewResult(), s.load(ctx, c, loaded)
+	_, err := j.session(ctx, nil, func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
+		return gateway.NewResult(), j.load(ctx, c, loaded)
 	})
 	if err != nil {
 		return nil, err
 	}
-	loaded.Lock, loaded.Used = s.pins.file, s.pins.used
+	loaded.Lock, loaded.Used = j.pins.file, j.pins.used
 	return loaded, nil
 }
 
-func (s *solve) load(ctx context.Context, c gateway.Client, loaded *Loaded) error {
-	uses, err := s.inputs(ctx)
+func (j *job) load(ctx context.Context, c gateway.Client, loaded *Loaded) error {
+	uses, err := j.inputs(ctx)
 	if err != nil {
 		return err
 	}
-	if err := s.lookUp(ctx, c, uses); err != nil {
+	if err := j.lookUp(ctx, c, uses); err != nil {
 		return err
 	}
-	if err := s.fetch(ctx, c, uses); err != nil {
+	if err := j.fetch(ctx, c, uses, &rewriter{}); err != nil {
 		return err
 	}
-	if s.req.Context.Git() {
-		if loaded.Committed, err = s.committed(ctx, c, uses[0]); err != nil {
+	if j.req.Context.Git() {
+		if loaded.Committed, err = j.committed(ctx, c, uses[0]); err != nil {
 			return err
 		}
 	}
 	switch {
-	case s.req.Dockerfile.URL != "":
-		loaded.Dockerfile, err = s.readURL(ctx, c)
-	case s.req.Dockerfile.Inside != "":
-		err = s.readInside(ctx, c, loaded)
+	case j.req.Dockerfile.URL != "":
+		loaded.Dockerfile, err = j.readURL(ctx, c)
+	case j.req.Dockerfile.Inside != "":
+		err = j.readInside(ctx, c, loaded)
 	}
 	if err != nil {
-		return &DockerfileError{Dockerfile: s.req.Dockerfile, Context: s.req.Context, Err: err}
+		return &DockerfileError{Dockerfile: j.req.Dockerfile, Context: j.req.Context, Err: err}
 	}
 	return nil
 }
 
-// LookUp looks up the sources of req.Relock that its lock does not have, and returns the lock with them.
-// Nothing else is done.
+// LookUp looks up the sources in req.Relock that the lock lacks, and returns a lock that has them.
 func (b *Builder) LookUp(ctx context.Context, req *Request) (*lock.File, error) {
-	s := newSolve(b, req, 0)
-	s.internal = true
-	_, err := s.session(ctx, false, func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
-		return gateway.NewResult(), s.lookUp(ctx, c, nil)
+	j := newJob(b, req, 0)
+	j.internal = true
+	_, err := j.session(ctx, nil, func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
+		return gateway.NewResult(), j.lookUp(ctx, c, nil)
 	})
-	return s.pins.file, err
+	return j.pins.file, err
 }
 
-// inputs returns what fetches the context and the Dockerfile, in this order.
-func (s *solve) inputs(ctx context.Context) ([]frontend.Use, error) {
+// inputs returns the operations that fetch the context and the Dockerfile, in this order.
+func (j *job) inputs(ctx context.Context) ([]frontend.Use, error) {
 	var states []llb.State
-	if url := s.req.Context.URL; url != "" {
+	if url := j.req.Context.URL; url != "" {
 		st, git, err := dockerui.DetectGitContext(url, nil)
 		if !git {
 			st, _, _ = dockerui.DetectHTTPContext(url)
@@ -112,7 +110,7 @@ func (s *solve) inputs(ctx context.Context) ([]frontend.Use, error) {
 		}
 		states = append(states, *st)
 	}
-	if url := s.req.Dockerfile.URL; url != "" {
+	if url := j.req.Dockerfile.URL; url != "" {
 		states = append(states, httpDockerfile(url))
 	}
 	var uses []frontend.Use
@@ -130,14 +128,14 @@ func httpDockerfile(url string) llb.State {
 	return llb.HTTP(url, llb.Filename("Dockerfile"), dockerui.WithInternalName("load "+Dockerfile{URL: url}.String()))
 }
 
-// committed returns the time of the commit that a git context is at.
-func (s *solve) committed(ctx context.Context, c gateway.Client, use frontend.Use) (time.Time, error) {
+// committed returns the commit time of a git context.
+func (j *job) committed(ctx context.Context, c gateway.Client, use frontend.Use) (time.Time, error) {
 	in, err := frontend.Identify(use.Op)
 	if err != nil {
 		return time.Time{}, err
 	}
 	op := use.Op
-	if _, pin, ok := s.pins.find(in); ok {
+	if _, pin, ok := j.pins.find(in); ok {
 		op = frontend.Pinned(op, in, pin)
 	}
 	meta, err := c.ResolveSourceMetadata(ctx, op, sourceresolver.Opt{
@@ -157,8 +155,8 @@ func (s *solve) committed(ctx context.Context, c gateway.Client, use frontend.Us
 	return commit.Committer.When.UTC(), nil
 }
 
-func (s *solve) readURL(ctx context.Context, c gateway.Client) ([]byte, error) {
-	ref, err := solved(ctx, c, httpDockerfile(s.req.Dockerfile.URL))
+func (j *job) readURL(ctx context.Context, c gateway.Client) ([]byte, error) {
+	ref, err := solved(ctx, c, httpDockerfile(j.req.Dockerfile.URL))
 	if err != nil {
 		return nil, err
 	}
@@ -169,9 +167,9 @@ func (s *solve) readURL(ctx context.Context, c gateway.Client) ([]byte, error) {
 	return data, err
 }
 
-// readInside reads the Dockerfile as the frontend will.
-func (s *solve) readInside(ctx context.Context, c gateway.Client, loaded *Loaded) error {
-	ui, err := dockerui.NewClient(asked{c, s.frontendOptions()})
+// readInside reads a Dockerfile in the context with the frontend's own code.
+func (j *job) readInside(ctx context.Context, c gateway.Client, loaded *Loaded) error {
+	ui, err := dockerui.NewClient(frontendClient{c, j.frontendOptions()})
 	if err != nil {
 		return err
 	}
@@ -188,12 +186,12 @@ func (s *solve) readInside(ctx context.Context, c gateway.Client, loaded *Loaded
 	if err != nil {
 		return err
 	}
-	_, err = ref.StatFile(ctx, gateway.StatRequest{Path: s.req.Dockerfile.Inside + ".rego"})
+	_, err = ref.StatFile(ctx, gateway.StatRequest{Path: j.req.Dockerfile.Inside + ".rego"})
 	loaded.Policy = err == nil
 	return ctx.Err()
 }
 
-// solved returns what st is made of.
+// solved has the daemon produce st.
 func solved(ctx context.Context, c gateway.Client, st llb.State) (gateway.Reference, error) {
 	def, err := st.Marshal(ctx)
 	if err != nil {
@@ -206,15 +204,15 @@ func solved(ctx context.Context, c gateway.Client, st llb.State) (gateway.Refere
 	return res.SingleRef()
 }
 
-// asked is a gateway client whose options are those that the frontend will get.
-type asked struct {
+// frontendClient is a gateway.Client with the options that the frontend will get.
+type frontendClient struct {
 	gateway.Client
 	options map[string]string
 }
 
-// BuildOpts is part of gateway.Client.
-func (a asked) BuildOpts() gateway.BuildOpts {
-	o := a.Client.BuildOpts()
-	o.Opts = maps.Clone(a.options)
+// BuildOpts implements gateway.Client.
+func (f frontendClient) BuildOpts() gateway.BuildOpts {
+	o := f.Client.BuildOpts()
+	o.Opts = maps.Clone(f.options)
 	return o
 }

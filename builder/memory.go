@@ -13,7 +13,7 @@ import (
 	fstypes "github.com/tonistiigi/fsutil/types"
 )
 
-// memory is a directory of files that lie in no file system, by name.
+// memory is a folder whose files are in memory, by name.
 type memory map[string][]byte
 
 // Walk is part of fsutil.FS.

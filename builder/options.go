@@ -15,23 +15,24 @@ import (
 	"github.com/tonistiigi/fsutil"
 )
 
-func (s *solve) options() (client.SolveOpt, error) {
-	if err := s.publishable(); err != nil {
+// options returns what the daemon may ask this machine for in a session.
+func (j *job) options() (client.SolveOpt, error) {
+	if err := j.publishable(); err != nil {
 		return client.SolveOpt{}, err
 	}
 	mounts := map[string]fsutil.FS{}
-	for name, dir := range s.req.Directories() {
+	for name, dir := range j.req.Directories() {
 		fs, err := fsutil.NewFS(dir)
 		if err != nil {
 			return client.SolveOpt{}, fmt.Errorf("opening build context %q: %w", dir, err)
 		}
 		mounts[name] = fs
-		s.times.modes[name] = newModes(s.req.Tracked[dir])
+		j.times.modes[name] = newModes(j.req.Tracked[dir])
 	}
-	if s.req.Context == (Context{}) {
+	if j.req.Context == (Context{}) {
 		mounts["context"] = memory{}
 	}
-	switch d := s.req.Dockerfile; {
+	switch d := j.req.Dockerfile; {
 	case d.Path != "":
 		dir, err := fsutil.NewFS(filepath.Dir(d.Path))
 		if err != nil {
@@ -41,57 +42,57 @@ func (s *solve) options() (client.SolveOpt, error) {
 	case d.alone():
 		mounts["dockerfile"] = memory{"Dockerfile": d.Data}
 	}
-	s.times.setEpoch(s.epoch)
-	key := s.req.Context.URL
-	if dir := s.req.Context.Dir; dir != "" {
+	j.times.setEpoch(j.epoch)
+	key := j.req.Context.URL
+	if dir := j.req.Context.Dir; dir != "" {
 		var err error
 		if key, err = filepath.Abs(dir); err != nil {
 			return client.SolveOpt{}, err
 		}
 	}
 	attachables := []session.Attachable{}
-	if a := s.req.Context.Archive; a != nil {
+	if a := j.req.Context.Archive; a != nil {
 		attachables = append(attachables, uploads{a})
 	}
-	if s.req.Auth != nil {
+	if j.req.Auth != nil {
 		attachables = append(attachables, authprovider.NewDockerAuthProvider(authprovider.DockerAuthProviderConfig{
-			AuthConfigProvider: authprovider.LoadAuthConfig(s.req.Auth),
+			AuthConfigProvider: authprovider.LoadAuthConfig(j.req.Auth),
 		}))
 	}
 	opt := client.SolveOpt{
 		LocalMounts:          mounts,
-		LocalFilterOpt:       s.times.filter(mounts, s.leaves()),
+		LocalFilterOpt:       j.times.filter(mounts, j.leaves()),
 		SharedKey:            "kedge:" + digest.FromString(key).Encoded(),
-		OCIStores:            s.req.layouts(),
-		FrontendAttrs:        s.daemonOptions(),
+		OCIStores:            j.req.layouts(),
+		FrontendAttrs:        j.daemonOptions(),
 		Session:              attachables,
-		SourcePolicyProvider: policysession.NewPolicyProvider(s.pins.check),
-		Internal:             s.internal,
+		SourcePolicyProvider: policysession.NewPolicyProvider(j.pins.check),
+		Internal:             j.internal,
 	}
-	s.settings.session(&opt)
+	j.settings.session(&opt)
 	return opt, nil
 }
 
-// daemonOptions are what of the frontend's options the daemon itself looks at.
-func (s *solve) daemonOptions() map[string]string {
+// daemonOptions returns those of the frontend's options that the daemon itself reads.
+func (j *job) daemonOptions() map[string]string {
 	opts := map[string]string{}
-	if len(s.req.Platforms) > 0 {
-		opts["platform"] = strings.Join(s.req.Platforms, ",") // it warns where the image is for others
+	if len(j.req.Platforms) > 0 {
+		opts["platform"] = strings.Join(j.req.Platforms, ",") // without it, the daemon warns about other platforms
 	}
-	s.attestOptions(opts)
+	j.attestOptions(opts)
 	return opts
 }
 
-// leaves returns what says of a path in a mount that it is one of s.req.Leave, or the file beside it
-// that becomes it.
-func (s *solve) leaves() func(mount, path string) bool {
+// leaves returns a function that reports whether a path in a mount is in j.req.Leave, or is the
+// temporary file that replaces one of those.
+func (j *job) leaves() func(mount, path string) bool {
 	dirs := map[string]string{}
-	for mount, dir := range s.req.Directories() {
+	for mount, dir := range j.req.Directories() {
 		dirs[mount] = realPath(dir)
 	}
 	return func(mount, path string) bool {
 		dir, ok := dirs[mount]
-		return ok && slices.ContainsFunc(s.req.Leave, func(leave string) bool {
+		return ok && slices.ContainsFunc(j.req.Leave, func(leave string) bool {
 			folder, name := realPath(filepath.Dir(leave)), filepath.Base(leave)
 			if filepath.Dir(filepath.Join(dir, path)) != folder {
 				return false
@@ -101,7 +102,7 @@ func (s *solve) leaves() func(mount, path string) bool {
 	}
 }
 
-// realPath returns the path of a folder without symbolic links, as far as it can tell.
+// realPath returns the absolute path of a folder without symlinks, or path if that fails.
 func realPath(path string) string {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
@@ -112,16 +113,16 @@ func realPath(path string) string {
 	return path
 }
 
-// frontendOptions are the options of BuildKit's Dockerfile frontend.
-func (s *solve) frontendOptions() map[string]string {
-	opts := map[string]string{"target": s.req.Target}
-	switch c := s.req.Context; {
+// frontendOptions returns the options of BuildKit's Dockerfile frontend.
+func (j *job) frontendOptions() map[string]string {
+	opts := map[string]string{"target": j.req.Target}
+	switch c := j.req.Context; {
 	case c.URL != "":
 		opts["context"] = c.URL
 	case c.Archive != nil:
-		opts["context"] = c.Archive.uploadURL(s.epoch, false)
+		opts["context"] = c.Archive.uploadURL(j.epoch, false)
 	}
-	switch d := s.req.Dockerfile; {
+	switch d := j.req.Dockerfile; {
 	case d.Inside != "":
 		opts["filename"] = d.Inside
 	case d.Path != "":
@@ -129,34 +130,35 @@ func (s *solve) frontendOptions() map[string]string {
 	default:
 		opts["filename"], opts["dockerfilekey"] = "Dockerfile", "dockerfile"
 	}
-	if len(s.req.Platforms) > 0 {
-		opts["platform"] = strings.Join(s.req.Platforms, ",")
+	if len(j.req.Platforms) > 0 {
+		opts["platform"] = strings.Join(j.req.Platforms, ",")
 	}
-	for k, v := range s.req.Args {
+	for k, v := range j.req.Args {
 		opts["build-arg:"+k] = v
 	}
-	if !s.epoch.IsZero() {
-		opts["build-arg:SOURCE_DATE_EPOCH"] = strconv.FormatInt(s.epoch.Unix(), 10)
+	if !j.epoch.IsZero() {
+		opts["build-arg:SOURCE_DATE_EPOCH"] = strconv.FormatInt(j.epoch.Unix(), 10)
 	}
-	for name, c := range s.req.Contexts {
+	for name, c := range j.req.Contexts {
 		opts["context:"+name] = c.option("context-" + name)
 	}
-	if caps := s.req.frontendCaps(); len(caps) > 0 {
+	if caps := j.req.frontendCaps(); len(caps) > 0 {
 		opts["frontend.caps"] = strings.Join(caps, ",")
 	}
-	s.settings.frontend(opts, s.req.Args)
-	if s.req.NoCache {
+	j.settings.frontend(opts, j.req.Args)
+	if j.req.NoCache {
 		opts["no-cache"] = ""
 	}
-	if s.salt != 0 {
-		// Cache mounts of its own: a verification neither uses nor prunes the user's.
+	if j.second() {
+		// Cache mounts of its own, so that a verification neither uses nor prunes the user's.
 		const key = "build-arg:BUILDKIT_CACHE_MOUNT_NS"
-		opts[key] = s.cacheNamespace() + opts[key]
+		opts[key] = j.cacheNamespace() + opts[key]
 	}
 	return opts
 }
 
-// option returns what the frontend takes for a named context, whose mount it is where it is a folder.
+// option returns the frontend's option for a named context. mount is the name of its mount if it is a
+// folder.
 func (c Context) option(mount string) string {
 	switch {
 	case c.Image != "":
@@ -169,8 +171,8 @@ func (c Context) option(mount string) string {
 	return "local:" + mount
 }
 
-// frontendCaps returns what a frontend must know, so that one that does not says so, in place of building
-// something else: forward means also one that the Dockerfile names.
+// frontendCaps returns the features that the frontend must have. A frontend without one then fails
+// instead of building something else. "+forward" applies it to a frontend that the Dockerfile names.
 func (r *Request) frontendCaps() []string {
 	query := strings.Contains(r.Context.URL, "?") && r.Context.Git()
 	for _, c := range r.Contexts {
@@ -186,4 +188,4 @@ func (r *Request) frontendCaps() []string {
 	return caps
 }
 
-func (s *solve) cacheNamespace() string { return fmt.Sprintf("kedge-%d-", s.salt) }
+func (j *job) cacheNamespace() string { return fmt.Sprintf("kedge-%d-", j.salt) }

@@ -15,17 +15,17 @@ import (
 	"github.com/moby/buildkit/sourcepolicy/policysession"
 )
 
-// Unlocked is a source that the lock does not have, or has as something else.
+// Unlocked is a source without a pin, or with a pin that does not match.
 type Unlocked struct {
 	Source lock.Source
-	Where  string // what names it: FILE:LINE, or no line where none does
-	Line   int    // of the Dockerfile; 0 where no line says it
-	Locked string // what the lock says; empty where it has no line for it
-	Found  string // what the source is; empty where nobody looked
-	Gone   bool   // what it is locked to cannot be had
+	Where  string // FILE:LINE, or the argument that names the source
+	Line   int    // of the Dockerfile; 0 if no line names the source
+	Locked string // the pin; empty if there is none
+	Found  string // the current pin of the source; empty if it was not looked up
+	Gone   bool   // the locked content is no longer available
 }
 
-// UnlockedError says which sources a lock forbids.
+// UnlockedError lists the sources that the lock forbids.
 type UnlockedError struct{ Sources []Unlocked }
 
 func (e *UnlockedError) Error() string {
@@ -45,26 +45,26 @@ func (e *UnlockedError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// pins answers the daemon's question which sources it may fetch. Calls come side by side.
+// pins decides which sources the daemon may fetch, and records new pins. It is safe for concurrent use.
 type pins struct {
-	locked bool // nothing may be added
+	locked bool // no pin may be added
 
 	mu       sync.Mutex
-	sealed   bool                   // all that the build fetches is known
-	probed   map[lock.Source]string // sources to look up anew, with what was found
+	sealed   bool                   // every source of the build is known
+	probed   map[lock.Source]string // what was found of sources whose pin is ignored for now
 	file     *lock.File
 	used     map[lock.Source]bool
 	unlocked map[lock.Source]Unlocked
-	images   []pinnedImage // that the daemon was told to take
+	images   []pinnedImage // that the daemon got from check
 }
 
-// pinnedImage is an image that was asked for by a name that is locked.
+// pinnedImage is an image that has a pin.
 type pinnedImage struct {
 	source   lock.Source
-	platform *pb.Platform // nil where none was asked for
+	platform *pb.Platform // nil for the builder's own
 }
 
-// find returns what in is pinned to, and under which name.
+// find returns the pin of in, and the source that the lock has it for.
 func (p *pins) find(in frontend.Input) (lock.Source, string, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -87,7 +87,7 @@ func (p *pins) find(in frontend.Input) (lock.Source, string, bool) {
 	return lock.Source{}, "", false
 }
 
-// lockedAs returns the name by which in is locked.
+// lockedAs returns the source that stands for in in a lock.
 func lockedAs(in frontend.Input) lock.Source {
 	if in.Pin != "" {
 		return in.Written
@@ -95,8 +95,7 @@ func lockedAs(in frontend.Input) lock.Source {
 	return in.Source
 }
 
-// miss notes that in is not locked, where nothing may be added. That holds whether or not it can be
-// looked up then.
+// miss records that in has no pin, if none may be added. It stays recorded even if in is looked up later.
 func (p *pins) miss(in frontend.Input) {
 	s := lockedAs(in)
 	p.mu.Lock()
@@ -106,8 +105,8 @@ func (p *pins) miss(in frontend.Input) {
 	}
 }
 
-// add locks in to pin: where nothing may be added, which miss has noted, for the rest of this run, which
-// ends before anything is executed.
+// add pins in. If no pin may be added, miss has recorded the source: the new pin then only serves this
+// run, which ends before any step is executed.
 func (p *pins) add(in frontend.Input, pin string) error {
 	s := lockedAs(in)
 	p.mu.Lock()
@@ -120,16 +119,16 @@ func (p *pins) add(in frontend.Input, pin string) error {
 	return p.file.Add(s, pin)
 }
 
-// seal ends the looking up: what the daemon asks for from now on, and nothing has named before, is
-// refused where nothing may be added.
+// seal says that every source of the build is known. If no pin may be added, check refuses any other
+// source from now on.
 func (p *pins) seal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sealed = true
 }
 
-// probe has look find out what s is now, and returns what it is locked to and what was found, or
-// nothing.
+// probe returns the pin of s, and what s is without that pin. look must have the daemon look up s. found
+// is empty if look fails.
 func (p *pins) probe(s lock.Source, look func() error) (pin, found string) {
 	p.mu.Lock()
 	pin, _ = p.file.Pin(s)
@@ -152,10 +151,10 @@ func (p *pins) refuses(s lock.Source) bool {
 	return p.locked && p.sealed && !probing
 }
 
-// downloads reports whether op is what a RUN step asks of a daemon with a proxy network, for which that daemon makes up a
-// source: a URL and no more. What the build itself fetches has been pinned by the time that steps run. Downloads of steps
-// are not locked, and a daemon could not pin them.
-func (p *pins) downloads(op *pb.SourceOp) bool {
+// isDownload reports whether op is a request of a RUN step to a daemon with a proxy network. The daemon
+// presents such a request as a source that is a URL without attributes. The build's own sources are
+// pinned before any step runs. Downloads of steps are not locked, and a daemon could not pin them.
+func (p *pins) isDownload(op *pb.SourceOp) bool {
 	scheme, _, _ := strings.Cut(op.GetIdentifier(), "://")
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -175,15 +174,15 @@ func (p *pins) changed(s lock.Source, locked, found string) {
 	p.unlocked[s] = Unlocked{Source: s, Locked: locked, Found: found}
 }
 
-// gone notes that what s is locked to cannot be had.
+// gone records that the locked content of s is no longer available.
 func (p *pins) gone(s lock.Source, locked, found string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.unlocked[s] = Unlocked{Source: s, Locked: locked, Found: found, Gone: true}
 }
 
-// took notes that the daemon takes an image by what it is locked to.
-func (p *pins) took(s lock.Source, platform *pb.Platform) {
+// resolve records that the daemon gets the pin of an image.
+func (p *pins) resolve(s lock.Source, platform *pb.Platform) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	have := func(i pinnedImage) bool { return i.source == s && i.platform.EqualVT(platform) }
@@ -192,14 +191,14 @@ func (p *pins) took(s lock.Source, platform *pb.Platform) {
 	}
 }
 
-// taken returns what the daemon took so far.
-func (p *pins) taken() []pinnedImage {
+// resolved returns the images that the daemon got a pin for.
+func (p *pins) resolved() []pinnedImage {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.images)
 }
 
-// err reports what the lock forbids, with the lines that uses know.
+// err returns an *UnlockedError if the lock forbids a source. The lines come from uses or the Dockerfile.
 func (p *pins) err(req *Request, uses []frontend.Use) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -229,13 +228,13 @@ func (p *pins) err(req *Request, uses []frontend.Use) error {
 	return e
 }
 
-// agree reports whether pin is what in asks for by itself.
+// agree reports whether pin is compatible with the digest or commit that in itself asks for.
 func agree(in frontend.Input, pin string) bool {
 	return in.Pin == "" || in.Pin == pin || in.Source.Kind == lock.Git && strings.HasPrefix(pin, in.Pin)
 }
 
-// compare notes which of uses ask for something else than they are locked to: two of one URL, with two
-// checksums, among them.
+// compare records the uses that ask for another digest than their pin. Two uses of one URL with two
+// checksums are such a case.
 func (p *pins) compare(uses []frontend.Use) {
 	for _, use := range uses {
 		in, err := frontend.Identify(use.Op)
@@ -248,10 +247,10 @@ func (p *pins) compare(uses []frontend.Use) {
 	}
 }
 
-// check is a policysession.PolicyCallback.
+// check answers the daemon's question whether it may fetch a source. It is a policysession.PolicyCallback.
 func (p *pins) check(_ context.Context, req *policysession.CheckPolicyRequest) (*policysession.DecisionResponse, *gatewaypb.ResolveSourceMetaRequest, error) {
 	op := req.GetSource().GetSource()
-	if p.downloads(op) {
+	if p.isDownload(op) {
 		return &policysession.DecisionResponse{Action: sourcepolicy.PolicyAction_ALLOW}, nil, nil
 	}
 	in, err := frontend.Identify(op)
@@ -263,7 +262,7 @@ func (p *pins) check(_ context.Context, req *policysession.CheckPolicyRequest) (
 	}
 	s, pin, ok := p.find(in)
 	if p.locked && op.Attrs[pb.AttrImageRecordType] == "frontend" && (!ok || p.isUnlocked(s)) {
-		// To look at an image that is not locked is one thing, to run it another.
+		// An unlocked image may be looked up, but a frontend would also run.
 		if !ok {
 			p.changed(in.Written, "", "")
 		}
@@ -288,7 +287,7 @@ func (p *pins) check(_ context.Context, req *policysession.CheckPolicyRequest) (
 		p.changed(s, pin, in.Pin)
 		return deny(fmt.Sprintf("%q is locked to %s", in.Source.Ref, pin)), nil, nil
 	}
-	p.took(s, req.Platform)
+	p.resolve(s, req.Platform)
 	if in.Pin == pin && (in.Source.Kind != lock.Git || op.Attrs[pb.AttrGitChecksum] == pin) {
 		return &policysession.DecisionResponse{Action: sourcepolicy.PolicyAction_ALLOW}, nil, nil
 	}
@@ -314,7 +313,7 @@ func metaRequest(op *pb.SourceOp, platform *pb.Platform) *gatewaypb.ResolveSourc
 	return req
 }
 
-// foundPin returns what a look-up found, or nothing where none was made.
+// foundPin returns the pin in the result of a look-up, or "" if there was none.
 func foundPin(meta *gatewaypb.ResolveSourceMetaResponse) string {
 	switch {
 	case meta.GetImage() != nil:
@@ -322,7 +321,7 @@ func foundPin(meta *gatewaypb.ResolveSourceMetaResponse) string {
 	case meta.GetHTTP() != nil:
 		return meta.GetHTTP().GetChecksum()
 	case meta.GetGit() != nil:
-		// The commit, where the reference is an annotated tag.
+		// The commit behind an annotated tag.
 		if c := meta.GetGit().GetCommitChecksum(); c != "" {
 			return c
 		}

@@ -7,10 +7,10 @@ import (
 	"github.com/moby/buildkit/client"
 )
 
-// userinfo is the part of a URL that may be a password or a token, also of a URL that is not well formed.
+// userinfo matches the part of a URL that may hold a password or a token, even in a malformed URL.
 var userinfo = regexp.MustCompile(`(?i)\b(https?|git|ssh)://[^/\s"']*@`)
 
-// redact returns text without the credentials of the URLs in it. The user of ssh is none.
+// redact returns text without the credentials of its URLs. The user of an ssh URL is not a credential.
 func redact(text string) string {
 	return userinfo.ReplaceAllStringFunc(text, func(found string) string {
 		scheme, user, _ := strings.Cut(found, "://")
@@ -21,14 +21,14 @@ func redact(text string) string {
 	})
 }
 
-// redactedError is an error without the credentials of the URLs in its text.
+// redactedError is an error whose text has no credentials.
 type redactedError struct{ err error }
 
 func (e *redactedError) Error() string { return redact(e.err.Error()) }
 
 func (e *redactedError) Unwrap() error { return e.err }
 
-// redacted returns err without credentials in its text.
+// redacted returns err with the credentials removed from its text.
 func redacted(err error) error {
 	if err == nil || redact(err.Error()) == err.Error() {
 		return err
@@ -36,7 +36,7 @@ func redacted(err error) error {
 	return &redactedError{err}
 }
 
-// redactedStatus returns a copy of st for a display. What steps write is theirs, and stays.
+// redactedStatus returns a copy of st for display. It leaves the output of steps alone.
 func redactedStatus(st *client.SolveStatus) *client.SolveStatus {
 	shown := *st
 	shown.Vertexes = make([]*client.Vertex, len(st.Vertexes))

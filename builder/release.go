@@ -10,31 +10,38 @@ import (
 	"github.com/moby/buildkit/client"
 )
 
-// made is what a step of a second build may have left in the builder's cache.
-type made struct {
-	name, args string    // of the vertex; args for a RUN
+// leftover describes the cache records of one step of a second build, or of its cache mounts.
+type leftover struct {
+	name, args string    // of the vertex; args only for a RUN
 	folder     string    // the mount that it syncs
-	from, to   time.Time // by the daemon's clock
-	namespace  string    // of cache mounts; all else is empty then
+	from, to   time.Time // when the step ran, by the daemon's clock
+	namespace  string    // of cache mounts; everything else is empty then
 }
 
-// Release removes what the second build of a verification left in the builder's cache. No API says
-// which records a build made; they are those that the daemon describes by its steps and that were
-// made while those ran. What anybody still uses after two seconds stays, and so does all where the daemon
-// does not answer.
+// leftovers returns what j, if it is a second build, may have left in the builder's cache.
+func (j *job) leftovers() []leftover {
+	if !j.second() {
+		return nil
+	}
+	return append(slices.Clone(j.steps.ran), leftover{namespace: j.cacheNamespace()})
+}
+
+// Release removes the cache records of a verification's second build from the builder. No API tells
+// which records belong to a build: Release takes those whose description names one of its steps and
+// that were made while the step ran. A record that is still in use after two seconds stays.
 func (b *Builder) Release(ctx context.Context, r *Result) error {
-	// It comes after an interrupt, too, and nobody waits for a daemon that hangs.
+	// Release also runs after an interrupt, and must not wait for a daemon that hangs.
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	// A daemon lets go of what a build used a moment after that ended.
+	// The daemon releases the records of a build a moment after its end.
 	for wait := 10 * time.Millisecond; ; wait *= 2 {
 		usage, err := b.client.DiskUsage(ctx)
 		if err != nil {
-			return fmt.Errorf("looking for what the second build left: %w", err)
+			return fmt.Errorf("listing the cache records of the second build: %w", err)
 		}
 		prune := &pruneIDs{}
 		for _, u := range usage {
-			if slices.ContainsFunc(r.made, func(m made) bool { return m.left(u) }) {
+			if slices.ContainsFunc(r.leftovers, func(l leftover) bool { return l.matches(u) }) {
 				prune.filter = append(prune.filter, "id=="+u.ID)
 			}
 		}
@@ -42,7 +49,7 @@ func (b *Builder) Release(ctx context.Context, r *Result) error {
 			return nil
 		}
 		if err := b.client.Prune(ctx, nil, prune); err != nil {
-			return fmt.Errorf("removing what the second build left: %w", err)
+			return fmt.Errorf("removing the cache records of the second build: %w", err)
 		}
 		if wait > time.Second {
 			return nil
@@ -55,25 +62,26 @@ func (b *Builder) Release(ctx context.Context, r *Result) error {
 	}
 }
 
-func (m made) left(u *client.UsageInfo) bool {
-	if m.namespace != "" {
-		return u.RecordType == client.UsageRecordTypeCacheMount && strings.Contains(u.Description, m.namespace)
+// matches reports whether the daemon describes u as l.
+func (l leftover) matches(u *client.UsageInfo) bool {
+	if l.namespace != "" {
+		return u.RecordType == client.UsageRecordTypeCacheMount && strings.Contains(u.Description, l.namespace)
 	}
-	if u.CreatedAt.Before(m.from) || u.CreatedAt.After(m.to) {
+	if u.CreatedAt.Before(l.from) || u.CreatedAt.After(l.to) {
 		return false
 	}
-	if m.folder != "" {
-		// Where the first build's copy has other times, the second had to make one.
-		return u.RecordType == client.UsageRecordTypeLocalSource && u.Description == "local source for "+m.folder
+	if l.folder != "" {
+		// The second build makes a copy of its own if the first one's has other times.
+		return u.RecordType == client.UsageRecordTypeLocalSource && u.Description == "local source for "+l.folder
 	}
-	if m.args != "" {
-		return strings.HasPrefix(u.Description, "mount ") && strings.HasSuffix(u.Description, " from exec "+m.args)
+	if l.args != "" {
+		return strings.HasPrefix(u.Description, "mount ") && strings.HasSuffix(u.Description, " from exec "+l.args)
 	}
-	return u.Description == m.name
+	return u.Description == l.name
 }
 
-// Prune frees the cache of what no build uses, and returns how many bytes that were; all also frees
-// what belongs to BuildKit itself.
+// Prune removes cache records that no build uses, and returns their size in bytes. If all is set, it
+// also removes BuildKit's internal records.
 func (b *Builder) Prune(ctx context.Context, all bool) (freed int64, err error) {
 	records := make(chan client.UsageInfo)
 	done := make(chan struct{})

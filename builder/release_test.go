@@ -7,13 +7,13 @@ import (
 	"github.com/moby/buildkit/client"
 )
 
-func TestMadeLeft(t *testing.T) {
+func TestLeftoverMatches(t *testing.T) {
 	from := time.Unix(1700000000, 0)
 	to := from.Add(time.Minute)
-	run := made{name: "[2/3] RUN true", args: "/bin/sh -c true", from: from, to: to}
-	copied := made{name: "[3/3] COPY a b", from: from, to: to}
-	cache := made{namespace: "kedge-1234567890"}
-	folder := made{name: "[internal] load build context", folder: "context", from: from, to: to}
+	run := leftover{name: "[2/3] RUN true", args: "/bin/sh -c true", from: from, to: to}
+	copied := leftover{name: "[3/3] COPY a b", from: from, to: to}
+	cache := leftover{namespace: "kedge-1234567890"}
+	folder := leftover{name: "[internal] load build context", folder: "context", from: from, to: to}
 	synced := func(name string, created time.Time) *client.UsageInfo {
 		return &client.UsageInfo{Description: "local source for " + name, CreatedAt: created, RecordType: client.UsageRecordTypeLocalSource}
 	}
@@ -26,7 +26,7 @@ func TestMadeLeft(t *testing.T) {
 	}
 	tests := []struct {
 		name string
-		made made
+		left leftover
 		info *client.UsageInfo
 		want bool
 	}{
@@ -38,24 +38,24 @@ func TestMadeLeft(t *testing.T) {
 		{"run after", run, record("mount / from exec /bin/sh -c true", to.Add(1)), false},
 		{"other command", run, record("mount / from exec /bin/sh -c true && x", from), false},
 		{"other shell", run, record("mount / from exec /usr/bin/sh -c true", from), false},
-		{"what only names it", run, record("[2/3] RUN true", from), false},
+		{"record with its name only", run, record("[2/3] RUN true", from), false},
 		{"copy", copied, record("[3/3] COPY a b", from), true},
 		{"copy of the first build", copied, record("[3/3] COPY a b", from.Add(-1)), false},
 		{"other copy", copied, record("[3/3] COPY a bc", from), false},
 		{"copy of another stage", copied, record("[app 3/3] COPY a b", from), false},
 		{"base image", copied, record("pulled from docker.io/library/debian:12", from), false},
 		{"folder", folder, synced("context", from), true},
-		{"folder of before", folder, synced("context", from.Add(-1)), false},
+		{"folder synced before", folder, synced("context", from.Add(-1)), false},
 		{"other folder", folder, synced("context-b", from), false},
-		{"step that says it is a folder", folder, record("local source for context", from), false},
+		{"step with the name of a folder", folder, record("local source for context", from), false},
 		{"cache mount", cache, cached("kedge-1234567890/c"), true},
 		{"cache mount of the user", cache, cached("c"), false},
 		{"cache mount of another verification", cache, cached("kedge-1234567891/c"), false},
-		{"run that says the namespace", cache, record("mount / from exec echo kedge-1234567890", from), false},
+		{"run whose command has the namespace", cache, record("mount / from exec echo kedge-1234567890", from), false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			if got := test.made.left(test.info); got != test.want {
+			if got := test.left.matches(test.info); got != test.want {
 				t.Errorf("%v, want %v", got, test.want)
 			}
 		})

@@ -10,7 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Request says what to build, and from what.
+// Request describes one build. A Builder does not change it.
 type Request struct {
 	Context    Context
 	Dockerfile Dockerfile
@@ -18,42 +18,42 @@ type Request struct {
 	Target     string
 	Platforms  []string           // empty: the builder's own
 	Args       map[string]string  // build args
-	Contexts   map[string]Context // named contexts
+	Contexts   map[string]Context // named contexts, by name
 	NoCache    bool
 	Settings
 
 	Attest Attest
 
-	Lock   *lock.File    // what is locked; not changed
-	Locked bool          // nothing may be added to it
-	Relock []lock.Source // sources to look up besides those of the build
+	Lock   *lock.File    // the pins to use
+	Locked bool          // fail instead of adding a pin
+	Relock []lock.Source // sources to look up in addition to those of the build
 
-	// Epoch is SOURCE_DATE_EPOCH. Zero: NewEpoch is asked, with the newest creation time of the base
-	// images, or the zero time.
+	// Epoch is SOURCE_DATE_EPOCH. If it is zero, NewEpoch chooses it. NewEpoch gets the newest creation
+	// time of the base images, or the zero time if none has one.
 	Epoch    time.Time
 	NewEpoch func(newestBase time.Time) time.Time
 
-	// Tracked are, by the directory of a context, the files in it that git tracks, and whether each is
-	// executable: they are sent with the modes that git records.
+	// Tracked lists the files that git tracks and whether each is executable, by the folder of a context
+	// and the path in it. These files are sent with the modes that git records.
 	Tracked map[string]map[string]bool
-	// Leave are files that no build is sent: the lockfile, which is not part of what it locks.
+	// Leave lists files to leave out of every context. The lockfile is one: it does not lock itself.
 	Leave []string
-	// Vary are the respects in which a second build differs from the first.
+	// Vary lists what a second build does differently.
 	Vary []Variation
-	// Compare is the first build, where this is the second: they must be sent the same files.
+	// Compare is the first build if this is the second. The two must receive the same files.
 	Compare *Result
 
-	Auth *configfile.ConfigFile // credentials, as docker keeps them
-	// Status gets the progress of the build; it is closed at its end. It may be nil.
+	Auth *configfile.ConfigFile // credentials, as docker stores them
+	// Status receives the progress of the build, and is closed at its end. It may be nil.
 	Status chan *client.SolveStatus
 }
 
-// Remote reports whether the builder is needed to fetch the context or to read the Dockerfile.
+// Remote reports whether only the builder can fetch the context or read the Dockerfile.
 func (r *Request) Remote() bool {
 	return r.Context.URL != "" || r.Dockerfile.URL != "" || r.Dockerfile.Inside != ""
 }
 
-// Directories returns the contexts that are directories, by the name of their mount.
+// Directories returns the paths of the contexts that are folders, by the name of their mount.
 func (r *Request) Directories() map[string]string {
 	dirs := map[string]string{}
 	if r.Context.Dir != "" {
@@ -67,10 +67,10 @@ func (r *Request) Directories() map[string]string {
 	return dirs
 }
 
-// Resolution is what a build is made from.
+// Resolution is the input of a build.
 type Resolution struct {
-	Lock  *lock.File // Request.Lock and what was added
-	Used  map[lock.Source]bool
+	Lock  *lock.File           // Request.Lock and the pins that were added
+	Used  map[lock.Source]bool // the sources of this build
 	Epoch time.Time
 	Args  []frontend.Arg // that the target uses
 }
@@ -80,26 +80,26 @@ type Result struct {
 	Resolution
 	Root      ocispec.Descriptor // manifest or index
 	Platforms []Platform
-	// Started and Finished are when this build began and ended, by this machine's clock.
+	// Started and Finished are the times of the whole build. All times are this machine's.
 	Started, Finished time.Time
-	// Began and Ended are when the last RUN began, and when one last ended, of those that were not
-	// taken from the cache, by this machine's clock; zero where all were.
-	Began, Ended time.Time
+	// LastRunStarted and LastRunFinished are the latest start and the latest end of a RUN that was
+	// executed. They are zero if all came from the cache.
+	LastRunStarted, LastRunFinished time.Time
 
-	// Warnings are what the frontend warns of.
+	// Warnings are the frontend's.
 	Warnings []*client.VertexWarning
 
-	// Sent are, by the directory of a context, the paths in it that were sent, sorted.
+	// Sent lists the paths that were sent, sorted, by the folder of the context.
 	Sent map[string][]string
 
-	made []made
-	sent map[string]string
+	leftovers []leftover
+	sent      map[string]string
 }
 
 // Platform is the part of a Result that is for one platform.
 type Platform struct {
 	Platform                ocispec.Platform
-	BaseLayers, BaseHistory int             // the lowest, which come from the base image
-	BaseRef                 string          // of the base image, where it has one
-	Steps                   []frontend.Step // behind each layer above the base
+	BaseLayers, BaseHistory int             // how many of the image's come from the base image
+	BaseRef                 string          // the base image's reference, if there is one
+	Steps                   []frontend.Step // the step that made each layer above the base
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -13,45 +12,36 @@ import (
 	"github.com/kedge-build/kedge/lock"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
-	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 )
 
-func usesOf(parts []part) []frontend.Use {
-	var uses []frontend.Use
-	for _, p := range parts {
-		uses = append(uses, p.graph.Uses()...)
-	}
-	return uses
-}
-
-// lookUp pins every source that is not yet: all at once, where the frontend had no need to. Where nothing
-// may be added there is no need to, either. What it finds against the lock, s.pins.err reports.
-func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Use) error {
+// lookUp pins the sources that have no pin yet, side by side. If the lock may not grow, it notes them
+// as missing without looking them up. It returns an *UnlockedError for what the lock forbids.
+func (j *job) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Use) error {
 	ops, lines := map[lock.Source]*pb.SourceOp{}, map[lock.Source]int{}
 	for _, use := range uses {
 		in, err := frontend.Identify(use.Op)
 		if err != nil {
-			return fmt.Errorf("%s: %w", s.req.where(in.Written, use.Line), err)
+			return fmt.Errorf("%s: %w", j.req.where(in.Written, use.Line), err)
 		}
-		// BuildKit would turn the cached layers of an image that both use into those of the other.
+		// BuildKit would mix the cached layers of images for different operating systems.
 		if os := use.Platform.GetOS(); os != "" && os != "linux" {
-			return fmt.Errorf("%s: image %q for %s: kedge builds images for linux", s.req.where(in.Written, use.Line), in.Source.Ref, os)
+			return fmt.Errorf("%s: image %q for %s: kedge builds images for linux", j.req.where(in.Written, use.Line), in.Source.Ref, os)
 		}
-		if _, _, ok := s.pins.find(in); !ok && !in.Local {
-			if s.req.Locked {
-				s.pins.miss(in)
+		if _, _, ok := j.pins.find(in); !ok && !in.Local {
+			if j.req.Locked {
+				j.pins.miss(in)
 				continue
 			}
 			ops[in.Written], lines[in.Written] = use.Op, use.Line
 		}
 	}
-	for _, src := range s.req.Relock {
+	for _, src := range j.req.Relock {
 		op := frontend.Operation(src)
 		if in, err := frontend.Identify(op); err == nil {
-			if _, _, ok := s.pins.find(in); !ok {
+			if _, _, ok := j.pins.find(in); !ok {
 				ops[in.Written] = op
 			}
 		}
@@ -59,10 +49,10 @@ func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Us
 	group, ctx := errgroup.WithContext(ctx)
 	for src, op := range ops {
 		group.Go(func() error {
-			// The daemon asks p.check, which asks for the look-up and notes what it finds.
+			// The daemon calls pins.check, which asks for the look-up and records the result.
 			_, err := c.ResolveSourceMetadata(ctx, op.CloneVT(), sourceresolver.Opt{LogName: lookUpName(op)})
 			if err != nil {
-				return fmt.Errorf("%s: looking up %s %q: %w", s.req.where(src, lines[src]), src.Kind, src.Ref, err)
+				return fmt.Errorf("%s: looking up %s %q: %w", j.req.where(src, lines[src]), src.Kind, src.Ref, err)
 			}
 			return nil
 		})
@@ -70,14 +60,14 @@ func (s *solve) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Us
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	s.pins.compare(uses)
-	return s.pins.err(s.req, uses)
+	j.pins.compare(uses)
+	return j.pins.err(j.req, uses)
 }
 
-// lookUpName is what the daemon shows, and keeps, as the name of a look-up.
+// lookUpName is the name of a look-up in the progress and in the daemon's records.
 func lookUpName(op *pb.SourceOp) string { return "look up " + redact(op.Identifier) }
 
-// where says what names a source: a line of the Dockerfile, or the command line.
+// where describes the place that names a source: a line of the Dockerfile, or an argument.
 func (r *Request) where(src lock.Source, line int) string {
 	switch {
 	case r.Context.URL != "" && src == r.Context.source():
@@ -95,7 +85,7 @@ func (r *Request) where(src lock.Source, line int) string {
 	return r.Dockerfile.String()
 }
 
-// line returns a line of the Dockerfile that names a source, or 0.
+// line returns a line of the Dockerfile that names a source, or 0 if there is none.
 func (r *Request) line(src lock.Source) int {
 	if r.Parsed == nil {
 		return 0
@@ -103,10 +93,10 @@ func (r *Request) line(src lock.Source) int {
 	return r.Parsed.Line(src)
 }
 
-// newestBase returns the newest creation time of the images that the build uses, of a registry or of an
-// OCI layout. A time that has not come yet does not count: what the build writes would be older, and keep
-// the time of the build.
-func (s *solve) newestBase(ctx context.Context, c gateway.Client, uses []frontend.Use) (time.Time, error) {
+// newestBase returns the newest creation time of the images in uses, from registries and OCI layouts. It
+// ignores a time in the future: the files that this build makes would be older than the epoch, and keep
+// their own times.
+func (j *job) newestBase(ctx context.Context, c gateway.Client, uses []frontend.Use) (time.Time, error) {
 	var mu sync.Mutex
 	var newest time.Time
 	now := time.Now()
@@ -137,33 +127,9 @@ func (s *solve) newestBase(ctx context.Context, c gateway.Client, uses []fronten
 	return newest, err
 }
 
-func (s *solve) outline(ctx context.Context, c gateway.Client) error {
-	opts := s.frontendOptions()
-	opts["requestid"] = "frontend.outline"
-	opts["frontend.caps"] = strings.Join(append(s.req.frontendCaps(), "moby.buildkit.frontend.subrequests"), ",")
-	delete(opts, "no-cache")
-	if p := s.req.Platforms; len(p) > 0 {
-		opts["platform"] = p[0]
-	}
-	res, err := c.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: opts})
-	var (
-		noOutline     *errdefs.UnsupportedSubrequestError
-		noSubrequests *errdefs.UnsupportedFrontendCapError
-	)
-	if errors.As(err, &noOutline) || errors.As(err, &noSubrequests) {
-		s.result.Args = frontend.GivenArgs(s.req.Args)
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("asking which build args %q uses: %w", s.req.Dockerfile, err)
-	}
-	s.result.Args, err = frontend.Args(res.Metadata["result.json"], s.req.Args)
-	return err
-}
-
-// fetch gets what is pinned by content before any step runs, so that a source that no longer is what
-// the lock says ends the build there.
-func (s *solve) fetch(ctx context.Context, c gateway.Client, uses []frontend.Use) error {
+// fetch downloads the URLs and git trees before any step runs, so that a source that no longer has its
+// locked content ends the build early.
+func (j *job) fetch(ctx context.Context, c gateway.Client, uses []frontend.Use, rw *rewriter) error {
 	type failure struct {
 		src lock.Source
 		use frontend.Use
@@ -177,12 +143,12 @@ func (s *solve) fetch(ctx context.Context, c gateway.Client, uses []frontend.Use
 		if err != nil || in.Local || in.Source.Kind == lock.Image {
 			continue
 		}
-		src, pin, ok := s.pins.find(in)
+		src, pin, ok := j.pins.find(in)
 		if !ok {
 			continue
 		}
 		group.Go(func() error {
-			def, err := frontend.Fetch(s.timed(frontend.Pinned(use.Op, in, pin)))
+			def, err := frontend.Fetch(rw.timed(frontend.Pinned(use.Op, in, pin)))
 			if err != nil {
 				return err
 			}
@@ -197,18 +163,18 @@ func (s *solve) fetch(ctx context.Context, c gateway.Client, uses []frontend.Use
 	err := group.Wait()
 	var reasons []error
 	for _, f := range failed {
-		// What is pinned BuildKit takes without looking at the status: it would say that the page about an
-		// error has another digest.
-		pin, found, looked := s.lookAgain(ctx, c, f.src, f.use.Op, sourceresolver.Opt{})
+		// For a pinned URL, BuildKit ignores the HTTP status: it reports that the error page has another
+		// digest. Looking again finds the real reason.
+		pin, found, looked := j.lookAgain(ctx, c, f.src, f.use.Op, sourceresolver.Opt{})
 		if looked != nil {
 			f.err = looked
 		}
 		if found != "" && found != pin {
-			s.pins.changed(f.src, pin, found)
+			j.pins.changed(f.src, pin, found)
 		}
-		reasons = append(reasons, fmt.Errorf("%s: fetching %s %q: %w", s.req.where(f.src, f.use.Line), f.src.Kind, f.src.Ref, f.err))
+		reasons = append(reasons, fmt.Errorf("%s: fetching %s %q: %w", j.req.where(f.src, f.use.Line), f.src.Kind, f.src.Ref, f.err))
 	}
-	if unlocked := s.pins.err(s.req, uses); unlocked != nil {
+	if unlocked := j.pins.err(j.req, uses); unlocked != nil {
 		return unlocked
 	}
 	if len(reasons) > 0 && ctx.Err() == nil {
@@ -217,77 +183,55 @@ func (s *solve) fetch(ctx context.Context, c gateway.Client, uses []frontend.Use
 	return err
 }
 
-// lookAgain returns what a source that could not be fetched is locked to, and what it is now, or why it
-// cannot be looked at.
-func (s *solve) lookAgain(ctx context.Context, c gateway.Client, src lock.Source, op *pb.SourceOp, opt sourceresolver.Opt) (pin, found string, err error) {
+// lookAgain looks up a source that could not be fetched. It returns what the source is locked to and
+// what it is now, or why it cannot be looked up.
+func (j *job) lookAgain(ctx context.Context, c gateway.Client, src lock.Source, op *pb.SourceOp, opt sourceresolver.Opt) (pin, found string, err error) {
 	opt.LogName = "look again at " + src.Ref
-	pin, found = s.pins.probe(src, func() error {
+	pin, found = j.pins.probe(src, func() error {
 		_, err = c.ResolveSourceMetadata(ctx, op.CloneVT(), opt)
 		return err
 	})
 	return pin, found, err
 }
 
-// blameWithin is how long to look for what the lock has to do with an error.
-const blameWithin = 20 * time.Second
+// blameTimeout bounds the search for an image that the lock pins and its registry no longer has.
+const blameTimeout = 20 * time.Second
 
-// blameLock returns why the build function failed with err. Where an image is locked to what its registry
-// does not have, since the tag has moved on and what it was before has been deleted, the frontend says no
-// more than that it was not found, and no error says so by its type.
-func (s *solve) blameLock(ctx context.Context, c gateway.Client, err error) error {
+// blameLock returns err, or the reason for it if a locked image is gone from its registry: the tag
+// moved and the old image was deleted. The frontend only says "not found", without a typed error.
+func (j *job) blameLock(ctx context.Context, c gateway.Client, err error) error {
 	if unlocked := (*UnlockedError)(nil); err == nil || errors.As(err, &unlocked) {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, blameWithin)
+	ctx, cancel := context.WithTimeout(ctx, blameTimeout)
 	defer cancel()
 	var reasons []error
-	for _, image := range s.pins.taken() {
+	for _, image := range j.pins.resolved() {
 		op, opt := frontend.Operation(image.source), imageOpt(image.platform)
 		in, err := frontend.Identify(op)
-		if _, locked := s.req.Lock.Pin(image.source); err != nil || !locked || in.Pin != "" {
-			continue // this run itself has looked it up, or the Dockerfile says which
+		if _, locked := j.req.Lock.Pin(image.source); err != nil || !locked || in.Pin != "" {
+			continue // pinned by this run, or by the Dockerfile
 		}
-		// The daemon asks p.check, which has it look for what is locked.
+		// The daemon calls pins.check, which sends it to the locked digest.
 		opt.LogName = "look again at " + image.source.Ref + " as locked"
 		_, missing := c.ResolveSourceMetadata(ctx, op.CloneVT(), opt)
 		if missing == nil {
 			continue
 		}
-		pin, found, looked := s.lookAgain(ctx, c, image.source, op, opt)
+		pin, found, looked := j.lookAgain(ctx, c, image.source, op, opt)
 		if found != "" && found != pin {
-			s.pins.gone(image.source, pin, found)
+			j.pins.gone(image.source, pin, found)
 		} else if looked != nil && ctx.Err() == nil {
-			reasons = append(reasons, fmt.Errorf("%s: looking up image %q, locked to %s: %w", s.req.where(image.source, s.req.line(image.source)), image.source.Ref, pin, missing))
+			reasons = append(reasons, fmt.Errorf("%s: looking up image %q, locked to %s: %w", j.req.where(image.source, j.req.line(image.source)), image.source.Ref, pin, missing))
 		}
 	}
-	if unlocked := s.pins.err(s.req, nil); unlocked != nil {
+	if unlocked := j.pins.err(j.req, nil); unlocked != nil {
 		return unlocked
 	}
 	if len(reasons) > 0 {
 		return errors.Join(reasons...)
 	}
 	return err
-}
-
-// base returns the config of the image that g starts from: what the frontend says, or, where it is
-// too old to say, what the image itself does.
-func (s *solve) base(ctx context.Context, c gateway.Client, g *frontend.Graph, said []byte) (base ocispec.Image, err error) {
-	if use := g.BaseUse(); len(said) == 0 && use != nil {
-		meta, err := c.ResolveSourceMetadata(ctx, use.Op.CloneVT(), imageOpt(use.Platform))
-		if err != nil {
-			return base, err
-		}
-		if meta.Image != nil {
-			said = meta.Image.Config
-		}
-	}
-	if len(said) == 0 {
-		return base, nil
-	}
-	if err := json.Unmarshal(said, &base); err != nil {
-		return base, fmt.Errorf("reading the base image's config: %w", err)
-	}
-	return base, nil
 }
 
 // imageOpt asks for an image's config for a platform.

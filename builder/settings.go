@@ -21,40 +21,40 @@ import (
 	"github.com/moby/buildkit/util/entitlements"
 )
 
-// Settings say how the steps of a build are run, and what they may use. Of the image they change nothing
-// but its labels. The zero value is what BuildKit does by itself. What kedge writes has none of it; provenance
-// of mode max, which BuildKit writes, says how each step was run.
+// Settings control how steps run and what they may use. They change nothing of the image but its
+// labels. The zero value leaves BuildKit's defaults. Only provenance with mode=max, which BuildKit
+// writes, records them.
 type Settings struct {
 	Secrets Secrets
 	SSH     session.Attachable // agents and keys; nil for none
 
-	// CacheFrom and CacheTo are caches besides the builder's own. The second build of a verification uses none.
+	// CacheFrom and CacheTo are caches in addition to the builder's own. A second build uses none.
 	CacheFrom, CacheTo []client.CacheOptionsEntry
-	NoCacheStages      []string // of which no step is taken from any cache
+	NoCacheStages      []string // stages that are always built again
 
-	Network      string   // of a RUN that does not say: none or host; empty for the builder's own
-	Hosts        []string // NAME=IP, or NAME=host-gateway for the one that the builder says
-	Allow        []string // entitlements, as security.insecure
-	ShmSize      int64    // of /dev/shm, in bytes; 0 for the builder's own
+	Network      string   // default of RUN: none, host, or empty for the builder's
+	Hosts        []string // NAME=IP, or NAME=host-gateway for the builder's host
+	Allow        []string // entitlements, such as security.insecure
+	ShmSize      int64    // of /dev/shm, in bytes; 0 for the builder's default
 	Ulimits      []string // TYPE=SOFT:HARD
 	CgroupParent string
 	Resources    map[string]string // limits of each step, by the name of the frontend's option
 
 	Labels map[string]string
-	// Proxies are proxy args of this machine: RUN steps see those that no build arg overrides, and nothing else does.
+	// Proxies are this machine's proxy args. Only RUN steps see them, and a build arg overrides them.
 	Proxies map[string]string
 }
 
-// Secrets are what RUN steps can mount, by id.
+// Secrets are the secrets that RUN steps can mount, by id.
 type Secrets map[string]Secret
 
-// Secret is a file, read when it is asked for, or a value.
+// Secret is a file, which is read when a step needs it, or a value.
 type Secret struct {
-	File  string // empty: Value
+	File  string // if empty, the secret is Value
 	Value []byte
 }
 
-// GetSecret makes Secrets a secrets.SecretStore.
+// GetSecret implements secrets.SecretStore.
 func (s Secrets) GetSecret(_ context.Context, id string) ([]byte, error) {
 	secret, ok := s[id]
 	if !ok {
@@ -66,7 +66,7 @@ func (s Secrets) GetSecret(_ context.Context, id string) ([]byte, error) {
 	return os.ReadFile(secret.File)
 }
 
-// EntitlementError says that a build needs what nobody has allowed it.
+// EntitlementError says that a step needs an entitlement that was not allowed.
 type EntitlementError struct {
 	Where       string // a line of the Dockerfile
 	Entitlement string
@@ -76,7 +76,7 @@ func (e *EntitlementError) Error() string {
 	return fmt.Sprintf("%s: RUN needs the entitlement %s", e.Where, e.Entitlement)
 }
 
-// RefusedError says that a builder does not grant what a build was allowed.
+// RefusedError says that the builder does not grant entitlements that the build was allowed.
 type RefusedError struct {
 	Entitlements []string
 	Own          bool // it is kedge's own builder
@@ -89,21 +89,21 @@ func (e *RefusedError) Error() string {
 
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// GatewayError says that a builder does not know the address of the host that it runs on.
+// GatewayError says that the builder does not know its host's address, which Host needs.
 type GatewayError struct{ Host string }
 
 func (e *GatewayError) Error() string {
-	return fmt.Sprintf("host %q: the builder does not say what host-gateway is", e.Host)
+	return fmt.Sprintf("host %q: the builder does not know the address of host-gateway", e.Host)
 }
 
-// CacheError says that a builder lacks a kind of cache.
+// CacheError says that the builder does not support a type of cache.
 type CacheError struct{ Type string }
 
 func (e *CacheError) Error() string {
 	return fmt.Sprintf("the builder has no cache of type %q", e.Type)
 }
 
-// allowed returns the entitlements, with the one that the network asks for.
+// allowed returns the entitlements, including the one that Network needs.
 func (s Settings) allowed() []string {
 	host := entitlements.EntitlementNetworkHost.String()
 	if s.Network == "host" && !slices.Contains(s.Allow, host) {
@@ -112,7 +112,7 @@ func (s Settings) allowed() []string {
 	return s.Allow
 }
 
-// session adds to opt what a build may use: also one that only looks things up.
+// session adds to opt the settings of every session, even one that only looks up sources.
 func (s Settings) session(opt *client.SolveOpt) {
 	if len(s.Secrets) > 0 {
 		opt.Session = append(opt.Session, secretsprovider.NewSecretProvider(s.Secrets))
@@ -123,12 +123,12 @@ func (s Settings) session(opt *client.SolveOpt) {
 	opt.AllowedEntitlements = s.allowed()
 }
 
-// caches adds to opt the caches of a build.
+// caches adds to opt the settings of a session that builds.
 func (s Settings) caches(opt *client.SolveOpt) {
 	opt.CacheImports, opt.CacheExports = clone(s.CacheFrom), clone(s.CacheTo)
 }
 
-// clone copies what BuildKit's client writes into.
+// clone copies entries, since BuildKit's client changes them.
 func clone(entries []client.CacheOptionsEntry) []client.CacheOptionsEntry {
 	entries = slices.Clone(entries)
 	for i := range entries {
@@ -137,21 +137,21 @@ func clone(entries []client.CacheOptionsEntry) []client.CacheOptionsEntry {
 	return entries
 }
 
-// imports returns the caches that BuildKit's client found, of those that it was given.
+// imports returns those of the caches in Settings.CacheFrom that BuildKit's client found.
 func imports(c gateway.Client) ([]gateway.CacheOptionsEntry, error) {
-	said := c.BuildOpts().Opts["cache-imports"]
-	if said == "" {
+	list := c.BuildOpts().Opts["cache-imports"]
+	if list == "" {
 		return nil, nil
 	}
 	var found []gateway.CacheOptionsEntry
-	if err := json.Unmarshal([]byte(said), &found); err != nil {
+	if err := json.Unmarshal([]byte(list), &found); err != nil {
 		return nil, fmt.Errorf("reading the caches to import: %w", err)
 	}
 	return found, nil
 }
 
-// frontend adds the options of BuildKit's Dockerfile frontend. args are the build args, which win over
-// proxies whatever the case of their names.
+// frontend adds to opts the settings that BuildKit's Dockerfile frontend applies. A build arg in args
+// overrides a proxy of the same name in any case.
 func (s Settings) frontend(opts, args map[string]string) {
 	set := func(name, value string) {
 		if value != "" {
@@ -175,7 +175,7 @@ func (s Settings) frontend(opts, args map[string]string) {
 	}
 }
 
-// proxies returns the proxy args that no build arg overrides.
+// proxies returns the proxy args that args does not override.
 func (s Settings) proxies(args map[string]string) map[string]string {
 	left := maps.Clone(s.Proxies)
 	maps.DeleteFunc(left, func(name, _ string) bool {
@@ -189,13 +189,14 @@ func (s Settings) proxies(args map[string]string) map[string]string {
 	return left
 }
 
-// cacheCaps are the kinds of cache that not every daemon has.
+// cacheCaps are the capabilities for types of cache that not every daemon supports.
 var cacheCaps = map[string]apicaps.CapID{
 	"gha": pb.CapRemoteCacheGHA, "s3": pb.CapRemoteCacheS3, "azblob": pb.CapRemoteCacheAzBlob,
 }
 
-// check asks the daemon for what it may be too old for, or not be made for.
-func (s *Settings) check(have gateway.BuildOpts) error {
+// complete replaces host-gateway by the daemon's address for it. It returns an error if the daemon does
+// not support a setting.
+func (s *Settings) complete(have gateway.BuildOpts) error {
 	if len(s.Resources) > 0 && have.LLBCaps.Supports(pb.CapExecMetaLinuxResources) != nil {
 		return &CapabilityError{"limit the resources of a step", "v0.31"}
 	}
@@ -210,8 +211,8 @@ func (s *Settings) check(have gateway.BuildOpts) error {
 		if ip == "host-gateway" {
 			ip = ""
 			for _, w := range have.Workers {
-				if said := w.Labels["org.mobyproject.buildkit.worker.moby.host-gateway-ip"]; ip == "" {
-					ip = said
+				if label := w.Labels["org.mobyproject.buildkit.worker.moby.host-gateway-ip"]; ip == "" {
+					ip = label
 				}
 			}
 			if ip == "" {
@@ -224,8 +225,8 @@ func (s *Settings) check(have gateway.BuildOpts) error {
 	return nil
 }
 
-// forgetProxies takes the values of proxies that a Dockerfile declares as ARG out of the history, so that
-// the image does not depend on the machine.
+// forgetProxies removes the values of proxies from the history, where a Dockerfile that declares them as
+// ARG would put them. The image then does not depend on this machine.
 func forgetProxies(metadata map[string][]byte, proxies map[string]string) error {
 	for key, data := range metadata {
 		if key != exptypes.ExporterImageConfigKey && !strings.HasPrefix(key, exptypes.ExporterImageConfigKey+"/") {
@@ -265,7 +266,7 @@ func forgetProxies(metadata map[string][]byte, proxies map[string]string) error 
 	return nil
 }
 
-// forgetIn leaves of the proxies in a line of a history what is there where the machine has none.
+// forgetIn returns a line of history as it would be on a machine without the proxies.
 func forgetIn(by string, proxies map[string]string) string {
 	without := ""
 	switch {

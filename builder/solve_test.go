@@ -10,13 +10,13 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 )
 
-// A frontend may return anything.
+// A frontend is untrusted: its operations can lack any field.
 func TestEditWithoutMeta(t *testing.T) {
-	s := newSolve(nil, &Request{Vary: []Variation{VaryHostname}, Lock: &lock.File{}}, 1<<10)
+	j := newJob(nil, &Request{Vary: []Variation{VaryHostname}, Lock: &lock.File{}}, 1<<10)
 	op := &pb.Op{Op: &pb.Op_Exec{Exec: &pb.ExecOp{}}}
-	s.edit(frontend.Vertex{Op: op, Metadata: &pb.OpMetadata{}})
+	j.newRewriter(&definition{}, pb.Caps.CapSet(nil)).edit(frontend.Vertex{Op: op, Metadata: &pb.OpMetadata{}})
 	if op.GetExec().Meta != nil {
-		t.Errorf("made up: %v", op)
+		t.Errorf("edit adds a Meta: %v", op)
 	}
 }
 
@@ -51,9 +51,9 @@ func TestRepeatable(t *testing.T) {
 		{1 << 10, source(op(repo)), false},
 		{1 << 10, source(op(repo+":folder", pb.AttrKeepGitDir, "true")), false},
 	} {
-		s := newSolve(nil, &Request{Dockerfile: Dockerfile{Path: "Dockerfile"}, Lock: &lock.File{}}, test.salt)
+		j := newJob(nil, &Request{Dockerfile: Dockerfile{Path: "Dockerfile"}, Lock: &lock.File{}}, test.salt)
 		var found *OnceError
-		if err := s.repeatable([]part{{graph: test.part}}); errors.As(err, &found) != test.bad {
+		if err := j.repeatable(&definition{parts: []part{{graph: test.part}}}); errors.As(err, &found) != test.bad {
 			t.Errorf("salt %d: %v", test.salt, err)
 		}
 	}

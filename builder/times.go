@@ -13,93 +13,99 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// keepTimes decides which files a step finds with their own times: those that a cache mount may keep the products of.
-// make, cargo and go would otherwise take a product for newer than the source that was edited since. No time is before the
-// epoch, so that the image, which has none after it, has the epoch for all of them.
+// newRewriter returns the rewriter for def, and decides which files the steps see with their own times:
+// those whose products a cache mount may keep. Otherwise make, cargo and go would take a product for
+// newer than its source, edited since. No file is older than the epoch. The image has no time after the
+// epoch, so all of them have the epoch there.
 //
-// In a second build all have the epoch: what a step writes down of a time, or makes of it, differs. Nor does it find a
-// product. With an epoch that is yet to come, every product is older than its source.
-func (s *solve) keepTimes(parts []part, have apicaps.CapSet) {
-	s.own, s.caches = map[string]bool{}, map[string][]string{}
-	if s.salt != 0 || s.epoch.After(time.Now()) {
-		return
+// In a second build every file has the epoch, so that a step that records a time, or depends on one,
+// gives another result. There are no products then either. If the epoch lies in the future, every
+// product is older than its source.
+func (j *job) newRewriter(def *definition, have apicaps.CapSet) *rewriter {
+	r := &rewriter{
+		epoch: j.epoch, salt: j.salt, vary: j.req.Vary, pins: j.pins, archive: j.req.Context.Archive,
+		ownTimes: map[string]bool{}, cacheKeys: map[string][]string{},
 	}
-	for _, p := range parts {
+	if j.second() || j.epoch.After(time.Now()) {
+		return r
+	}
+	for _, p := range def.parts {
 		for _, cache := range p.graph.CacheMounts() {
 			for _, src := range cache.Sources {
 				switch scheme, rest, _ := strings.Cut(src.Identifier, "://"); {
 				case scheme == "local":
-					s.own[src.Identifier] = true
-					s.times.keep(rest)
-				case scheme == "git" && have.Supports(pb.CapSourceGitMTime) == nil, s.uploaded(src):
-					s.own[src.Identifier] = true
+					r.ownTimes[src.Identifier] = true
+					j.times.keep(rest)
+				case scheme == "git" && have.Supports(pb.CapSourceGitMTime) == nil, r.uploaded(src):
+					r.ownTimes[src.Identifier] = true
 				case scheme == "git", scheme == "http", scheme == "https":
-					// All that this builder could give these is a time before the epoch, or the epoch itself: another
-					// version gets another cache.
+					// This builder can only give these files the epoch, or a time before it. So each version of
+					// the source gets a cache of its own.
 					if in, err := frontend.Identify(src); err == nil {
-						_, pin, _ := s.pins.find(in)
-						s.caches[cache.ID] = append(s.caches[cache.ID], in.Source.Ref+" "+pin)
+						_, pin, _ := j.pins.find(in)
+						r.cacheKeys[cache.ID] = append(r.cacheKeys[cache.ID], in.Source.Ref+" "+pin)
 					}
 				}
 			}
 		}
 	}
+	return r
 }
 
-// uploaded reports whether src is the archive that is the build's context.
-func (s *solve) uploaded(src *pb.SourceOp) bool {
-	a := s.req.Context.Archive
-	return a != nil && src.Identifier == a.uploadURL(s.epoch, false)
+// uploaded reports whether src is the archive that this machine uploads as the build context.
+func (r *rewriter) uploaded(src *pb.SourceOp) bool {
+	return r.archive != nil && src.Identifier == r.archive.uploadURL(r.epoch, false)
 }
 
-// timed returns src so that its files have their own times, where they keep them: those of a folder or an archive as they
-// are sent, those of a git tree when it is checked out. An older epoch's checkout, or folder, has times before this one.
-func (s *solve) timed(src *pb.SourceOp) *pb.SourceOp {
-	if !s.own[src.Identifier] {
+// timed returns src, changed to give the files their own times if they keep them: a folder's and an
+// archive's as they are sent, a git tree's when it is checked out. The epoch is part of the change,
+// since the copy of an earlier epoch can have times before this one.
+func (r *rewriter) timed(src *pb.SourceOp) *pb.SourceOp {
+	if !r.ownTimes[src.Identifier] {
 		return src
 	}
-	seconds := strconv.FormatInt(s.epoch.Unix(), 10)
+	seconds := strconv.FormatInt(r.epoch.Unix(), 10)
 	timed := &pb.SourceOp{Identifier: src.Identifier, Attrs: maps.Clone(src.Attrs)}
 	if timed.Attrs == nil {
 		timed.Attrs = map[string]string{}
 	}
 	switch scheme, _, _ := strings.Cut(src.Identifier, "://"); scheme {
 	case "local":
-		// A copy of the folder that only such builds are synced with: the times are not changed back and forth.
+		// Only such builds sync with this copy of the folder, so that its times do not change back and forth.
 		timed.Attrs[pb.AttrSharedKeyHint] += "@" + seconds
 	case "git":
-		// BuildKit's source/git knows "commit", takes anything else for the time of the checkout, and has the
-		// word in its cache key.
+		// BuildKit's source/git takes any word but "commit" for the time of the checkout, and adds the word
+		// to its cache key.
 		timed.Attrs[pb.AttrGitMTime] = "checkout@" + seconds
 	default:
-		timed.Identifier = s.req.Context.Archive.uploadURL(s.epoch, true)
+		timed.Identifier = r.archive.uploadURL(r.epoch, true)
 	}
 	return timed
 }
 
-// stamp gives what v copies out of a context, or fetches, the epoch's time, unless it keeps its own. The daemon takes files
-// that differ in their times alone for the same, so that what it has in its cache may come from another form of the context,
-// or from another epoch.
-func (s *solve) stamp(v frontend.Vertex) {
+// stamp sets the time of the files that v copies from a context, or fetches, to the epoch, unless they
+// keep their own. The daemon ignores times when it looks in its cache, so a file in the cache can have
+// the times of another epoch, or of another form of the context.
+func (r *rewriter) stamp(v frontend.Vertex) {
 	for _, c := range v.Fetched {
-		keeps := v.Kept && !slices.ContainsFunc(c.Sources, func(src *pb.SourceOp) bool { return !s.own[src.Identifier] })
+		keeps := v.Kept && !slices.ContainsFunc(c.Sources, func(src *pb.SourceOp) bool { return !r.ownTimes[src.Identifier] })
 		if !keeps {
-			c.Timestamp = s.epoch.UnixNano()
+			c.Timestamp = r.epoch.UnixNano()
 		}
 	}
 	actions := v.Op.GetFile().GetActions()
 	if !slices.ContainsFunc(actions, unstamped) {
 		return
 	}
-	// What was copied, or made, for an older epoch may have times before this one. So the epoch goes into the cache key, by
-	// an action that nothing needs the output of: the daemon does not execute it.
+	// A cached result of an earlier epoch can have times before this one, so the epoch has to be in the
+	// cache key. This action adds it. Nothing uses its output, and the daemon never executes it.
 	v.Op.GetFile().Actions = append(actions, &pb.FileAction{
 		Input: -1, SecondaryInput: -1, Output: -1,
-		Action: &pb.FileAction_Mkdir{Mkdir: &pb.FileActionMkDir{Path: "/", Mode: 0o755, Timestamp: s.epoch.UnixNano()}},
+		Action: &pb.FileAction_Mkdir{Mkdir: &pb.FileActionMkDir{Path: "/", Mode: 0o755, Timestamp: r.epoch.UnixNano()}},
 	})
 }
 
-// unstamped reports whether what an action makes has the time of what it copies, or of its making.
+// unstamped reports whether the output of an action has no fixed time.
 func unstamped(a *pb.FileAction) bool {
 	const none = -1
 	switch a := a.Action.(type) {
@@ -115,10 +121,10 @@ func unstamped(a *pb.FileAction) bool {
 	return false
 }
 
-// separate gives the cache mounts of a step that may not be shared by versions of a source ids of their own.
-func (s *solve) separate(exec *pb.ExecOp) {
+// separate gives a cache mount an id of its own if versions of a source may not share it.
+func (r *rewriter) separate(exec *pb.ExecOp) {
 	for _, m := range exec.GetMounts() {
-		if sources := s.caches[m.GetCacheOpt().GetID()]; m.MountType == pb.MountType_CACHE && len(sources) > 0 {
+		if sources := r.cacheKeys[m.GetCacheOpt().GetID()]; m.MountType == pb.MountType_CACHE && len(sources) > 0 {
 			all := slices.Compact(slices.Sorted(slices.Values(sources)))
 			m.CacheOpt.ID += "@" + digest.FromString(strings.Join(all, "\n")).Encoded()
 		}

@@ -14,8 +14,8 @@ import (
 	"github.com/moby/buildkit/util/apicaps"
 )
 
-// Which copies are stamped, what the sources are asked for, and which caches are shared.
-func TestKeepTimes(t *testing.T) {
+// The rewriter decides which copies get the epoch, how sources are fetched, and which caches are shared.
+func TestTimes(t *testing.T) {
 	archive := &Archive{sum: "0123"}
 	caps := pb.Caps.CapSet(pb.Caps.All())
 	none := pb.Caps.CapSet(nil)
@@ -58,12 +58,12 @@ func TestKeepTimes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := newSolve(nil, &Request{Context: Context{Archive: archive}, Lock: &lock.File{}, Epoch: test.epoch}, test.salt)
-			s.keepTimes([]part{{graph: g}}, test.caps)
+			j := newJob(nil, &Request{Context: Context{Archive: archive}, Lock: &lock.File{}, Epoch: test.epoch}, test.salt)
+			r := j.newRewriter(&definition{parts: []part{{graph: g}}}, test.caps)
 			var got outcome
 			if _, err := g.Rewrite(func(v frontend.Vertex) {
 				before := v.Op.CloneVT()
-				s.edit(v)
+				r.edit(v)
 				if src := v.Op.GetSource(); src != nil && !src.EqualVT(before.GetSource()) {
 					got.Source = src.Identifier
 					for _, key := range []string{pb.AttrSharedKeyHint, pb.AttrGitMTime} {
@@ -73,10 +73,10 @@ func TestKeepTimes(t *testing.T) {
 					}
 				}
 				if actions := v.Op.GetFile().GetActions(); len(actions) > 0 {
-					got.Stamped = actions[0].GetCopy().Timestamp == s.epoch.UnixNano()
-					// Where the epoch is not what is copied with, the key has it all the same.
+					got.Stamped = actions[0].GetCopy().Timestamp == j.epoch.UnixNano()
+					// If the copy does not have the epoch, the cache key has it.
 					keyed := slices.ContainsFunc(actions, func(a *pb.FileAction) bool {
-						return a.GetMkdir().GetTimestamp() == s.epoch.UnixNano() && a.Output == -1
+						return a.GetMkdir().GetTimestamp() == j.epoch.UnixNano() && a.Output == -1
 					})
 					if keyed == got.Stamped {
 						t.Errorf("stamped: %v, epoch in the key: %v", got.Stamped, keyed)

@@ -1,0 +1,111 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/kedge-build/kedge/lock"
+	"github.com/moby/buildkit/client"
+	gateway "github.com/moby/buildkit/frontend/gateway/client"
+)
+
+// job is one Request on its way through one builder. Every call of a Builder starts one.
+type job struct {
+	b        *Builder
+	req      *Request
+	settings Settings // of req; the session fills in addresses that only the builder knows
+	salt     int32    // of a second build, else 0
+	internal bool     // the daemon keeps no record of it
+	epoch    time.Time
+	pins     *pins
+	times    contextTimes
+	steps    *progress
+}
+
+func newJob(b *Builder, req *Request, salt int32) *job {
+	return &job{
+		b: b, req: req, settings: req.Settings, salt: salt, internal: salt != 0, epoch: req.Epoch,
+		pins: &pins{
+			locked: req.Locked, file: req.Lock.Clone(),
+			used: map[lock.Source]bool{}, unlocked: map[lock.Source]Unlocked{},
+		},
+		times: contextTimes{sent: map[string]string{}, modes: map[string]modes{}},
+		steps: newProgress(),
+	}
+}
+
+// second reports whether j is the second build of a verification.
+func (j *job) second() bool { return j.salt != 0 }
+
+// setEpoch fixes the epoch of j and of the files that it sends.
+func (j *job) setEpoch(t time.Time) {
+	j.epoch = t
+	j.times.setEpoch(t)
+}
+
+// session connects the daemon with everything that j may use, and runs fn there. The daemon asks
+// j.pins before it fetches a source. The result of fn is exported to out unless out is nil. Errors
+// contain no credentials.
+func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_ *client.SolveResponse, err error) {
+	defer func() { err = redacted(err) }()
+	started := time.Now()
+	opt, err := j.options()
+	if err != nil {
+		if j.req.Status != nil {
+			close(j.req.Status)
+		}
+		return nil, err
+	}
+	if out != nil {
+		opt.Exports = []client.ExportEntry{{Type: client.ExporterOCI, Attrs: j.exportOptions(), OutputStore: out}}
+		if !j.second() {
+			j.settings.caches(&opt)
+		}
+	}
+	status := make(chan *client.SolveStatus)
+	var watching sync.WaitGroup
+	watching.Go(func() { j.steps.watch(status, j.req.Status) })
+	// The daemon reduces an error of the build function to its text.
+	var buildErr error
+	accepted := false
+	res, err := j.b.client.Build(ctx, opt, "kedge", func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
+		accepted = true
+		var out *gateway.Result
+		if buildErr = j.supported(c); buildErr == nil {
+			out, buildErr = fn(ctx, c)
+			buildErr = j.blameLock(ctx, c, buildErr)
+		}
+		return out, buildErr
+	}, status)
+	watching.Wait()
+	j.steps.finish(started, j.second())
+	var unlocked *UnlockedError
+	if errors.As(buildErr, &unlocked) {
+		return nil, buildErr // it has the lines, which only the build function knew
+	}
+	// Even if nothing failed: a source that the lock forbids is never a success.
+	if denied := j.pins.err(j.req, nil); denied != nil {
+		return nil, denied
+	}
+	if buildErr != nil {
+		return nil, j.b.lost(buildErr)
+	}
+	if err != nil {
+		err = j.b.lost(err)
+		if lost := (*LostError)(nil); !errors.As(err, &lost) && !accepted && ctx.Err() == nil && len(opt.AllowedEntitlements) > 0 {
+			return nil, &RefusedError{Entitlements: opt.AllowedEntitlements, Own: j.b.lease != nil, Err: err}
+		}
+		return nil, err
+	}
+	return res, nil
+}
+
+// supported reports what the daemon lacks for j.
+func (j *job) supported(c gateway.Client) error {
+	if err := j.settings.complete(c.BuildOpts()); err != nil {
+		return err
+	}
+	return checkCapabilities(c.BuildOpts().LLBCaps)
+}

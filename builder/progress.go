@@ -1,0 +1,103 @@
+package builder
+
+import (
+	"strings"
+	"time"
+
+	"github.com/kedge-build/kedge/frontend"
+	"github.com/moby/buildkit/client"
+	"github.com/opencontainers/go-digest"
+)
+
+// progress records which steps the daemon ran and when. Its times are this machine's.
+type progress struct {
+	commands map[digest.Digest]string // command lines of the RUN steps
+	folders  map[digest.Digest]string // mounts of the steps that sync a folder
+	vertexes map[digest.Digest]*client.Vertex
+	warnings []*client.VertexWarning
+
+	started, finished               time.Time
+	lastRunStarted, lastRunFinished time.Time
+	ran                             []leftover // without those of the cache, if leftovers count
+}
+
+func newProgress() *progress {
+	return &progress{
+		commands: map[digest.Digest]string{}, folders: map[digest.Digest]string{},
+		vertexes: map[digest.Digest]*client.Vertex{},
+	}
+}
+
+// expect adds the steps of a graph that the daemon is about to execute.
+func (p *progress) expect(g *frontend.Graph) {
+	for d, args := range g.Commands() {
+		p.commands[d] = args
+	}
+	for _, use := range g.Uses() {
+		if mount, ok := strings.CutPrefix(use.Op.Identifier, "local://"); ok {
+			p.folders[use.Vertex] = mount
+		}
+	}
+}
+
+// watch records the daemon's reports until there are no more, and passes them on to display, which it
+// closes. display may be nil.
+func (p *progress) watch(status <-chan *client.SolveStatus, display chan<- *client.SolveStatus) {
+	if display != nil {
+		defer close(display)
+	}
+	for st := range status {
+		for _, v := range st.Vertexes {
+			p.vertexes[v.Digest] = v
+		}
+		p.warnings = append(p.warnings, st.Warnings...)
+		if display != nil {
+			display <- redactedStatus(st)
+		}
+	}
+}
+
+// finish evaluates the reports of a session that started at a time and ends now. keep says to remember
+// each step that ran.
+func (p *progress) finish(started time.Time, keep bool) {
+	p.started, p.finished = started, time.Now()
+	// The daemon sent its last report a moment ago. The difference is that of the two clocks.
+	var last time.Time
+	for _, v := range p.vertexes {
+		if v.Completed != nil && v.Completed.After(last) {
+			last = *v.Completed
+		}
+	}
+	offset := time.Since(last)
+	for d, v := range p.vertexes {
+		if v.Started == nil || v.Completed == nil || v.Cached {
+			continue
+		}
+		args, isRun := p.command(d)
+		if isRun {
+			if t := v.Started.Add(offset); t.After(p.lastRunStarted) {
+				p.lastRunStarted = t
+			}
+			if t := v.Completed.Add(offset); t.After(p.lastRunFinished) {
+				p.lastRunFinished = t
+			}
+		}
+		if keep {
+			p.ran = append(p.ran, leftover{name: v.Name, args: args, folder: p.folders[d], from: *v.Started, to: *v.Completed})
+		}
+	}
+}
+
+// command returns the command line of a RUN. A step that ignores the cache has a digest of its own in
+// the daemon's reports while another build runs the same step.
+func (p *progress) command(d digest.Digest) (string, bool) {
+	if args, ok := p.commands[d]; ok {
+		return args, true
+	}
+	for vertex, args := range p.commands {
+		if digest.FromString(vertex.String()+"-ignorecache") == d {
+			return args, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,80 @@
+package builder
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kedge-build/kedge/frontend"
+	"github.com/moby/buildkit/solver/pb"
+)
+
+// rewriter changes the operations of a definition into those that the daemon executes: sources are
+// pinned, processes know the epoch, and copies have its time. The zero value changes nothing.
+type rewriter struct {
+	epoch     time.Time
+	salt      int32
+	vary      []Variation
+	pins      *pins
+	archive   *Archive
+	ownTimes  map[string]bool     // identifiers of the sources whose files keep their times
+	cacheKeys map[string][]string // by the id of a cache mount, the versions of sources that may not share it
+}
+
+// steadyEnv are variables that make programs behave the same in every run. A Dockerfile overrides them.
+var steadyEnv = []struct{ name, value string }{
+	{"FORCE_SOURCE_DATE", "1"}, // without it, TeX ignores the epoch for \today
+	// Otherwise every process orders its hash tables differently.
+	{"PYTHONHASHSEED", "0"}, // https://docs.python.org/3/using/cmdline.html#envvar-PYTHONHASHSEED
+	{"PERL_HASH_SEED", "0"}, // https://perldoc.perl.org/perlrun#PERL_HASH_SEED
+}
+
+// edit rewrites one operation in place.
+func (r *rewriter) edit(v frontend.Vertex) {
+	op, md := v.Op, v.Metadata
+	r.stamp(v)
+	if src := op.GetSource(); src != nil {
+		if in, err := frontend.Identify(src); err == nil {
+			pinned := r.source(src, in)
+			src.Identifier, src.Attrs = pinned.Identifier, pinned.Attrs
+		}
+		return
+	}
+	// A process without Meta is left to the daemon, which refuses it.
+	if exec := op.GetExec(); exec.GetMeta() != nil {
+		exec.Meta.Env = withDefault(exec.Meta.Env, "SOURCE_DATE_EPOCH", strconv.FormatInt(r.epoch.Unix(), 10))
+		for _, v := range steadyEnv {
+			exec.Meta.Env = withDefault(exec.Meta.Env, v.name, v.value)
+		}
+		if r.salt != 0 {
+			// No process exits with a status above 255, so this changes the step's cache key and nothing
+			// else. (A missing optional secret, another candidate, would set an empty variable.)
+			if len(exec.Meta.ValidExitCodes) == 0 {
+				exec.Meta.ValidExitCodes = []int32{0}
+			}
+			exec.Meta.ValidExitCodes = append(exec.Meta.ValidExitCodes, r.salt)
+			vary(r.vary, exec, md)
+		}
+	}
+	r.separate(op.GetExec())
+	if r.salt != 0 {
+		md.IgnoreCache = true
+	}
+}
+
+// source returns src pinned to the lock.
+func (r *rewriter) source(src *pb.SourceOp, in frontend.Input) *pb.SourceOp {
+	if _, pin, ok := r.pins.find(in); ok && !in.Local {
+		src = frontend.Pinned(src, in, pin)
+	}
+	return r.timed(src)
+}
+
+// withDefault sets an environment variable unless env already has it.
+func withDefault(env []string, name, value string) []string {
+	if slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") }) {
+		return env
+	}
+	return append(env, name+"="+value)
+}
