@@ -24,7 +24,7 @@ func FuzzFind(f *testing.F) {
 	f.Add("x.pem", []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), []byte("-----BEGIN PRIVATE KEY-----\nAAAB\n-----END PRIVATE KEY-----\n"))
 	f.Add("x", []byte("\xfe\xed\xfe\xed\x00\x00\x00\x02\x00\x00\x00\x01"), []byte("\xfe\xed\xfe\xed\x00\x00\x00\x02\x00\x00\x00\x02"))
 	f.Add("x", []byte("\x7fELF\x02\x01\x01"), []byte("\x7fELF\x02\x01\x02"))
-	f.Add("x", []byte(sqliteMagic+"\x10\x00\x01\x01\x00"), []byte(sqliteMagic+"\x10\x00\x01\x01\x01"))
+	f.Add("x", []byte("SQLite format 3\x00\x10\x00\x01\x01\x00"), []byte("SQLite format 3\x00\x10\x00\x01\x01\x01"))
 	f.Add("x.pyc", []byte("\xa7\x0d\r\n\x00\x00\x00\x00\x01\x02\x03\x04\x05\x06\x07\x08\xe3"), []byte("\xa7\x0d\r\n\x00\x00\x00\x00\x01\x02\x03\x05\x05\x06\x07\x08\xe3"))
 	f.Add("x.MAD", ariaTable(1024, 1, "row", moment1), ariaTable(1024, 2, "wor", moment2))
 	f.Add("x.fmt", texPool(texTree1+texName), texPool(texTree2+texName))

@@ -133,7 +133,7 @@ func rpmDatabases(t testing.TB) map[string][]byte {
 	t.Helper()
 	sqlite := unzipped(t, "rpmdb.sqlite.gz")
 	var headers [][]byte
-	err := sqliteBlobs(bytes.NewReader(sqlite), int64(len(sqlite)), "Packages", func(b []byte) error {
+	err := sqliteBlobs(bytes.NewReader(sqlite), int64(len(sqlite)), func(b []byte) error {
 		headers = append(headers, slices.Clone(b))
 		return nil
 	})

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/kedge-build/kedge/internal/format/sqlite"
 )
 
 // maxHeader bounds the header of one rpm package, in bytes; a kernel's is about 3 MiB.
@@ -26,8 +28,8 @@ func rpm(r io.ReaderAt, size int64) ([]Package, error) {
 	}
 	var err error
 	switch {
-	case string(magic) == "SQLite format 3\x00":
-		err = sqliteBlobs(r, size, "Packages", add)
+	case sqlite.Has(magic):
+		err = sqliteBlobs(r, size, add)
 	case string(magic[:4]) == "RpmP":
 		err = ndbBlobs(r, size, add)
 	default:
@@ -69,6 +71,21 @@ func (l *list) rpmHeader(b []byte) error {
 		v = e + ":" + v
 	}
 	return l.add(tags[name], v)
+}
+
+// sqliteBlobs calls fn for the last column of every row of the table Packages, a blob.
+func sqliteBlobs(r io.ReaderAt, size int64, fn func([]byte) error) error {
+	db, err := sqlite.Open(r, size)
+	if err != nil {
+		return err
+	}
+	return db.Rows("Packages", func(_ int64, row []byte) error {
+		columns, ok := sqlite.Columns(row)
+		if !ok || len(columns) == 0 {
+			return errors.New("rpm database: a malformed row")
+		}
+		return fn(columns[len(columns)-1])
+	})
 }
 
 // readAt reads n bytes at off, if they are within size.
