@@ -178,20 +178,20 @@ func (p *plan) keepStale(at layerIndex, t *tree) {
 func compiledIn(dir string, at layerIndex, t *tree) map[string][]uint32 {
 	times := map[string][]uint32{}
 	for _, dir := range []string{dir, path.Join(dir, "__pycache__")} {
-		node := t.find(dir)
+		node := t.Lookup(dir)
 		if node == nil {
 			continue
 		}
-		for base, child := range node.children {
-			if child.entry == nil || child.entry.Source == nil {
+		for base, child := range node.Children {
+			if child.Entry == nil || child.Entry.Source == nil {
 				continue
 			}
-			source := pycSource(child.entry.Name)
+			source := pycSource(child.Entry.Name)
 			if anew, made := at.lookup(path.Join(dir, base)), at.lookup(source); anew != nil && (anew.Source == nil || made == nil || *anew.Source == uint32(made.rawTime)) {
 				continue
 			}
 			module := strings.TrimSuffix(path.Base(source), ".py")
-			times[module] = append(times[module], *child.entry.Source)
+			times[module] = append(times[module], *child.Entry.Source)
 		}
 	}
 	return times

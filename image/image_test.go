@@ -20,7 +20,7 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
 	gocmp "github.com/google/go-cmp/cmp"
-	"github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/internal/decompress"
 	"github.com/kedge-build/kedge/store"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -148,11 +148,11 @@ func marshal(t testing.TB, v any) []byte {
 
 func diffIDOf(t testing.TB, blob []byte) digest.Digest {
 	t.Helper()
-	r, release, err := layer.Decompress(bytes.NewReader(blob))
+	r, err := decompress.Open(bytes.NewReader(blob), decompress.Gzip|decompress.Zstd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer release()
+	defer r.Close()
 	d, err := digest.FromReader(r)
 	if err != nil {
 		t.Fatal(err)

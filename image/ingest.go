@@ -381,7 +381,7 @@ func newLayer(r store.Record, raw digest.Digest) store.Layer {
 }
 
 // readRaw hands fn the bytes of a raw layer.
-func (in *Ingest) readRaw(ctx context.Context, raw rawLayer, fn func(io.Reader) error) error {
+func (in *Ingest) readRaw(ctx context.Context, raw rawLayer, fn func(io.ReadCloser) error) error {
 	ra, err := in.ReaderAt(ctx, ocispec.Descriptor{Digest: raw.digest})
 	if errdefs.IsNotFound(err) {
 		return in.notSent(raw.digest, err)
@@ -393,7 +393,7 @@ func (in *Ingest) readRaw(ctx context.Context, raw rawLayer, fn func(io.Reader) 
 	if ra.Size() != raw.size {
 		return fmt.Errorf("it has %d bytes, its descriptor says %d", ra.Size(), raw.size)
 	}
-	return fn(content.NewReader(ra))
+	return fn(io.NopCloser(content.NewReader(ra)))
 }
 
 // compressLayer writes the canonical blob of a raw layer beside those that were sent.
@@ -410,7 +410,7 @@ func (in *Ingest) compressLayer(ctx context.Context, raw rawLayer, p *plan) (_ s
 		}
 	}()
 	r := store.Record{}
-	err = in.readRaw(ctx, raw, func(src io.Reader) (err error) {
+	err = in.readRaw(ctx, raw, func(src io.ReadCloser) (err error) {
 		r.DiffID, err = p.compress(ctx, w, src, raw.diffID)
 		return err
 	})

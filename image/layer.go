@@ -105,7 +105,7 @@ func applyForms(h *tar.Header, epoch time.Time) (keep bool) {
 
 // canonicalise reads a raw layer, in whatever compression, and writes the canonical tar to dst, cut into
 // chunks, or nowhere if dst is nil. It returns the diffID of what it wrote. That of what it read must be want.
-func (p *plan) canonicalise(ctx context.Context, dst *chunk.Writer, raw io.Reader, want digest.Digest) (digest.Digest, error) {
+func (p *plan) canonicalise(ctx context.Context, dst *chunk.Writer, raw io.ReadCloser, want digest.Digest) (digest.Digest, error) {
 	if want == "" {
 		return "", errors.New("the config names no diffID")
 	}
@@ -132,7 +132,7 @@ func (p *plan) canonicalise(ctx context.Context, dst *chunk.Writer, raw io.Reade
 }
 
 // compress is canonicalise with gzip after it: dst gets the blob of the canonical layer.
-func (p *plan) compress(ctx context.Context, dst io.Writer, raw io.Reader, want digest.Digest) (digest.Digest, error) {
+func (p *plan) compress(ctx context.Context, dst io.Writer, raw io.ReadCloser, want digest.Digest) (digest.Digest, error) {
 	zw, err := chunk.NewWriter(dst, gzipLevel, min(runtime.GOMAXPROCS(0), maxChunks))
 	if err != nil {
 		return "", err

@@ -9,11 +9,9 @@ import (
 	"runtime"
 	"slices"
 
-	"github.com/containerd/containerd/v2/core/content"
 	"github.com/kedge-build/kedge/internal/layer"
 	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -139,7 +137,7 @@ func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highe
 	}
 	var entries []entry
 	scan := func() error {
-		return w.in.readRaw(ctx, raw, func(src io.Reader) error {
+		return w.in.readRaw(ctx, raw, func(src io.ReadCloser) error {
 			r, err := layer.Open(ctx, src, layer.Digests{}) // writeLayer checks the diffID
 			if err != nil {
 				return err
@@ -168,7 +166,7 @@ func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highe
 func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan, whole bool) (store.Layer, error) {
 	if in.opts.Second {
 		var diffID digest.Digest
-		err := in.readRaw(ctx, raw, func(src io.Reader) (err error) {
+		err := in.readRaw(ctx, raw, func(src io.ReadCloser) (err error) {
 			diffID, err = p.canonicalise(ctx, nil, src, raw.diffID)
 			return err
 		})
@@ -211,12 +209,7 @@ func (in *Ingest) entries(ctx context.Context, l store.Layer) ([]entry, error) {
 			return entries, nil
 		}
 	}
-	ra, err := in.ReaderAt(ctx, ocispec.Descriptor{Digest: l.Descriptor.Digest})
-	if err != nil {
-		return nil, err
-	}
-	defer ra.Close()
-	r, err := layer.Open(ctx, content.NewReader(ra), layer.Digests{DiffID: l.DiffID})
+	r, err := store.OpenLayer(ctx, in, l)
 	if err != nil {
 		return nil, fmt.Errorf("read layer: %w", err)
 	}

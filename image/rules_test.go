@@ -35,19 +35,14 @@ func at(when time.Time) func(*tar.Header) { return func(h *tar.Header) { h.ModTi
 // epoch, and its content.
 func listed(t testing.TB, s *store.Store, l store.Layer) []string {
 	t.Helper()
-	ra, err := s.ReaderAt(t.Context(), l.Descriptor)
+	r, err := store.OpenLayer(t.Context(), s, l)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ra.Close()
-	r, release, err := layer.Decompress(io.NewSectionReader(ra, 0, ra.Size()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer release()
+	defer r.Close()
 	lines := []string{}
-	for tr := tar.NewReader(r); ; {
-		h, err := tr.Next()
+	for {
+		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			return lines
 		}
@@ -58,7 +53,7 @@ func listed(t testing.TB, s *store.Store, l store.Layer) []string {
 		if !h.ModTime.Equal(epoch) {
 			line += fmt.Sprintf(" @%d", h.ModTime.Unix())
 		}
-		body, err := io.ReadAll(tr)
+		body, err := io.ReadAll(r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -418,7 +413,7 @@ func TestHostileLayers(t *testing.T) {
 		"root, a link": tarball(t, hardLink(".", "a")),
 	} {
 		s := scanner{epoch: epoch, clamp: epoch, read: func(*entry) bool { return true }}
-		r, err := layer.Open(t.Context(), bytes.NewReader(data), layer.Digests{})
+		r, err := layer.Open(t.Context(), io.NopCloser(bytes.NewReader(data)), layer.Digests{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,12 +14,6 @@ import (
 	"github.com/kedge-build/kedge/internal/layer"
 )
 
-// Prefixes of the names of whiteouts (https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#whiteouts).
-const (
-	whiteoutPrefix = ".wh."
-	opaqueWhiteout = ".wh..wh..opq"
-)
-
 // An entry is what is known of an entry of a layer, in its canonical form. Fields are exported for
 // encoding/gob.
 type entry struct {
@@ -42,19 +36,6 @@ type entry struct {
 	rule    *rule // about the file, with a content that it applies to
 	off     bool  // a compiled file that no rule rewrites
 	skip    bool  // not a file at all
-}
-
-// whiteout returns what an entry hides: a path, or all that is below it.
-func (e *entry) whiteout() (target string, below, ok bool) {
-	dir, base := path.Split(e.Name)
-	dir = strings.TrimSuffix(dir, "/")
-	if base == opaqueWhiteout {
-		return dir, true, true
-	}
-	if hidden, ok := strings.CutPrefix(base, whiteoutPrefix); ok {
-		return path.Join(dir, hidden), false, true
-	}
-	return "", false, false
 }
 
 // repeats reports whether two entries are the same but for their times.
@@ -124,7 +105,7 @@ func (s *scanner) scan(r *layer.Reader) ([]entry, error) {
 // compared by what it will be, which for compiled Python files follows from other files: those are
 // compared by what is the same whatever it will be.
 func (s *scanner) inspect(e *entry, r io.Reader) error {
-	if _, _, whiteout := e.whiteout(); whiteout {
+	if _, ok := layer.ParseWhiteout(e.Name); ok {
 		return nil
 	}
 	if s.rules != nil {
@@ -176,96 +157,37 @@ func xattrSum(h *tar.Header) string {
 	return string(b.Sum(nil))
 }
 
-// A tree is what layers hold together.
-type tree struct {
-	entry    *entry // nil for a folder that no layer names
-	inode    *entry // what entry is another name of; entry itself unless that is a hard link, nil where it leads nowhere
-	children map[string]*tree
-}
+// A tree is the file system that layers result in.
+type tree struct{ layer.Overlay[*entry] }
 
-func (t *tree) find(name string) *tree {
-	if name == "" {
-		return t
-	}
-	for t != nil && name != "" {
-		var part string
-		part, name, _ = strings.Cut(name, "/")
-		t = t.children[part]
-	}
-	return t
-}
-
-// lookup returns the entry at a path, nil if there is none.
+// lookup returns the entry at a path, nil if there is none or no layer names the folder there.
 func (t *tree) lookup(name string) *entry {
-	if n := t.find(name); n != nil {
-		return n.entry
+	if n := t.Lookup(name); n != nil {
+		return n.Entry
 	}
 	return nil
 }
 
-// inodeOf returns what a path is a name of, nil if it is none.
+// inodeOf returns the file that a path is a name of, nil if there is none.
 func (t *tree) inodeOf(name string) *entry {
-	if n := t.find(name); n != nil {
-		return n.inode
+	if n := t.Lookup(name); n != nil {
+		return n.File
 	}
 	return nil
 }
 
-// hide applies a whiteout, and reports whether there was something to hide.
-func (t *tree) hide(target string, below bool) bool {
-	if below {
-		n := t.find(target)
-		if n == nil {
-			return false
-		}
-		had := len(n.children) > 0
-		n.children = nil
-		return had
-	}
-	dir, base := path.Split(target)
-	n := t.find(strings.TrimSuffix(dir, "/"))
-	if n == nil || n.children[base] == nil {
-		return false
-	}
-	delete(n.children, base)
-	return true
-}
-
-// add puts an entry in its place.
-func (t *tree) add(e *entry) {
-	inode := e
-	if e.Type == tar.TypeLink {
-		inode = t.inodeOf(e.Link)
-	}
-	for name := e.Name; name != ""; {
-		var part string
-		part, name, _ = strings.Cut(name, "/")
-		next := t.children[part]
-		if next == nil {
-			next = &tree{}
-			if t.children == nil {
-				t.children = map[string]*tree{}
-			}
-			t.children[part] = next
-		}
-		t = next
-	}
-	t.entry, t.inode = e, inode
-	if e.Type != tar.TypeDir {
-		t.children = nil
-	}
-}
-
-// apply puts a canonical layer on top.
+// apply puts a canonical layer on top. It ignores entries that have no place in a file system, so that
+// nothing of later layers is dropped because of them.
 func (t *tree) apply(entries []entry) {
 	for i := range entries {
-		if target, below, ok := entries[i].whiteout(); ok {
-			t.hide(target, below)
+		if w, ok := layer.ParseWhiteout(entries[i].Name); ok {
+			t.Hide(w)
 		}
 	}
 	for i := range entries {
-		if _, _, ok := entries[i].whiteout(); !ok && !entries[i].skip {
-			t.add(&entries[i])
+		e := &entries[i]
+		if _, ok := layer.ParseWhiteout(e.Name); !ok && !e.skip {
+			_ = t.Add(e.Name, e.Type, e.Link, e)
 		}
 	}
 }
@@ -295,7 +217,7 @@ func (t *tree) plan(entries []entry, epoch time.Time, rules Rules, m *matcher) *
 	p := &plan{epoch: epoch, drop: map[int]string{}, time: map[int]int64{}, rewrite: map[int]change{}, touched: map[int]touch{}}
 	whiteouts := rules.on(ruleOf(whiteoutID))
 	for i := range entries {
-		if target, below, ok := entries[i].whiteout(); ok && !t.hide(target, below) && whiteouts && !m.keeps(entries[i].Name) {
+		if w, ok := layer.ParseWhiteout(entries[i].Name); ok && !t.Hide(w) && whiteouts && !m.keeps(entries[i].Name) {
 			p.drop[i] = whiteoutID
 		} else if e := &entries[i]; !ok && e.rule != nil && e.rule.rewrite == nil {
 			p.drop[i] = e.rule.id

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/kedge-build/kedge/internal/layer"
 	"golang.org/x/sys/unix"
@@ -48,15 +47,15 @@ func (w *folderWriter) children(in *os.Root, at string, n *fileNode) error {
 		return err
 	}
 	defer dir.Close()
-	for _, name := range slices.Sorted(maps.Keys(n.children)) {
+	for _, name := range slices.Sorted(maps.Keys(n.Children)) {
 		if w.ctx.Err() != nil {
 			return context.Cause(w.ctx)
 		}
-		c, full := n.children[name], path.Join(at, name)
-		if c.is(tar.TypeDir) {
+		c, full := n.Children[name], path.Join(at, name)
+		if c.Kind == tar.TypeDir {
 			err = w.folder(in, dir, name, full, c)
 		} else {
-			err = w.file(in, dir, name, full, c.file)
+			err = w.file(in, dir, name, full, c.File)
 		}
 		if err != nil {
 			return err
@@ -93,11 +92,11 @@ func (w *folderWriter) folder(in *os.Root, dir *os.File, name, full string, n *f
 		return err
 	}
 	defer f.Close()
-	setXattrs(f, n.file.header)
-	if err := f.Chmod(n.file.header.FileInfo().Mode()); err != nil {
+	setXattrs(f, n.File.header)
+	if err := f.Chmod(n.File.header.FileInfo().Mode()); err != nil {
 		return err
 	}
-	return setTime(dir, name, n.file.header)
+	return setTime(dir, name, n.File.header)
 }
 
 // file writes what is no folder beside its place, and then puts it there.
@@ -178,7 +177,7 @@ func (w *folderWriter) regular(in *os.Root, f *inode) error {
 // each, and not from everybody.
 func setXattrs(f *os.File, h *tar.Header) {
 	for k, v := range layer.Xattrs(h) {
-		_ = unix.Fsetxattr(int(f.Fd()), strings.TrimPrefix(k, layer.XattrPrefix), []byte(v), 0)
+		_ = unix.Fsetxattr(int(f.Fd()), layer.XattrName(k), []byte(v), 0)
 	}
 }
 

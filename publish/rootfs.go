@@ -29,13 +29,8 @@ type RootOptions struct {
 	Source string
 }
 
-// A PathError says what in an image cannot be exported as a file tree.
-type PathError struct {
-	Path   string // in the image
-	Reason string
-}
-
-func (e *PathError) Error() string { return fmt.Sprintf("%q: %s", "/"+e.Path, e.Reason) }
+// A PathError says which path of an image cannot be exported as a file tree, and why.
+type PathError = layer.PathError
 
 // ExportTar writes the root file system of an image to w, its layers on top of each other, as a tar:
 // folders before what is in them, sorted, with the owners, modes and times that the image says. The
@@ -74,11 +69,8 @@ type rootFS struct {
 	end   int64 // of spool
 }
 
-// A fileNode is a name in a rootFS.
-type fileNode struct {
-	file     *inode
-	children map[string]*fileNode // nil unless it is a folder
-}
+// A fileNode is a name in a rootFS. Hard links share an inode, which is their File.
+type fileNode = layer.Node[*inode]
 
 // An inode is a file, folder or link. Hard links share one.
 type inode struct {
@@ -89,10 +81,8 @@ type inode struct {
 // newFolder returns a folder that no layer names, only what is in it.
 func newFolder(when time.Time) *fileNode {
 	h := &tar.Header{Typeflag: tar.TypeDir, Mode: 0o755, ModTime: when}
-	return &fileNode{file: &inode{header: h}, children: map[string]*fileNode{}}
+	return &fileNode{Kind: h.Typeflag, File: &inode{header: h}, Children: map[string]*fileNode{}}
 }
-
-func (n *fileNode) is(kind byte) bool { return n.file.header.Typeflag == kind }
 
 // readRootFS reads the layers of an image. The caller must close the spool.
 func readRootFS(ctx context.Context, st *store.Store, desc ocispec.Descriptor, o RootOptions) (_ *rootFS, err error) {
@@ -118,53 +108,55 @@ func readRootFS(ctx context.Context, st *store.Store, desc ocispec.Descriptor, o
 		split = *o.Split
 	}
 	for _, m := range img.Manifests {
-		root, err := fs.read(ctx, st, m)
+		files, err := fs.read(ctx, st, m)
 		if err != nil {
 			return nil, fmt.Errorf("platform %s: %w", platforms.Format(m.Platform), err)
 		}
-		if o.Source != "" {
-			if root, err = root.folder(o.Source); err != nil {
-				return nil, err
-			}
+		root, err := files.Follow(o.Source)
+		if err == nil && root.Kind != tar.TypeDir {
+			err = &PathError{Path: layer.Clean(o.Source), Reason: "it is no folder"}
+		}
+		if err != nil {
+			return nil, err
 		}
 		if fs.root == nil {
 			fs.root = newFolder(m.Created)
 		}
 		if split {
 			top := newFolder(m.Created)
-			top.children = root.children
-			fs.root.children[strings.ReplaceAll(platforms.Format(m.Platform), "/", "_")] = top
+			top.Children = root.Children
+			fs.root.Children[strings.ReplaceAll(platforms.Format(m.Platform), "/", "_")] = top
 			continue
 		}
-		if err := fs.root.merge("", root); err != nil {
+		if err := merge("", fs.root, root); err != nil {
 			return nil, err
 		}
 	}
 	return fs, nil
 }
 
-// merge adds the tree of another platform. Only folders may be in both.
-func (n *fileNode) merge(at string, o *fileNode) error {
-	for _, name := range slices.Sorted(maps.Keys(o.children)) {
-		c, have := o.children[name], n.children[name]
+// merge adds the tree o of another platform to n. Only folders may be in both.
+func merge(at string, n, o *fileNode) error {
+	for _, name := range slices.Sorted(maps.Keys(o.Children)) {
+		c, have := o.Children[name], n.Children[name]
 		switch {
 		case have == nil:
-			n.children[name] = c
-		case have.is(tar.TypeDir) && c.is(tar.TypeDir):
-			if err := have.merge(path.Join(at, name), c); err != nil {
+			n.Children[name] = c
+		case have.Kind == tar.TypeDir && c.Kind == tar.TypeDir:
+			if err := merge(path.Join(at, name), have, c); err != nil {
 				return err
 			}
 		default:
-			return &PathError{path.Join(at, name), "two platforms have it, and platform-split=false leaves one place for both"}
+			return &PathError{Path: path.Join(at, name), Reason: "two platforms have it, and platform-split=false leaves one place for both"}
 		}
 	}
 	return nil
 }
 
-// read puts the layers of an image on top of each other, and then fetches what is to be seen of their
-// files.
-func (fs *rootFS) read(ctx context.Context, st *store.Store, m store.Manifest) (*fileNode, error) {
-	root := newFolder(m.Created)
+// read puts the layers of an image on top of each other, and then copies the content of the files that are
+// left into the spool.
+func (fs *rootFS) read(ctx context.Context, st *store.Store, m store.Manifest) (*layer.Overlay[*inode], error) {
+	files := &layer.Overlay[*inode]{Implied: func() *inode { return newFolder(m.Created).File }}
 	wanted := make([]map[int]*inode, len(m.Layers)) // files by their place in the layer
 	for i, l := range m.Layers {
 		wanted[i] = map[int]*inode{}
@@ -173,40 +165,34 @@ func (fs *rootFS) read(ctx context.Context, st *store.Store, m store.Manifest) (
 		at := 0
 		err := st.ReadLayer(ctx, l, func(h *tar.Header, _ io.Reader) error {
 			at++
-			if len(added) == layer.MaxEntries {
-				return fmt.Errorf("more than %d entries", layer.MaxEntries)
-			}
 			if h.Typeflag == tar.TypeXGlobalHeader {
+				return nil
+			}
+			name := layer.Clean(h.Name)
+			if w, ok := layer.ParseWhiteout(name); ok {
+				files.Hide(w) // before anything of its layer is added
 				return nil
 			}
 			f := &inode{header: plainHeader(h)}
 			if f.header.Typeflag == tar.TypeReg {
 				wanted[i][at] = f
 			}
-			added, names = append(added, f), append(names, layer.Clean(h.Name))
+			added, names = append(added, f), append(names, name)
 			return nil
 		})
 		if err != nil {
 			return nil, err
 		}
-		// A whiteout hides what lower layers have, wherever it stands in its layer.
-		for j := range added {
-			if target, below, ok := whiteout(names[j]); ok {
-				root.whiteout(target, below)
-				added[j] = nil
-			}
-		}
 		for j, f := range added {
-			if f == nil {
-				continue
-			}
-			if err := root.put(names[j], f, m.Created); err != nil {
+			if err := files.Add(names[j], f.header.Typeflag, f.header.Linkname, f); err != nil {
 				return nil, err
 			}
 		}
 	}
 	seen := map[*inode]bool{}
-	root.each("", func(_ string, n *fileNode) error { seen[n.file] = true; return nil }) //nolint:errcheck // has none
+	for _, n := range files.Root().All() {
+		seen[n.File] = true
+	}
 	for i, l := range m.Layers {
 		maps.DeleteFunc(wanted[i], func(_ int, f *inode) bool { return !seen[f] || f.header.Size == 0 })
 		if len(wanted[i]) == 0 {
@@ -228,7 +214,7 @@ func (fs *rootFS) read(ctx context.Context, st *store.Store, m store.Manifest) (
 			return nil, err
 		}
 	}
-	return root, nil
+	return files, nil
 }
 
 // plainHeader returns what is exported of an entry.
@@ -252,166 +238,32 @@ func plainHeader(h *tar.Header) *tar.Header {
 	return p
 }
 
-// whiteout removes what the layers so far have at a path, or below it.
-func (n *fileNode) whiteout(target string, below bool) {
-	dir, base := path.Split(target)
-	if below {
-		if at, err := n.follow(target, nil); err == nil && at.is(tar.TypeDir) {
-			at.children = map[string]*fileNode{}
-		}
-		return
-	}
-	if at, err := n.follow(strings.TrimSuffix(dir, "/"), nil); err == nil {
-		delete(at.children, base)
-	}
-}
-
-// maxLinks is how many symbolic links may lead to one path, as Linux has it.
-const maxLinks = 40
-
-// follow returns what is at a path below n, the root. Symbolic links are followed as a process in the
-// image would: none leads out of n. Where something is missing, make, if it is not nil, makes it.
-func (n *fileNode) follow(name string, make func() *fileNode) (*fileNode, error) {
-	stack, rest, links := []*fileNode{n}, name, 0
-	for rest != "" {
-		var part string
-		part, rest, _ = strings.Cut(rest, "/")
-		at := stack[len(stack)-1]
-		switch part {
-		case "", ".":
-			continue
-		case "..":
-			stack = stack[:max(1, len(stack)-1)]
-			continue
-		}
-		next := at.children[part]
-		if next == nil || at.children == nil {
-			if make == nil || !at.is(tar.TypeDir) {
-				return nil, &PathError{layer.Clean(name), "there is no such folder in the image"}
-			}
-			next = make()
-			at.children[part] = next
-		}
-		if next.is(tar.TypeSymlink) {
-			if links++; links > maxLinks {
-				return nil, &PathError{layer.Clean(name), "too many symbolic links"}
-			}
-			target := next.file.header.Linkname
-			if strings.HasPrefix(target, "/") {
-				stack = stack[:1]
-			}
-			if rest = target + "/" + rest; len(rest) > 2*layer.MaxPath {
-				return nil, &PathError{layer.Clean(name), "too many symbolic links"}
-			}
-			continue
-		}
-		if stack = append(stack, next); len(stack) > layer.MaxPath {
-			return nil, &PathError{layer.Clean(name), "too deep"}
-		}
-	}
-	return stack[len(stack)-1], nil
-}
-
-// folder returns the folder at a path.
-func (n *fileNode) folder(name string) (*fileNode, error) {
-	at, err := n.follow(name, nil)
-	if err == nil && !at.is(tar.TypeDir) {
-		err = &PathError{layer.Clean(name), "it is no folder"}
-	}
-	return at, err
-}
-
-// put places an entry of a layer.
-func (n *fileNode) put(name string, f *inode, when time.Time) error {
-	if name == "" {
-		if f.header.Typeflag == tar.TypeDir {
-			n.file = f
-		}
-		return nil
-	}
-	dir, base := path.Split(name)
-	at, err := n.follow(strings.TrimSuffix(dir, "/"), func() *fileNode { return newFolder(when) })
-	if err != nil {
-		return err
-	}
-	if !at.is(tar.TypeDir) {
-		return &PathError{name, "it is in what is no folder"}
-	}
-	if f.header.Typeflag == tar.TypeLink {
-		linkDir, linkBase := path.Split(f.header.Linkname)
-		from, err := n.follow(strings.TrimSuffix(linkDir, "/"), nil)
-		if err != nil || from.children[linkBase] == nil || from.children[linkBase].is(tar.TypeDir) {
-			return &PathError{name, fmt.Sprintf("it is a hard link to %q, which is not there", "/"+f.header.Linkname)}
-		}
-		f = from.children[linkBase].file
-	}
-	next := &fileNode{file: f}
-	if f.header.Typeflag == tar.TypeDir {
-		next.children = map[string]*fileNode{}
-		if have := at.children[base]; have != nil && have.is(tar.TypeDir) {
-			next.children = have.children
-		}
-	}
-	at.children[base] = next
-	return nil
-}
-
-// each calls fn for all that is below n, sorted, folders before what is in them.
-func (n *fileNode) each(at string, fn func(name string, n *fileNode) error) error {
-	for _, name := range slices.Sorted(maps.Keys(n.children)) {
-		c, full := n.children[name], path.Join(at, name)
-		if err := fn(full, c); err != nil {
-			return err
-		}
-		if err := c.each(full, fn); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (fs *rootFS) content(f *inode) io.Reader { return io.NewSectionReader(fs.spool, f.at, f.n) }
 
 func (fs *rootFS) writeTar(ctx context.Context, w io.Writer) error {
 	tw := tar.NewWriter(w)
 	first := map[*inode]string{}
-	err := fs.root.each("", func(name string, n *fileNode) error {
+	for name, n := range fs.root.All() {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		h := *n.file.header
+		h := *n.File.header
 		h.Name = name
 		if h.Typeflag == tar.TypeDir {
 			h.Name += "/"
-		} else if target, ok := first[n.file]; ok {
+		} else if target, ok := first[n.File]; ok {
 			h.Typeflag, h.Linkname, h.Size, h.PAXRecords = tar.TypeLink, target, 0, nil
 		} else {
-			first[n.file] = name
+			first[n.File] = name
 		}
 		if err := tw.WriteHeader(&h); err != nil {
 			return fmt.Errorf("%q: %w", name, err)
 		}
 		if h.Typeflag == tar.TypeReg {
-			_, err := io.Copy(tw, interruptible(ctx, fs.content(n.file)))
-			return err
+			if _, err := io.Copy(tw, interruptible(ctx, fs.content(n.File))); err != nil {
+				return err
+			}
 		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	return tw.Close()
-}
-
-// whiteout returns the path that an entry hides, or the folder whose content it hides.
-func whiteout(name string) (target string, below, ok bool) {
-	dir, base := path.Split(name)
-	dir = strings.TrimSuffix(dir, "/")
-	if base == ".wh..wh..opq" {
-		return dir, true, true
-	}
-	if hidden, ok := strings.CutPrefix(base, ".wh."); ok {
-		return path.Join(dir, hidden), false, true
-	}
-	return "", false, false
 }

@@ -1,5 +1,5 @@
-// Package layer opens the layers of images. It is the only code that does: it detects the compression,
-// checks digests, bounds what a hostile layer can claim and gives whiteouts one meaning.
+// Package layer opens the layers of images. It is the only code that does: it decompresses them, checks
+// their digests, bounds what a hostile layer can claim, and gives whiteouts one meaning.
 //
 //	r, err := layer.Open(ctx, blob, layer.Digests{Blob: desc.Digest, DiffID: diffID})
 //	if err != nil {
@@ -9,7 +9,7 @@
 //	for {
 //		h, err := r.Next()
 //		if errors.Is(err, io.EOF) {
-//			return nil // and the digests are right
+//			return nil // the layer ends here, and its digests are right
 //		}
 //		if err != nil {
 //			return err
@@ -30,21 +30,25 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kedge-build/kedge/internal/decompress"
 	"github.com/opencontainers/go-digest"
 )
 
 const (
-	// MaxPath is the length of the longest path that Linux accepts, in bytes.
-	MaxPath = 4096
 	// MaxEntries bounds the entries of a layer, because readers keep them in memory.
 	MaxEntries = 2_000_000
+	// maxNames bounds the paths and the extended attributes of a layer, in bytes. A layer compresses a
+	// thousandfold, so the size of its blob bounds nothing.
+	maxNames = 512 << 20
+	// maxPath is the length of the longest path that Linux accepts, in bytes.
+	maxPath = 4096
 	// maxSparse bounds a sparse file, in bytes: a header of one block can claim exabytes of zeros.
 	// BuildKit writes no sparse entries.
 	maxSparse = 8 << 30
 )
 
-// XattrPrefix starts the PAX records that hold extended attributes.
-const XattrPrefix = "SCHILY.xattr."
+// xattrPrefix starts the PAX records that hold extended attributes.
+const xattrPrefix = "SCHILY.xattr."
 
 // Digests are the digests that a layer must have. An empty one is not checked.
 type Digests struct {
@@ -52,24 +56,44 @@ type Digests struct {
 	DiffID digest.Digest // of the uncompressed tar
 }
 
-// A DigestError says that the content of a layer does not have the digest that the image names.
+// A DigestError says that the content of a layer does not have the digest that its image names.
 type DigestError struct {
 	Kind string // "digest" or "diffID"
 	Want digest.Digest
 }
 
 func (e *DigestError) Error() string {
-	return fmt.Sprintf("the layer's content does not have the %s %s", e.Kind, e.Want)
+	return fmt.Sprintf("the layer's content does not have the %s %s that its image names", e.Kind, e.Want)
+}
+
+// ErrTooLarge says that a layer has more entries, or longer names, than a reader holds in memory.
+var ErrTooLarge = fmt.Errorf("the layer has more than %d entries, or their names more than %d MiB", MaxEntries, maxNames>>20)
+
+// A Budget is what the entries of a layer may still take. The zero value is that of a whole layer.
+type Budget struct{ entries, names int }
+
+func (b *Budget) spend(h *tar.Header) error {
+	b.entries++
+	b.names += len(h.Name) + len(h.Linkname)
+	for k, v := range h.PAXRecords {
+		b.names += len(k) + len(v)
+	}
+	if b.entries > MaxEntries || b.names > maxNames {
+		return ErrTooLarge
+	}
+	return nil
 }
 
 // A Reader reads the entries of one layer, in their order.
 type Reader struct {
-	src     io.Reader // the uncompressed tar, through the verifier of the diffID
-	blob    io.Reader // the stored layer, through the verifier of the blob
-	tar     *tar.Reader
-	release func()
+	tar    *tar.Reader
+	budget *Budget
+	// Open sets the rest.
+	content io.Reader // the uncompressed tar, through its verifier
+	stored  io.Reader // the layer as it is stored, through its verifier
+	stream  *decompress.Stream
+	blob    io.Closer
 	checks  []check
-	entries int
 }
 
 type check struct {
@@ -78,25 +102,35 @@ type check struct {
 }
 
 // Open starts to read a layer, which may be a plain tar, gzip or zstd, whatever its media type says.
-// Reading fails when ctx is done. The caller must close the Reader.
-func Open(ctx context.Context, blob io.Reader, want Digests) (*Reader, error) {
-	r := &Reader{blob: &cancelReader{ctx, blob}}
-	var err error
-	if r.blob, err = r.verify(r.blob, DigestError{"digest", want.Blob}); err != nil {
+// Reading fails when ctx is done. The Reader owns blob: Close closes it, as does an Open that fails.
+func Open(ctx context.Context, blob io.ReadCloser, want Digests) (_ *Reader, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, blob.Close())
+		}
+	}()
+	r := &Reader{budget: &Budget{}, blob: blob}
+	if r.stored, err = r.verify(&cancelReader{ctx, blob}, DigestError{"digest", want.Blob}); err != nil {
 		return nil, err
 	}
-	if r.src, r.release, err = Decompress(r.blob); err != nil {
+	if r.stream, err = decompress.Open(r.stored, decompress.Gzip|decompress.Zstd); err != nil {
 		return nil, err
 	}
-	if r.src, err = r.verify(r.src, DigestError{"diffID", want.DiffID}); err != nil {
-		r.release()
+	if r.content, err = r.verify(r.stream, DigestError{"diffID", want.DiffID}); err != nil {
+		r.stream.Close()
 		return nil, err
 	}
-	r.tar = tar.NewReader(r.src)
+	r.tar = tar.NewReader(r.content)
 	return r, nil
 }
 
-// verify returns src so that what is read from it is checked at the end.
+// NewReader returns a Reader of a part of an uncompressed layer, whose digests it cannot check. All parts
+// of a layer share one Budget.
+func NewReader(part io.Reader, b *Budget) *Reader {
+	return &Reader{tar: tar.NewReader(part), budget: b}
+}
+
+// verify returns src such that what is read from it is checked at the end.
 func (r *Reader) verify(src io.Reader, e DigestError) (io.Reader, error) {
 	if e.Want == "" {
 		return src, nil
@@ -110,44 +144,68 @@ func (r *Reader) verify(src io.Reader, e DigestError) (io.Reader, error) {
 }
 
 // Next returns the header of the next entry, whose content Read then returns. The error is io.EOF at
-// the end of a layer that has the digests it must have, and a *DigestError if it has others.
+// the end of a layer that has its digests, a *DigestError if it has others, and ErrTooLarge. A blob with a
+// wrong digest often fails in another way first; Next then still returns the *DigestError.
 func (r *Reader) Next() (*tar.Header, error) {
 	h, err := r.tar.Next()
-	if errors.Is(err, io.EOF) {
-		return nil, r.end()
-	}
 	if err != nil {
+		return nil, r.end(err)
+	}
+	if err := r.budget.spend(h); err != nil {
 		return nil, err
 	}
-	if r.entries++; r.entries > MaxEntries {
-		return nil, fmt.Errorf("more than %d entries", MaxEntries)
-	}
 	if err := checkHeader(h); err != nil {
-		return nil, fmt.Errorf("entry %.200q: %w", h.Name, err)
+		return nil, r.end(fmt.Errorf("entry %.200q: %w", h.Name, err))
 	}
 	return h, nil
 }
 
-// end reads the padding behind the tar and the compressed stream, which the digests cover.
-func (r *Reader) end() error {
-	for _, rest := range []io.Reader{r.src, r.blob} {
-		if _, err := io.Copy(io.Discard, rest); err != nil {
-			return err
+// end returns why a layer ends: err, or a wrong digest, which explains any other error. It reads the
+// padding behind the tar and behind the compressed stream, which the digests cover.
+func (r *Reader) end(err error) error {
+	if r.stream == nil {
+		return err
+	}
+	if errors.Is(err, io.EOF) {
+		if _, rerr := io.Copy(io.Discard, r.content); rerr != nil {
+			err = rerr
 		}
 	}
+	whole := errors.Is(err, io.EOF)
+	if !whole {
+		r.stream.Close() // a decoder may read ahead at the same time
+	}
+	if _, rerr := io.Copy(io.Discard, r.stored); rerr != nil {
+		if whole {
+			err = rerr
+		}
+		return err
+	}
 	for _, c := range r.checks {
-		if !c.verifier.Verified() {
+		if (whole || c.err.Kind == "digest") && !c.verifier.Verified() {
 			return &c.err
 		}
 	}
-	return io.EOF
+	return err
 }
 
 // Read reads the content of the entry that Next returned last.
-func (r *Reader) Read(p []byte) (int, error) { return r.tar.Read(p) }
+func (r *Reader) Read(p []byte) (int, error) {
+	n, err := r.tar.Read(p)
+	if err != nil && err != io.EOF {
+		err = r.end(err)
+	}
+	return n, err
+}
 
-// Close releases the decompressor. It does not close the blob.
-func (r *Reader) Close() { r.release() }
+// Close frees the decompressor and closes the blob.
+func (r *Reader) Close() error {
+	if r.stream == nil {
+		return nil
+	}
+	r.stream.Close()
+	return r.blob.Close()
+}
 
 // checkHeader refuses what a layer cannot hold.
 func checkHeader(h *tar.Header) error {
@@ -157,14 +215,21 @@ func checkHeader(h *tar.Header) error {
 	default:
 		return fmt.Errorf("unknown type %q", h.Typeflag)
 	}
-	if len(h.Name) > MaxPath || len(h.Linkname) > MaxPath {
-		return fmt.Errorf("path of more than %d bytes", MaxPath)
-	}
-	if Clean(h.Name) == "" && h.Typeflag != tar.TypeDir && h.Typeflag != tar.TypeXGlobalHeader {
-		return errors.New("the root is no folder")
+	if len(h.Name) > maxPath || len(h.Linkname) > maxPath {
+		return fmt.Errorf("path of more than %d bytes", maxPath)
 	}
 	if leavesRoot(h.Name) || h.Typeflag == tar.TypeLink && leavesRoot(h.Linkname) {
 		return errors.New(`path with ".."`)
+	}
+	if h.Typeflag == tar.TypeXGlobalHeader {
+		return nil
+	}
+	if Clean(h.Name) == "" && h.Typeflag != tar.TypeDir {
+		return errors.New("the root is no folder")
+	}
+	switch path.Base(Clean(h.Name)) {
+	case whiteoutPrefix, whiteoutPrefix + ".", whiteoutPrefix + "..":
+		return errors.New("whiteout of no name") // containerd refuses it, too (pkg/archive, validateWhiteout)
 	}
 	if h.Size > maxSparse && IsSparse(h) {
 		return fmt.Errorf("sparse file of %d bytes, more than %d", h.Size, int64(maxSparse))
@@ -172,9 +237,12 @@ func checkHeader(h *tar.Header) error {
 	return nil
 }
 
-func leavesRoot(name string) bool { return slices.Contains(strings.Split(name, "/"), "..") }
+func leavesRoot(name string) bool {
+	return strings.Contains(name, "..") && slices.Contains(strings.Split(name, "/"), "..")
+}
 
-// IsSparse reports whether an entry is a sparse file, of which the tar has only the parts that are not zero.
+// IsSparse reports whether an entry is a sparse file, of which the tar holds only the parts that are not
+// zero.
 func IsSparse(h *tar.Header) bool {
 	if h.Typeflag == tar.TypeGNUSparse {
 		return true
@@ -193,13 +261,19 @@ func Clean(name string) string { return strings.TrimPrefix(path.Clean("/"+name),
 // Xattrs returns the PAX records of the extended attributes, sorted by key.
 func Xattrs(h *tar.Header) iter.Seq2[string, string] {
 	return func(yield func(record, value string) bool) {
+		if len(h.PAXRecords) == 0 {
+			return
+		}
 		for _, k := range slices.Sorted(maps.Keys(h.PAXRecords)) {
-			if strings.HasPrefix(k, XattrPrefix) && !yield(k, h.PAXRecords[k]) {
+			if strings.HasPrefix(k, xattrPrefix) && !yield(k, h.PAXRecords[k]) {
 				return
 			}
 		}
 	}
 }
+
+// XattrName returns the name of the extended attribute in a record that Xattrs returned.
+func XattrName(record string) string { return strings.TrimPrefix(record, xattrPrefix) }
 
 type cancelReader struct {
 	ctx context.Context

@@ -41,7 +41,8 @@ cmd/kedge: kedge builder builder/daemon docker frontend image lock secret store 
 plugin: internal/wholefile
 report:
 internal/chunk:
-internal/layer:
+internal/layer: internal/decompress
+internal/decompress:
 internal/strictjson:
 internal/debian:
 internal/rig: internal/debian

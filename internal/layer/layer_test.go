@@ -1,0 +1,361 @@
+package layer
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+)
+
+func tarball(t testing.TB, headers ...tar.Header) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range headers {
+		body := ""
+		if h.Typeflag == 0 {
+			h.Typeflag, body = tar.TypeReg, "body of "+h.Name
+		}
+		h.Size = int64(len(body))
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func gzipped(t testing.TB, data []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func zstded(t testing.TB, data []byte) []byte {
+	t.Helper()
+	w, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.EncodeAll(data, nil)
+}
+
+// closer counts how often a blob is closed.
+type closer struct {
+	io.Reader
+	closed int
+}
+
+func (c *closer) Close() error { c.closed++; return nil }
+
+// read returns the names of a layer, and the content of its files.
+func read(t testing.TB, blob []byte, want Digests) (names []string, content string, err error) {
+	t.Helper()
+	c := &closer{Reader: bytes.NewReader(blob)}
+	defer func() {
+		if c.closed != 1 {
+			t.Errorf("the blob was closed %d times", c.closed)
+		}
+	}()
+	r, err := Open(t.Context(), c, want)
+	if err != nil {
+		return nil, "", err
+	}
+	defer r.Close()
+	for {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return names, content, nil
+		}
+		if err != nil {
+			return names, content, err
+		}
+		body, err := io.ReadAll(r)
+		if err != nil {
+			return names, content, err
+		}
+		names, content = append(names, h.Name), content+string(body)
+	}
+}
+
+// TestCompression reads one layer in every form in which images store it.
+func TestCompression(t *testing.T) {
+	plain := tarball(t, tar.Header{Name: "a"}, tar.Header{Name: "b"})
+	for name, blob := range map[string][]byte{
+		"plain":                         plain,
+		"plain, with padding":           append(bytes.Clone(plain), make([]byte, 4096)...),
+		"gzip":                          gzipped(t, plain),
+		"gzip of two members":           append(gzipped(t, plain[:700]), gzipped(t, plain[700:])...),
+		"zstd":                          zstded(t, plain),
+		"zstd behind a skippable frame": append([]byte{0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 'x'}, zstded(t, plain)...),
+	} {
+		content := plain
+		if strings.Contains(name, "padding") {
+			content = blob
+		}
+		names, body, err := read(t, blob, Digests{digest.FromBytes(blob), digest.FromBytes(content)})
+		if err != nil || strings.Join(names, " ") != "a b" || body != "body of abody of b" {
+			t.Errorf("%s: %q, %q, %v", name, names, body, err)
+		}
+	}
+	if names, _, err := read(t, nil, Digests{}); err != nil || len(names) > 0 {
+		t.Errorf("an empty layer: %q, %v", names, err)
+	}
+}
+
+func TestDigests(t *testing.T) {
+	plain := tarball(t, tar.Header{Name: "a"})
+	other := digest.FromString("another")
+	broken := bytes.Clone(gzipped(t, plain))
+	broken[len(broken)-20] ^= 1
+	for _, test := range []struct {
+		name string
+		blob []byte
+		want Digests
+		kind string
+	}{
+		{"another diffID", gzipped(t, plain), Digests{DiffID: other}, "diffID"},
+		{"another digest", gzipped(t, plain), Digests{Blob: other, DiffID: digest.FromBytes(plain)}, "digest"},
+		{"another digest of a plain layer", plain, Digests{Blob: other}, "digest"},
+		{"bytes behind the tar", append(bytes.Clone(plain), 'x'), Digests{DiffID: digest.FromBytes(plain)}, "diffID"},
+		{"a damaged blob", broken, Digests{Blob: digest.FromBytes(gzipped(t, plain))}, "digest"},
+		{"a truncated blob", gzipped(t, plain)[:40], Digests{Blob: digest.FromBytes(gzipped(t, plain))}, "digest"},
+		{"a blob that is no tar", []byte(strings.Repeat("x", 600)), Digests{Blob: other}, "digest"},
+		{"a truncated zstd blob", zstded(t, plain)[:40], Digests{Blob: other}, "digest"},
+	} {
+		_, _, err := read(t, test.blob, test.want)
+		var wrong *DigestError
+		if !errors.As(err, &wrong) || wrong.Kind != test.kind {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+	for _, bad := range []Digests{{Blob: "sha256:x"}, {DiffID: "none"}} {
+		if _, _, err := read(t, plain, bad); !errors.Is(err, digest.ErrDigestInvalidLength) && !errors.Is(err, digest.ErrDigestInvalidFormat) {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+}
+
+func TestTruncated(t *testing.T) {
+	plain := tarball(t, tar.Header{Name: "a"}, tar.Header{Name: "b"})
+	for name, blob := range map[string][]byte{
+		"gzip":         gzipped(t, plain)[:60],
+		"gzip trailer": gzipped(t, plain)[:len(gzipped(t, plain))-4],
+		"zstd":         zstded(t, plain)[:50],
+		"tar":          plain[:516],
+		"tar header":   plain[:100],
+	} {
+		if _, _, err := read(t, blob, Digests{}); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	sparse := tar.Header{Name: "holes", Typeflag: tar.TypeReg}
+	for want, h := range map[string]tar.Header{
+		"unknown type":              {Name: "a", Typeflag: 'A'},
+		`entry "../a": path with`:   {Name: "../a"},
+		`entry "a/../b": path with`: {Name: "a/../b"},
+		`entry "l": path with`:      {Name: "l", Typeflag: tar.TypeLink, Linkname: "../../etc/passwd"},
+		"path of more than":         {Name: strings.Repeat("a/", 3000) + "f"},
+		"the root is no folder":     {Name: "/."},
+		`entry ".wh.": whiteout`:    {Name: ".wh."},
+		`entry "d/.wh..": whiteout`: {Name: "d/.wh.."},
+		`entry "d/.wh...": white`:   {Name: "d/.wh..."},
+	} {
+		if _, _, err := read(t, tarball(t, h), Digests{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", want, err)
+		}
+	}
+	sparse.Size, sparse.PAXRecords = maxSparse+1, map[string]string{"GNU.sparse.major": "1"}
+	if err := checkHeader(&sparse); err == nil {
+		t.Error("a sparse file of terabytes is accepted")
+	}
+	// A symbolic link may lead anywhere: it is resolved within the root.
+	if _, _, err := read(t, tarball(t, tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "../../../etc"}), Digests{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// repeated is a tar of n empty files with one name, made while it is read.
+type repeated struct {
+	header []byte
+	left   int
+	rest   []byte
+}
+
+func (r *repeated) Read(p []byte) (int, error) {
+	if len(r.rest) == 0 {
+		if r.left == 0 {
+			return 0, io.EOF
+		}
+		r.left--
+		r.rest = r.header
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+func TestMillionsOfEntries(t *testing.T) {
+	var b bytes.Buffer
+	if err := tar.NewWriter(&b).WriteHeader(&tar.Header{Name: "a", Typeflag: tar.TypeReg}); err != nil {
+		t.Fatal(err)
+	}
+	const n = 1_000_000
+	for want, read := range map[error]int{io.EOF: 0, ErrTooLarge: MaxEntries - n + 1} {
+		r, err := Open(t.Context(), io.NopCloser(&repeated{header: b.Bytes(), left: n}), Digests{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.budget.entries = read
+		for err == nil {
+			_, err = r.Next()
+		}
+		if !errors.Is(err, want) {
+			t.Errorf("%d entries after %d: %v, want %v", n, read, err, want)
+		}
+	}
+}
+
+// TestBudget: parts of one layer share a budget, which names and attributes spend, too.
+func TestBudget(t *testing.T) {
+	part := tarball(t, tar.Header{Name: "a", PAXRecords: map[string]string{xattrPrefix + "user.a": "x"}})
+	for _, b := range []*Budget{{entries: MaxEntries}, {names: maxNames - 10}} {
+		if _, err := NewReader(bytes.NewReader(part), b).Next(); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%+v: %v", b, err)
+		}
+	}
+	if h, err := NewReader(bytes.NewReader(part), &Budget{}).Next(); err != nil || h.Name != "a" {
+		t.Errorf("%v, %v", h, err)
+	}
+}
+
+func TestInterrupted(t *testing.T) {
+	cause := errors.New("interrupted")
+	for name, blob := range map[string][]byte{
+		"plain": tarball(t, tar.Header{Name: "a"}), "zstd": zstded(t, tarball(t, tar.Header{Name: "a"})),
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		r, err := Open(ctx, io.NopCloser(io.MultiReader(bytes.NewReader(blob), &repeated{header: make([]byte, 512), left: 1 << 30})), Digests{Blob: digest.FromBytes(blob)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel(cause)
+		for err == nil {
+			_, err = r.Next()
+		}
+		if !errors.Is(err, cause) {
+			t.Errorf("%s: %v", name, err)
+		}
+		r.Close()
+	}
+}
+
+func TestXattrs(t *testing.T) {
+	h := &tar.Header{PAXRecords: map[string]string{xattrPrefix + "user.b": "2", "mtime": "1", xattrPrefix + "user.a": "1"}}
+	var got []string
+	for k, v := range Xattrs(h) {
+		got = append(got, XattrName(k)+"="+v)
+	}
+	if strings.Join(got, " ") != "user.a=1 user.b=2" {
+		t.Errorf("%q", got)
+	}
+}
+
+// FuzzReader reads anything as a layer and puts it into an Overlay. Whatever is read stays within the
+// root and the bounds, and its digests are those of the content.
+func FuzzReader(f *testing.F) {
+	layers := [][]byte{
+		tarball(f, tar.Header{Name: "a"}, tar.Header{Name: "d/", Typeflag: tar.TypeDir}, tar.Header{Name: "d/.wh..wh..opq"}),
+		tarball(f, tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: "/l"}, tar.Header{Name: "l/a"}),
+		tarball(f, tar.Header{Name: ".wh."}),
+		tarball(f, tar.Header{Name: "h", Typeflag: tar.TypeLink, Linkname: "a"}, tar.Header{Name: ".wh.a"}),
+		tarball(f, tar.Header{Name: "x", PAXRecords: map[string]string{xattrPrefix + "user.a": "1"}}),
+		nil,
+	}
+	for _, data := range layers {
+		f.Add(data)
+		f.Add(gzipped(f, data))
+		f.Add(zstded(f, data))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		blob := io.NopCloser(bytes.NewReader(data))
+		r, err := Open(t.Context(), blob, Digests{Blob: digest.FromBytes(data)})
+		if err != nil {
+			return
+		}
+		defer r.Close()
+		var o Overlay[*tar.Header]
+		read := int64(0)
+		for {
+			h, err := r.Next()
+			if err != nil {
+				break
+			}
+			name := Clean(h.Name)
+			if strings.HasPrefix(name, "../") || strings.HasPrefix(name, "/") || len(name) > maxPath {
+				t.Fatalf("name %q", name)
+			}
+			if w, ok := ParseWhiteout(name); ok {
+				o.Hide(w)
+			} else if err := o.Add(name, h.Typeflag, h.Linkname, h); err == nil && h.Typeflag != tar.TypeXGlobalHeader && o.Lookup(name) == nil {
+				if n, err := o.Follow(name); err != nil && n != nil {
+					t.Errorf("%q was added and is not there", name)
+				}
+			}
+			n, err := io.Copy(io.Discard, io.LimitReader(r, 1<<20))
+			if read += n; err != nil || read > 16<<20 {
+				break
+			}
+		}
+		for name, n := range o.Root().All() {
+			if n.Kind != tar.TypeDir && len(n.Children) > 0 {
+				t.Errorf("%q is no folder, and has children", name)
+			}
+		}
+	})
+}
+
+func ExampleOpen() {
+	ctx := context.Background()
+	blob := gzipped(&testing.T{}, tarball(&testing.T{}, tar.Header{Name: "etc/motd"}))
+	r, err := Open(ctx, io.NopCloser(bytes.NewReader(blob)), Digests{Blob: digest.FromBytes(blob)})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer r.Close()
+	for {
+		h, err := r.Next()
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(h.Name)
+	}
+	// Output:
+	// etc/motd
+	// EOF
+}
