@@ -18,6 +18,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/therootcompany/xz"
 
+	"github.com/kedge-build/kedge/internal/format"
+	"github.com/kedge-build/kedge/internal/format/ar"
+	"github.com/kedge-build/kedge/internal/format/cpio"
 	"github.com/kedge-build/kedge/internal/format/zip"
 )
 
@@ -50,8 +53,8 @@ func init() {
 		{"xz", magic("\xfd7zXZ\x00"), compressed(func(r io.Reader) (io.Reader, error) { return xz.NewReader(r, maxDict) })},
 		{"zstd", magic("\x28\xb5\x2f\xfd"), compressed(unzstd)},
 		{"zip", magic("PK\x03\x04"), members(zipMembers)},
-		{"ar", magic(arMagic), members(arMembers)},
-		{"cpio", func(h []byte) bool { return magic("070701")(h) || magic("070702")(h) }, members(cpioMembers)},
+		{"ar", magic(ar.Magic), members(arMembers)},
+		{"cpio", cpio.Has, members(cpioMembers)},
 		{"tar", func(h []byte) bool { return len(h) >= 262 && string(h[257:262]) == "ustar" }, members(tarMembers)},
 	}
 }
@@ -300,6 +303,9 @@ func members(list lister) func(*finder, pair) error {
 		var sides [2][]member
 		for i, r := range []*io.SectionReader{p.first, p.second} {
 			m, err := list(io.NewSectionReader(r, 0, r.Size()), maxMembers-f.members)
+			if errors.Is(err, format.ErrTooLarge) {
+				return errMembers
+			}
 			if err != nil {
 				return err
 			}
@@ -455,9 +461,6 @@ func tarMembers(r *io.SectionReader, limit int) ([]member, error) {
 
 func zipMembers(r *io.SectionReader, limit int) ([]member, error) {
 	z, err := zip.Open(r, r.Size(), limit)
-	if errors.Is(err, zip.ErrTooLarge) {
-		return nil, errMembers
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -481,4 +484,32 @@ func zipMembers(r *io.SectionReader, limit int) ([]member, error) {
 		list = append(list, m)
 	}
 	return list, nil
+}
+
+func arMembers(r *io.SectionReader, limit int) ([]member, error) {
+	files, err := ar.List(r, limit)
+	list := make([]member, 0, len(files))
+	for _, m := range files {
+		list = append(list, member{
+			name: m.Name, time: m.Time, raw: m.Content,
+			fields: []field{{"mtime", stampOf(m.Time)}, {"owner", m.UID + ":" + m.GID}, {"mode", m.Mode}},
+		})
+	}
+	return list, err
+}
+
+func cpioMembers(r *io.SectionReader, limit int) ([]member, error) {
+	files, err := cpio.List(r, limit)
+	list := make([]member, 0, len(files))
+	for _, m := range files {
+		list = append(list, member{
+			name: m.Name, time: m.Time, raw: m.Content,
+			fields: []field{
+				{"inode", strconv.FormatInt(m.Inode, 10)}, {"mode", fmt.Sprintf("%06o", m.Mode)}, {"owner", fmt.Sprintf("%d:%d", m.UID, m.GID)},
+				{"link count", strconv.FormatInt(m.Links, 10)}, {"mtime", stampOf(m.Time)},
+				{"device", fmt.Sprintf("%d, %d, %d, %d", m.Device[0], m.Device[1], m.Device[2], m.Device[3])},
+			},
+		})
+	}
+	return list, err
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/kedge-build/kedge/internal/format/ar"
 )
 
 const (
@@ -73,7 +75,7 @@ func zipOf(t testing.TB, entries ...entry) []byte {
 }
 
 func arOf(entries ...entry) []byte {
-	b := []byte(arMagic)
+	b := []byte(ar.Magic)
 	for _, e := range entries {
 		b = fmt.Appendf(b, "%-16s%-12d%-6d%-6d%-8s%-10d`\n", e.name+"/", max(e.time.Unix(), 0), e.uid, 0, "100644", len(e.body))
 		b = append(b, e.body...)
@@ -91,7 +93,7 @@ func cpioOf(entries ...entry) []byte {
 			b = append(b, 0)
 		}
 	}
-	for i, e := range append(entries, entry{name: cpioTrailer}) {
+	for i, e := range append(entries, entry{name: "TRAILER!!!"}) {
 		b = fmt.Appendf(b, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x", i+1, 0o100644, e.uid, 0, 1, max(e.time.Unix(), 0), len(e.body), 0, 0, 0, 0, len(e.name)+1, 0)
 		b = append(append(b, e.name...), 0)
 		pad()

@@ -1,51 +1,50 @@
 package cause
 
 import (
-	"cmp"
-	"debug/elf"
 	"io"
-	"slices"
+
+	"github.com/kedge-build/kedge/internal/format/elf"
 )
 
 // elf tells the build id of a program from the rest, and names the sections that differ.
 func (f *finder) elf(p pair, spans []span) bool {
-	const magic = "\x7fELF"
-	if string(readAt(p.first, 0, 4)) != magic || string(readAt(p.second, 0, 4)) != magic {
+	if !elf.Has(readAt(p.first, 0, 4)) || !elf.Has(readAt(p.second, 0, 4)) {
 		return false
 	}
-	sections, ok := elfSections(p.first)
-	if !ok {
+	sections, err := elf.Sections(p.first)
+	if err != nil {
 		return false
 	}
 	// Debug information may be compressed, section by section.
-	others, _ := elfSections(p.second)
-	packed := map[string][2]*elfSection{}
-	for i, s := range sections {
-		for j, o := range others {
-			if s.name == o.name && s.packed != nil && o.packed != nil {
-				packed[s.name] = [2]*elfSection{&sections[i], &others[j]}
-			}
+	others, _ := elf.Sections(p.second) // without them, compressed sections are compared as they are
+	compressed := map[string]*elf.Section{}
+	for i, s := range others {
+		if s.Compressed {
+			compressed[s.Name] = &others[i]
 		}
 	}
 	opened := map[string]bool{}
-	name := func(off int64) string {
+	sectionAt := func(offset int64) (s elf.Section) {
 		for _, s := range sections {
-			if off >= s.from && off < s.to {
-				return s.name
+			if offset >= s.Offset && offset-s.Offset < s.Size {
+				return s
 			}
 		}
-		return ""
+		return s
 	}
+	name := func(offset int64) string { return safeName(sectionAt(offset).Name) }
 	var id *span
 	var rest []span
 	for _, s := range spans {
+		in := sectionAt(s.a)
+		other := compressed[in.Name]
 		switch n := name(s.a); {
 		case n == ".note.gnu.build-id", n == ".note.go.buildid", n == ".gnu_debuglink":
 			if id == nil {
 				id = &s
 			}
 		case opened[n]:
-		case packed[n][0] != nil && p.depth < maxDepth && f.unpack(p, packed[n]):
+		case in.Compressed && other != nil && p.depth < maxDepth && f.unpack(p, in, *other):
 			opened[n] = true
 		default:
 			rest = append(rest, s)
@@ -65,11 +64,11 @@ func (f *finder) elf(p pair, spans []span) bool {
 	return true
 }
 
-// unpack compares what is in two compressed sections; false if they cannot be read.
-func (f *finder) unpack(p pair, s [2]*elfSection) bool {
+// unpack compares what two compressed sections hold; it reports false if they cannot be read.
+func (f *finder) unpack(p pair, first, second elf.Section) bool {
 	sides, err := f.both([2]func() (io.Reader, error){
-		func() (io.Reader, error) { return s[0].packed.Open(), nil },
-		func() (io.Reader, error) { return s[1].packed.Open(), nil },
+		func() (io.Reader, error) { return first.Open(), nil },
+		func() (io.Reader, error) { return second.Open(), nil },
 	})
 	if err != nil {
 		return false
@@ -77,35 +76,9 @@ func (f *finder) unpack(p pair, s [2]*elfSection) bool {
 	defer sides[0].close()
 	defer sides[1].close()
 	inner := pair{
-		name: s[0].name, where: join(p.where, s[0].name), times: p.times, depth: p.depth + 1,
+		name: first.Name, where: join(p.where, first.Name), times: p.times, depth: p.depth + 1,
 		first: sides[0].SectionReader, second: sides[1].SectionReader,
 	}
 	f.explain(inner, f.spans(inner.first, inner.second))
 	return true
-}
-
-type elfSection struct {
-	name     string
-	from, to int64
-	packed   *elf.Section // where it is compressed
-}
-
-func elfSections(r *io.SectionReader) ([]elfSection, bool) {
-	file, err := elf.NewFile(r)
-	if err != nil || len(file.Sections) > 1<<12 {
-		return nil, false
-	}
-	var list []elfSection
-	for _, s := range file.Sections {
-		if s.Type == elf.SHT_NOBITS || s.FileSize == 0 || s.Offset > 1<<62 || s.FileSize > 1<<62 {
-			continue
-		}
-		e := elfSection{name: safeName(s.Name), from: int64(s.Offset), to: int64(s.Offset + s.FileSize)}
-		if s.Flags&elf.SHF_COMPRESSED != 0 {
-			e.packed = s
-		}
-		list = append(list, e)
-	}
-	slices.SortStableFunc(list, func(a, b elfSection) int { return cmp.Compare(a.from, b.from) })
-	return list, true
 }

@@ -53,38 +53,3 @@ func FuzzFind(f *testing.F) {
 		}
 	})
 }
-
-func FuzzAr(f *testing.F) {
-	f.Add(arOf(entry{name: "a", body: "x"}))
-	f.Add([]byte("!<arch>\n//              0           0     0     644     4         `\nabc/\n/0              0           0     0     644     2         `\nxy"))
-	f.Add([]byte("!<arch>\n#1/4            0           0     0     644     6         `\nabcdxy"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r := sectionOf(b)
-		list, err := arMembers(r, 100)
-		inside(t, b, list, err)
-	})
-}
-
-func FuzzCpio(f *testing.F) {
-	f.Add(cpioOf(entry{name: "a", body: "x"}, entry{name: "b", body: "yyyy"}))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r := sectionOf(b)
-		list, err := cpioMembers(r, 100)
-		inside(t, b, list, err)
-	})
-}
-
-// inside checks that members are no larger than their archive, nor more than were asked for.
-func inside(t *testing.T, b []byte, list []member, err error) {
-	t.Helper()
-	total := int64(0)
-	for _, m := range list {
-		total += m.raw.Size()
-		if m.raw.Size() < 0 || len(m.name) > maxName || int64(len(readAt(m.raw, 0, m.raw.Size()))) != m.raw.Size() {
-			t.Errorf("%q: %d bytes", m.name, m.raw.Size())
-		}
-	}
-	if total > int64(len(b)) || len(list) > 100 || err != nil && list != nil {
-		t.Errorf("%d members of %d bytes in %d, %v", len(list), total, len(b), err)
-	}
-}

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"compress/zlib"
 	"debug/buildinfo"
-	"debug/elf"
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strings"
+
+	"github.com/kedge-build/kedge/internal/format/elf"
 )
 
 // The marks that a program with build info of Go, or one that cargo-auditable made, has somewhere in
@@ -35,9 +37,9 @@ func (s *Scanner) Write(p []byte) (int, error) {
 	if s.no || len(p) == 0 {
 		return len(p), nil
 	}
-	if n := len(elf.ELFMAG) - len(s.head); n > 0 {
+	if n := len(elf.Magic) - len(s.head); n > 0 {
 		s.head = append(s.head, p[:min(n, len(p))]...)
-		if s.no = !strings.HasPrefix(elf.ELFMAG, string(s.head)); s.no {
+		if s.no = !strings.HasPrefix(elf.Magic, string(s.head)); s.no {
 			return len(p), nil
 		}
 	}
@@ -60,7 +62,7 @@ func (s *Scanner) Write(p []byte) (int, error) {
 
 // Found reports whether the file is an ELF file that may name packages, which Program reads.
 func (s *Scanner) Found() bool {
-	if s.no || len(s.head) < len(elf.ELFMAG) {
+	if s.no || len(s.head) < len(elf.Magic) {
 		return false
 	}
 	return s.found || bytes.Contains(s.tail[max(0, len(s.tail)-maxTail):], cargoMark)
@@ -103,15 +105,15 @@ func goModules(r io.ReaderAt) ([]Package, error) {
 // cargoAuditable reads the section that cargo-auditable writes
 // (https://github.com/rust-secure-code/cargo-auditable/blob/master/PARSING.md).
 func cargoAuditable(r io.ReaderAt) ([]Package, error) {
-	f, err := elf.NewFile(r)
+	sections, err := elf.Sections(r)
 	if err != nil {
 		return nil, nil
 	}
-	section := f.Section(string(cargoMark))
-	if section == nil || section.Flags&elf.SHF_COMPRESSED != 0 || section.Type == elf.SHT_NOBITS {
+	i := slices.IndexFunc(sections, func(s elf.Section) bool { return s.Name == string(cargoMark) && !s.Compressed })
+	if i < 0 {
 		return nil, nil
 	}
-	zr, err := zlib.NewReader(io.NewSectionReader(section, 0, int64(min(section.FileSize, maxDocument))))
+	zr, err := zlib.NewReader(io.LimitReader(sections[i].Open(), maxDocument))
 	if err != nil {
 		return nil, nil // another's section of that name
 	}

@@ -2,7 +2,13 @@
 // files that may be hostile: a parser bounds what it reads and returns an error instead of panicking.
 package format
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrTooLarge is wrapped by the errors about files that hold more than a parser takes.
+var ErrTooLarge = errors.New("too large")
 
 // A PanicError is a panic that Contain turned into an error.
 type PanicError struct {

@@ -148,10 +148,10 @@ func TestHostile(t *testing.T) {
 func TestColumns(t *testing.T) {
 	for row, want := range map[string]string{
 		"\x05\x01\x08\x0f\x13\x2aabcd": "2a||61|626364",
-		"":                            "malformed",
-		"\x05\x01":                    "malformed",
-		"\x02\x0fa":                   "61",
-		"\x02\x11a":                   "malformed",
+		"":                             "malformed",
+		"\x05\x01":                     "malformed",
+		"\x02\x0fa":                    "61",
+		"\x02\x11a":                    "malformed",
 	} {
 		columns, ok := Columns([]byte(row))
 		got := "malformed"

@@ -12,16 +12,16 @@ import (
 	"io"
 	"math"
 	"time"
+
+	"github.com/kedge-build/kedge/internal/format"
 )
 
 // maxDirectory bounds the bytes that Open reads: the directory of an archive and the search for it.
 const maxDirectory = 16 << 20
 
-// ErrTooLarge is for an archive with too many members, or too large a directory.
-var ErrTooLarge = errors.New("too large a directory of a zip archive")
-
 // Open opens an archive of size bytes with at most members members. archive/zip reads the whole directory
-// at once, whatever the archive says about it, so Open bounds what it can read.
+// at once, whatever the archive says about it, so Open bounds what it can read. The error for an archive
+// beyond the bounds wraps format.ErrTooLarge.
 func Open(r io.ReaderAt, size int64, members int) (*zip.Reader, error) {
 	b := &bounded{r: r, left: maxDirectory}
 	z, err := zip.NewReader(b, size)
@@ -29,7 +29,7 @@ func Open(r io.ReaderAt, size int64, members int) (*zip.Reader, error) {
 		return nil, err
 	}
 	if len(z.File) > members {
-		return nil, fmt.Errorf("%w: it has more than %d members", ErrTooLarge, members)
+		return nil, fmt.Errorf("%w: the zip archive has more than %d members", format.ErrTooLarge, members)
 	}
 	b.left = math.MaxInt64
 	return z, nil
@@ -44,7 +44,7 @@ type bounded struct {
 func (b *bounded) ReadAt(p []byte, off int64) (int, error) {
 	if b.left != math.MaxInt64 {
 		if b.left -= int64(len(p)); b.left < 0 {
-			return 0, fmt.Errorf("%w: it has more than %d MiB", ErrTooLarge, maxDirectory>>20)
+			return 0, fmt.Errorf("%w: the directory of the zip archive has more than %d MiB", format.ErrTooLarge, maxDirectory>>20)
 		}
 	}
 	return b.r.ReadAt(p, off)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kedge-build/kedge/internal/format"
 )
 
 var (
@@ -90,7 +92,7 @@ func TestClampFaults(t *testing.T) {
 
 func TestOpenBounds(t *testing.T) {
 	whole := archive(t, late, "")
-	if _, err := Open(bytes.NewReader(whole), int64(len(whole)), 1); !errors.Is(err, ErrTooLarge) {
+	if _, err := Open(bytes.NewReader(whole), int64(len(whole)), 1); !errors.Is(err, format.ErrTooLarge) {
 		t.Errorf("two members within a bound of one: %v", err)
 	}
 	// The end of the directory claims one entry of no length at the start; its comment holds another such record.
@@ -106,7 +108,7 @@ func TestOpenBounds(t *testing.T) {
 	decoy := append(binary.LittleEndian.AppendUint32(nil, endMagic), make([]byte, endSize-4)...)
 	end = append(binary.LittleEndian.AppendUint16(end, uint16(len(decoy)+1)), append(decoy, 'x')...)
 	huge := append(directory, end...)
-	if _, err := Open(bytes.NewReader(huge), int64(len(huge)), 1<<30); !errors.Is(err, ErrTooLarge) {
+	if _, err := Open(bytes.NewReader(huge), int64(len(huge)), 1<<30); !errors.Is(err, format.ErrTooLarge) {
 		t.Errorf("a directory of %d bytes: %v", len(directory), err)
 	}
 }
