@@ -3,7 +3,6 @@ package cause
 import (
 	"archive/tar"
 	"bytes"
-	"compress/bzip2"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -15,9 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
-	"github.com/therootcompany/xz"
-
+	"github.com/kedge-build/kedge/internal/decompress"
 	"github.com/kedge-build/kedge/internal/format"
 	"github.com/kedge-build/kedge/internal/format/ar"
 	"github.com/kedge-build/kedge/internal/format/cpio"
@@ -28,7 +25,6 @@ const (
 	maxInflated = 1 << 30  // bytes out of all containers of one file
 	maxMemory   = 64 << 20 // of them in memory at once; the rest is in temporary files
 	maxMembers  = 100_000  // of all containers of one file
-	maxDict     = 64 << 20 // memory of a decompressor
 )
 
 var (
@@ -49,9 +45,9 @@ var containers []container
 func init() {
 	containers = []container{
 		{"gzip", magic("\x1f\x8b\x08"), (*finder).gzip},
-		{"bzip2", magic("BZh"), compressed(func(r io.Reader) (io.Reader, error) { return bzip2.NewReader(r), nil })},
-		{"xz", magic("\xfd7zXZ\x00"), compressed(func(r io.Reader) (io.Reader, error) { return xz.NewReader(r, maxDict) })},
-		{"zstd", magic("\x28\xb5\x2f\xfd"), compressed(unzstd)},
+		{"bzip2", magic("BZh"), compressed(decompress.Bzip2)},
+		{"xz", magic("\xfd7zXZ\x00"), compressed(decompress.XZ)},
+		{"zstd", magic("\x28\xb5\x2f\xfd"), compressed(decompress.Zstd)},
 		{"zip", magic("PK\x03\x04"), members(zipMembers)},
 		{"ar", magic(ar.Magic), members(arMembers)},
 		{"cpio", cpio.Has, members(cpioMembers)},
@@ -61,14 +57,6 @@ func init() {
 
 func magic(m string) func([]byte) bool {
 	return func(head []byte) bool { return bytes.HasPrefix(head, []byte(m)) }
-}
-
-func unzstd(r io.Reader) (io.Reader, error) {
-	d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxDict), zstd.WithDecoderMaxWindow(maxDict))
-	if err != nil {
-		return nil, err
-	}
-	return d.IOReadCloser(), nil
 }
 
 // spool is content out of a container, in memory or in a file without a name.
@@ -162,8 +150,11 @@ func (f *finder) both(open [2]func() (io.Reader, error)) (sides [2]*spool, err e
 		if err == nil {
 			sides[i], err = f.spool(r)
 		}
-		if c, ok := r.(io.Closer); ok {
+		switch c := r.(type) {
+		case io.Closer:
 			_ = c.Close() // it was read to its end
+		case *decompress.Stream:
+			c.Close()
 		}
 		if err != nil {
 			if i == 1 {
@@ -176,21 +167,25 @@ func (f *finder) both(open [2]func() (io.Reader, error)) (sides [2]*spool, err e
 }
 
 // compressed opens a format that is compression and nothing else.
-func compressed(decompress func(io.Reader) (io.Reader, error)) func(*finder, pair) error {
-	return func(f *finder, p pair) error {
-		return f.inflate(p, decompress, nil)
-	}
+func compressed(format decompress.Format) func(*finder, pair) error {
+	return func(f *finder, p pair) error { return f.inflate(p, format, nil) }
 }
 
-// inflate compares what is compressed, and calls equal where it is the same.
-func (f *finder) inflate(p pair, decompress func(io.Reader) (io.Reader, error), equal func() bool) error {
+// inflate compares what is compressed, and calls equal if it is the same.
+func (f *finder) inflate(p pair, format decompress.Format, equal func() bool) error {
 	if p.depth >= maxDepth {
 		return errDepth
 	}
-	sides, err := f.both([2]func() (io.Reader, error){
-		func() (io.Reader, error) { return decompress(io.NewSectionReader(p.first, 0, p.first.Size())) },
-		func() (io.Reader, error) { return decompress(io.NewSectionReader(p.second, 0, p.second.Size())) },
-	})
+	open := func(r *io.SectionReader) func() (io.Reader, error) {
+		return func() (io.Reader, error) {
+			s, err := decompress.Open(io.NewSectionReader(r, 0, r.Size()), format)
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
+		}
+	}
+	sides, err := f.both([2]func() (io.Reader, error){open(p.first), open(p.second)})
 	if err != nil {
 		return err
 	}
@@ -239,7 +234,7 @@ func (f *finder) gzip(p pair) error {
 			f.header(p.where, "gzip", a[i], b[i], [2]time.Time{headers[0].ModTime, headers[1].ModTime})
 		}
 	}
-	return f.inflate(p, func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) }, func() bool { return differs })
+	return f.inflate(p, decompress.Gzip, func() bool { return differs })
 }
 
 // field is what a container says about a member.

@@ -29,7 +29,7 @@ store: rules internal/layer internal/strictjson
 secret: store internal/layer internal/strictjson
 image: rules secret store internal/chunk internal/layer internal/strictjson
 publish: store internal/layer
-cause:
+cause: internal/decompress
 fix: cause
 diff/packages:
 diff: diff/packages internal/chunk

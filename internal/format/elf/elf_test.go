@@ -105,8 +105,9 @@ func FuzzSections(f *testing.F) {
 			if s.Offset < 0 || s.Size < 1 {
 				t.Fatalf("%+v", s)
 			}
-			if _, err := io.Copy(io.Discard, io.LimitReader(s.Open(), 1<<20)); err == nil && !s.Compressed && s.Offset > int64(len(content)) {
-				t.Fatalf("%+v has bytes", s)
+			n, _ := io.Copy(io.Discard, io.LimitReader(s.Open(), 1<<20)) // an error is as good as an end
+			if !s.Compressed && n > int64(len(content)) {
+				t.Fatalf("%+v has %d bytes", s, n)
 			}
 		}
 	})
