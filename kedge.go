@@ -26,6 +26,7 @@ import (
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
 	"github.com/kedge-build/kedge/verify"
 	"github.com/moby/buildkit/client"
@@ -53,7 +54,7 @@ type Options struct {
 	IgnorePolicy bool // build in spite of a DOCKERFILE.rego
 	builder.Settings
 	Epoch     Epoch
-	Normalize image.Rules // the version is the lock's
+	Normalize rules.Set // the version is the lock's
 	// Annotations of the image's manifests and index.
 	Annotations []image.Annotation
 	// NoSecretCheck leaves out to look for the values of secrets in the image.

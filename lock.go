@@ -11,8 +11,8 @@ import (
 	"github.com/distribution/reference"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/frontend"
-	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/rules"
 	"golang.org/x/sys/unix"
 )
 
@@ -140,7 +140,7 @@ func (p *project) relock(ctx context.Context, b *builder.Builder, refresh Refres
 		made.Epoch = res.Epoch
 	}
 	if made.Rules == 0 {
-		made.Rules = image.RulesVersion
+		made.Rules = rules.Version
 	}
 	out := &Locked{
 		Lockfile: p.Lockfile, Sources: len(made.Sources()), Changes: p.lock.Changes(made),
@@ -197,7 +197,7 @@ func (p *project) declare(r *builder.Result, target string) *lock.File {
 		f.Epoch = r.Epoch
 	}
 	if f.Rules == 0 {
-		f.Rules = image.RulesVersion
+		f.Rules = rules.Version
 	}
 	return f
 }

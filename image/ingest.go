@@ -18,6 +18,7 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/kedge-build/kedge/internal/strictjson"
+	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/secret"
 	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
@@ -59,7 +60,7 @@ type Source struct {
 // Options are choices for Ingest.Write. The zero value is a plain build.
 type Options struct {
 	Labels map[string]string // set in the image config, over labels of the same name
-	Rules  Rules
+	Rules  rules.Set
 	// Annotations that the image has no place for end Write with an *AnnotationError.
 	Annotations []Annotation
 	// Secrets are values, by id, that must not be in new layers, configs and attestations: a *secret.LeakError ends Write.
@@ -188,7 +189,7 @@ func (in *Ingest) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (conten
 // New layers are normalised and compressed side by side. When Write fails or ctx is done, the Store
 // lists what it listed before. A *NotSentError asks for another export.
 func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []Source, opts Options) (store.Image, error) {
-	rules, err := opts.Rules.Check()
+	set, err := opts.Rules.Check()
 	if err != nil {
 		return store.Image{}, err
 	}
@@ -210,7 +211,7 @@ func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []
 			return store.Image{}, fmt.Errorf("write image: %w", err)
 		}
 	}
-	layers, err := in.writeLayers(ctx, exports, rules)
+	layers, err := in.writeLayers(ctx, exports, set)
 	if err != nil {
 		return store.Image{}, fmt.Errorf("write image: %w", err)
 	}

@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -518,28 +517,6 @@ func vmHWM(t *testing.T) int64 {
 	return 0
 }
 
-func TestRulesMarkdown(t *testing.T) {
-	seen := map[string]bool{}
-	for _, r := range rules {
-		if seen[r.id] || r.id == "" || r.what == "" || r.why == "" || r.link == "" {
-			t.Errorf("rule %q is incomplete or occurs twice", r.id)
-		}
-		seen[r.id] = true
-	}
-	golden := filepath.Join("..", "docs", "rules.md")
-	got := RulesMarkdown()
-	if *update {
-		writeFile(t, golden, []byte(got))
-	}
-	want, err := os.ReadFile(golden)
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skipf("no %s", golden)
-	}
-	if diff := gocmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s is not what the rules say; run go test ./image -run RulesMarkdown -update (-file +rules):\n%s", golden, diff)
-	}
-}
-
 // normalise and compress are what is done where no rule applies.
 func normalise(ctx context.Context, dst io.Writer, src io.Reader, epoch time.Time) error {
 	r, err := layer.Open(ctx, io.NopCloser(src), layer.Digests{})
@@ -557,3 +534,5 @@ func compress(ctx context.Context, dst io.Writer, raw io.Reader, want digest.Dig
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+const xattrPrefix = "SCHILY.xattr."

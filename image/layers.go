@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -28,9 +29,9 @@ type rawLayer struct {
 }
 
 // raws returns the new layers of an export, lowest first.
-func (e export) raws(rules Rules) []rawLayer {
+func (e export) raws(set rules.Set) []rawLayer {
 	var raws []rawLayer
-	under := fmt.Sprintf("%d %q %q\n", rules.Version, rules.Off, e.config.diffIDs[:e.BaseLayers])
+	under := fmt.Sprintf("%d %q %q\n", set.Version, set.Off, e.config.diffIDs[:e.BaseLayers])
 	for i := e.BaseLayers; i < len(e.layers); i++ {
 		under += fmt.Sprintf("%q %v ", e.Keep[i], e.Run[i])
 		raws = append(raws, rawLayer{
@@ -43,8 +44,8 @@ func (e export) raws(rules Rules) []rawLayer {
 }
 
 // writeLayers returns the canonical layers of each export, lowest first.
-func (in *Ingest) writeLayers(ctx context.Context, exports []export, rules Rules) ([][]store.Layer, error) {
-	w := &layerWriter{in: in, rules: rules, done: map[string]*store.Layer{}}
+func (in *Ingest) writeLayers(ctx context.Context, exports []export, set rules.Set) ([][]store.Layer, error) {
+	w := &layerWriter{in: in, set: set, done: map[string]*store.Layer{}}
 	w.group, ctx = errgroup.WithContext(ctx)
 	w.group.SetLimit(min(runtime.GOMAXPROCS(0), maxLayers))
 	layers := make([][]*store.Layer, len(exports))
@@ -73,7 +74,7 @@ func (in *Ingest) writeLayers(ctx context.Context, exports []export, rules Rules
 // A layerWriter writes layers side by side. What is to become of each it decides one after the other.
 type layerWriter struct {
 	in    *Ingest
-	rules Rules
+	set   rules.Set
 	group *errgroup.Group
 	done  map[string]*store.Layer // by the raw layer and what is under it; complete when the group is
 }
@@ -82,7 +83,7 @@ type layerWriter struct {
 func (w *layerWriter) export(ctx context.Context, e export) ([]*store.Layer, error) {
 	var layers []*store.Layer
 	below, n := &tree{}, 0 // what the lowest n layers hold together
-	raws := e.raws(w.rules)
+	raws := e.raws(w.set)
 	for i, raw := range raws {
 		key := raw.digest.String() + raw.under.String()
 		// A second build is to be looked at, and not to be remembered.
@@ -129,8 +130,8 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*store.Layer, err
 // plan decides about a new layer over below, which it changes into the tree with the layer. Of the
 // highest layer it reads only what below may have as well.
 func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highest bool) (*plan, error) {
-	rules := w.rules.matcher(raw.keep, raw.run)
-	s := scanner{epoch: w.in.epoch, clamp: w.in.epoch, rules: rules}
+	matcher := w.set.Matcher(raw.keep, raw.run)
+	s := scanner{epoch: w.in.epoch, clamp: w.in.epoch, rules: matcher}
 	s.read = func(e *entry) bool {
 		o := below.lookup(e.Name)
 		return !highest || o != nil && o.Type == e.Type && o.Size == e.Size
@@ -158,7 +159,7 @@ func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highe
 			return nil, err
 		}
 	}
-	return below.plan(entries, w.in.epoch, w.rules, rules), nil
+	return below.plan(entries, w.in.epoch, w.set, matcher), nil
 }
 
 // writeLayer writes a new layer as it was planned. whole says that the plan is made from all of its

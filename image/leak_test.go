@@ -30,7 +30,7 @@ func TestSecretsInImage(t *testing.T) {
 		{"a name", rawImage{layers: layer(file("d-sesame-open/f", ""))}, []string{"0 /d-***/f token plain"}},
 		{"a name with base64 in lines", rawImage{layers: layer(file("c2VzYW1l\nLW9wZW4=", ""))}, []string{"0 *** token base64"}},
 		{"a link", rawImage{layers: layer(typed("l", tar.TypeSymlink, "/sesame-open"))}, []string{"0 /l token plain"}},
-		{"an attribute", rawImage{layers: layer(file("a", "").with(func(h *tar.Header) { h.PAXRecords = map[string]string{xattrPrefix + "user.a": "sesame-open"} }))},
+		{"an attribute", rawImage{layers: layer(file("a", "").with(func(h *tar.Header) { h.PAXRecords = map[string]string{"SCHILY.xattr.user.a": "sesame-open"} }))},
 			[]string{"0 /a token plain"}},
 		{"the base image's", rawImage{base: layer(file("a", "sesame-open")), layers: layer(file("b", ""))}, nil},
 		{"what a rule drops", rawImage{layers: layer(file("var/log/dpkg.log", "sesame-open"))}, nil},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/rules"
 )
 
 // An entry is what is known of an entry of a layer, in its canonical form. Fields are exported for
@@ -32,10 +33,10 @@ type entry struct {
 	// Source is what a compiled file says that the time of its source is.
 	Source *uint32
 
-	rawTime int64 // as the build had it
-	rule    *rule // about the file, with a content that it applies to
-	off     bool  // a compiled file that no rule rewrites
-	skip    bool  // not a file at all
+	rawTime int64       // as the build had it
+	rule    *rules.Rule // about the file, with a content that it applies to
+	off     bool        // a compiled file that no rule rewrites
+	skip    bool        // not a file at all
 }
 
 // repeats reports whether two entries are the same but for their times.
@@ -55,9 +56,9 @@ var endOfTime = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 
 // A scanner reads layers.
 type scanner struct {
-	epoch time.Time // of the image
-	clamp time.Time // the epoch for the layer's times
-	rules *matcher  // of the rules that apply; nil for none
+	epoch time.Time      // of the image
+	clamp time.Time      // the epoch for the layer's times
+	rules *rules.Matcher // of the rules that apply; nil for none
 	read  func(*entry) bool
 }
 
@@ -76,16 +77,16 @@ func (s *scanner) scan(r *layer.Reader) ([]entry, error) {
 			return nil, fmt.Errorf("read layer: %w", err)
 		}
 		rawTime := h.ModTime.Unix()
-		if !applyForms(h, s.clamp) {
+		if !rules.Canonicalise(h, s.clamp) {
 			entries = append(entries, entry{skip: true})
 			continue
 		}
 		e := entry{
-			Name: clean(h.Name), Type: h.Typeflag, Mode: h.Mode, UID: h.Uid, GID: h.Gid, Size: h.Size, Link: h.Linkname,
+			Name: layer.Clean(h.Name), Type: h.Typeflag, Mode: h.Mode, UID: h.Uid, GID: h.Gid, Size: h.Size, Link: h.Linkname,
 			Major: h.Devmajor, Minor: h.Devminor, Xattrs: xattrSum(h), Time: h.ModTime.Unix(), rawTime: rawTime,
 		}
 		if e.Type == tar.TypeLink {
-			e.Link = clean(e.Link)
+			e.Link = layer.Clean(e.Link)
 		}
 		if err := s.inspect(&e, r); err != nil {
 			return nil, fmt.Errorf("read layer: entry %q: %w", h.Name, err)
@@ -109,13 +110,13 @@ func (s *scanner) inspect(e *entry, r io.Reader) error {
 		return nil
 	}
 	if s.rules != nil {
-		e.rule = s.rules.find(e.Name)
+		e.rule = s.rules.Find(e.Name)
 	}
-	byContent, compiled := e.rule != nil && e.rule.byContent(), strings.HasSuffix(e.Name, ".pyc")
+	byContent, compiled := e.rule != nil && e.rule.ReadsContent(), strings.HasSuffix(e.Name, ".pyc")
 	if !byContent && !compiled {
 		return nil
 	}
-	if e.Type != tar.TypeReg || e.Size > maxRewrite {
+	if e.Type != tar.TypeReg || e.Size > rules.MaxRead {
 		if byContent {
 			e.rule = nil
 		}
@@ -125,18 +126,18 @@ func (s *scanner) inspect(e *entry, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if e.rule != nil && e.rule.is != nil && !e.rule.is(content) {
+	if e.rule != nil && !e.rule.Covers(content) {
 		e.rule = nil
 	}
 	if compiled {
-		e.Source = pycSourceTime(content)
+		e.Source = rules.PycSourceTime(content)
 	}
 	switch {
 	case e.Source != nil:
-		content = rewritePyc(content, facts{neutral: true})
+		content = rules.NeutralPyc(content)
 		e.off = e.rule == nil
-	case e.rule != nil && e.rule.rewrite != nil:
-		content = e.rule.rewrite(content, facts{epoch: s.epoch.Unix()})
+	case e.rule != nil && !e.rule.Drops():
+		content = e.rule.Rewrite(content, rules.Facts{Epoch: s.epoch.Unix()})
 	}
 	e.Size = int64(len(content))
 	sum := sha256.Sum256(content)
@@ -208,24 +209,24 @@ type touch struct{ rule, path string }
 
 // A change is how the content of a file is rewritten.
 type change struct {
-	rule  *rule
-	facts facts
+	rule  *rules.Rule
+	facts rules.Facts
 }
 
 // plan decides about a new layer over t, which it changes into the tree with the layer.
-func (t *tree) plan(entries []entry, epoch time.Time, rules Rules, m *matcher) *plan {
+func (t *tree) plan(entries []entry, epoch time.Time, set rules.Set, m *rules.Matcher) *plan {
 	p := &plan{epoch: epoch, drop: map[int]string{}, time: map[int]int64{}, rewrite: map[int]change{}, touched: map[int]touch{}}
-	whiteouts := rules.on(ruleOf(whiteoutID))
+	whiteouts := set.Has(rules.WhiteoutOfNothing)
 	for i := range entries {
-		if w, ok := layer.ParseWhiteout(entries[i].Name); ok && !t.Hide(w) && whiteouts && !m.keeps(entries[i].Name) {
-			p.drop[i] = whiteoutID
-		} else if e := &entries[i]; !ok && e.rule != nil && e.rule.rewrite == nil {
-			p.drop[i] = e.rule.id
+		if w, ok := layer.ParseWhiteout(entries[i].Name); ok && !t.Hide(w) && whiteouts && !m.Keeps(entries[i].Name) {
+			p.drop[i] = rules.WhiteoutOfNothing
+		} else if e := &entries[i]; !ok && e.rule != nil && e.rule.Drops() {
+			p.drop[i] = e.rule.ID
 		}
 	}
 	p.keepNeeded(entries)
 	at := indexed(entries)
-	if rules.on(ruleOf(repeatsID)) {
+	if set.Has(rules.Repeats) {
 		p.dropRepeats(at, t, m)
 	}
 	p.decided = true
@@ -243,10 +244,10 @@ func (t *tree) plan(entries []entry, epoch time.Time, rules Rules, m *matcher) *
 	t.apply(p.kept)
 	for i := range entries {
 		e := &entries[i]
-		if _, ok := p.drop[i]; ok || e.rule == nil || e.rule.rewrite == nil {
+		if _, ok := p.drop[i]; ok || e.rule == nil || e.rule.Drops() {
 			continue
 		}
-		p.rewrite[i] = change{e.rule, facts{epoch: epoch.Unix(), source: e.Source}}
+		p.rewrite[i] = change{e.rule, rules.Facts{Epoch: epoch.Unix(), Source: e.Source}}
 	}
 	for i, id := range p.drop {
 		p.touched[i] = touch{id, entries[i].Name}
@@ -292,7 +293,7 @@ func (p *plan) keepNeeded(entries []entry) {
 // dropRepeats drops what t holds already. A folder stays where the layer has something below it: a
 // Docker Engine makes those that are absent with a mode of its own, over that of the layers below.
 // It then keeps its time, too, unless something came into it or went.
-func (p *plan) dropRepeats(at layerIndex, t *tree, m *matcher) {
+func (p *plan) dropRepeats(at layerIndex, t *tree, m *rules.Matcher) {
 	entries := at.entries
 	linked, moved, needed := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for i := len(entries) - 1; i >= 0; i-- { // what is in a folder comes after it
@@ -302,16 +303,16 @@ func (p *plan) dropRepeats(at layerIndex, t *tree, m *matcher) {
 		}
 		below := t.lookup(e.Name)
 		if e.Type == tar.TypeLink {
-			if !linked[e.Name] && !at.twice[e.Name] && !m.keeps(e.Name) && at.repeatsLinked(e, t) {
-				p.drop[i] = repeatsID
+			if !linked[e.Name] && !at.twice[e.Name] && !m.Keeps(e.Name) && at.repeatsLinked(e, t) {
+				p.drop[i] = rules.Repeats
 				continue
 			}
 			linked[e.Link] = true // it comes before its links
 		}
-		if below != nil && !at.twice[e.Name] && !m.keeps(e.Name) && e.repeats(below) && p.sameSource(e, below, at, t) {
+		if below != nil && !at.twice[e.Name] && !m.Keeps(e.Name) && e.repeats(below) && p.sameSource(e, below, at, t) {
 			switch {
 			case e.Type == tar.TypeDir && !needed[e.Name], e.Type != tar.TypeDir && e.Type != tar.TypeLink && !linked[e.Name]:
-				p.drop[i] = repeatsID
+				p.drop[i] = rules.Repeats
 				continue
 			case e.Type == tar.TypeDir && !moved[e.Name]:
 				e.Time = min(below.Time, p.epoch.Unix())

@@ -18,6 +18,7 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
 	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
 	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
@@ -188,11 +189,11 @@ func build(t testing.TB, s *store.Store, imgs ...rawImage) store.Image {
 			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: manifests,
 		}))
 	}
-	rules, err := image.ParseRules("none")
+	none, err := rules.Parse("none")
 	if err != nil {
 		t.Fatal(err)
 	}
-	img, err := in.Write(t.Context(), root, sources, image.Options{Rules: rules})
+	img, err := in.Write(t.Context(), root, sources, image.Options{Rules: none})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/plugin"
 	"github.com/kedge-build/kedge/publish"
+	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
 )
 
@@ -129,9 +130,9 @@ func lockAdvice(err error) string {
 		target   *kedge.TargetError
 		syntax   lock.Errors
 		conflict *lock.ConflictError
-		newer    *image.VersionError
+		newer    *rules.VersionError
 		epoch    *kedge.EpochError
-		rules    *kedge.RulesError
+		stale    *kedge.RulesError
 	)
 	switch {
 	case errors.As(err, &unlocked):
@@ -153,7 +154,7 @@ func lockAdvice(err error) string {
 		return "another command changed the lockfile, or the Dockerfile names another checksum: run again, or kedge lock --refresh=" + conflict.Source.Ref
 	case errors.As(err, &newer):
 		return "use the kedge that wrote the lock, or a later one"
-	case errors.As(err, &epoch), errors.As(err, &rules):
+	case errors.As(err, &epoch), errors.As(err, &stale):
 		return "run again: the lock that is there now is used then"
 	}
 	return ""

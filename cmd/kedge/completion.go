@@ -12,7 +12,7 @@ import (
 
 	"github.com/kedge-build/kedge/diff"
 	"github.com/kedge-build/kedge/frontend"
-	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/rules"
 	"github.com/urfave/cli/v2"
 )
 
@@ -188,7 +188,7 @@ func (p *process) values(line commandLine, o option, beginning, before string) c
 		found.words = p.stages(line)
 	case o.name == "normalize":
 		found.words = []string{"all", "none"}
-		if none, err := image.ParseRules("none"); err == nil {
+		if none, err := rules.Parse("none"); err == nil {
 			for _, id := range none.Off {
 				found.words = append(found.words, "-"+id, "+"+id)
 			}

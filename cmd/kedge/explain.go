@@ -10,7 +10,7 @@ import (
 	"github.com/kedge-build/kedge/diff"
 	"github.com/kedge-build/kedge/diff/source"
 	"github.com/kedge-build/kedge/explain"
-	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/rules"
 	"github.com/urfave/cli/v2"
 )
 
@@ -65,7 +65,7 @@ func (p *process) explainRules(c *cli.Context) error {
 	for _, platform := range slices.Sorted(maps.Keys(all)) {
 		fmt.Fprintln(p.stdout, platform)
 		for _, rule := range slices.Sorted(maps.Keys(all[platform])) {
-			what, why := image.Rule(rule)
+			what, why := rules.Describe(rule)
 			fmt.Fprintf(p.stdout, "  %s: %s %s\n", rule, what, why)
 			for _, path := range all[platform][rule] {
 				fmt.Fprintf(p.stdout, "    %s\n", plain(path))

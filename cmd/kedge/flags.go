@@ -16,7 +16,7 @@ import (
 	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/builder/daemon"
-	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/util/progress/progressui"
@@ -101,7 +101,7 @@ func (p *process) options(c *cli.Context) (kedge.Options, error) {
 	if len(words) == 0 {
 		words = []string{"all"}
 	}
-	if o.Normalize, err = image.ParseRules(strings.Join(words, ",")); err != nil {
+	if o.Normalize, err = rules.Parse(strings.Join(words, ",")); err != nil {
 		return kedge.Options{}, usageError{fmt.Errorf("--normalize: %w", err)}
 	}
 	if o.Vary, err = p.varied(c.StringSlice("vary")); err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/diff"
 	"github.com/kedge-build/kedge/explain"
-	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/report"
+	"github.com/kedge-build/kedge/rules"
 	"github.com/urfave/cli/v2"
 )
 
@@ -45,7 +45,7 @@ func buildReport(res *kedge.Result) *report.Report {
 	}
 	counts := ruleCounts(res.Image)
 	for _, rule := range slices.Sorted(maps.Keys(counts)) {
-		_, why := image.Rule(rule)
+		_, why := rules.Describe(rule)
 		r.Normalised = append(r.Normalised, report.Normalised{Rule: rule, Count: counts[rule], Why: why})
 	}
 	if res.Verdict == nil {

@@ -24,10 +24,10 @@ frontend: lock
 builder/daemon: internal/wholefile
 docker:
 builder: lock frontend builder/daemon
-rules:
+rules: internal/layer internal/format/jks internal/format/pyc internal/format/zip
 store: rules internal/layer internal/strictjson
 secret: store internal/layer internal/strictjson
-image: rules secret store internal/chunk internal/layer internal/strictjson
+image: rules internal/format/pyc secret store internal/chunk internal/layer internal/strictjson
 publish: store internal/layer
 cause: internal/decompress
 fix: cause
@@ -36,8 +36,8 @@ diff: diff/packages internal/chunk
 diff/source: store
 explain: cause diff
 verify: cause diff explain fix frontend store
-kedge: builder cause frontend image lock secret store verify
-cmd/kedge: kedge builder builder/daemon docker frontend image lock secret store verify cause diff diff/source explain plugin publish report internal/wholefile
+kedge: builder cause frontend image lock rules secret store verify
+cmd/kedge: kedge builder builder/daemon docker frontend image lock rules secret store verify cause diff diff/source explain plugin publish report internal/wholefile
 plugin: internal/wholefile
 report:
 internal/chunk:

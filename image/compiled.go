@@ -2,71 +2,11 @@ package image
 
 import (
 	"archive/tar"
-	"bytes"
-	"encoding/binary"
 	"path"
 	"strings"
+
+	"github.com/kedge-build/kedge/internal/format/pyc"
 )
-
-// pycTime returns the offset of the source's modification time in a compiled Python file: 32 bits,
-// little-endian. Files that go by a hash of their source, and others, have none.
-// See https://peps.python.org/pep-0552/ and Lib/importlib/_bootstrap_external.py.
-func pycTime(content []byte) (offset int, ok bool) {
-	if len(content) < 16 || content[2] != '\r' || content[3] != '\n' {
-		return 0, false
-	}
-	const python37, python3 = 3390, 3000
-	magic := binary.LittleEndian.Uint16(content)
-	if magic < python37 || magic >= 20000 { // Python 2 has 20121 and above
-		return 4, magic >= python3
-	}
-	return 8, binary.LittleEndian.Uint32(content[4:]) == 0
-}
-
-func isPyc(content []byte) bool {
-	_, ok := pycTime(content)
-	return ok
-}
-
-// pycSourceTime returns the time that a compiled file says its source has, nil where it says none.
-func pycSourceTime(content []byte) *uint32 {
-	offset, ok := pycTime(content)
-	if !ok {
-		return nil
-	}
-	return new(binary.LittleEndian.Uint32(content[offset:]))
-}
-
-func rewritePyc(content []byte, f facts) []byte {
-	offset, ok := pycTime(content)
-	var now uint32
-	switch {
-	case !ok || f.source == nil && !f.neutral:
-		return content
-	case !f.neutral:
-		now = *f.source
-	}
-	if now == binary.LittleEndian.Uint32(content[offset:]) {
-		return content
-	}
-	content = bytes.Clone(content)
-	binary.LittleEndian.PutUint32(content[offset:], now)
-	return content
-}
-
-// pycSource returns the path of the file that a .pyc was compiled from, as PEP 3147 has it.
-func pycSource(name string) string {
-	dir, base := "", name
-	if i := strings.LastIndexByte(name, '/'); i >= 0 {
-		dir, base = name[:i+1], name[i+1:]
-	}
-	module := strings.TrimSuffix(base, ".pyc")
-	if outer, ok := strings.CutSuffix(dir, "__pycache__/"); ok {
-		dir = outer
-		module, _, _ = strings.Cut(module, ".")
-	}
-	return dir + module + ".py"
-}
 
 // noSource is the time of no source: what is compiled from one that has changed since must not be
 // taken for fresh because both have the epoch.
@@ -82,7 +22,7 @@ type source struct {
 // sourceOf returns the source of a compiled file of a layer, whose entries at has, over t. It may be
 // asked before what repeats is dropped.
 func (p *plan) sourceOf(e *entry, at layerIndex, t *tree) source {
-	name := pycSource(e.Name)
+	name := pyc.Source(e.Name)
 	below := t.lookup(name)
 	if i, here := at.index[name]; here {
 		above := &at.entries[i]
@@ -186,7 +126,7 @@ func compiledIn(dir string, at layerIndex, t *tree) map[string][]uint32 {
 			if child.Entry == nil || child.Entry.Source == nil {
 				continue
 			}
-			source := pycSource(child.Entry.Name)
+			source := pyc.Source(child.Entry.Name)
 			if anew, made := at.lookup(path.Join(dir, base)), at.lookup(source); anew != nil && (anew.Source == nil || made == nil || *anew.Source == uint32(made.rawTime)) {
 				continue
 			}

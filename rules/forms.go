@@ -1,20 +1,14 @@
-package image
+package rules
 
 import (
 	"archive/tar"
-	"fmt"
 	"path"
 	"strings"
 	"time"
-
-	kedgerules "github.com/kedge-build/kedge/rules"
 )
 
-// RulesVersion is rules.Version.
-const RulesVersion = kedgerules.Version
-
 // A form is one thing that is done to the header of every entry of a new layer, with its reason.
-// Forms run in order and cannot be switched off; RulesMarkdown documents them.
+// Forms run in order and cannot be switched off; Markdown documents them.
 type form struct {
 	id   string // lower-case words with dashes; never reused for something else
 	what string // what happens, one sentence
@@ -31,7 +25,7 @@ const (
 	sourceDateURL = "https://reproducible-builds.org/specs/source-date-epoch/"
 )
 
-const xattrPrefix = "SCHILY.xattr."
+const xattrPrefix = "SCHILY.xattr." // of the PAX records of extended attributes
 
 var forms = []form{
 	{
@@ -131,37 +125,13 @@ var forms = []form{
 	},
 }
 
-// RulesMarkdown renders the normalisation rules as the page docs/rules.md.
-func RulesMarkdown() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "# What kedge does to a layer\n\n")
-	fmt.Fprintf(&b, "Generated from the package `image`; rules version %d. The layers of base images are never touched.\n", RulesVersion)
-	fmt.Fprintf(&b, "The order of entries and everything not named here stay as BuildKit made them.\n")
-	fmt.Fprintf(&b, "\n# Rules\n\n")
-	fmt.Fprintf(&b, "`--normalize=-ID` switches a rule off, `--normalize=none` all of them; `# kedge: keep=PATH` above an\n")
-	fmt.Fprintf(&b, "instruction keeps what its layer has at PATH and below. Of a file that a rule drops the layer does not carry the\n")
-	fmt.Fprintf(&b, "change: where the base image has it, that one stays. `~` is /root and every folder in /home; a path\n")
-	fmt.Fprintf(&b, "stands for all below it, too, and `PATH/**` only for that.\n")
-	for _, r := range rules {
-		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n%s See <%s>.\n", r.id, r.what, r.why, r.link)
-		if len(r.paths) > 0 {
-			fmt.Fprintf(&b, "\n")
-		}
-		for _, p := range r.paths {
-			fmt.Fprintf(&b, "- `%s`\n", shown(p))
-		}
-	}
-	fmt.Fprintf(&b, "\n# Form\n\nWhat happens to every entry, whatever the rules.\n")
+// Canonicalise gives the header of an entry its one form, with no time after the epoch, and reports whether the
+// entry stays in the layer.
+func Canonicalise(h *tar.Header, epoch time.Time) (keep bool) {
 	for _, f := range forms {
-		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n%s See <%s>.\n", f.id, f.what, f.why, f.link)
+		if !f.apply(h, epoch) {
+			return false
+		}
 	}
-	return b.String()
-}
-
-// shown returns a pattern as documents have it.
-func shown(pattern string) string {
-	if strings.HasPrefix(pattern, "~") || strings.HasPrefix(pattern, "**") {
-		return pattern
-	}
-	return "/" + pattern
+	return true
 }

@@ -1,4 +1,4 @@
-package image
+package rules
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ import (
 // neutralIndex returns a git index without what it remembers of files' stat data: each is as git read-tree
 // writes it, for which git looks at the content. What is no index, or one that is not understood as a whole,
 // stays as it is. See https://git-scm.com/docs/index-format.
-func neutralIndex(content []byte, _ facts) []byte {
+func neutralIndex(content []byte, _ Facts) []byte {
 	if neutral, ok := neutralisedIndex(content); ok {
 		return neutral
 	}
@@ -151,7 +151,7 @@ func gitVarint(b []byte) (n, size int) {
 			n++
 		}
 		n = n<<7 | int(c&0x7f)
-		if n > maxRewrite {
+		if n > MaxRead {
 			return 0, 0
 		}
 		if c&0x80 == 0 {
@@ -163,8 +163,8 @@ func gitVarint(b []byte) (n, size int) {
 
 // clampReflog returns a log of a git reference in which no time is after the epoch. What is none stays as it is.
 // See https://git-scm.com/docs/git-reflog and refs/files-backend.c, log_ref_write_fd.
-func clampReflog(content []byte, f facts) []byte {
-	if f.epoch < 0 {
+func clampReflog(content []byte, f Facts) []byte {
+	if f.Epoch < 0 {
 		return content
 	}
 	lines := strings.SplitAfter(string(content), "\n")
@@ -176,8 +176,8 @@ func clampReflog(content []byte, f facts) []byte {
 			}
 			return content
 		}
-		if when, err := strconv.ParseInt(line[start:end], 10, 64); err != nil || when > f.epoch {
-			lines[i] = line[:start] + strconv.FormatInt(f.epoch, 10) + line[end:]
+		if when, err := strconv.ParseInt(line[start:end], 10, 64); err != nil || when > f.Epoch {
+			lines[i] = line[:start] + strconv.FormatInt(f.Epoch, 10) + line[end:]
 		}
 	}
 	return []byte(strings.Join(lines, ""))

@@ -1,4 +1,4 @@
-package image
+package rules
 
 import (
 	"bytes"
@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/kedge-build/kedge/internal/testenv"
 )
 
@@ -50,10 +49,20 @@ func (w workTree) write(name, content string, when time.Time) {
 	}
 }
 
-func (w workTree) index() []byte { return []byte(readFile(w.t, filepath.Join(w.dir, ".git/index"))) }
+func (w workTree) index() []byte {
+	w.t.Helper()
+	content, err := os.ReadFile(filepath.Join(w.dir, ".git/index"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return content
+}
 
 func (w workTree) setIndex(content []byte) {
-	writeFile(w.t, filepath.Join(w.dir, ".git/index"), content)
+	w.t.Helper()
+	if err := os.WriteFile(filepath.Join(w.dir, ".git/index"), content, 0o644); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // newWorkTree returns one whose files have a time, with what an index can hold.
@@ -137,11 +146,11 @@ func TestGitIndex(t *testing.T) {
 			if bytes.Equal(raw, again.index()) {
 				t.Error("they are the same as they are")
 			}
-			neutral := neutralIndex(raw, facts{})
-			if bytes.Equal(raw, neutral) || !bytes.Equal(neutral, neutralIndex(again.index(), facts{})) {
+			neutral := neutralIndex(raw, Facts{})
+			if bytes.Equal(raw, neutral) || !bytes.Equal(neutral, neutralIndex(again.index(), Facts{})) {
 				t.Fatal("they are not the same in neutral form")
 			}
-			if !isGitIndex(neutral) || !bytes.Equal(neutral, neutralIndex(neutral, facts{})) {
+			if !isGitIndex(neutral) || !bytes.Equal(neutral, neutralIndex(neutral, Facts{})) {
 				t.Error("the neutral form has another")
 			}
 
@@ -190,7 +199,7 @@ func TestGitIndex(t *testing.T) {
 		for _, version := range []string{"2", "4"} {
 			w.git("update-index", "--index-version", version)
 			before := w.git("ls-files", "--stage")
-			w.setIndex(neutralIndex(w.index(), facts{}))
+			w.setIndex(neutralIndex(w.index(), Facts{}))
 			if !isGitIndex(w.index()) || w.git("ls-files", "--stage") != before || strings.Contains(w.git("ls-files", "--debug"), "size: 1") {
 				t.Errorf("version %s: git has other entries", version)
 			}
@@ -211,7 +220,7 @@ func TestGitIndex(t *testing.T) {
 			"damaged":           append(bytes.Clone(whole[:len(whole)-1]), whole[len(whole)-1]^1),
 			"unknown extension": resummed(whole, func(b []byte) { copy(b[bytes.LastIndex(b, []byte("TREE")):], "ABCD") }),
 		} {
-			if isGitIndex(content) || !bytes.Equal(content, neutralIndex(content, facts{})) {
+			if isGitIndex(content) || !bytes.Equal(content, neutralIndex(content, Facts{})) {
 				t.Errorf("%s: it is taken for an index that is understood", name)
 			}
 		}
@@ -270,7 +279,7 @@ func TestClampReflog(t *testing.T) {
 		"no address":      {hash + " " + another + " a 1800000000 +0000\n", hash + " " + another + " a 1800000000 +0000\n"},
 		"half an address": {hash + " " + another + " a> 1800000000 +0000\n", hash + " " + another + " a> 1800000000 +0000\n"},
 	} {
-		if got := string(clampReflog([]byte(test[0]), facts{epoch: 1700000000})); got != test[1] {
+		if got := string(clampReflog([]byte(test[0]), Facts{Epoch: 1700000000})); got != test[1] {
 			t.Errorf("%s: %q, want %q", name, got, test[1])
 		}
 	}
@@ -303,50 +312,6 @@ func TestIndexes(t *testing.T) {
 	for i, index := range indexes() {
 		if !isGitIndex(index) {
 			t.Errorf("index %d is not taken for one", i)
-		}
-	}
-}
-
-// TestGitOfARun: what COPY and ADD bring stays as it is, and so does what only looks like a repository.
-func TestGitOfARun(t *testing.T) {
-	index := string(indexes()[0])
-	neutral := string(neutralIndex([]byte(index), facts{}))
-	log := strings.Repeat("0", 40) + " " + strings.Repeat("1", 40) + " a <b> 1800000000 +0000\n"
-	clamped := strings.Replace(log, "1800000000", fmt.Sprint(epoch.Unix()), 1)
-	var layer []tarEntry
-	var as, now []string
-	for name, changes := range map[string]bool{
-		"src/.git/index": true, "src/.git/modules/a/modules/b/index": true, ".git/worktrees/w/index": true,
-		"src/tests/index": false, "src/.git/refs/heads/index": false, "src/.gitted/index": false,
-		"src/.git/logs/HEAD": true, "src/.git/logs/refs/heads/a/b": true, "src/.git/modules/a/logs/HEAD": true,
-		"var/logs/HEAD": false, "src/logs/refs/a": false,
-	} {
-		before, after := index, neutral
-		if strings.Contains(name, "logs/") {
-			before, after = log, clamped
-		}
-		layer = append(layer, file(name, before))
-		as = append(as, name+" "+before)
-		if !changes {
-			after = before
-		}
-		now = append(now, name+" "+after)
-	}
-	raw := rawImage{platform: amd64, layers: [][]byte{tarball(t, layer...)}}
-	for run, want := range map[bool][]string{false: as, true: now} {
-		s := testStore(t)
-		x := newExport(t, raw)
-		in := testIngest(t, s, IngestOptions{})
-		x.send(t, in)
-		sources := sourcesOf([]rawImage{raw})
-		sources[0].Run = map[int]bool{0: run}
-		img, err := in.Write(t.Context(), x.root, sources, Options{})
-		in.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := gocmp.Diff(want, listed(t, s, img.Manifests[0].Layers[0])); diff != "" {
-			t.Errorf("of a RUN: %v: -want +got:\n%s", run, diff)
 		}
 	}
 }
