@@ -211,8 +211,9 @@ func packageChanges(old, new map[packageID][]string) []Package {
 			list = append(list, Package{Kind: id.kind, Name: id.name, Change: Added, Second: versions(after)})
 		}
 	}
+	kinds := packages.Kinds()
 	slices.SortFunc(list, func(a, b Package) int {
-		if d := slices.Index(packages.Kinds, a.Kind) - slices.Index(packages.Kinds, b.Kind); d != 0 {
+		if d := slices.Index(kinds, a.Kind) - slices.Index(kinds, b.Kind); d != 0 {
 			return d
 		}
 		return strings.Compare(a.Name, b.Name)

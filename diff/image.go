@@ -10,8 +10,10 @@ import (
 	"github.com/kedge-build/kedge/diff/packages"
 )
 
-// Types are what Images compares, and Options.Types selects from: the kinds of packages first.
-var Types = append(slices.Clone(packages.Kinds), "file", "config", "history", "size", "layer")
+// Types returns what Images can compare, and Options.Types selects from: the kinds of packages first.
+func Types() []string {
+	return append(packages.Kinds(), "file", "config", "history", "size", "layer")
+}
 
 // Options say what Images compares.
 type Options struct {
@@ -189,11 +191,11 @@ func Images(ctx context.Context, first, second v1.Image, o Options) (*Result, er
 func (o Options) wanted() (map[string]bool, error) {
 	types := o.Types
 	if len(types) == 0 {
-		types = Types
+		types = Types()
 	}
 	want := map[string]bool{}
 	for _, t := range types {
-		if !slices.Contains(Types, t) {
+		if !slices.Contains(Types(), t) {
 			return nil, fmt.Errorf("no type %q to compare", t)
 		}
 		want[t] = true
@@ -202,7 +204,7 @@ func (o Options) wanted() (map[string]bool, error) {
 }
 
 func wantsPackages(want map[string]bool) bool {
-	return slices.ContainsFunc(packages.Kinds, func(kind string) bool { return want[kind] })
+	return slices.ContainsFunc(packages.Kinds(), func(kind string) bool { return want[kind] })
 }
 
 // opened is an image whose manifest and config have been read.

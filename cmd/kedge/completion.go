@@ -160,7 +160,7 @@ var flagValues = map[string][]string{
 	"platform":          {"linux/386", "linux/amd64", "linux/arm/v7", "linux/arm64", "linux/ppc64le", "linux/riscv64", "linux/s390x"},
 	"progress":          {"auto", "none", "plain", "quiet", "rawjson", "tty"},
 	"source-date-epoch": {"base", "git"},
-	"type":              diff.Types,
+	"type":              diff.Types(),
 	"vary":              {"time", "hostname", "cpus", "umask", "locale", "order"},
 }
 

@@ -26,7 +26,7 @@ func (p *process) diffVerb() *cli.Command {
 		Flags: []cli.Flag{
 			platformFlag(), reportFlag(),
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, json or markdown"},
-			&cli.StringSliceFlag{Name: "type", Usage: "compare only `TYPE,...`: " + strings.Join(diff.Types, ", ")},
+			&cli.StringSliceFlag{Name: "type", Usage: "compare only `TYPE,...`: " + strings.Join(diff.Types(), ", ")},
 		},
 		Action: p.diff,
 	}
@@ -39,8 +39,8 @@ func (p *process) diff(c *cli.Context) error {
 	var o diff.Options
 	for _, list := range c.StringSlice("type") {
 		for t := range strings.SplitSeq(list, ",") {
-			if !slices.Contains(diff.Types, t) {
-				return usagef("type %q is not one of %s", t, strings.Join(diff.Types, ", "))
+			if !slices.Contains(diff.Types(), t) {
+				return usagef("type %q is not one of %s", t, strings.Join(diff.Types(), ", "))
 			}
 			o.Types = append(o.Types, t)
 		}

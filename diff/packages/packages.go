@@ -19,8 +19,10 @@ type Package struct {
 	Version string
 }
 
-// Kinds are the kinds of packages, in the order in which they are shown.
-var Kinds = []string{"apt", "apk", "rpm", "pip", "npm", "go", "gem", "jar", "cargo"}
+// Kinds returns the kinds of packages, in the order in which they are shown.
+func Kinds() []string {
+	return []string{"apt", "apk", "rpm", "pip", "npm", "go", "gem", "jar", "cargo"}
+}
 
 // The limits that hold whatever an image says.
 const (

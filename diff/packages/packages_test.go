@@ -68,7 +68,7 @@ func TestForStream(t *testing.T) {
 			t.Errorf("%s: -want +got\n%s", tt.path, d)
 		}
 		for _, p := range got {
-			if p.Kind != kind || !slices.Contains(Kinds, kind) {
+			if p.Kind != kind || !slices.Contains(Kinds(), kind) {
 				t.Errorf("%s: kind %q, not %q", tt.path, p.Kind, kind)
 			}
 		}
