@@ -6,64 +6,63 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/kedge-build/kedge/builder"
 )
 
-// A Checkout is what git says of the files that a build was sent, where its modes count: their paths,
-// sorted; a folder stands for what is in it.
+// A Checkout lists files that were sent to the builder and that another checkout lacks or has with other
+// modes. Paths are sorted; a folder stands for everything in it. All lists are empty with Options.KeepModes.
 type Checkout struct {
-	Ignored   []string // git ignores them, so that another checkout lacks them
-	Untracked []string // nobody has added them to git, with the same effect
-	Modes     []string // they are executable, or not, otherwise than git records, which is what was sent
-	// NotChecked says why that is not known.
+	Ignored   []string // ignored by git, so that another checkout lacks them
+	Untracked []string // not added to git, with the same effect
+	Modes     []string // executable here and not in git, or the reverse; they were sent with git's mode
+	// NotChecked is why the lists are incomplete.
 	NotChecked error
 }
 
-// checkout asks git about what a build was sent, by the directory of each context.
-func (p *project) checkout(ctx context.Context, req *builder.Request, sent map[string][]string) (c Checkout) {
-	for dir, files := range req.Tracked {
+// checkout asks git about the files sent to the builder. Both maps are by the directory of a context.
+func checkout(ctx context.Context, environ []string, tracked map[string]map[string]bool, sent map[string][]string) (c Checkout) {
+	for dir, files := range tracked {
 		if len(files) == 0 {
-			continue // no part of a checkout, or a folder that all of it ignores
+			continue // not part of a checkout, or a folder that is ignored as a whole
 		}
-		var others []string
-		var modes, left []string
+		var unknown, left, modes []string
 		for _, path := range sent[dir] {
 			info, err := os.Lstat(filepath.Join(dir, path))
 			switch executable, ok := files[path]; {
 			case err != nil || info.IsDir() && !ok:
-				others = append(others, path)
+				unknown = append(unknown, path)
 			case !ok:
-				others, left = append(others, path), append(left, path)
+				unknown, left = append(unknown, path), append(left, path)
 			case info.Mode().IsRegular() && executable != (info.Mode()&0o100 != 0):
 				modes = append(modes, path)
 			}
 		}
-		ignored, err := ignored(ctx, dir, p.Env, others)
+		ignored, err := gitIgnored(ctx, dir, environ, unknown)
 		if err == nil {
-			left, err = untracked(ctx, dir, p.Env, left)
+			left, err = gitUntracked(ctx, dir, environ, left)
 		}
 		if err == nil {
-			modes, err = differing(ctx, dir, p.Env, modes)
+			modes, err = ifModesCount(ctx, dir, environ, modes)
 		}
 		if err != nil {
 			c.NotChecked = err
 			return c
 		}
-		c.Ignored, c.Untracked, c.Modes = append(c.Ignored, in(dir, ignored)...), append(c.Untracked, in(dir, left)...), append(c.Modes, in(dir, modes)...)
+		c.Ignored = append(c.Ignored, joined(dir, ignored)...)
+		c.Untracked = append(c.Untracked, joined(dir, left)...)
+		c.Modes = append(c.Modes, joined(dir, modes)...)
 	}
 	c.Ignored, c.Untracked, c.Modes = tops(c.Ignored), tops(c.Untracked), tops(c.Modes)
 	return c
 }
 
-func in(dir string, paths []string) []string {
+func joined(dir string, paths []string) []string {
 	for i := range paths {
 		paths[i] = filepath.Join(dir, paths[i])
 	}
 	return paths
 }
 
-// tops sorts paths and leaves out what is below another one.
+// tops sorts paths and drops those below another one.
 func tops(paths []string) []string {
 	slices.Sort(paths)
 	var tops []string

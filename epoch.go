@@ -11,11 +11,11 @@ import (
 	"github.com/kedge-build/kedge/lock"
 )
 
-// Epoch says where SOURCE_DATE_EPOCH comes from. The zero value: from the lock, else from the base
+// Epoch says where SOURCE_DATE_EPOCH comes from. The zero value takes it from the lock, else from the base
 // images, else from git, else it is 1980-01-01.
 type Epoch struct {
-	at   time.Time
-	mode string
+	time time.Time // for mode "time"
+	mode string    // "", "git", "base" or "time"
 }
 
 // ParseEpoch reads "git" (the commit time of the context's HEAD), "base" (the newest base image), or
@@ -29,20 +29,20 @@ func ParseEpoch(s string) (Epoch, error) {
 	if err != nil || n < 0 || n > lock.MaxEpoch {
 		return Epoch{}, fmt.Errorf("source date epoch %q is not a number of seconds since 1970, git or base", s)
 	}
-	return Epoch{at: time.Unix(n, 0).UTC(), mode: "at"}, nil
+	return Epoch{time: time.Unix(n, 0).UTC(), mode: "time"}, nil
 }
 
 // Explicit reports whether e is not the zero value.
 func (e Epoch) Explicit() bool { return e.mode != "" }
 
-// earliest is the first time that archive formats of old can hold, and the epoch of what has none.
+// earliest is the first time that old archive formats can hold, and the epoch if nothing else gives one.
 var earliest = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// choose returns the epoch, or how to get it from the newest base image.
+// choose returns the epoch, or a function that returns it for the creation time of the newest base image.
 func (e Epoch) choose(locked time.Time, committed func() (time.Time, error)) (time.Time, func(time.Time) time.Time, error) {
 	switch {
-	case e.mode == "at":
-		return e.at, nil, nil
+	case e.mode == "time":
+		return e.time, nil, nil
 	case e.mode == "git":
 		t, err := committed()
 		if err != nil {
@@ -53,7 +53,7 @@ func (e Epoch) choose(locked time.Time, committed func() (time.Time, error)) (ti
 		return locked, nil, nil
 	}
 	return time.Time{}, func(newest time.Time) time.Time {
-		// Some images say 1970 for "no date".
+		// Some images give 1970 for "no date".
 		if !newest.Before(earliest) {
 			return newest.UTC().Truncate(time.Second)
 		}
@@ -64,27 +64,27 @@ func (e Epoch) choose(locked time.Time, committed func() (time.Time, error)) (ti
 	}, nil
 }
 
-// commitTime returns when the commit was made that the context is at.
+// commitTime returns when the context's commit was made.
 func (p *project) commitTime(ctx context.Context) (time.Time, error) {
-	switch c := p.input.context; {
+	switch c := p.context; {
 	case c.Dir != "":
-		return headTime(ctx, c.Dir, p.Env)
-	case !p.committed.IsZero():
-		return p.committed, nil
+		return headTime(ctx, c.Dir, p.env.Environ)
+	case !p.fetch.committed.IsZero():
+		return p.fetch.committed, nil
 	default:
 		return time.Time{}, errors.New("the build context is neither a directory nor a git repository")
 	}
 }
 
-// headTime returns the commit time of the git checkout that dir is in.
-func headTime(ctx context.Context, dir string, env []string) (time.Time, error) {
-	out, err := git(ctx, dir, env, nil, "log", "-1", "--no-show-signature", "--format=%ct")
+// headTime returns the commit time of HEAD in the git checkout that dir is in.
+func headTime(ctx context.Context, dir string, environ []string) (time.Time, error) {
+	out, err := git(ctx, dir, environ, nil, "log", "-1", "--no-show-signature", "--format=%ct")
 	if err != nil {
 		return time.Time{}, err
 	}
 	n, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
 	if err != nil || n < 0 || n > lock.MaxEpoch {
-		return time.Time{}, fmt.Errorf("%q is no time of a commit", out)
+		return time.Time{}, fmt.Errorf("%q is not the time of a commit", out)
 	}
 	return time.Unix(n, 0).UTC(), nil
 }

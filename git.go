@@ -12,12 +12,12 @@ import (
 	"strings"
 )
 
-// git runs git on the checkout that dir is in, whoever owns that: in CI it is often somebody else.
-func git(ctx context.Context, dir string, env []string, stdin []byte, args ...string) ([]byte, error) {
+// git runs git on the checkout that dir is in, whoever owns it: in CI that is often another user.
+func git(ctx context.Context, dir string, environ []string, stdin []byte, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "git", append([]string{"-c", "safe.directory=*", "-c", "core.fsmonitor=false"}, args...)...)
 	cmd.Dir, cmd.Stdin = dir, bytes.NewReader(stdin)
 	cmd.Env = []string{}
-	for _, kv := range env {
+	for _, kv := range environ {
 		switch name, _, _ := strings.Cut(kv, "="); name {
 		case "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE":
 			// In a git hook these name the repository of the hook.
@@ -33,7 +33,7 @@ func git(ctx context.Context, dir string, env []string, stdin []byte, args ...st
 	return out, err
 }
 
-// inCheckout says whether a folder is in a checkout of git.
+// inCheckout reports whether a folder is in a git checkout.
 func inCheckout(dir string) bool {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -50,7 +50,7 @@ func inCheckout(dir string) bool {
 	}
 }
 
-// GitError says that git did not say which modes files have.
+// A GitError says that git could not tell the modes of files.
 type GitError struct {
 	Dir string
 	Err error
@@ -62,13 +62,25 @@ func (e *GitError) Error() string {
 
 func (e *GitError) Unwrap() error { return e.Err }
 
-// tracked returns the files below dir that git tracks, and whether each is executable. It is nil where
+// trackedIn returns gitTracked of each directory.
+func trackedIn(ctx context.Context, dirs map[string]string, environ []string) (map[string]map[string]bool, error) {
+	tracked := map[string]map[string]bool{}
+	for _, dir := range dirs {
+		var err error
+		if tracked[dir], err = gitTracked(ctx, dir, environ); err != nil {
+			return nil, err
+		}
+	}
+	return tracked, nil
+}
+
+// gitTracked returns the files below dir that git tracks, and whether each is executable. It returns nil if
 // dir is not in a checkout.
-func tracked(ctx context.Context, dir string, env []string) (map[string]bool, error) {
+func gitTracked(ctx context.Context, dir string, environ []string) (map[string]bool, error) {
 	if !inCheckout(dir) {
 		return nil, nil
 	}
-	out, err := git(ctx, dir, env, nil, "ls-files", "--stage", "--recurse-submodules", "-z")
+	out, err := git(ctx, dir, environ, nil, "ls-files", "--stage", "--recurse-submodules", "-z")
 	if err != nil {
 		return nil, &GitError{dir, err}
 	}
@@ -83,14 +95,14 @@ func tracked(ctx context.Context, dir string, env []string) (map[string]bool, er
 	return files, nil
 }
 
-// untracked returns those of paths below dir that git neither tracks nor ignores.
-func untracked(ctx context.Context, dir string, env []string, paths []string) ([]string, error) {
+// gitUntracked returns the paths below dir that git neither tracks nor ignores.
+func gitUntracked(ctx context.Context, dir string, environ []string, paths []string) ([]string, error) {
 	if len(paths) == 0 {
 		return nil, nil
 	}
-	out, err := git(ctx, dir, env, nil, "ls-files", "--others", "--exclude-standard", "-z")
+	out, err := git(ctx, dir, environ, nil, "ls-files", "--others", "--exclude-standard", "-z")
 	if err != nil {
-		return nil, fmt.Errorf("asking git what it does not track in %q: %w", dir, err)
+		return nil, fmt.Errorf("asking git which files it does not track in %q: %w", dir, err)
 	}
 	others := map[string]bool{}
 	for path := range strings.SplitSeq(string(out), "\x00") {
@@ -99,13 +111,13 @@ func untracked(ctx context.Context, dir string, env []string, paths []string) ([
 	return slices.DeleteFunc(paths, func(path string) bool { return !others[path] }), nil
 }
 
-// differing returns the paths, whose modes are not those that git records, where git looks at modes: on a
-// file system that has none it does not.
-func differing(ctx context.Context, dir string, env []string, paths []string) ([]string, error) {
+// ifModesCount returns paths if git looks at modes in dir, and nil if it does not, as on a file system
+// without modes.
+func ifModesCount(ctx context.Context, dir string, environ []string, paths []string) ([]string, error) {
 	if len(paths) == 0 {
 		return nil, nil
 	}
-	out, err := git(ctx, dir, env, nil, "config", "--default", "true", "--type", "bool", "--get", "core.fileMode")
+	out, err := git(ctx, dir, environ, nil, "config", "--default", "true", "--type", "bool", "--get", "core.fileMode")
 	if err != nil {
 		return nil, fmt.Errorf("asking git whether modes count in %q: %w", dir, err)
 	}
@@ -115,18 +127,18 @@ func differing(ctx context.Context, dir string, env []string, paths []string) ([
 	return paths, nil
 }
 
-// ignored returns those of paths below dir that git ignores.
-func ignored(ctx context.Context, dir string, env []string, paths []string) ([]string, error) {
+// gitIgnored returns the paths below dir that git ignores.
+func gitIgnored(ctx context.Context, dir string, environ []string, paths []string) ([]string, error) {
 	if len(paths) == 0 {
 		return nil, nil
 	}
-	out, err := git(ctx, dir, env, []byte(strings.Join(paths, "\x00")), "check-ignore", "--stdin", "-z")
+	out, err := git(ctx, dir, environ, []byte(strings.Join(paths, "\x00")), "check-ignore", "--stdin", "-z")
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 1 {
-		return nil, nil // none is
+		return nil, nil // it ignores none
 	}
 	if err != nil {
-		return nil, fmt.Errorf("asking git what it ignores in %q: %w", dir, err)
+		return nil, fmt.Errorf("asking git which files it ignores in %q: %w", dir, err)
 	}
 	return strings.FieldsFunc(string(out), func(r rune) bool { return r == 0 }), nil
 }

@@ -12,22 +12,22 @@ import (
 	"github.com/moby/buildkit/util/archiveutil"
 )
 
-// InputError says that a context and a Dockerfile do not go together, or that standard input is not
-// what they need.
+// An InputError says that a context and a Dockerfile do not go together, or that standard input holds
+// neither.
 type InputError struct{ What, Hint string }
 
 func (e *InputError) Error() string { return e.What }
 
-// maxStdin is how long a Dockerfile on standard input may be: as long as the frontend reads one.
+// maxStdin is the size limit of a Dockerfile on standard input, in bytes. The frontend has the same.
 const maxStdin = 16 << 20
 
-// input is what a build is made from.
+// An input is a build context and its Dockerfile.
 type input struct {
 	context    builder.Context
 	dockerfile builder.Dockerfile
 }
 
-// close gives back what was read of standard input.
+// close removes the copy of a context that was read from standard input.
 func (in input) close() error {
 	if in.context.Archive != nil {
 		return in.context.Archive.Close()
@@ -35,32 +35,32 @@ func (in input) close() error {
 	return nil
 }
 
-// input returns what the words of a command line name. The caller must close it.
-func (o *Options) input(ctx context.Context) (input, error) {
+// readInput returns the input that two words of a command line name. The caller must close it.
+func readInput(ctx context.Context, stdin io.Reader, dir, dockerfile string) (input, error) {
 	switch {
-	case o.Context == "":
+	case dir == "":
 		return input{}, &InputError{What: "the build context has no name", Hint: "the current directory is . (a dot)"}
-	case o.Context == "-" && o.Dockerfile == "-":
+	case dir == "-" && dockerfile == "-":
 		return input{}, &InputError{What: "standard input cannot be both the build context and the Dockerfile"}
-	case o.Context == "-":
-		return interruptible(ctx, o.stdin)
+	case dir == "-":
+		return interruptible(ctx, func() (input, error) { return readStdin(stdin, dockerfile) })
 	}
-	c, err := builder.ParseContext(o.Context)
+	c, err := builder.ParseContext(dir)
 	if err != nil {
 		return input{}, err
 	}
-	if o.Dockerfile != "-" {
-		return input{c, c.Place(o.Dockerfile)}, nil
+	if dockerfile != "-" {
+		return input{c, c.Place(dockerfile)}, nil
 	}
 	return interruptible(ctx, func() (input, error) {
-		data, err := readDockerfile(o.Stdin)
+		data, err := readDockerfile(stdin)
 		return input{c, builder.Dockerfile{Data: data}}, err
 	})
 }
 
-// stdin reads the context, or a Dockerfile without one, from standard input.
-func (o *Options) stdin() (input, error) {
-	r := bufio.NewReader(o.Stdin)
+// readStdin reads a context, or a Dockerfile without one, from standard input.
+func readStdin(stdin io.Reader, dockerfile string) (input, error) {
+	r := bufio.NewReader(stdin)
 	head, err := r.Peek(1024) // as docker buildx does
 	if err != nil && !errors.Is(err, io.EOF) {
 		return input{}, fmt.Errorf("reading standard input: %w", err)
@@ -71,11 +71,11 @@ func (o *Options) stdin() (input, error) {
 			return input{}, err
 		}
 		c := builder.Context{Archive: archive}
-		return input{c, c.Place(o.Dockerfile)}, nil
+		return input{c, c.Place(dockerfile)}, nil
 	}
-	if o.Dockerfile != "" {
+	if dockerfile != "" {
 		return input{}, &InputError{
-			What: fmt.Sprintf("standard input is not a tar archive, and so a Dockerfile, but -f %s names one, too", o.Dockerfile),
+			What: fmt.Sprintf("standard input is not a tar archive, and so a Dockerfile, but -f %s names one, too", dockerfile),
 			Hint: "leave -f out; for a Dockerfile on standard input and a context: -f - DIR",
 		}
 	}
@@ -96,8 +96,8 @@ func readDockerfile(r io.Reader) ([]byte, error) {
 	return data, nil
 }
 
-// interruptible runs what reads standard input, and leaves it behind when ctx ends: a read from a pipe
-// or a terminal cannot be ended.
+// interruptible runs read, and abandons it when ctx ends: a read from a pipe or a terminal cannot be
+// interrupted.
 func interruptible(ctx context.Context, read func() (input, error)) (input, error) {
 	type result struct {
 		input

@@ -11,21 +11,20 @@ import (
 	"github.com/kedge-build/kedge/builder"
 )
 
-// Standard input that says nothing, and does not end, is left behind by an interrupt.
+// An interrupt ends the wait for standard input that sends nothing and does not end.
 func TestInputInterrupted(t *testing.T) {
 	silent, _ := io.Pipe()
-	for _, o := range []Options{{Context: "-"}, {Context: t.TempDir(), Dockerfile: "-"}} {
+	for _, words := range [][2]string{{"-", ""}, {t.TempDir(), "-"}} {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
-		o.Stdin = silent
-		if _, err := o.input(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("%q: %v", o.Context, err)
+		if _, err := readInput(ctx, silent, words[0], words[1]); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%q: %v", words, err)
 		}
 	}
 }
 
-// A patch names a file that git apply can find, whatever the Dockerfile came from.
-func TestPatched(t *testing.T) {
+// A patch names a file that git apply can find, wherever the Dockerfile came from.
+func TestPatchName(t *testing.T) {
 	tests := []struct {
 		in   builder.Dockerfile
 		want string
@@ -37,13 +36,13 @@ func TestPatched(t *testing.T) {
 		{builder.Dockerfile{Data: []byte("FROM a")}, "Dockerfile"},
 	}
 	for _, test := range tests {
-		if got := patched(test.in); got != test.want {
+		if got := patchName(test.in); got != test.want {
 			t.Errorf("%+v: %q, want %q", test.in, got, test.want)
 		}
 	}
 }
 
-// Of what standard input and -f may be together.
+// Standard input holds a context, a Dockerfile or neither, and -f has to fit.
 func TestInput(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	dir := t.TempDir()
@@ -67,8 +66,7 @@ func TestInput(t *testing.T) {
 		{name: "zeros are no archive", context: "-", stdin: archive, data: archive},
 	}
 	for _, test := range tests {
-		o := Options{Context: test.context, Dockerfile: test.file, Stdin: strings.NewReader(test.stdin)}
-		in, err := o.input(t.Context())
+		in, err := readInput(t.Context(), strings.NewReader(test.stdin), test.context, test.file)
 		var wrong *InputError
 		if errors.As(err, &wrong) != test.wrong || (err == nil) != (test.data != "" || test.location != "") {
 			t.Errorf("%s: %v", test.name, err)

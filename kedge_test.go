@@ -70,65 +70,59 @@ func TestNames(t *testing.T) {
 	}
 }
 
-func TestSalt(t *testing.T) {
-	seen := map[int32]bool{}
-	for range 1000 {
-		n := salt()
-		if n <= 255 {
-			t.Fatalf("a process may end with %d", n)
-		}
-		seen[n] = true
-	}
-	if len(seen) < 990 {
-		t.Errorf("%d of 1000 are different", len(seen))
-	}
-}
-
-func TestPause(t *testing.T) {
+func TestSecondStart(t *testing.T) {
 	const s, ms = time.Second, time.Millisecond
+	now := time.Date(2026, 5, 6, 7, 8, 40, 0, time.UTC)
 	tests := []struct {
 		name string
-		// Before now, by the builder's clock.
-		began, ended time.Duration
-		want         time.Duration
+		// How long before now.
+		started, runStarted, runFinished time.Duration
+		minute                           bool
+		want                             time.Duration
 	}{
-		{"short step, just ended", 100 * ms, 0, 1900 * ms},
-		{"short step, a while ago", 1500 * ms, 1400 * ms, 500 * ms},
-		{"long step, just ended", time.Minute, 0, s},
-		{"long step, half a second ago", time.Minute, 500 * ms, 500 * ms},
-		{"ended a second ago", 10 * s, s, 0},
-		{"began two seconds ago", 2 * s, 2 * s, 0},
-		{"long ago", time.Minute, time.Minute, 0},
-		{"began and ended now", 0, 0, 2 * s},
+		{"short step, just finished", s, 100 * ms, 0, false, 1900 * ms},
+		{"short step, a while ago", 2 * s, 1500 * ms, 1400 * ms, false, 500 * ms},
+		{"long step, just finished", time.Minute, time.Minute, 0, false, s},
+		{"long step, half a second ago", time.Minute, time.Minute, 500 * ms, false, 500 * ms},
+		{"finished a second ago", 10 * s, 10 * s, s, false, 0},
+		{"started two seconds ago", 2 * s, 2 * s, 2 * s, false, 0},
+		{"long ago", time.Hour, time.Minute, time.Minute, false, 2*s - time.Minute},
+		{"started and finished now", 0, 0, 0, false, 2 * s},
+		{"another minute", time.Minute, time.Minute, 0, true, 21 * s},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				now := time.Now()
-				if err := pause(t.Context(), &builder.Result{LastRunStarted: now.Add(-test.began), LastRunFinished: now.Add(-test.ended)}, false); err != nil {
-					t.Fatal(err)
-				}
-				if got := time.Since(now); got != test.want {
-					t.Errorf("%v, want %v", got, test.want)
-				}
-			})
+			first := &builder.Result{Started: now.Add(-test.started), LastRunStarted: now.Add(-test.runStarted), LastRunFinished: now.Add(-test.runFinished), Finished: now}
+			if got := secondStart(first, test.minute).Sub(now); got != test.want {
+				t.Errorf("%v, want %v", got, test.want)
+			}
 		})
 	}
+	// Cached steps finished before the build started, perhaps only just.
+	if got := secondStart(&builder.Result{Started: now}, false); !got.Equal(now.Add(2 * s)) {
+		t.Errorf("everything was cached: %v, want %v", got, now.Add(2*s))
+	}
+}
+
+func TestSleep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		now := time.Now()
-		if err := pause(t.Context(), &builder.Result{}, false); err != nil || time.Since(now) != 0 {
-			t.Errorf("all was cached: %v, %v", time.Since(now), err)
+		start := time.Now()
+		if err := sleep(t.Context(), -time.Hour); err != nil || time.Since(start) != 0 {
+			t.Errorf("a time that has passed: %v, %v", time.Since(start), err)
+		}
+		if err := sleep(t.Context(), time.Hour); err != nil || time.Since(start) != time.Hour {
+			t.Errorf("an hour: %v, %v", time.Since(start), err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if err := pause(ctx, &builder.Result{LastRunStarted: now, LastRunFinished: now}, false); !errors.Is(err, context.DeadlineExceeded) || time.Since(now) != time.Millisecond {
-			t.Errorf("interrupted: %v, %v", time.Since(now), err)
+		if err := sleep(ctx, time.Hour); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Hour+time.Millisecond {
+			t.Errorf("interrupted: %v, %v", time.Since(start), err)
 		}
 	})
 }
 
 func TestParseEpoch(t *testing.T) {
-	at := func(n int64) Epoch { return Epoch{at: time.Unix(n, 0).UTC(), mode: "at"} }
+	seconds := func(n int64) Epoch { return Epoch{time: time.Unix(n, 0).UTC(), mode: "time"} }
 	tests := []struct {
 		text string
 		want Epoch
@@ -137,9 +131,9 @@ func TestParseEpoch(t *testing.T) {
 		{"", Epoch{}, true},
 		{"git", Epoch{mode: "git"}, true},
 		{"base", Epoch{mode: "base"}, true},
-		{"0", at(0), true},
-		{"1700000000", at(1700000000), true},
-		{"9223372035", at(9223372035), true},
+		{"0", seconds(0), true},
+		{"1700000000", seconds(1700000000), true},
+		{"9223372035", seconds(9223372035), true},
 		{"253402300800", Epoch{}, false},
 		{"99999999999999999999", Epoch{}, false},
 		{"-1", Epoch{}, false},
@@ -164,8 +158,8 @@ func TestParseEpoch(t *testing.T) {
 	}
 }
 
-// checkout makes a git repository with one commit of that time.
-func checkout(t testing.TB, committed time.Time) string {
+// newCheckout returns a git repository with one commit, made at that time.
+func newCheckout(t testing.TB, committed time.Time) string {
 	t.Helper()
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip(err)
@@ -177,8 +171,7 @@ func checkout(t testing.TB, committed time.Time) string {
 	} {
 		cmd := exec.Command("git", args...)
 		cmd.Dir = dir
-		at := committed.Format(time.RFC3339)
-		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_AUTHOR_DATE=2001-01-01T00:00:00Z", "GIT_COMMITTER_DATE="+at)
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_AUTHOR_DATE=2001-01-01T00:00:00Z", "GIT_COMMITTER_DATE="+committed.Format(time.RFC3339))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
@@ -190,14 +183,14 @@ func TestEpochChoose(t *testing.T) {
 	committed := time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC)
 	locked := time.Date(2023, 1, 1, 0, 0, 0, 0, time.UTC)
 	newest := time.Date(2022, 1, 1, 0, 0, 0, 5e8, time.FixedZone("x", 3600))
-	inGit := checkout(t, committed)
+	inGit := newCheckout(t, committed)
 	sub := filepath.Join(inGit, "sub")
 	if err := os.Mkdir(sub, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	plain := t.TempDir()
 	t.Setenv("GIT_CEILING_DIRECTORIES", filepath.Dir(plain))
-	old := checkout(t, time.Date(1975, 1, 1, 0, 0, 0, 0, time.UTC))
+	old := newCheckout(t, time.Date(1975, 1, 1, 0, 0, 0, 0, time.UTC))
 	none := time.Time{}
 	tests := []struct {
 		name         string
@@ -261,30 +254,30 @@ func TestOpen(t *testing.T) {
 		}
 	}
 	for _, o := range []Options{{Context: filepath.Join(dir, "gone")}, {Context: dir}} {
-		if _, err := open(t.Context(), o); !errors.Is(err, os.ErrNotExist) {
+		if _, err := open(t.Context(), Env{}, o); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%v: %v", o, err)
 		}
 	}
 	write(file, "RUN x\n")
-	if _, err := open(t.Context(), Options{Context: dir}); !errors.As(err, &parse) || parse.File != file {
+	if _, err := open(t.Context(), Env{}, Options{Context: dir}); !errors.As(err, &parse) || parse.File != file {
 		t.Errorf("broken Dockerfile: %v", err)
 	}
-	if _, err := open(t.Context(), Options{Context: file}); err == nil {
+	if _, err := open(t.Context(), Env{}, Options{Context: file}); err == nil {
 		t.Error("a file as the context")
 	}
 	write(file, "FROM debian\n")
-	p, err := open(t.Context(), Options{Context: dir})
-	if err != nil || p.exists || p.Lockfile != file+".lock" || p.Dockerfile != file {
+	p, err := open(t.Context(), Env{}, Options{Context: dir})
+	if err != nil || p.lockExists || p.lockfile != file+".lock" || p.name != file {
 		t.Errorf("%+v, %v", p, err)
 	}
 	write(file+".lock", "version = 2\n")
-	if _, err := open(t.Context(), Options{Context: dir}); !errors.As(err, &syntax) || syntax[0].File != file+".lock" {
+	if _, err := open(t.Context(), Env{}, Options{Context: dir}); !errors.As(err, &syntax) || syntax[0].File != file+".lock" {
 		t.Errorf("broken lockfile: %v", err)
 	}
 	other := filepath.Join(dir, "other.lock")
 	write(other, "version = 1\n")
-	p, err = open(t.Context(), Options{Context: dir, Lockfile: other})
-	if err != nil || !p.exists || p.Lockfile != other {
+	p, err = open(t.Context(), Env{}, Options{Context: dir, Lockfile: other})
+	if err != nil || !p.lockExists || p.lockfile != other {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
@@ -295,9 +288,7 @@ func testProject(t testing.TB, dockerfile string, f *lock.File) *project {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &project{parsed: parsed, lock: f}
-	p.Lockfile = filepath.Join(t.TempDir(), "Dockerfile.lock")
-	return p
+	return &project{parsed: parsed, lock: f, lockfile: filepath.Join(t.TempDir(), "Dockerfile.lock")}
 }
 
 func TestProjectTarget(t *testing.T) {
@@ -328,14 +319,14 @@ func TestProjectTarget(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			p := testProject(t, test.dockerfile, &lock.File{Target: test.declared, Last: test.last})
-			p.Target = test.asked
+			p.options.Target = test.asked
 			got, err := p.target()
 			var refused *TargetError
 			var missing *frontend.TargetError
 			if got != test.want || errors.As(err, &refused) != test.refused || errors.As(err, &missing) != (test.want == "" && !test.refused) {
 				t.Fatalf("%q, %v", got, err)
 			}
-			if test.refused && (refused.Declared != test.declared || refused.Lockfile != p.Lockfile) {
+			if test.refused && (refused.Declared != test.declared || refused.Lockfile != p.lockfile) {
 				t.Errorf("%+v", refused)
 			}
 		})
@@ -430,11 +421,11 @@ func TestDeclare(t *testing.T) {
 	for _, test := range tests {
 		r := &builder.Result{Resolution: builder.Resolution{Lock: &test.lock, Epoch: made}}
 		before := *test.lock.Clone()
-		p := &project{parsed: parsed}
+		p := &plan{project: &project{parsed: parsed}, target: "app"}
 		if test.explicit {
-			p.Epoch = Epoch{mode: "at"}
+			p.options.Epoch = Epoch{mode: "time"}
 		}
-		got := p.declare(r, "app")
+		got := p.declare(r)
 		if got.Last != test.last {
 			t.Errorf("%s: last stage %q, not %q", test.name, got.Last, test.last)
 		}
@@ -477,10 +468,10 @@ func TestWriteLock(t *testing.T) {
 			before, mine := locking(t, test.before), locking(t, test.mine)
 			p := testProject(t, "FROM a\n", before)
 			old := locking(t, test.meanwhile).Format()
-			if err := os.WriteFile(p.Lockfile, old, 0o644); err != nil {
+			if err := os.WriteFile(p.lockfile, old, 0o644); err != nil {
 				t.Fatal(err)
 			}
-			err := p.writeLock(t.Context(), before, mine)
+			err := writeLock(t.Context(), p.lockfile, before, mine)
 			var conflict *lock.ConflictError
 			if errors.As(err, &conflict) != (test.conflict != lock.Source{}) || conflict == nil && err != nil {
 				t.Fatal(err)
@@ -488,7 +479,7 @@ func TestWriteLock(t *testing.T) {
 			if conflict != nil && (conflict.Source != test.conflict || conflict.Locked != test.meanwhile[test.conflict] || conflict.Found != test.mine[test.conflict]) {
 				t.Errorf("%+v", conflict)
 			}
-			got, err := os.ReadFile(p.Lockfile)
+			got, err := os.ReadFile(p.lockfile)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -506,16 +497,16 @@ func TestWriteLock(t *testing.T) {
 func TestWriteLockDeclares(t *testing.T) {
 	at := time.Unix(1700000000, 0).UTC()
 	p := testProject(t, "FROM a AS app\n", &lock.File{})
-	if err := p.writeLock(t.Context(), &lock.File{}, &lock.File{Target: "app", Epoch: at}); err != nil {
+	if err := writeLock(t.Context(), p.lockfile, &lock.File{}, &lock.File{Target: "app", Epoch: at}); err != nil {
 		t.Fatal(err)
 	}
 	// One that says nothing of target and epoch takes nothing away.
 	before := locking(t, nil)
 	after := locking(t, map[lock.Source]string{tagged("a:1"): digestA})
-	if err := p.writeLock(t.Context(), before, after); err != nil {
+	if err := writeLock(t.Context(), p.lockfile, before, after); err != nil {
 		t.Fatal(err)
 	}
-	f, exists, err := lock.Read(p.Lockfile)
+	f, exists, err := lock.Read(p.lockfile)
 	if err != nil || !exists || f.Target != "app" || !f.Epoch.Equal(at) || len(f.Sources()) != 1 {
 		t.Errorf("%+v, %v", f, err)
 	}
@@ -523,15 +514,15 @@ func TestWriteLockDeclares(t *testing.T) {
 
 func TestWriteLockFails(t *testing.T) {
 	p := testProject(t, "FROM a\n", &lock.File{})
-	if err := os.WriteFile(p.Lockfile, []byte("broken"), 0o644); err != nil {
+	if err := os.WriteFile(p.lockfile, []byte("broken"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	after := locking(t, map[lock.Source]string{tagged("a:1"): digestA})
 	var syntax lock.Errors
-	if err := p.writeLock(t.Context(), &lock.File{}, after); !errors.As(err, &syntax) {
+	if err := writeLock(t.Context(), p.lockfile, &lock.File{}, after); !errors.As(err, &syntax) {
 		t.Errorf("%v", err)
 	}
-	if got, err := os.ReadFile(p.Lockfile); err != nil || string(got) != "broken" {
+	if got, err := os.ReadFile(p.lockfile); err != nil || string(got) != "broken" {
 		t.Errorf("%q, %v", got, err)
 	}
 }
@@ -539,20 +530,20 @@ func TestWriteLockFails(t *testing.T) {
 func TestTargetConflict(t *testing.T) {
 	p := testProject(t, "FROM a AS x\nFROM b AS y\n", &lock.File{})
 	for i, target := range []string{"x", "y"} {
-		err := p.writeLock(t.Context(), &lock.File{}, &lock.File{Target: target})
+		err := writeLock(t.Context(), p.lockfile, &lock.File{}, &lock.File{Target: target})
 		if (err == nil) != (i == 0) {
 			t.Errorf("%s: %v", target, err)
 		}
 	}
-	f, _, err := lock.Read(p.Lockfile)
+	f, _, err := lock.Read(p.lockfile)
 	if err != nil || f.Target != "x" {
 		t.Errorf("target %q, %v", f.Target, err)
 	}
 }
 
 func TestGitDir(t *testing.T) {
-	here := checkout(t, time.Unix(1600000000, 0))
-	t.Setenv("GIT_DIR", checkout(t, time.Unix(1700000000, 0))+"/.git")
+	here := newCheckout(t, time.Unix(1600000000, 0))
+	t.Setenv("GIT_DIR", newCheckout(t, time.Unix(1700000000, 0))+"/.git")
 	if got, _ := headTime(t.Context(), here, os.Environ()); got.Unix() != 1600000000 {
 		t.Error(got)
 	}

@@ -9,39 +9,38 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
-	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/rules"
 	"golang.org/x/sys/unix"
 )
 
-// Refresh says what of a lock is looked up anew. The zero value adds what is missing, and moves
+// Refresh says which pins of a lock are looked up again. The zero value adds what is missing and moves
 // nothing.
 type Refresh struct {
 	All  bool
 	Refs []string // references, as a Dockerfile or the lock has them
 }
 
-// RefError says that a reference to refresh is not in the lock.
+// A RefError says that the lock has no pin for a reference to refresh.
 type RefError struct{ Lockfile, Ref string }
 
 func (e *RefError) Error() string { return fmt.Sprintf("%s: does not lock %q", e.Lockfile, e.Ref) }
 
-// Locked is what a lock is, or would be.
+// Locked describes a lock and how it changed, or would change.
 type Locked struct {
 	Lockfile string
-	Sources  int
+	Sources  int // how many the lock pins
 	Changes  []lock.Change
-	// Changed says whether the file is another than before: also for a new target or epoch.
+	// Changed reports whether the file changes: a new target, epoch or rules version changes it, too.
 	Changed           bool
-	OldTarget, Target string    // the old one is empty where none was declared
-	OldEpoch, Epoch   time.Time // and zero
-	OldRules, Rules   int       // of normalisation; and 0
+	OldTarget, Target string    // OldTarget is empty if none was declared
+	OldEpoch, Epoch   time.Time // OldEpoch is zero if none was declared
+	OldRules, Rules   int       // versions of the normalisation rules; OldRules is 0 if none was declared
 	ArgsHash          string
 }
 
-// EpochError says that two commands declared different epochs at once.
+// An EpochError says that another command has declared another epoch meanwhile.
 type EpochError struct {
 	Lockfile        string
 	Declared, Found time.Time
@@ -51,7 +50,7 @@ func (e *EpochError) Error() string {
 	return fmt.Sprintf("%s: another command declared the epoch %s, not %s", e.Lockfile, e.Declared.Format(time.RFC3339), e.Found.Format(time.RFC3339))
 }
 
-// RulesError says that two commands, of two kedges, declared different rules at once.
+// A RulesError says that another command, of another version of kedge, has declared other rules meanwhile.
 type RulesError struct {
 	Lockfile        string
 	Declared, Found int
@@ -61,120 +60,125 @@ func (e *RulesError) Error() string {
 	return fmt.Sprintf("%s: another command declared the rules of version %d, not %d", e.Lockfile, e.Declared, e.Found)
 }
 
-// Lock resolves what o would be built from and writes the lock, unless check is set.
-func Lock(ctx context.Context, b *builder.Builder, o Options, refresh Refresh, check bool) (*Locked, error) {
-	p, err := open(ctx, o)
+// Lock resolves everything that o would be built from and writes the lock. With check it writes nothing.
+// It ignores o.Locked, and returns a *[NoLockfileError] if nothing can hold the lock.
+func Lock(ctx context.Context, env Env, o Options, r Refresh, check bool) (*Locked, error) {
+	o.Locked = false
+	p, err := open(ctx, env, o)
 	if err != nil {
 		return nil, err
 	}
 	defer p.close()
-	if p.Lockfile == "" {
-		return nil, &NoLockfileError{p.Dockerfile}
+	if p.lockfile == "" {
+		return nil, &NoLockfileError{p.name}
 	}
-	out, made, err := p.relock(ctx, b, refresh)
-	if err != nil || check || !out.Changed {
-		return out, err
+	if err := p.load(ctx, r); err != nil {
+		return nil, err
 	}
-	return out, p.writeLock(ctx, p.lock, made)
+	locked, after, err := p.relock(ctx, r)
+	if err != nil || check || !locked.Changed {
+		return locked, err
+	}
+	return locked, writeLock(ctx, p.lockfile, p.lock, after)
 }
 
-// ArgsHash returns the hash of the build args that o's target uses. Nothing is written.
-func ArgsHash(ctx context.Context, b *builder.Builder, o Options) (string, error) {
-	p, err := open(ctx, o)
+// ArgsHash returns the hash of the build args that o's target uses: the first 12 hex digits of the SHA-256
+// of the sorted, NUL-terminated NAME=VALUE pairs, as [frontend.Hash] says. It writes nothing.
+func ArgsHash(ctx context.Context, env Env, o Options) (string, error) {
+	o.Locked = false
+	p, err := parse(ctx, env, o)
 	if err != nil {
 		return "", err
 	}
 	defer p.close()
-	out, _, err := p.relock(ctx, b, Refresh{})
+	locked, _, err := p.relock(ctx, Refresh{})
 	if err != nil {
 		return "", err
 	}
-	return out.ArgsHash, nil
+	return locked.ArgsHash, nil
 }
 
-// relock returns what the lock would be, and how that differs from what it is.
-func (p *project) relock(ctx context.Context, b *builder.Builder, refresh Refresh) (*Locked, *lock.File, error) {
-	anew, err := p.refreshed(refresh)
+// relock returns the lock that o resolves to, and how it differs from the one that exists.
+func (p *project) relock(ctx context.Context, r Refresh) (*Locked, *lock.File, error) {
+	target, err := p.targetToLock()
 	if err != nil {
 		return nil, nil, err
 	}
-	start := p.lock.Keep(func(s lock.Source) bool { return !anew[s] })
-	if refresh.All {
-		start.Epoch, start.Rules = time.Time{}, 0
-	}
-	p.Locked = false
-	start, loaded, err := p.load(ctx, b, start)
-	if err != nil {
-		return nil, nil, err
-	}
-	var target string
-	if p.Target != "" {
-		target, err = p.parsed.Target(p.Target)
-	} else {
-		target, err = p.target()
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	req, err := p.request(ctx, start, target)
+	req, err := p.requestFor(ctx, target)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, s := range p.lock.Sources() {
-		if anew[s] && (!refresh.All || p.parsed.MayName(s)) {
+		if p.stale[s] && (!r.All || p.parsed.MayName(s)) {
 			req.Relock = append(req.Relock, s)
 		}
 	}
-	wait := p.show(req, "locking")
-	res, err := b.Resolve(ctx, req)
+	req, wait := p.env.display(req, "locking")
+	res, err := p.env.Builder.Resolve(ctx, req)
 	wait()
 	if err != nil {
 		return nil, nil, err
 	}
-	made := res.Lock
-	if refresh.All {
-		made = made.Keep(func(s lock.Source) bool { return res.Used[s] || loaded[s] || p.parsed.MayName(s) })
+	after := res.Lock
+	if r.All {
+		after = after.Keep(func(s lock.Source) bool { return res.Used[s] || p.fetch.used[s] || p.parsed.MayName(s) })
 	}
-	p.declareTarget(made, target)
-	if made.Epoch.IsZero() || p.Epoch.Explicit() {
-		made.Epoch = res.Epoch
+	p.declareTarget(after, target)
+	if after.Epoch.IsZero() || p.options.Epoch.Explicit() {
+		after.Epoch = res.Epoch
 	}
-	if made.Rules == 0 {
-		made.Rules = rules.Version
+	if after.Rules == 0 {
+		after.Rules = rules.Version
 	}
-	out := &Locked{
-		Lockfile: p.Lockfile, Sources: len(made.Sources()), Changes: p.lock.Changes(made),
-		OldTarget: p.lock.Target, Target: made.Target, OldEpoch: p.lock.Epoch, Epoch: made.Epoch,
-		OldRules: p.lock.Rules, Rules: made.Rules,
+	return &Locked{
+		Lockfile: p.lockfile, Sources: len(after.Sources()),
+		Changes: p.lock.Changes(after), Changed: p.changes(after),
+		OldTarget: p.lock.Target, Target: after.Target,
+		OldEpoch: p.lock.Epoch, Epoch: after.Epoch,
+		OldRules: p.lock.Rules, Rules: after.Rules,
 		ArgsHash: frontend.Hash(res.Args),
+	}, after, nil
+}
+
+// targetToLock returns the target that the lock is to declare: the one that is asked for, if any.
+func (p *project) targetToLock() (string, error) {
+	if p.options.Target != "" {
+		return p.parsed.Target(p.options.Target)
 	}
-	out.Changed = p.changes(made)
-	return out, made, nil
+	return p.target()
 }
 
-// changes reports whether made says something else than the lockfile that there is, however that says it.
-func (p *project) changes(made *lock.File) bool {
-	return !p.exists || string(made.Format()) != string(p.lock.Format())
+// declareTarget has f declare the target, and the last stage if that is another one.
+func (p *project) declareTarget(f *lock.File, target string) {
+	f.Target, f.Last = target, ""
+	if last, err := p.parsed.Target(""); err == nil && last != target {
+		f.Last = last
+	}
 }
 
-// refreshed returns the sources of the lock that are to be looked up anew.
+// changes reports whether after says something else than the lockfile, however that is formatted.
+func (p *project) changes(after *lock.File) bool {
+	return !p.lockExists || string(after.Format()) != string(p.lock.Format())
+}
+
+// refreshed reports for each source of the lock whether r looks it up again.
 func (p *project) refreshed(r Refresh) (map[lock.Source]bool, error) {
-	anew := map[lock.Source]bool{}
+	stale := map[lock.Source]bool{}
 	for _, s := range p.lock.Sources() {
-		anew[s] = r.All
+		stale[s] = r.All
 	}
 	for _, ref := range r.Refs {
 		found := false
-		for s := range anew {
+		for s := range stale {
 			if s.Ref == ref || s.Kind == lock.Image && s.Ref == normalized(ref) {
-				anew[s], found = true, true
+				stale[s], found = true, true
 			}
 		}
 		if !found {
-			return nil, &RefError{Lockfile: p.Lockfile, Ref: ref}
+			return nil, &RefError{Lockfile: p.lockfile, Ref: ref}
 		}
 	}
-	return anew, nil
+	return stale, nil
 }
 
 func normalized(ref string) string {
@@ -185,29 +189,12 @@ func normalized(ref string) string {
 	return reference.TagNameOnly(named).String()
 }
 
-// declare returns the lock that a build leaves: with what it added, and with target, epoch and rules
-// where none were declared. An epoch that was given for this one build stays out of it, and so does
-// that its target is not the last stage: a later build that asks for none means that one.
-func (p *project) declare(r *builder.Result, target string) *lock.File {
-	f := r.Lock.Clone()
-	if f.Target == "" {
-		f.Target, f.Last = target, ""
-	}
-	if f.Epoch.IsZero() && !p.Epoch.Explicit() {
-		f.Epoch = r.Epoch
-	}
-	if f.Rules == 0 {
-		f.Rules = rules.Version
-	}
-	return f
-}
-
-// writeLock makes of the lockfile what turns before into after. What others added meanwhile stays;
-// where they and this disagree, nothing is written.
-func (p *project) writeLock(ctx context.Context, before, after *lock.File) error {
+// writeLock makes the change from before to after in the lockfile. It keeps what other commands have added
+// since before was read. If one of them contradicts the change, it writes nothing.
+func writeLock(ctx context.Context, path string, before, after *lock.File) error {
 	changes := before.Changes(after)
-	err := lock.Update(ctx, p.Lockfile, func(f *lock.File) error {
-		made := f.Keep(func(s lock.Source) bool {
+	err := lock.Update(ctx, path, func(f *lock.File) error {
+		merged := f.Keep(func(s lock.Source) bool {
 			return !slices.ContainsFunc(changes, func(c lock.Change) bool { return c.Source == s })
 		})
 		for _, c := range changes {
@@ -217,33 +204,41 @@ func (p *project) writeLock(ctx context.Context, before, after *lock.File) error
 			if c.New == "" {
 				continue
 			}
-			if err := made.Add(c.Source, c.New); err != nil {
+			if err := merged.Add(c.Source, c.New); err != nil {
 				return err
 			}
 		}
-		if after.Target != before.Target || after.Last != before.Last {
-			if f.Target != before.Target && f.Target != after.Target {
-				return &TargetError{Lockfile: p.Lockfile, Declared: f.Target, Asked: after.Target}
-			}
-			made.Target, made.Last = after.Target, after.Last
+		if err := mergeDeclared(path, merged, before, after); err != nil {
+			return err
 		}
-		if !after.Epoch.Equal(before.Epoch) {
-			if !f.Epoch.Equal(before.Epoch) && !f.Epoch.Equal(after.Epoch) {
-				return &EpochError{Lockfile: p.Lockfile, Declared: f.Epoch, Found: after.Epoch}
-			}
-			made.Epoch = after.Epoch
-		}
-		if after.Rules != before.Rules {
-			if f.Rules != before.Rules && f.Rules != after.Rules {
-				return &RulesError{Lockfile: p.Lockfile, Declared: f.Rules, Found: after.Rules}
-			}
-			made.Rules = after.Rules
-		}
-		*f = *made
+		*f = *merged
 		return nil
 	})
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
-		return &UnwritableError{Lockfile: p.Lockfile, Err: err}
+		return &UnwritableError{Lockfile: path, Err: err}
 	}
 	return err
+}
+
+// mergeDeclared makes the change from before to after in the target, epoch and rules that f declares.
+func mergeDeclared(path string, f, before, after *lock.File) error {
+	if after.Target != before.Target || after.Last != before.Last {
+		if f.Target != before.Target && f.Target != after.Target {
+			return &TargetError{Lockfile: path, Declared: f.Target, Asked: after.Target}
+		}
+		f.Target, f.Last = after.Target, after.Last
+	}
+	if !after.Epoch.Equal(before.Epoch) {
+		if !f.Epoch.Equal(before.Epoch) && !f.Epoch.Equal(after.Epoch) {
+			return &EpochError{Lockfile: path, Declared: f.Epoch, Found: after.Epoch}
+		}
+		f.Epoch = after.Epoch
+	}
+	if after.Rules != before.Rules {
+		if f.Rules != before.Rules && f.Rules != after.Rules {
+			return &RulesError{Lockfile: path, Declared: f.Rules, Found: after.Rules}
+		}
+		f.Rules = after.Rules
+	}
+	return nil
 }

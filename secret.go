@@ -14,22 +14,21 @@ import (
 	"github.com/kedge-build/kedge/secret"
 )
 
-// A SecretError says that values of secrets are in the image, which is not delivered then. It does not
-// have the values.
+// A SecretError says that the image holds the values of secrets. It does not hold them itself.
 type SecretError struct {
 	Dockerfile string
 	Leaks      []SecretLeak
 }
 
-// A SecretLeak is a place in an image where the value of a secret is.
+// A SecretLeak is one place in an image that holds the value of a secret.
 type SecretLeak struct {
 	Secret string // its id
-	Line   int    // of the instruction; 0 where no line says it
-	Where  string // a path in the image, or a document of it and a key in that
-	Form   string // empty where it is the value itself
+	Line   int    // of the instruction; 0 if unknown
+	Where  string // a path in the image, or one of its documents and a key in it
+	Form   string // its encoding; empty for the plain value
 }
 
-// maxLeaks is how many places an error names.
+// maxLeaks is the number of places that an error names.
 const maxLeaks = 5
 
 func (e *SecretError) Error() string {
@@ -39,15 +38,15 @@ func (e *SecretError) Error() string {
 			lines = append(lines, fmt.Sprintf("%s: and in %d more places", e.Dockerfile, len(e.Leaks)-i))
 			break
 		}
-		at := e.Dockerfile
+		position := e.Dockerfile
 		if l.Line > 0 {
-			at = fmt.Sprintf("%s:%d", at, l.Line)
+			position = fmt.Sprintf("%s:%d", position, l.Line)
 		}
 		where := l.Where
-		if quoted := strconv.Quote(where); quoted != `"`+where+`"` { // it is whatever a step calls a file
+		if quoted := strconv.Quote(where); quoted != `"`+where+`"` { // a step may name its files anything
 			where = quoted
 		}
-		line := fmt.Sprintf("%s: the value of secret %q is in the image: %s", at, l.Secret, where)
+		line := fmt.Sprintf("%s: the value of secret %q is in the image: %s", position, l.Secret, where)
 		if l.Form != "" {
 			line += fmt.Sprintf(" (as %s)", l.Form)
 		}
@@ -56,30 +55,31 @@ func (e *SecretError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// sought returns the secrets to look for in the image, and the ids of those that are too short for that.
-func (p *project) sought(ctx context.Context) (values map[string][]byte, short []string, err error) {
-	if p.NoSecretCheck {
+// secretValues returns the secrets to look for in the image, by id, and the ids of those too short for that.
+func (p *project) secretValues(ctx context.Context) (values map[string][]byte, tooShort []string, err error) {
+	if p.options.NoSecretCheck {
 		return nil, nil, nil
 	}
 	values = map[string][]byte{}
-	for _, id := range slices.Sorted(maps.Keys(p.Secrets)) {
-		if values[id], err = p.Secrets.GetSecret(ctx, id); err != nil {
+	for _, id := range slices.Sorted(maps.Keys(p.options.Secrets)) {
+		if values[id], err = p.options.Secrets.GetSecret(ctx, id); err != nil {
 			return nil, nil, fmt.Errorf("reading secret %q, to look for it in the image: %w", id, err)
 		}
 		if secret.Short(values[id]) {
-			short = append(short, id)
+			tooShort = append(tooShort, id)
 		}
 	}
-	return values, short, nil
+	return values, tooShort, nil
 }
 
-// leaked says of err, where it is about secrets in an image, which instructions brought them there.
-func (p *project) leaked(err error, r *builder.Result) error {
+// locateSecrets adds to an error about secrets in an image which instructions put them there. It returns
+// other errors as they are.
+func (p *project) locateSecrets(err error, r *builder.Result) error {
 	var found *secret.LeakError
 	if !errors.As(err, &found) {
 		return err
 	}
-	e := &SecretError{Dockerfile: p.Dockerfile}
+	e := &SecretError{Dockerfile: p.name}
 	for _, l := range found.Leaks {
 		leak := SecretLeak{Secret: l.Secret, Where: l.Path, Form: l.Form}
 		if l.Form == "plain" {
@@ -94,7 +94,7 @@ func (p *project) leaked(err error, r *builder.Result) error {
 				leak.Line = part.Steps[step].Line
 			}
 		}
-		// Platforms mostly share their instructions.
+		// Platforms usually share their instructions.
 		if !slices.Contains(e.Leaks, leak) {
 			e.Leaks = append(e.Leaks, leak)
 		}

@@ -20,7 +20,7 @@ type Attest struct {
 }
 
 // attested reports whether this build makes attestations. The second build of a verification does not.
-func (j *job) attested() bool { return !j.second() && len(j.req.Attest.Types) > 0 }
+func (j *job) attested() bool { return !j.pass.IsSecond() && len(j.req.Attest.Types) > 0 }
 
 // ProxyError says that provenance would publish the credentials of the proxy in the arg Name.
 type ProxyError struct{ Name string }

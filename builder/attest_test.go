@@ -12,7 +12,7 @@ func TestPublishable(t *testing.T) {
 	for _, test := range []struct {
 		name, proxy string
 		types, args map[string]string
-		salt        int32
+		pass        Pass
 		bad         bool
 	}{
 		{name: "max", proxy: secret, types: map[string]string{"provenance": "mode=max"}, bad: true},
@@ -21,13 +21,13 @@ func TestPublishable(t *testing.T) {
 		{name: "no credentials", proxy: "http://proxy.test:1", types: map[string]string{"provenance": "mode=max"}},
 		{name: "sbom", proxy: secret, types: map[string]string{"sbom": "mode=max"}},
 		{name: "none", proxy: secret},
-		{name: "the second build", proxy: secret, types: map[string]string{"provenance": "mode=max"}, salt: 1 << 10},
+		{name: "the second build", proxy: secret, types: map[string]string{"provenance": "mode=max"}, pass: Pass{salt: 1 << 10}},
 		{name: "overridden", proxy: secret, types: map[string]string{"provenance": "mode=max"}, args: map[string]string{"http_proxy": "x"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			j := newJob(nil, &Request{
 				Lock: &lock.File{}, Args: test.args, Attest: Attest{Types: test.types}, Settings: Settings{Proxies: map[string]string{"HTTP_PROXY": test.proxy}},
-			}, test.salt)
+			}, test.pass)
 			var found *ProxyError
 			if err := j.publishable(); errors.As(err, &found) != test.bad {
 				t.Error(err)

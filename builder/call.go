@@ -19,7 +19,7 @@ type Answer struct {
 // Call sends the frontend one of BuildKit's subrequests: lint, outline, targets and so on. It runs no
 // step. Sources are looked up through the lock, as for Build.
 func (b *Builder) Call(ctx context.Context, req *Request, subrequest string) (*Answer, error) {
-	j := newJob(b, req, 0)
+	j := newJob(b, req, Pass{})
 	j.internal = true
 	var answer *Answer
 	_, err := j.session(ctx, nil, func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {

@@ -154,7 +154,7 @@ func (e *OnceError) Error() string {
 
 // repeatable returns a *OnceError if j is a second build and could not make everything again.
 func (j *job) repeatable(def *definition) error {
-	if !j.second() {
+	if !j.pass.IsSecond() {
 		return nil
 	}
 	for _, use := range def.uses() {

@@ -165,7 +165,7 @@ func TestFrontendOptionsInput(t *testing.T) {
 	}
 	for _, test := range tests {
 		test.req.Lock = &lock.File{}
-		j := newJob(nil, &test.req, 0)
+		j := newJob(nil, &test.req, Pass{})
 		j.epoch = time.Unix(7, 0)
 		got := j.frontendOptions()
 		maps.DeleteFunc(got, func(k, _ string) bool { return k == "target" || k == "build-arg:SOURCE_DATE_EPOCH" })

@@ -16,17 +16,18 @@ type job struct {
 	b        *Builder
 	req      *Request
 	settings Settings // of req; the session fills in addresses that only the builder knows
-	salt     int32    // of a second build, else 0
-	internal bool     // the daemon keeps no record of it
+	pass     Pass
+	internal bool // the daemon keeps no record of it
 	epoch    time.Time
 	pins     *pins
 	times    contextTimes
 	steps    *progress
 }
 
-func newJob(b *Builder, req *Request, salt int32) *job {
+func newJob(b *Builder, req *Request, pass Pass) *job {
+	req = pass.request(req)
 	return &job{
-		b: b, req: req, settings: req.Settings, salt: salt, internal: salt != 0, epoch: req.Epoch,
+		b: b, req: req, settings: req.Settings, pass: pass, internal: pass.IsSecond(), epoch: req.Epoch,
 		pins: &pins{
 			locked: req.Locked, file: req.Lock.Clone(),
 			used: map[lock.Source]bool{}, unlocked: map[lock.Source]Unlocked{},
@@ -35,9 +36,6 @@ func newJob(b *Builder, req *Request, salt int32) *job {
 		steps: newProgress(),
 	}
 }
-
-// second reports whether j is the second build of a verification.
-func (j *job) second() bool { return j.salt != 0 }
 
 // setEpoch fixes the epoch of j and of the files that it sends.
 func (j *job) setEpoch(t time.Time) {
@@ -50,7 +48,7 @@ func (j *job) setEpoch(t time.Time) {
 // contain no credentials.
 func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_ *client.SolveResponse, err error) {
 	defer func() { err = redacted(err) }()
-	started := time.Now()
+	started := j.req.now()
 	opt, err := j.options()
 	if err != nil {
 		if j.req.Status != nil {
@@ -60,7 +58,7 @@ func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_
 	}
 	if out != nil {
 		opt.Exports = []client.ExportEntry{{Type: client.ExporterOCI, Attrs: j.exportOptions(), OutputStore: out}}
-		if !j.second() {
+		if !j.pass.IsSecond() {
 			j.settings.caches(&opt)
 		}
 	}
@@ -80,7 +78,7 @@ func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_
 		return out, buildErr
 	}, status)
 	watching.Wait()
-	j.steps.finish(started, j.second())
+	j.steps.finish(started, j.req.now(), j.pass.IsSecond())
 	var unlocked *UnlockedError
 	if errors.As(buildErr, &unlocked) {
 		return nil, buildErr // it has the lines, which only the build function knew

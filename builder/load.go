@@ -47,7 +47,7 @@ const maxDockerfile = 2 << 20
 // Load has the builder fetch the context and the Dockerfile of a remote req, through the lock, and
 // reads the Dockerfile. It ignores req.Parsed and req.Target.
 func (b *Builder) Load(ctx context.Context, req *Request) (*Loaded, error) {
-	j := newJob(b, req, 0)
+	j := newJob(b, req, Pass{})
 	j.internal = true
 	loaded := &Loaded{}
 	_, err := j.session(ctx, nil, func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
@@ -90,7 +90,7 @@ func (j *job) load(ctx context.Context, c gateway.Client, loaded *Loaded) error 
 
 // LookUp looks up the sources in req.Relock that the lock lacks, and returns a lock that has them.
 func (b *Builder) LookUp(ctx context.Context, req *Request) (*lock.File, error) {
-	j := newJob(b, req, 0)
+	j := newJob(b, req, Pass{})
 	j.internal = true
 	_, err := j.session(ctx, nil, func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
 		return gateway.NewResult(), j.lookUp(ctx, c, nil)

@@ -149,10 +149,10 @@ func (j *job) frontendOptions() map[string]string {
 	if j.req.NoCache {
 		opts["no-cache"] = ""
 	}
-	if j.second() {
+	if j.pass.IsSecond() {
 		// Cache mounts of its own, so that a verification neither uses nor prunes the user's.
 		const key = "build-arg:BUILDKIT_CACHE_MOUNT_NS"
-		opts[key] = j.cacheNamespace() + opts[key]
+		opts[key] = j.pass.cacheNamespace() + opts[key]
 	}
 	return opts
 }
@@ -187,5 +187,3 @@ func (r *Request) frontendCaps() []string {
 	}
 	return caps
 }
-
-func (j *job) cacheNamespace() string { return fmt.Sprintf("kedge-%d-", j.salt) }

@@ -57,10 +57,10 @@ func (p *progress) watch(status <-chan *client.SolveStatus, display chan<- *clie
 	}
 }
 
-// finish evaluates the reports of a session that started at a time and ends now. keep says to remember
-// each step that ran.
-func (p *progress) finish(started time.Time, keep bool) {
-	p.started, p.finished = started, time.Now()
+// finish evaluates the reports of a session that has just finished. keep says to remember each step that
+// ran.
+func (p *progress) finish(started, finished time.Time, keep bool) {
+	p.started, p.finished = started, finished
 	// The daemon sent its last report a moment ago. The difference is that of the two clocks.
 	var last time.Time
 	for _, v := range p.vertexes {
@@ -68,7 +68,7 @@ func (p *progress) finish(started time.Time, keep bool) {
 			last = *v.Completed
 		}
 	}
-	offset := time.Since(last)
+	offset := finished.Sub(last)
 	for d, v := range p.vertexes {
 		if v.Started == nil || v.Completed == nil || v.Cached {
 			continue

@@ -20,10 +20,10 @@ type leftover struct {
 
 // leftovers returns what j, if it is a second build, may have left in the builder's cache.
 func (j *job) leftovers() []leftover {
-	if !j.second() {
+	if !j.pass.IsSecond() {
 		return nil
 	}
-	return append(slices.Clone(j.steps.ran), leftover{namespace: j.cacheNamespace()})
+	return append(slices.Clone(j.steps.ran), leftover{namespace: j.pass.cacheNamespace()})
 }
 
 // Release removes the cache records of a verification's second build from the builder. No API tells

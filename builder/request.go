@@ -38,14 +38,21 @@ type Request struct {
 	Tracked map[string]map[string]bool
 	// Leave lists files to leave out of every context. The lockfile is one: it does not lock itself.
 	Leave []string
-	// Vary lists what a second build does differently.
+	// Vary lists what the second pass does differently.
 	Vary []Variation
-	// Compare is the first build if this is the second. The two must receive the same files.
-	Compare *Result
 
+	// Now is this machine's clock. nil stands for [time.Now].
+	Now  func() time.Time
 	Auth *configfile.ConfigFile // credentials, as docker stores them
 	// Status receives the progress of the build, and is closed at its end. It may be nil.
 	Status chan *client.SolveStatus
+}
+
+func (r *Request) now() time.Time {
+	if r.Now == nil {
+		return time.Now()
+	}
+	return r.Now()
 }
 
 // Remote reports whether only the builder can fetch the context or read the Dockerfile.

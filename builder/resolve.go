@@ -99,7 +99,7 @@ func (r *Request) line(src lock.Source) int {
 func (j *job) newestBase(ctx context.Context, c gateway.Client, uses []frontend.Use) (time.Time, error) {
 	var mu sync.Mutex
 	var newest time.Time
-	now := time.Now()
+	now := j.req.now()
 	group, ctx := errgroup.WithContext(ctx)
 	for _, use := range uses {
 		in, err := frontend.Identify(use.Op)

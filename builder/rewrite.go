@@ -14,7 +14,7 @@ import (
 // pinned, processes know the epoch, and copies have its time. The zero value changes nothing.
 type rewriter struct {
 	epoch     time.Time
-	salt      int32
+	pass      Pass
 	vary      []Variation
 	pins      *pins
 	archive   *Archive
@@ -47,18 +47,18 @@ func (r *rewriter) edit(v frontend.Vertex) {
 		for _, v := range steadyEnv {
 			exec.Meta.Env = withDefault(exec.Meta.Env, v.name, v.value)
 		}
-		if r.salt != 0 {
+		if r.pass.IsSecond() {
 			// No process exits with a status above 255, so this changes the step's cache key and nothing
 			// else. (A missing optional secret, another candidate, would set an empty variable.)
 			if len(exec.Meta.ValidExitCodes) == 0 {
 				exec.Meta.ValidExitCodes = []int32{0}
 			}
-			exec.Meta.ValidExitCodes = append(exec.Meta.ValidExitCodes, r.salt)
+			exec.Meta.ValidExitCodes = append(exec.Meta.ValidExitCodes, r.pass.salt)
 			vary(r.vary, exec, md)
 		}
 	}
 	r.separate(op.GetExec())
-	if r.salt != 0 {
+	if r.pass.IsSecond() {
 		md.IgnoreCache = true
 	}
 }

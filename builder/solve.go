@@ -17,22 +17,19 @@ import (
 // Resolve finds the sources of a build without running a step. It adds sources that the lock lacks to
 // a copy of the lock, or returns an *UnlockedError if req.Locked is set.
 func (b *Builder) Resolve(ctx context.Context, req *Request) (*Resolution, error) {
-	result, err := newJob(b, req, 0).run(ctx, nil)
+	result, err := newJob(b, req, Pass{}).run(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
 	return &result.Resolution, nil
 }
 
-// Build builds. Once the epoch is known, it calls open for the store that receives the export.
-//
-// A salt other than zero makes this the second build of a verification: it executes every step, shares
-// no result with another build, and Release removes its records from the builder's cache. A salt is
-// greater than 255.
-func (b *Builder) Build(ctx context.Context, req *Request, salt int32, open func(epoch time.Time) (content.Store, error)) (*Result, error) {
-	j := newJob(b, req, salt)
+// Build makes one pass over req. Once the epoch is known, it calls open for the store that receives the
+// export.
+func (b *Builder) Build(ctx context.Context, req *Request, pass Pass, open func(epoch time.Time) (content.Store, error)) (*Result, error) {
+	j := newJob(b, req, pass)
 	result, err := j.run(ctx, &export{open: open})
-	if err != nil && j.second() {
+	if err != nil && pass.IsSecond() {
 		err = errors.Join(err, b.Release(context.WithoutCancel(ctx), &Result{leftovers: j.leftovers()}))
 	}
 	if err != nil {
@@ -73,7 +70,7 @@ func (j *job) run(ctx context.Context, out *export) (*Result, error) {
 	for mount, dir := range j.req.Directories() {
 		result.Sent[dir] = sentFrom(result.sent, mount)
 	}
-	if first := j.req.Compare; first != nil {
+	if first := j.pass.first; first != nil {
 		if path, ok := changed(first.sent, result.sent); ok {
 			return nil, &ChangedContextError{Path: path}
 		}

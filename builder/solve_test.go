@@ -12,7 +12,7 @@ import (
 
 // A frontend is untrusted: its operations can lack any field.
 func TestEditWithoutMeta(t *testing.T) {
-	j := newJob(nil, &Request{Vary: []Variation{VaryHostname}, Lock: &lock.File{}}, 1<<10)
+	j := newJob(nil, &Request{Vary: []Variation{VaryHostname}, Lock: &lock.File{}}, Pass{salt: 1 << 10})
 	op := &pb.Op{Op: &pb.Op_Exec{Exec: &pb.ExecOp{}}}
 	j.newRewriter(&definition{}, pb.Caps.CapSet(nil)).edit(frontend.Vertex{Op: op, Metadata: &pb.OpMetadata{}})
 	if op.GetExec().Meta != nil {
@@ -40,21 +40,22 @@ func TestRepeatable(t *testing.T) {
 	source := func(op *pb.SourceOp) *frontend.Graph { return graph(&pb.Op{Op: &pb.Op_Source{Source: op}}) }
 	const repo = "git://example.com/r.git#main"
 	kept := source(op(repo, pb.AttrKeepGitDir, "true"))
+	first, second := Pass{}, Pass{salt: 1 << 10}
 	for _, test := range []struct {
-		salt int32
+		pass Pass
 		part *frontend.Graph
 		bad  bool
 	}{
-		{0, plain, false}, {1 << 10, plain, false},
-		{0, nested, false}, {1 << 10, nested, true},
-		{0, kept, false}, {1 << 10, kept, true},
-		{1 << 10, source(op(repo)), false},
-		{1 << 10, source(op(repo+":folder", pb.AttrKeepGitDir, "true")), false},
+		{first, plain, false}, {second, plain, false},
+		{first, nested, false}, {second, nested, true},
+		{first, kept, false}, {second, kept, true},
+		{second, source(op(repo)), false},
+		{second, source(op(repo+":folder", pb.AttrKeepGitDir, "true")), false},
 	} {
-		j := newJob(nil, &Request{Dockerfile: Dockerfile{Path: "Dockerfile"}, Lock: &lock.File{}}, test.salt)
+		j := newJob(nil, &Request{Dockerfile: Dockerfile{Path: "Dockerfile"}, Lock: &lock.File{}}, test.pass)
 		var found *OnceError
 		if err := j.repeatable(&definition{parts: []part{{graph: test.part}}}); errors.As(err, &found) != test.bad {
-			t.Errorf("salt %d: %v", test.salt, err)
+			t.Errorf("%+v: %v", test.pass, err)
 		}
 	}
 }

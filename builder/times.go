@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/moby/buildkit/solver/pb"
@@ -23,10 +22,10 @@ import (
 // product is older than its source.
 func (j *job) newRewriter(def *definition, have apicaps.CapSet) *rewriter {
 	r := &rewriter{
-		epoch: j.epoch, salt: j.salt, vary: j.req.Vary, pins: j.pins, archive: j.req.Context.Archive,
+		epoch: j.epoch, pass: j.pass, vary: j.req.Vary, pins: j.pins, archive: j.req.Context.Archive,
 		ownTimes: map[string]bool{}, cacheKeys: map[string][]string{},
 	}
-	if j.second() || j.epoch.After(time.Now()) {
+	if j.pass.IsSecond() || j.epoch.After(j.req.now()) {
 		return r
 	}
 	for _, p := range def.parts {

@@ -33,24 +33,25 @@ func TestTimes(t *testing.T) {
 		Cache   string
 	}
 	const stamped, another = true, "id@"
+	second := Pass{salt: 300}
 	for _, test := range []struct {
 		name, from string
 		caps       apicaps.CapSet
-		salt       int32
+		pass       Pass
 		epoch      time.Time
 		target     string
 		want       outcome
 	}{
-		{"a folder", "folder", caps, 0, epoch, "/obj", outcome{!stamped, "context@1700000000", "id"}},
-		{"an archive", "archive", caps, 0, epoch, "/obj", outcome{!stamped, archive.uploadURL(epoch, true), "id"}},
-		{"git", "git", caps, 0, epoch, "/obj", outcome{!stamped, "checkout@1700000000", "id"}},
-		{"git on an old builder", "git", none, 0, epoch, "/obj", outcome{stamped, "", another}},
-		{"a URL", "url", caps, 0, epoch, "/obj", outcome{stamped, "", another}},
-		{"an image", "image", caps, 0, epoch, "/obj", outcome{!stamped, "", "id"}},
-		{"downloads", "folder", caps, 0, epoch, "/go/pkg/mod", outcome{stamped, "", "id"}},
-		{"the second build", "folder", caps, 300, epoch, "/obj", outcome{stamped, "", "id"}},
-		{"a URL in the second build", "url", caps, 300, epoch, "/obj", outcome{stamped, "", "id"}},
-		{"an epoch to come", "folder", caps, 0, time.Now().Add(time.Hour), "/obj", outcome{stamped, "", "id"}},
+		{"a folder", "folder", caps, Pass{}, epoch, "/obj", outcome{!stamped, "context@1700000000", "id"}},
+		{"an archive", "archive", caps, Pass{}, epoch, "/obj", outcome{!stamped, archive.uploadURL(epoch, true), "id"}},
+		{"git", "git", caps, Pass{}, epoch, "/obj", outcome{!stamped, "checkout@1700000000", "id"}},
+		{"git on an old builder", "git", none, Pass{}, epoch, "/obj", outcome{stamped, "", another}},
+		{"a URL", "url", caps, Pass{}, epoch, "/obj", outcome{stamped, "", another}},
+		{"an image", "image", caps, Pass{}, epoch, "/obj", outcome{!stamped, "", "id"}},
+		{"downloads", "folder", caps, Pass{}, epoch, "/go/pkg/mod", outcome{stamped, "", "id"}},
+		{"the second build", "folder", caps, second, epoch, "/obj", outcome{stamped, "", "id"}},
+		{"a URL in the second build", "url", caps, second, epoch, "/obj", outcome{stamped, "", "id"}},
+		{"an epoch to come", "folder", caps, Pass{}, time.Now().Add(time.Hour), "/obj", outcome{stamped, "", "id"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			st := llb.Image("debian").File(llb.Copy(from[test.from], "a", "/"))
@@ -58,7 +59,7 @@ func TestTimes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			j := newJob(nil, &Request{Context: Context{Archive: archive}, Lock: &lock.File{}, Epoch: test.epoch}, test.salt)
+			j := newJob(nil, &Request{Context: Context{Archive: archive}, Lock: &lock.File{}, Epoch: test.epoch}, test.pass)
 			r := j.newRewriter(&definition{parts: []part{{graph: g}}}, test.caps)
 			var got outcome
 			if _, err := g.Rewrite(func(v frontend.Vertex) {

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/kedge-build/kedge"
-	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/secret"
 	"github.com/urfave/cli/v2"
 )
@@ -27,11 +26,11 @@ func (p *process) buildVerb() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return p.withBuilder(c, func(b *builder.Builder, o kedge.Options) error {
+			return p.withBuilder(c, func(env kedge.Env, o kedge.Options) error {
 				if asked.name != "" {
-					return p.call(c, b, o, asked)
+					return p.call(c, env, o, asked)
 				}
-				return p.build(c, b, o, c.Bool("verify"))
+				return p.build(c, env, o, c.Bool("verify"))
 			})
 		},
 	}
@@ -45,7 +44,7 @@ func (p *process) verifyVerb() *cli.Command {
 			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"},
 			reportFlag(), varyFlag(), secretCheckFlag()),
 		Action: func(c *cli.Context) error {
-			return p.withBuilder(c, func(b *builder.Builder, o kedge.Options) error { return p.build(c, b, o, true) })
+			return p.withBuilder(c, func(env kedge.Env, o kedge.Options) error { return p.build(c, env, o, true) })
 		},
 	}
 }
@@ -54,7 +53,7 @@ func varyFlag() cli.Flag {
 	return &cli.StringSliceFlag{Name: "vary", Usage: "have the second build differ in `RESPECTS`: time, hostname, cpus, umask, locale, order"}
 }
 
-func (p *process) build(c *cli.Context, b *builder.Builder, o kedge.Options, verified bool) error {
+func (p *process) build(c *cli.Context, env kedge.Env, o kedge.Options, verified bool) error {
 	ctx := c.Context
 	want, err := p.wanted(c)
 	if err != nil {
@@ -71,15 +70,18 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o kedge.Options, ver
 	if to.Engine != nil {
 		defer to.Close()
 	}
-	store, err := p.openStore(ctx)
-	if err != nil {
+	if env.Store, err = p.openStore(ctx); err != nil {
 		return err
 	}
-	defer store.Close()
+	defer env.Store.Close()
 	if err := want.clear(); err != nil {
 		return err
 	}
-	res, err := kedge.Run(ctx, b, store, o, verified)
+	build := kedge.Build
+	if verified {
+		build = kedge.Verify
+	}
+	res, err := build(ctx, env, o)
 	if err != nil {
 		return err
 	}
@@ -95,7 +97,7 @@ func (p *process) build(c *cli.Context, b *builder.Builder, o kedge.Options, ver
 	if res.Lockfile == "" {
 		p.say("warning: nothing holds the lock, and the next build may be made from something else: --lockfile FILE names a place for it")
 	}
-	names, err := want.deliver(ctx, p, store, res, to, o.Auth)
+	names, err := want.deliver(ctx, p, env.Store, res, to, env.Auth)
 	if err != nil {
 		return err
 	}
@@ -126,7 +128,10 @@ func (p *process) tell(res *kedge.Result, pull bool) {
 	for _, m := range res.Moved {
 		p.say("%s %s has moved: %s -> %s; kedge lock --refresh=%s takes it", m.Source.Kind, m.Source.Ref, m.Old, m.New, m.Source.Ref)
 	}
-	if pull && len(res.Moved) == 0 {
+	switch {
+	case res.NotLookedUp != nil:
+		p.say("warning: whether newer images exist is not known: %v", res.NotLookedUp)
+	case pull && len(res.Moved) == 0:
 		p.note("every image is what the lock says")
 	}
 	if len(res.NotSought) > 0 {

@@ -76,8 +76,8 @@ type statusError int
 func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 // call asks the frontend and prints the answer as docker build does.
-func (p *process) call(c *cli.Context, b *builder.Builder, o kedge.Options, asked call) error {
-	a, err := kedge.Call(c.Context, b, o, asked.name)
+func (p *process) call(c *cli.Context, env kedge.Env, o kedge.Options, asked call) error {
+	a, err := kedge.Call(c.Context, env, o, asked.name)
 	if err != nil {
 		return err
 	}

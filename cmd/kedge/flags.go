@@ -13,6 +13,7 @@ import (
 
 	"github.com/containerd/platforms"
 	"github.com/docker/cli/cli/config"
+	"github.com/docker/cli/cli/config/configfile"
 	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/builder/daemon"
@@ -64,14 +65,14 @@ func (p *process) lockedFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "locked", Value: ci, Usage: "add nothing to the lock; what $CI says, unless it is given"}
 }
 
-func (p *process) options(c *cli.Context) (kedge.Options, error) {
+// options reads the flags that say what to build.
+func (p *process) options(c *cli.Context, auth *configfile.ConfigFile) (kedge.Options, error) {
 	if c.NArg() != 1 {
 		return kedge.Options{}, usagef("%s takes one PATH, URL or - (standard input), the build context, and got %d", c.Command.Name, c.NArg())
 	}
 	o := kedge.Options{
-		Context: c.Args().First(), Dockerfile: c.String("file"), Stdin: p.stdin, Lockfile: c.String("lockfile"),
-		Target: c.String("target"), Locked: c.Bool("locked"), NoCache: c.Bool("no-cache"), Pull: c.Bool("pull"), Env: p.environ,
-		Auth: config.LoadDefaultConfigFile(io.Discard),
+		Context: c.Args().First(), Dockerfile: c.String("file"), Lockfile: c.String("lockfile"),
+		Target: c.String("target"), Locked: c.Bool("locked"), NoCache: c.Bool("no-cache"), Pull: c.Bool("pull"),
 	}
 	var err error
 	if o.Platforms, err = linuxPlatforms(askedPlatforms(c)); err != nil {
@@ -117,21 +118,26 @@ func (p *process) options(c *cli.Context) (kedge.Options, error) {
 	if o.Attest, err = attest(c); err != nil {
 		return kedge.Options{}, err
 	}
-	if o.Settings, err = p.settings(c, o.Auth); err != nil {
+	if o.Settings, err = p.settings(c, auth); err != nil {
 		return kedge.Options{}, err
 	}
 	if err := p.refuse(c, &o); err != nil {
 		return kedge.Options{}, err
 	}
+	return o, nil
+}
+
+// buildEnv returns what a build takes from this process, but no builder and no store.
+func (p *process) buildEnv(c *cli.Context) (kedge.Env, error) {
 	p.debug = c.Bool("debug")
 	mode, err := p.progressMode(c)
 	if err != nil {
-		return kedge.Options{}, err
+		return kedge.Env{}, err
 	}
-	o.Progress = func(title string) (chan *client.SolveStatus, func()) {
-		return p.display(mode, title)
-	}
-	return o, nil
+	return kedge.Env{
+		Now: time.Now, Environ: p.environ, Stdin: p.stdin, Auth: config.LoadDefaultConfigFile(io.Discard),
+		Progress: func(title string) (chan *client.SolveStatus, func()) { return p.display(mode, title) },
+	}, nil
 }
 
 // linuxPlatforms returns those platforms, if kedge can build for each.
@@ -193,7 +199,7 @@ func (p *process) varied(values []string) (kedge.Vary, error) {
 		return kedge.Vary{}, usageError{fmt.Errorf("--vary: %w", err)}
 	}
 	for _, what := range cannot {
-		p.say("warning: %s is not varied: %s", what, kedge.CannotVary[what])
+		p.say("warning: %s is not varied: %s", what, kedge.CannotVary(what))
 	}
 	if vary.Time {
 		p.say("the second build begins in another minute: a builder's clock cannot be moved further")
@@ -244,17 +250,20 @@ func (p *process) openStore(ctx context.Context) (*store.Store, error) {
 }
 
 // withBuilder runs a verb that needs a builder.
-func (p *process) withBuilder(c *cli.Context, verb func(*builder.Builder, kedge.Options) error) error {
-	o, err := p.options(c)
+func (p *process) withBuilder(c *cli.Context, verb func(kedge.Env, kedge.Options) error) error {
+	env, err := p.buildEnv(c)
 	if err != nil {
 		return err
 	}
-	b, err := p.openBuilder(c.Context, c)
+	o, err := p.options(c, env.Auth)
 	if err != nil {
 		return err
 	}
-	defer b.Close()
-	return verb(b, o)
+	if env.Builder, err = p.openBuilder(c.Context, c); err != nil {
+		return err
+	}
+	defer env.Builder.Close()
+	return verb(env, o)
 }
 
 func (p *process) daemonOptions(c *cli.Context) (daemon.Options, error) {

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/kedge-build/kedge"
-	"github.com/kedge-build/kedge/builder"
 	"github.com/urfave/cli/v2"
 )
 
@@ -17,16 +16,16 @@ func (p *process) lockVerb() *cli.Command {
 			&cli.GenericFlag{Name: "refresh", Value: refresh, Usage: "look up everything anew; --refresh=REF only that, repeatable"},
 			&cli.BoolFlag{Name: "check", Usage: "change nothing, and exit with 4 if the lock would change"}),
 		Action: func(c *cli.Context) error {
-			return p.withBuilder(c, func(b *builder.Builder, o kedge.Options) error {
-				return p.lock(c, b, o, refresh.Refresh)
+			return p.withBuilder(c, func(env kedge.Env, o kedge.Options) error {
+				return p.lock(c, env, o, refresh.Refresh)
 			})
 		},
 	}
 }
 
-func (p *process) lock(c *cli.Context, b *builder.Builder, o kedge.Options, refresh kedge.Refresh) error {
+func (p *process) lock(c *cli.Context, env kedge.Env, o kedge.Options, refresh kedge.Refresh) error {
 	check := c.Bool("check")
-	locked, err := kedge.Lock(c.Context, b, o, refresh, check)
+	locked, err := kedge.Lock(c.Context, env, o, refresh, check)
 	if err != nil {
 		return err
 	}
@@ -74,13 +73,13 @@ func (p *process) tagVerb() *cli.Command {
 		Name: "tag", Usage: "print the tag of the build args, args-HASH, without building", ArgsUsage: "PATH | URL | -",
 		Flags: append(sourceFlags(), &cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "print the names for `NAME[:TAG]` instead"}),
 		Action: func(c *cli.Context) error {
-			return p.withBuilder(c, func(b *builder.Builder, o kedge.Options) error { return p.tag(c, b, o) })
+			return p.withBuilder(c, func(env kedge.Env, o kedge.Options) error { return p.tag(c, env, o) })
 		},
 	}
 }
 
-func (p *process) tag(c *cli.Context, b *builder.Builder, o kedge.Options) error {
-	hash, err := kedge.ArgsHash(c.Context, b, o)
+func (p *process) tag(c *cli.Context, env kedge.Env, o kedge.Options) error {
+	hash, err := kedge.ArgsHash(c.Context, env, o)
 	if err != nil {
 		return err
 	}

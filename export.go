@@ -1,0 +1,147 @@
+package kedge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/store"
+)
+
+// argsLabel is the label of an image that names the build args it was built with.
+const argsLabel = "dev.kedge.args"
+
+// An export is what the builder made in one pass, as it made it.
+type export struct {
+	result *builder.Result
+	ingest *image.Ingest
+}
+
+// close ends the export's hold on the store. A nil export has none.
+func (e *export) close() {
+	if e != nil && e.ingest != nil {
+		e.ingest.Close()
+	}
+}
+
+// solve makes the first pass.
+func (p *plan) solve(ctx context.Context) (*export, error) {
+	return p.pass(ctx, builder.Pass{}, "", image.IngestOptions{Check: p.options.NoCache})
+}
+
+// A SecondBuildError says that the first build succeeded and the second failed, so that nothing could be
+// compared.
+type SecondBuildError struct{ Err error }
+
+func (e *SecondBuildError) Error() string {
+	return fmt.Sprintf("the first build succeeded, and the second failed: %v", e.Err)
+}
+
+func (e *SecondBuildError) Unwrap() error { return e.Err }
+
+// solveAgain makes the pass that verifies first, late enough for a clock to show another time.
+func (p *plan) solveAgain(ctx context.Context, first *export) (*export, error) {
+	if err := sleep(ctx, secondStart(first.result, p.options.Vary.Time).Sub(p.env.now())); err != nil {
+		return nil, err
+	}
+	second, err := p.pass(ctx, builder.Second(first.result), "verifying", image.IngestOptions{Second: true})
+	if err != nil && ctx.Err() == nil {
+		return nil, &SecondBuildError{err}
+	}
+	return second, err
+}
+
+// pass has the builder make one pass.
+func (p *plan) pass(ctx context.Context, pass builder.Pass, title string, o image.IngestOptions) (*export, error) {
+	e := &export{}
+	req, wait := p.env.display(p.request, title)
+	defer wait()
+	var err error
+	e.result, err = p.env.Builder.Build(ctx, req, pass, func(epoch time.Time) (_ content.Store, err error) {
+		e.ingest, err = image.NewIngest(ctx, p.env.Store, epoch, o)
+		return e.ingest, err
+	})
+	if err != nil {
+		e.close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// release removes from the builder's cache what a second pass left there. It does so after an interrupt, too.
+func (p *plan) release(ctx context.Context, second *export) error {
+	if second == nil {
+		return nil
+	}
+	return p.env.Builder.Release(context.WithoutCancel(ctx), second.result)
+}
+
+// canonicalise writes the image of an export. If the store has lost a layer that the builder did not send,
+// the builder exports all layers again.
+func (p *plan) canonicalise(ctx context.Context, e *export) (store.Image, error) {
+	img, err := p.write(ctx, e)
+	if notSent := (*image.NotSentError)(nil); errors.As(err, &notSent) {
+		var whole *export
+		whole, err = p.pass(ctx, builder.Repeat(e.result), "exporting", image.IngestOptions{All: true, Check: p.options.NoCache})
+		if err == nil {
+			img, err = p.write(ctx, whole)
+			whole.close()
+		}
+	}
+	return img, p.locateSecrets(err, e.result)
+}
+
+func (p *plan) write(ctx context.Context, e *export) (store.Image, error) {
+	var sources []image.Source
+	for _, platform := range e.result.Platforms {
+		src := image.Source{
+			Platform: platform.Platform, BaseLayers: platform.BaseLayers, BaseHistory: platform.BaseHistory, BaseRef: platform.BaseRef,
+			Keep: map[int][]string{}, Run: map[int]bool{},
+		}
+		for i, step := range platform.Steps {
+			src.Run[platform.BaseLayers+i] = step.Run
+			if keep := p.parsed.Keep(step.Line); len(keep) > 0 {
+				src.Keep[platform.BaseLayers+i] = keep
+			}
+		}
+		sources = append(sources, src)
+	}
+	return e.ingest.Write(ctx, e.result.Root, sources, image.Options{
+		Labels: map[string]string{argsLabel: frontend.Hash(e.result.Args)},
+		Rules:  p.rules, Annotations: p.options.Annotations, Secrets: p.secrets,
+	})
+}
+
+// secondStart returns when the second build may start, so that a clock that a step records shows another
+// time than in the first build. Every step starts at least two seconds after its counterpart did, and one
+// second after that finished: clocks may count in seconds or, as in zip files, in pairs of seconds. Cached
+// steps finished before the first build started, perhaps only just. If minute is set, the second build
+// starts in another minute.
+func secondStart(first *builder.Result, minute bool) time.Time {
+	earliest := []time.Time{first.LastRunStarted.Add(2 * time.Second), first.LastRunFinished.Add(time.Second)}
+	if minute {
+		earliest = append(earliest, first.Finished.Truncate(time.Minute).Add(time.Minute+time.Second))
+	}
+	start := first.Started.Add(2 * time.Second)
+	for _, t := range earliest {
+		if t.After(start) {
+			start = t
+		}
+	}
+	return start
+}
+
+// sleep returns after d, or with ctx's error if that ends first.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}

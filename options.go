@@ -1,0 +1,85 @@
+package kedge
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/rules"
+)
+
+// Options say what to build. Context is required; the zero value of everything else is a sensible default.
+type Options struct {
+	Context    string                     // a directory, a URL that the builder fetches, or - for standard input
+	Dockerfile string                     // a file, an http(s) URL, or - for standard input; empty: Dockerfile in Context
+	Lockfile   string                     // empty: lock.Path(Dockerfile), if the Dockerfile is a file of this machine
+	Target     string                     // empty: the one that the lock declares, else the last stage
+	Platforms  []string                   // empty: the builder's own
+	Args       map[string]string          // build args
+	Contexts   map[string]builder.Context // named contexts
+
+	Locked       bool // fail rather than add anything to the lock
+	NoCache      bool // take no step of the first build from the builder's cache
+	Pull         bool // report locked images that have moved since; the build still uses the locked ones
+	IgnorePolicy bool // build even if a DOCKERFILE.rego exists
+	KeepModes    bool // send the context's files with their own modes, not with those that git records
+	// NoSecretCheck skips scanning the image for secret values.
+	NoSecretCheck bool
+
+	builder.Settings
+	Attest      builder.Attest // attestations to attach to the image
+	Epoch       Epoch
+	Normalize   rules.Set // its version is ignored: the lock's counts
+	Annotations []image.Annotation
+	Vary        Vary // for Verify
+}
+
+// Vary says how the second build of a verification differs from the first on purpose, so that a
+// difference that would appear next month appears now.
+type Vary struct {
+	Builder []builder.Variation
+	Time    bool // start in another minute
+}
+
+// words returns v in the words of [ParseVary].
+func (v Vary) words() []string {
+	var words []string
+	if v.Time {
+		words = append(words, "time")
+	}
+	for _, b := range v.Builder {
+		words = append(words, string(b))
+	}
+	return words
+}
+
+// CannotVary returns why no builder can vary the respect that word names, or "" if one can.
+func CannotVary(word string) (why string) {
+	if word == "order" {
+		return "BuildKit lists folders as the file system does"
+	}
+	return ""
+}
+
+// ParseVary reads a comma-separated list: time, hostname, cpus, umask, locale, order. It returns words that
+// no builder can vary apart; [CannotVary] says why.
+func ParseVary(s string) (v Vary, cannot []string, err error) {
+	known := []builder.Variation{builder.VaryHostname, builder.VaryCPUs, builder.VaryUmask, builder.VaryLocale}
+	for word := range strings.SplitSeq(s, ",") {
+		switch word = strings.TrimSpace(word); {
+		case word == "time":
+			v.Time = true
+		case slices.Contains(known, builder.Variation(word)):
+			if !slices.Contains(v.Builder, builder.Variation(word)) {
+				v.Builder = append(v.Builder, builder.Variation(word))
+			}
+		case CannotVary(word) != "":
+			cannot = append(cannot, word)
+		default:
+			return Vary{}, nil, fmt.Errorf("%q is not time, hostname, cpus, umask, locale or order", word)
+		}
+	}
+	return v, cannot, nil
+}

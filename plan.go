@@ -1,0 +1,170 @@
+package kedge
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/containerd/platforms"
+	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/lock"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A plan is a project with everything decided that a build needs.
+type plan struct {
+	*project
+	request  *builder.Request
+	target   string            // as the lock declares it
+	secrets  map[string][]byte // the values to look for in the image, by id
+	tooShort []string          // ids of secrets that are too short to look for
+}
+
+// resolve decides on the target, the epoch and the files to send, and refuses a build that cannot succeed.
+func (p *project) resolve(ctx context.Context) (*plan, error) {
+	if err := p.checkPolicy(); err != nil {
+		return nil, err
+	}
+	if err := p.checkAnnotations(); err != nil {
+		return nil, err
+	}
+	target, err := p.target()
+	if err != nil {
+		return nil, err
+	}
+	req, err := p.requestFor(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	secrets, tooShort, err := p.secretValues(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &plan{project: p, request: req, target: target, secrets: secrets, tooShort: tooShort}, nil
+}
+
+// requestFor returns the request that builds target.
+func (p *project) requestFor(ctx context.Context, target string) (*builder.Request, error) {
+	req := p.inputs(p.pins)
+	req.Target, req.Attest = p.parsed.Option(target), p.options.Attest
+	if p.lockfile != "" {
+		req.Leave = []string{p.lockfile}
+	}
+	var err error
+	if !p.options.KeepModes {
+		if req.Tracked, err = trackedIn(ctx, req.Directories(), p.env.Environ); err != nil {
+			return nil, err
+		}
+	}
+	req.Epoch, req.NewEpoch, err = p.options.Epoch.choose(p.pins.Epoch, func() (time.Time, error) { return p.commitTime(ctx) })
+	return req, err
+}
+
+// A TargetError says that the lock declares another target than the one that is asked for.
+type TargetError struct {
+	Lockfile, Declared, Asked string
+	Gone                      bool // the Dockerfile no longer has the declared stage
+	Moved                     bool // Asked is only implied: it is the last stage, and the lock does not know it as such
+}
+
+func (e *TargetError) Error() string {
+	if e.Moved {
+		return fmt.Sprintf("%s: declares target %q, and the last stage is %q", e.Lockfile, e.Declared, e.Asked)
+	}
+	return fmt.Sprintf("%s: declares target %q, not %q", e.Lockfile, e.Declared, e.Asked)
+}
+
+// target returns the target that the lock declares, or the one that is asked for if it declares none. It
+// returns a *TargetError if they differ.
+func (p *project) target() (string, error) {
+	asked, err := p.parsed.Target(p.options.Target)
+	if err != nil || p.lock.Target == "" {
+		return asked, err
+	}
+	declared, err := p.parsed.Target(p.lock.Target)
+	if err != nil {
+		return "", &TargetError{Lockfile: p.lockfile, Declared: p.lock.Target, Asked: asked, Moved: p.options.Target == "", Gone: true}
+	}
+	if p.options.Target != "" {
+		if asked != declared {
+			return "", &TargetError{Lockfile: p.lockfile, Declared: declared, Asked: asked}
+		}
+		return declared, nil
+	}
+	// No target means the last stage. If someone added a stage since, it is unclear which one is meant.
+	known := declared
+	if p.lock.Last != "" {
+		if known, err = p.parsed.Target(p.lock.Last); err != nil {
+			known = p.lock.Last
+		}
+	}
+	if asked != known {
+		return "", &TargetError{Lockfile: p.lockfile, Declared: declared, Asked: asked, Moved: true}
+	}
+	return declared, nil
+}
+
+// checkAnnotations refuses annotations that the image will have no place for.
+func (p *project) checkAnnotations() error {
+	var asked []ocispec.Platform
+	for _, name := range p.options.Platforms {
+		platform, err := platforms.Parse(name)
+		if err != nil {
+			return fmt.Errorf("platform %q: %w", name, err)
+		}
+		asked = append(asked, platform)
+	}
+	return image.CheckAnnotations(p.options.Annotations, asked, len(asked) > 1 || len(p.options.Attest.Types) > 0)
+}
+
+// A PolicyError says that a policy lies next to the Dockerfile, which docker build would apply.
+type PolicyError struct{ Path string }
+
+func (e *PolicyError) Error() string {
+	return e.Path + ": docker build applies this policy, and kedge does not"
+}
+
+// checkPolicy returns a *PolicyError if there is a policy that the options do not ignore.
+func (p *project) checkPolicy() error {
+	if p.options.IgnorePolicy {
+		return nil
+	}
+	const suffix = ".rego" // docker buildx's name for it
+	if path := p.dockerfile.Path; path != "" {
+		if _, err := os.Lstat(path + suffix); err == nil {
+			return &PolicyError{Path: path + suffix}
+		}
+	}
+	if p.fetch.policy {
+		return &PolicyError{Path: p.name + suffix}
+	}
+	return nil
+}
+
+// moved looks up the images of the lock that made was built from, and returns those whose tag names
+// another image now. The lock stays as it is, and no image runs, not even a frontend's.
+func (p *project) moved(ctx context.Context, made *builder.Result) ([]lock.Change, error) {
+	used := func(s lock.Source) bool {
+		_, locked := p.lock.Pin(s)
+		return s.Kind == lock.Image && locked && made.Used[s]
+	}
+	req := p.inputs(p.lock.Keep(func(s lock.Source) bool { return !used(s) }))
+	req.Locked = false
+	for _, s := range p.lock.Sources() {
+		if used(s) {
+			req.Relock = append(req.Relock, s)
+		}
+	}
+	if len(req.Relock) == 0 {
+		return nil, nil
+	}
+	req, wait := p.env.display(req, "looking for newer images")
+	found, err := p.env.Builder.LookUp(ctx, req)
+	wait()
+	if err != nil {
+		return nil, fmt.Errorf("looking for newer images: %w", err)
+	}
+	return p.lock.Changes(found), nil
+}

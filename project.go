@@ -1,0 +1,176 @@
+package kedge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/rules"
+	"golang.org/x/sys/unix"
+)
+
+// A project is Options with everything read that they name.
+type project struct {
+	env     Env
+	options Options
+	input
+	name       string // of the Dockerfile, in messages
+	text       []byte // of the Dockerfile
+	parsed     *frontend.Dockerfile
+	lockfile   string // empty if nothing holds the lock
+	lock       *lock.File
+	lockExists bool
+	rules      rules.Set
+
+	pins  *lock.File           // the lock that the build starts from
+	stale map[lock.Source]bool // sources of the lock that pins leaves out, to be looked up again
+	fetch fetched
+}
+
+// fetched describes a context or Dockerfile that the builder fetched. The zero value stands for a build
+// that has neither.
+type fetched struct {
+	committed time.Time            // when the commit of a git context was made
+	policy    bool                 // the context holds a DOCKERFILE.rego
+	used      map[lock.Source]bool // sources of the lock that fetching used
+}
+
+// parse reads the Dockerfile, the lock and the context that o names. The caller must close the project.
+func parse(ctx context.Context, env Env, o Options) (*project, error) {
+	p, err := open(ctx, env, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.load(ctx, Refresh{}); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+// open is the part of parse that needs no builder.
+func open(ctx context.Context, env Env, o Options) (_ *project, err error) {
+	in, err := readInput(ctx, env.Stdin, o.Context, o.Dockerfile)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, in.close())
+		}
+	}()
+	p := &project{env: env, options: o, input: in, name: in.dockerfile.String(), lockfile: o.Lockfile, lock: &lock.File{}}
+	if p.lockfile == "" && in.dockerfile.Path != "" {
+		p.lockfile = lock.Path(in.dockerfile.Path)
+	}
+	text := in.dockerfile.Data
+	if in.dockerfile.Path != "" {
+		if text, err = os.ReadFile(in.dockerfile.Path); err != nil {
+			return nil, fmt.Errorf("reading the Dockerfile: %w", err)
+		}
+	}
+	if text != nil {
+		if err := p.parseDockerfile(text); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.readLock(); err != nil {
+		return nil, err
+	}
+	p.rules = o.Normalize
+	p.rules.Version = p.lock.Rules
+	if p.rules, err = p.rules.Check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", p.lockfile, err)
+	}
+	return p, nil
+}
+
+func (p *project) parseDockerfile(text []byte) (err error) {
+	p.text = text
+	p.parsed, err = frontend.Parse(p.name, text)
+	return err
+}
+
+func (p *project) readLock() (err error) {
+	if p.lockfile == "" {
+		if p.options.Locked {
+			return &NoLockfileError{p.name}
+		}
+		return nil
+	}
+	if p.lock, p.lockExists, err = lock.Read(p.lockfile); err != nil {
+		return err
+	}
+	if !p.options.Locked && !p.lockExists {
+		// Fail now and not after the build.
+		if err := unix.Access(filepath.Dir(p.lockfile), unix.W_OK); err != nil {
+			return &UnwritableError{Lockfile: p.lockfile, Err: err}
+		}
+	}
+	return nil
+}
+
+// load is the part of parse that may need a builder: it fetches a remote context or Dockerfile, and pins
+// them. It drops the pins that r refreshes first.
+func (p *project) load(ctx context.Context, r Refresh) (err error) {
+	if p.stale, err = p.refreshed(r); err != nil {
+		return err
+	}
+	p.pins = p.lock.Keep(func(s lock.Source) bool { return !p.stale[s] })
+	if r.All {
+		p.pins.Epoch, p.pins.Rules = time.Time{}, 0
+	}
+	req := p.inputs(p.pins)
+	if !req.Remote() {
+		return nil
+	}
+	req, wait := p.env.display(req, "loading")
+	loaded, err := p.env.Builder.Load(ctx, req)
+	wait()
+	if err != nil {
+		return err
+	}
+	p.pins, p.fetch = loaded.Lock, fetched{loaded.Committed, loaded.Policy, loaded.Used}
+	if p.dockerfile.URL != "" {
+		p.dockerfile.Data = loaded.Dockerfile
+	}
+	if p.parsed == nil {
+		return p.parseDockerfile(loaded.Dockerfile)
+	}
+	return nil
+}
+
+// inputs returns a request that says what to fetch, but not yet what to build from it.
+func (p *project) inputs(pins *lock.File) *builder.Request {
+	o := p.options
+	return &builder.Request{
+		Context: p.context, Dockerfile: p.dockerfile, Parsed: p.parsed,
+		Platforms: o.Platforms, Args: o.Args, Contexts: o.Contexts, NoCache: o.NoCache, Settings: o.Settings,
+		Lock: pins, Locked: o.Locked, Vary: o.Vary.Builder, Auth: p.env.Auth, Now: p.env.Now,
+	}
+}
+
+// An UnwritableError says that the lockfile cannot be written.
+type UnwritableError struct {
+	Lockfile string
+	Err      error
+}
+
+func (e *UnwritableError) Error() string {
+	return fmt.Sprintf("the lockfile %q cannot be written: %v", e.Lockfile, e.Err)
+}
+
+func (e *UnwritableError) Unwrap() error { return e.Err }
+
+// A NoLockfileError says that a lockfile is needed, and that a Dockerfile read from standard input, a URL
+// or a remote context has no place for one next to it.
+type NoLockfileError struct{ Dockerfile string }
+
+func (e *NoLockfileError) Error() string {
+	return fmt.Sprintf("the Dockerfile %q is not a file on this machine: it has no place for a lockfile next to it", e.Dockerfile)
+}

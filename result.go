@@ -1,0 +1,93 @@
+package kedge
+
+import (
+	"context"
+	"time"
+
+	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/rules"
+	"github.com/kedge-build/kedge/store"
+	"github.com/kedge-build/kedge/verify"
+	"github.com/moby/buildkit/client"
+)
+
+// A Result is an image in the store, and what is known about how it was built.
+type Result struct {
+	Image                store.Image
+	ArgsHash             string     // as [ArgsHash] returns it
+	Lock                 *lock.File // the pins that it was built from
+	Epoch                time.Time
+	Dockerfile, Lockfile string        // Lockfile is empty if nothing holds the lock
+	Added                []lock.Change // what WriteLock adds to the lock
+	Checkout
+
+	// Verdict is nil after Build.
+	Verdict *verify.Verdict
+	// Moved lists locked images whose tag names another image now. It is nil unless Options.Pull is set.
+	Moved []lock.Change
+	// NotLookedUp is why Moved is not known although Options.Pull is set.
+	NotLookedUp error
+	// NotReleased is why the second build's records are still in the builder's cache. It does not affect
+	// the verdict.
+	NotReleased error
+	// NotSought lists the ids of secrets that are too short to look for in the image.
+	NotSought []string
+	// Warnings are those of the first build.
+	Warnings []*client.VertexWarning
+
+	before, after *lock.File // the lock as it was, and as WriteLock leaves it; nil if nothing changes
+}
+
+// finish returns the result of a build whose image is written.
+func (p *plan) finish(ctx context.Context, first *export, img store.Image) (*Result, error) {
+	r := first.result
+	res := &Result{
+		Image: img, ArgsHash: frontend.Hash(r.Args), Lock: r.Lock, Epoch: r.Epoch,
+		Dockerfile: p.name, Lockfile: p.lockfile, NotSought: p.tooShort, Warnings: r.Warnings,
+		Checkout: checkout(ctx, p.env.Environ, p.request.Tracked, r.Sent),
+	}
+	if p.options.Pull {
+		res.Moved, res.NotLookedUp = p.moved(ctx, r)
+	}
+	if !p.options.Locked && p.lockfile != "" {
+		after := p.declare(r)
+		res.Added = p.lock.Changes(after)
+		if p.changes(after) { // an up-to-date lock may be read-only
+			res.before, res.after = p.lock, after
+		}
+	}
+	if err := ctx.Err(); err != nil { // which may be why nothing was looked up
+		return nil, err
+	}
+	return res, nil
+}
+
+// declare returns the lock that a build leaves: with the pins that it added, and with its target, epoch and
+// rules if none were declared. It declares neither an epoch that was given for this build alone, nor that
+// the target is not the last stage: a later build that names no target means the last one.
+func (p *plan) declare(r *builder.Result) *lock.File {
+	f := r.Lock.Clone()
+	if f.Target == "" {
+		f.Target, f.Last = p.target, ""
+	}
+	if f.Epoch.IsZero() && !p.options.Epoch.Explicit() {
+		f.Epoch = r.Epoch
+	}
+	if f.Rules == 0 {
+		f.Rules = rules.Version
+	}
+	return f
+}
+
+// WriteLock writes the pins that the build added to the lock. Call it when the image is delivered, so that
+// a command that fails leaves the lock that it found. It returns a *[lock.ConflictError] if another command
+// has pinned a source to something else meanwhile, a *[TargetError], *[EpochError] or *[RulesError] if it
+// has declared something else, and an *[UnwritableError] if the file cannot be written.
+func (r *Result) WriteLock(ctx context.Context) error {
+	if r.after == nil {
+		return nil
+	}
+	return writeLock(ctx, r.Lockfile, r.before, r.after)
+}

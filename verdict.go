@@ -1,0 +1,68 @@
+package kedge
+
+import (
+	"cmp"
+	"context"
+	"path/filepath"
+
+	"github.com/containerd/platforms"
+	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/cause"
+	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/store"
+	"github.com/kedge-build/kedge/verify"
+)
+
+// built is an export and the image that was written from it.
+type built struct {
+	*export
+	image store.Image
+}
+
+// compare judges whether two builds made the same image.
+func (p *plan) compare(ctx context.Context, first, second built) (*verify.Verdict, error) {
+	return verify.Compare(ctx, p.env.Store, first.image, second.image, verify.Builds{
+		Steps: steps(first.result), Dockerfile: p.text, Name: patchName(p.dockerfile),
+		Hints: hints(p.options.Vary, first.result, second.result), Varied: p.options.Vary.words(),
+	})
+}
+
+// patchName returns the path of a Dockerfile in a patch, as git apply takes it in the current directory.
+func patchName(d builder.Dockerfile) string {
+	path := cmp.Or(d.Path, d.Inside, "Dockerfile")
+	if filepath.IsLocal(path) {
+		return filepath.ToSlash(filepath.Clean(path))
+	}
+	return filepath.Base(path)
+}
+
+// hints returns what is known about the circumstances of both builds. Steps from the builder's cache are of
+// unknown age: if every RUN was cached, the first build has no window of time.
+func hints(v Vary, first, second *builder.Result) cause.Hints {
+	h := cause.Hints{Epoch: first.Epoch, Second: cause.Window{From: second.Started, To: second.Finished}}
+	if !first.LastRunStarted.IsZero() {
+		h.First = cause.Window{From: first.Started, To: first.Finished}
+	}
+	for _, v := range v.Builder {
+		switch v {
+		case builder.VaryHostname:
+			h.Hostnames = [2]string{builder.Hostname, builder.VariedHostname}
+		case builder.VaryCPUs:
+			h.Varied.CPUs = builder.VariedCPUs
+		case builder.VaryUmask:
+			h.Varied.Umasks = [2]int64{builder.Umask, builder.VariedUmask}
+		case builder.VaryLocale:
+			h.Varied.Locale = builder.VariedLocale
+		}
+	}
+	return h
+}
+
+// steps returns the instructions behind the layers of each platform, by the platform's name.
+func steps(r *builder.Result) map[string][]frontend.Step {
+	steps := map[string][]frontend.Step{}
+	for _, p := range r.Platforms {
+		steps[platforms.Format(p.Platform)] = p.Steps
+	}
+	return steps
+}
