@@ -84,7 +84,7 @@ func (c *comparison) upper(o *opened) []tree {
 }
 
 // read reads layers, each diffID once, several at a time.
-func (c *comparison) read(ctx context.Context, layers []layer) error {
+func (c *comparison) read(ctx context.Context, layers []imageLayer) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(min(max(runtime.GOMAXPROCS(0), 2), 8))
 	begun := map[v1.Hash]bool{}
@@ -112,7 +112,7 @@ func (c *comparison) read(ctx context.Context, layers []layer) error {
 }
 
 func (c *comparison) compareLayers() {
-	at := func(layers []layer, i int) (string, tree) {
+	at := func(layers []imageLayer, i int) (string, tree) {
 		if i >= len(layers) {
 			return "", tree{}
 		}
@@ -134,7 +134,7 @@ type packageID struct{ kind, name string }
 func (c *comparison) comparePackages(ctx context.Context, a, b tree) error {
 	type pair struct{ x, y *node }
 	var pairs []pair
-	later := map[*layer]map[string][]pending{}
+	later := map[*imageLayer]map[string][]pending{}
 	ask := func(name string, n *node) {
 		if n == nil || n.kind != tar.TypeReg {
 			return
@@ -235,8 +235,8 @@ const (
 )
 
 // readPending reads a layer once more, for the packages of some files.
-func (c *comparison) readPending(ctx context.Context, l *layer, wanted map[string][]pending) error {
-	return entries(ctx, l, func(h *tar.Header, r io.Reader) error {
+func (c *comparison) readPending(ctx context.Context, l *imageLayer, wanted map[string][]pending) error {
+	return l.entries(ctx, func(h *tar.Header, r io.Reader) error {
 		list := wanted[clean(h.Name)]
 		if len(list) == 0 || list[0].node.size != h.Size {
 			return nil

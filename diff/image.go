@@ -2,12 +2,12 @@ package diff
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/kedge-build/kedge/diff/packages"
+	ocidigest "github.com/opencontainers/go-digest"
 )
 
 // Types returns what Images can compare, and Options.Types selects from: the kinds of packages first.
@@ -132,8 +132,8 @@ type Layer struct {
 // maxLayers is how many layers an image may have; overlayfs takes 500.
 const maxLayers = 1000
 
-// Images compares two images of one platform each. Blobs are checked against their digests as they
-// are read; a diffID is taken at its word, as the digest of the config covers it.
+// Images compares two images of one platform each. It checks the digest and
+// the diffID of each layer that it reads whole, and the digest of one of which it reads parts.
 //
 // The lowest layers that have the same diffID in both are not read, unless one image alone changes
 // something above them: whether that is new, and what it was before, only they can tell. Where they
@@ -212,16 +212,16 @@ type opened struct {
 	side    Side
 	config  []byte
 	history []v1.History
-	layers  []layer
+	layers  []imageLayer
 }
 
-// layer is a layer that has not been read.
-type layer struct {
-	v1.Layer
+// imageLayer is a layer of an image that has not been read.
+type imageLayer struct {
+	blob   Blob
 	diffID v1.Hash
 	size   int64
-	parts  []part         // what is read of it, in place of all
-	places map[string]int // of the paths in them
+	parts  []part         // those that are read instead of the whole layer
+	places map[string]int // of the paths in parts
 }
 
 func open(img v1.Image) (*opened, error) {
@@ -256,12 +256,18 @@ func open(img v1.Image) (*opened, error) {
 		if err != nil {
 			return nil, err
 		}
-		o.layers = append(o.layers, layer{Layer: l, diffID: file.RootFS.DiffIDs[i], size: size})
+		digest, err := l.Digest()
+		if err != nil {
+			return nil, err
+		}
+		diffID := file.RootFS.DiffIDs[i]
+		blob := Blob{l.Compressed, ocidigest.Digest(digest.String()), ocidigest.Digest(diffID.String())}
+		o.layers = append(o.layers, imageLayer{blob: blob, diffID: diffID, size: size})
 	}
 	return o, nil
 }
 
-func sizes(a, b []layer) *Sizes {
+func sizes(a, b []imageLayer) *Sizes {
 	s := &Sizes{Layers: []LayerSize{}}
 	for i := range max(len(a), len(b)) {
 		l := LayerSize{Index: i}
@@ -279,6 +285,3 @@ func sizes(a, b []layer) *Sizes {
 	}
 	return s
 }
-
-// errTooMuch is an image that would not fit into memory.
-var errTooMuch = errors.New("too much to compare")

@@ -3,13 +3,14 @@ package diff
 
 import (
 	"archive/tar"
-	"errors"
+	"context"
 	"fmt"
 	"io"
-	"maps"
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/kedge-build/kedge/internal/layer"
 )
 
 // Path is one path that two layers disagree about.
@@ -36,14 +37,14 @@ type entry struct {
 	sum    sum
 }
 
-// Layers compares two uncompressed layer tars, in any order of their entries, and returns the paths
-// that differ, sorted. It holds a header and a hash for every entry, and no content.
-func Layers(first, second io.Reader) ([]Path, error) {
-	a, err := read(first)
+// Layers compares two layers, in any order of their entries, and returns the paths that differ, sorted. It
+// keeps a header and a hash of every entry, and no content. It checks the digests of both.
+func Layers(ctx context.Context, first, second Blob) ([]Path, error) {
+	a, err := read(ctx, first)
 	if err != nil {
 		return nil, fmt.Errorf("reading the first layer: %w", err)
 	}
-	b, err := read(second)
+	b, err := read(ctx, second)
 	if err != nil {
 		return nil, fmt.Errorf("reading the second layer: %w", err)
 	}
@@ -68,27 +69,24 @@ func Layers(first, second io.Reader) ([]Path, error) {
 // rooted is the path that an entry's name stands for.
 func rooted(name string) string { return path.Clean("/" + name) }
 
-func read(r io.Reader) (map[string]entry, error) {
-	entries := map[string]entry{}
-	if r == nil {
-		return entries, nil
+func read(ctx context.Context, b Blob) (map[string]entry, error) {
+	r, err := b.Reader(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer r.Close()
+	entries := map[string]entry{}
 	content, buf := newSummer(), make([]byte, 128<<10)
-	for t := tar.NewReader(r); ; {
-		h, err := t.Next()
-		if errors.Is(err, io.EOF) {
-			return entries, nil
-		}
-		if err != nil {
-			return nil, err
-		}
+	err = each(r, func(h *tar.Header, r io.Reader) error {
 		e := entry{header: *h}
-		if _, err := io.CopyBuffer(onlyWriter{content}, onlyReader{t}, buf); err != nil {
-			return nil, err
+		if _, err := io.CopyBuffer(onlyWriter{content}, onlyReader{r}, buf); err != nil {
+			return err
 		}
 		e.sum = content.sum()
-		entries[strings.TrimSuffix(h.Name, "/")] = e
-	}
+		entries[layer.Clean(h.Name)] = e
+		return nil
+	})
+	return entries, err
 }
 
 func differences(x, y entry) []string {
@@ -105,21 +103,11 @@ func differences(x, y entry) []string {
 		{"time", a.ModTime.Equal(b.ModTime)},
 		{"target", a.Linkname == b.Linkname},
 		{"device", a.Devmajor == b.Devmajor && a.Devminor == b.Devminor},
-		{"xattrs", maps.Equal(xattrs(a), xattrs(b))},
+		{"xattrs", sumXattrs(&a) == sumXattrs(&b)},
 	} {
 		if !c.same {
 			what = append(what, c.name)
 		}
 	}
 	return what
-}
-
-func xattrs(h tar.Header) map[string]string {
-	attrs := map[string]string{}
-	for k, v := range h.PAXRecords {
-		if strings.HasPrefix(k, "SCHILY.xattr.") {
-			attrs[k] = v
-		}
-	}
-	return attrs
 }

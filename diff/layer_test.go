@@ -53,6 +53,10 @@ func pack(t testing.TB, files ...file) []byte {
 	return b.Bytes()
 }
 
+func blob(data []byte) Blob {
+	return Blob{Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }}
+}
+
 func xattr(name, value string) func(*tar.Header) {
 	return func(h *tar.Header) { h.PAXRecords = map[string]string{"SCHILY.xattr." + name: value} }
 }
@@ -100,14 +104,14 @@ func TestLayersDiffer(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			first, second := pack(t, test.first...), pack(t, test.second...)
-			got, err := Layers(bytes.NewReader(first), bytes.NewReader(second))
+			got, err := Layers(t.Context(), blob(first), blob(second))
 			if err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Error(diff)
 			}
-			back, err := Layers(bytes.NewReader(second), bytes.NewReader(first))
+			back, err := Layers(t.Context(), blob(second), blob(first))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -139,12 +143,12 @@ func TestLayersAreTheSame(t *testing.T) {
 		"written twice the same": pack(t, dir, a, a, b),
 	}
 	for name, second := range tests {
-		got, err := Layers(bytes.NewReader(first), bytes.NewReader(second))
+		got, err := Layers(t.Context(), blob(first), blob(second))
 		if err != nil || got != nil {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
-	if got, err := Layers(nil, nil); err != nil || got != nil {
+	if got, err := Layers(t.Context(), Blob{}, Blob{}); err != nil || got != nil {
 		t.Errorf("nothing: %v, %v", got, err)
 	}
 }
@@ -159,16 +163,18 @@ func TestBrokenLayers(t *testing.T) {
 		"gzip":         append([]byte{0x1f, 0x8b, 8}, make([]byte, 600)...),
 	}
 	for name, data := range broken {
-		if got, err := Layers(bytes.NewReader(good), bytes.NewReader(data)); err == nil || got != nil || !strings.Contains(err.Error(), "second") {
+		if got, err := Layers(t.Context(), blob(good), blob(data)); err == nil || got != nil || !strings.Contains(err.Error(), "second") {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
-		if got, err := Layers(bytes.NewReader(data), bytes.NewReader(good)); err == nil || got != nil || !strings.Contains(err.Error(), "first") {
+		if got, err := Layers(t.Context(), blob(data), blob(good)); err == nil || got != nil || !strings.Contains(err.Error(), "first") {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
 	boom := errors.New("boom")
-	failing := io.MultiReader(bytes.NewReader(good[:700]), errReader{boom})
-	if _, err := Layers(bytes.NewReader(good), failing); !errors.Is(err, boom) {
+	failing := Blob{Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(io.MultiReader(bytes.NewReader(good[:700]), errReader{boom})), nil
+	}}
+	if _, err := Layers(t.Context(), blob(good), failing); !errors.Is(err, boom) {
 		t.Errorf("a reader that fails: %v", err)
 	}
 }
@@ -200,7 +206,7 @@ func FuzzLayers(f *testing.F) {
 		if excessive(first) || excessive(second) {
 			return
 		}
-		got, err := Layers(bytes.NewReader(first), bytes.NewReader(second))
+		got, err := Layers(t.Context(), blob(first), blob(second))
 		if err != nil {
 			return
 		}
@@ -212,11 +218,11 @@ func FuzzLayers(f *testing.F) {
 				t.Errorf("%q comes after %q", p.Path, got[i-1].Path)
 			}
 		}
-		back, err := Layers(bytes.NewReader(second), bytes.NewReader(first))
+		back, err := Layers(t.Context(), blob(second), blob(first))
 		if err != nil || len(back) != len(got) {
 			t.Errorf("one way %v, the other %v, %v", got, back, err)
 		}
-		if same, err := Layers(bytes.NewReader(first), bytes.NewReader(first)); err != nil || same != nil {
+		if same, err := Layers(t.Context(), blob(first), blob(first)); err != nil || same != nil {
 			t.Errorf("a layer differs from itself: %v, %v", same, err)
 		}
 	})

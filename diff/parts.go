@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/kedge-build/kedge/internal/chunk"
+	"github.com/kedge-build/kedge/internal/layer"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -36,7 +36,7 @@ type part struct {
 
 // readUpper reads the layers above the shared ones.
 func (c *comparison) readUpper(ctx context.Context) error {
-	upper := func() []layer { return slices.Concat(c.a.layers[c.shared:], c.b.layers[c.shared:]) }
+	upper := func() []imageLayer { return slices.Concat(c.a.layers[c.shared:], c.b.layers[c.shared:]) }
 	if first, second, ok := c.lowest(); ok {
 		if err := leaveOutEqual(ctx, first, second); err != nil {
 			return err
@@ -56,13 +56,13 @@ func (c *comparison) readUpper(ctx context.Context) error {
 
 // lowest returns the lowest layers of the two that differ. They are not ok where one of the images has none,
 // or has the other's elsewhere.
-func (c *comparison) lowest() (first, second *layer, ok bool) {
+func (c *comparison) lowest() (first, second *imageLayer, ok bool) {
 	a, b := c.a.layers[c.shared:], c.b.layers[c.shared:]
 	if len(a) == 0 || len(b) == 0 {
 		return nil, nil, false
 	}
-	has := func(layers []layer, id v1.Hash) bool {
-		return slices.ContainsFunc(layers, func(l layer) bool { return l.diffID == id })
+	has := func(layers []imageLayer, id v1.Hash) bool {
+		return slices.ContainsFunc(layers, func(l imageLayer) bool { return l.diffID == id })
 	}
 	if has(a[1:], a[0].diffID) || has(b[1:], b[0].diffID) || has(b, a[0].diffID) || has(a, b[0].diffID) {
 		return nil, nil, false
@@ -72,10 +72,10 @@ func (c *comparison) lowest() (first, second *layer, ok bool) {
 
 // leaveOutEqual sets the parts of two layers that have to be read because the other has no equal one. It
 // leaves them nil where one of the layers is not in chunks, or has what both have in another order.
-func leaveOutEqual(ctx context.Context, first, second *layer) error {
+func leaveOutEqual(ctx context.Context, first, second *imageLayer) error {
 	var all [2][]part
 	group, gctx := errgroup.WithContext(ctx)
-	for i, l := range []*layer{first, second} {
+	for i, l := range []*imageLayer{first, second} {
 		group.Go(func() (err error) {
 			if all[i], err = scan(gctx, l); err == nil && all[i] == nil {
 				err = chunk.ErrNone // the other is of no use then
@@ -120,12 +120,8 @@ func without(parts, others []part) (rest []part, common []sum) {
 
 // scan returns the parts of a layer and checks the blob against its digest. There are none if the blob is not in chunks,
 // has more than maxParts, or cannot be read from any place in it.
-func scan(ctx context.Context, l *layer) (parts []part, err error) {
-	want, err := l.Digest()
-	if err != nil {
-		return nil, err
-	}
-	rc, err := l.Compressed()
+func scan(ctx context.Context, l *imageLayer) (parts []part, err error) {
+	rc, err := l.blob.Open()
 	if err != nil {
 		return nil, err
 	}
@@ -133,8 +129,8 @@ func scan(ctx context.Context, l *layer) (parts []part, err error) {
 	if _, ok := rc.(io.ReaderAt); !ok {
 		return nil, nil
 	}
-	blob := &blobReader{interruptible{ctx, rc}, sha256.New()}
-	s, sum := chunk.NewScanner(blob), newSummer()
+	verifier := l.blob.Digest.Verifier()
+	s, sum := chunk.NewScanner(io.TeeReader(&cancelReader{ctx, rc}, verifier)), newSummer()
 	for s.Scan() {
 		if s.Flags()&chunk.Start != 0 {
 			n := len(parts)
@@ -157,10 +153,10 @@ func scan(ctx context.Context, l *layer) (parts []part, err error) {
 	if err := s.Err(); errors.Is(err, chunk.ErrNone) || len(parts) == 0 {
 		return nil, nil
 	} else if err != nil {
-		return nil, fmt.Errorf("reading layer %s: %w", want, err)
+		return nil, fmt.Errorf("reading layer %s: %w", l.blob.Digest, err)
 	}
-	if err := blob.check(want.Hex); err != nil {
-		return nil, fmt.Errorf("reading layer %s: %w", want, err)
+	if !verifier.Verified() {
+		return nil, fmt.Errorf("reading layer %s: %w", l.blob.Digest, &layer.DigestError{Kind: "digest", Want: l.blob.Digest})
 	}
 	last := &parts[len(parts)-1]
 	last.sum, last.last = sum.sum(), true
@@ -176,8 +172,8 @@ var errTwice = errors.New("two entries for one path")
 
 // readParts calls fn with each entry of the parts of a layer, whose blob has been checked, and notes the places
 // of the entries.
-func readParts(ctx context.Context, l *layer, fn func(*tar.Header, io.Reader) error) error {
-	rc, err := l.Compressed()
+func readParts(ctx context.Context, l *imageLayer, fn func(*tar.Header, io.Reader) error) error {
+	rc, err := l.blob.Open()
 	if err != nil {
 		return err
 	}
@@ -187,8 +183,9 @@ func readParts(ctx context.Context, l *layer, fn func(*tar.Header, io.Reader) er
 		return errParts
 	}
 	clear(l.places)
+	var budget layer.Budget
 	for _, p := range l.parts {
-		err := readPart(ctx, r, p, func(h *tar.Header, r io.Reader) error {
+		err := readPart(ctx, r, p, &budget, func(h *tar.Header, r io.Reader) error {
 			if err := fn(h, r); err != nil {
 				return err
 			}
@@ -208,11 +205,11 @@ func readParts(ctx context.Context, l *layer, fn func(*tar.Header, io.Reader) er
 
 // readPart puts an entry of its own behind the part: only where the part's entries end with it is that one
 // found.
-func readPart(ctx context.Context, r io.ReaderAt, p part, fn func(*tar.Header, io.Reader) error) error {
-	content := chunk.NewReader(&interruptible{ctx, io.NewSectionReader(r, p.offset, p.size)})
+func readPart(ctx context.Context, r io.ReaderAt, p part, b *layer.Budget, fn func(*tar.Header, io.Reader) error) error {
+	content := chunk.NewReader(&cancelReader{ctx, io.NewSectionReader(r, p.offset, p.size)})
 	behind := bytes.NewReader(endEntry)
 	found := false
-	err := each(tar.NewReader(io.MultiReader(content, behind)), func(h *tar.Header, r io.Reader) error {
+	err := each(layer.NewReader(io.MultiReader(content, behind), b), func(h *tar.Header, r io.Reader) error {
 		if h.Name == endName && behind.Len() < len(endEntry) {
 			found = true
 			return nil
@@ -254,7 +251,7 @@ func (c *comparison) settled() bool {
 		return false
 	}
 	// The layers above that both images have do the same to both.
-	same := slices.EqualFunc(c.a.layers[c.shared+1:], c.b.layers[c.shared+1:], func(x, y layer) bool { return x.diffID == y.diffID })
+	same := slices.EqualFunc(c.a.layers[c.shared+1:], c.b.layers[c.shared+1:], func(x, y imageLayer) bool { return x.diffID == y.diffID })
 	return same || !undecided(x, y)
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/kedge-build/kedge/internal/chunk"
+	"github.com/kedge-build/kedge/internal/layer"
 )
 
 // random is a blob that can be read at any place. It counts such reads.
@@ -256,7 +257,7 @@ func TestImagesFalseParts(t *testing.T) {
 		a, _ := appendBlob(t, picture(t), blob)
 		b, _ := appendBlob(t, picture(t), cut(whole(changed...), 512+1024))
 		blob[len(blob)-5] ^= 1
-		var wrong *DigestError
+		var wrong *layer.DigestError
 		if _, err := Images(t.Context(), a, b, Options{}); !errors.As(err, &wrong) {
 			t.Errorf("want a digest error, have %v", err)
 		}

@@ -9,21 +9,12 @@ import (
 	"io"
 	"maps"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/kedge-build/kedge/diff/packages"
-)
-
-// The limits of what is kept of an image. A layer's tar compresses a thousandfold, so the size of
-// a blob bounds nothing.
-const (
-	maxEntries = 4 << 20   // of a layer
-	maxPath    = 16 << 10  // bytes of one path; Linux takes 4096
-	maxPaths   = 512 << 20 // bytes of all paths of a layer
-	maxSparse  = 8 << 30   // bytes of a file with holes, which a header of one block can claim
+	"github.com/kedge-build/kedge/internal/layer"
 )
 
 // whiteout is the type of a path that a layer removes from those below it.
@@ -43,8 +34,8 @@ type node struct {
 	sum          sum // of the content
 	xattrs       sum // zero for none
 	packages     []packages.Package
-	source       *layer // where the content is
-	path         string // under which the content is there
+	source       *imageLayer // where the content is
+	path         string      // under which the content is there
 }
 
 // tree is the paths of a layer or of several, without a slash in front. The root is ".".
@@ -52,10 +43,9 @@ type tree map[string]*node
 
 // entryReader reads one layer into a tree.
 type entryReader struct {
-	layer *layer
+	layer *imageLayer
 	want  map[string]bool
 	tree  tree
-	names int // bytes of all paths
 	notes []string
 	buf   []byte
 	scan  packages.Scanner
@@ -64,9 +54,9 @@ type entryReader struct {
 }
 
 // readTree reads a layer. The notes say which package databases in it are damaged.
-func readTree(ctx context.Context, l *layer, want map[string]bool) (tree, []string, error) {
+func readTree(ctx context.Context, l *imageLayer, want map[string]bool) (tree, []string, error) {
 	e := &entryReader{layer: l, want: want, tree: tree{}, buf: make([]byte, 128<<10), summer: newSummer()}
-	err := entries(ctx, l, e.entry)
+	err := l.entries(ctx, e.entry)
 	return e.tree, e.notes, err
 }
 
@@ -80,31 +70,12 @@ func clean(name string) string {
 }
 
 func (e *entryReader) entry(h *tar.Header, t io.Reader) error {
-	if len(h.Name) > maxPath || len(h.Linkname) > maxPath {
-		return fmt.Errorf("a path of more than %d bytes", maxPath)
-	}
-	if e.names += len(h.Name) + len(h.Linkname); e.names > maxPaths || len(e.tree) >= maxEntries {
-		return fmt.Errorf("%w: the layer has more than %d paths, or their names more than %d MiB", errTooMuch, maxEntries, maxPaths>>20)
-	}
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
 	name := strings.Clone(clean(h.Name))
-	dir, base := path.Split(name)
-	if removed, ok := strings.CutPrefix(base, ".wh."); ok {
-		switch {
-		case base == ".wh..wh..opq":
-			e.opaque(clean(dir))
-		case strings.HasPrefix(base, ".wh..wh."): // aufs's own
-		default:
-			// A path that the same layer has anew is not removed, only what lower layers have in it.
-			removed = dir + removed
-			if n := e.tree[removed]; n == nil {
-				e.tree[removed] = &node{kind: whiteout}
-			} else if n.kind == tar.TypeDir {
-				n.opaque = true
-			}
-		}
+	if w, ok := layer.ParseWhiteout(layer.Clean(h.Name)); ok {
+		e.whiteout(w)
 		return nil
 	}
 	if h.Typeflag == tar.TypeLink {
@@ -125,7 +96,7 @@ func (e *entryReader) entry(h *tar.Header, t io.Reader) error {
 	}
 	if n.kind == tar.TypeReg {
 		n.size = h.Size
-		if err := e.content(h, n, t); err != nil {
+		if err := e.content(n, t); err != nil {
 			return err
 		}
 	}
@@ -136,27 +107,24 @@ func (e *entryReader) entry(h *tar.Header, t io.Reader) error {
 	return nil
 }
 
-// opaque marks a directory, which may come before or after its mark.
-func (e *entryReader) opaque(dir string) {
-	if n := e.tree[dir]; n != nil && n.kind != whiteout {
+// whiteout marks what an entry hides in lower layers. It may come before or after what its own layer has
+// there, and hides nothing of that.
+func (e *entryReader) whiteout(w layer.Whiteout) {
+	name := clean(w.Path)
+	n := e.tree[name]
+	switch {
+	case w.Path == "" && !w.Opaque:
+	case w.Opaque && (n == nil || n.kind == whiteout):
+		e.tree[name] = &node{kind: tar.TypeDir, opaque: true}
+	case n == nil:
+		e.tree[name] = &node{kind: whiteout}
+	case w.Opaque || n.kind == tar.TypeDir:
 		n.opaque = true
-		return
 	}
-	e.tree[dir] = &node{kind: tar.TypeDir, opaque: true}
 }
 
 // content hashes a file, and reads what packages it names on the way.
-func (e *entryReader) content(h *tar.Header, n *node, t io.Reader) error {
-	if h.Size > maxSparse {
-		for k := range h.PAXRecords {
-			if strings.HasPrefix(k, "GNU.sparse.") {
-				return fmt.Errorf("a file of %d bytes with holes", h.Size)
-			}
-		}
-		if h.Typeflag == tar.TypeGNUSparse {
-			return fmt.Errorf("a file of %d bytes with holes", h.Size)
-		}
-	}
+func (e *entryReader) content(n *node, t io.Reader) error {
 	r := io.TeeReader(onlyReader{t}, e.summer)
 	if read, kind := packages.ForStream(n.path); read != nil && e.want[kind] {
 		var err error
@@ -204,16 +172,15 @@ func sumXattrs(h *tar.Header) (all sum) {
 	if len(h.PAXRecords) == 0 {
 		return all
 	}
-	attrs := xattrs(*h)
-	if len(attrs) == 0 {
-		return all
-	}
 	var b []byte
-	for _, k := range slices.Sorted(maps.Keys(attrs)) {
+	for k, v := range layer.Xattrs(h) {
 		b = binary.AppendUvarint(b, uint64(len(k)))
 		b = append(b, k...)
-		b = binary.AppendUvarint(b, uint64(len(attrs[k])))
-		b = append(b, attrs[k]...)
+		b = binary.AppendUvarint(b, uint64(len(v)))
+		b = append(b, v...)
+	}
+	if len(b) == 0 {
+		return all
 	}
 	s := newSummer()
 	_, _ = s.Write(b)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kedge-build/kedge/cause"
 	"github.com/kedge-build/kedge/diff"
+	"github.com/kedge-build/kedge/internal/layer"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -38,9 +39,6 @@ type Version struct {
 	Truncated bool  // there is more behind it
 }
 
-// A Layer opens a layer as an uncompressed tar.
-type Layer func() (io.ReadCloser, error)
-
 // What is looked at is bounded: an image may hold whatever its author likes.
 const (
 	maxFiles   = 2000      // paths that are looked at; the others have no causes
@@ -51,13 +49,13 @@ const (
 
 // Files explains each of paths. The layers of the two are given lowest first; of those that hold a
 // path the highest counts.
-func Files(ctx context.Context, first, second []Layer, paths []diff.Path, h cause.Hints) ([]File, error) {
+func Files(ctx context.Context, first, second []diff.Blob, paths []diff.Path, h cause.Hints) ([]File, error) {
 	files := make([]File, len(paths))
 	wanted := map[string]bool{}
 	for i, p := range paths {
 		files[i].Path = p
 		if i < maxFiles {
-			wanted[clean(p.Path)] = true
+			wanted[layer.Clean(p.Path)] = true
 		}
 	}
 	if len(wanted) == 0 {
@@ -65,7 +63,7 @@ func Files(ctx context.Context, first, second []Layer, paths []diff.Path, h caus
 	}
 	var sides [2]*side
 	group, gctx := errgroup.WithContext(ctx)
-	for i, layers := range [2][]Layer{first, second} {
+	for i, layers := range [2][]diff.Blob{first, second} {
 		group.Go(func() (err error) {
 			sides[i], err = collect(gctx, layers, wanted)
 			return err
@@ -84,7 +82,7 @@ func Files(ctx context.Context, first, second []Layer, paths []diff.Path, h caus
 	group.SetLimit(4)
 	for i := range files {
 		f := &files[i]
-		a, b := sides[0].found[clean(f.Path.Path)], sides[1].found[clean(f.Path.Path)]
+		a, b := sides[0].found[layer.Clean(f.Path.Path)], sides[1].found[layer.Clean(f.Path.Path)]
 		switch f.Change { // a lower layer may have what is gone
 		case diff.Added:
 			a = nil
@@ -122,8 +120,6 @@ func Files(ctx context.Context, first, second []Layer, paths []diff.Path, h caus
 	return files, nil
 }
 
-func clean(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
-
 // side is what was found in one of the two.
 type side struct {
 	found map[string]*found
@@ -157,7 +153,7 @@ func (f *found) file() *cause.File {
 }
 
 // collect finds the wanted paths, and keeps their content in a file that has no name.
-func collect(ctx context.Context, layers []Layer, wanted map[string]bool) (_ *side, err error) {
+func collect(ctx context.Context, layers []diff.Blob, wanted map[string]bool) (_ *side, err error) {
 	s := &side{found: map[string]*found{}}
 	defer func() {
 		if err != nil {
@@ -178,25 +174,22 @@ func collect(ctx context.Context, layers []Layer, wanted map[string]bool) (_ *si
 	return s, nil
 }
 
-func (s *side) read(ctx context.Context, layer Layer, wanted map[string]bool) error {
-	rc, err := layer()
+func (s *side) read(ctx context.Context, blob diff.Blob, wanted map[string]bool) error {
+	r, err := blob.Reader(ctx)
 	if err != nil {
 		return err
 	}
-	defer rc.Close()
+	defer r.Close()
 	here := map[string]*found{} // within a layer the last counts
-	for tr := tar.NewReader(rc); ; {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		h, err := tr.Next()
+	for {
+		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			return err
 		}
-		name := clean(h.Name)
+		name := layer.Clean(h.Name)
 		if !wanted[name] || s.found[name] != nil {
 			continue
 		}
@@ -209,7 +202,7 @@ func (s *side) read(ctx context.Context, layer Layer, wanted map[string]bool) er
 			f.left = true
 			continue
 		}
-		n, err := io.Copy(s.spool, tr)
+		n, err := io.Copy(s.spool, r)
 		if err != nil {
 			return err
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/kedge-build/kedge/diff"
 )
 
-func layer(t testing.TB, files ...string) Layer {
+func holding(t testing.TB, files ...string) diff.Blob {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -36,7 +36,7 @@ func layer(t testing.TB, files ...string) Layer {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }
+	return diff.Blob{Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }}
 }
 
 func changed(path string) diff.Path {
@@ -47,18 +47,18 @@ func TestFiles(t *testing.T) {
 	const one, two = "6f1ed002-ab55-4b1b-8b5c-2d0b6a7a1c11", "0c2a3f5e-91d4-4d0e-b0f7-6e9b3a54d8aa"
 	tests := []struct {
 		name          string
-		first, second []Layer
+		first, second []diff.Blob
 		path          diff.Path
 		want          cause.Kind
 	}{
-		{"content", []Layer{layer(t, "id", one)}, []Layer{layer(t, "id", two)}, changed("id"), cause.UUID},
-		{"with a slash before it", []Layer{layer(t, "./id", one)}, []Layer{layer(t, "id", two)}, changed("/id"), cause.UUID},
-		{"the highest layer counts", []Layer{layer(t, "id", two), layer(t, "id", one)}, []Layer{layer(t, "id", one), layer(t, "id", two)}, changed("id"), cause.UUID},
-		{"in other layers", []Layer{layer(t, "id", one), layer(t, "other", "")}, []Layer{layer(t, "other", ""), layer(t, "id", two)}, changed("id"), cause.UUID},
-		{"the last of a layer counts", []Layer{layer(t, "id", two, "id", one)}, []Layer{layer(t, "id", two)}, changed("id"), cause.UUID},
-		{"a link", []Layer{layer(t, "l", "-> a")}, []Layer{layer(t, "l", "-> b")}, diff.Path{Path: "l", Change: diff.Changed, What: []string{"target"}}, cause.LinkTarget},
-		{"only in one", nil, []Layer{layer(t, "id", two)}, diff.Path{Path: "id", Change: diff.Added}, cause.OneBuildOnly},
-		{"nothing to see", []Layer{layer(t, "a", "x")}, []Layer{layer(t, "a", "y")}, changed("gone"), ""},
+		{"content", []diff.Blob{holding(t, "id", one)}, []diff.Blob{holding(t, "id", two)}, changed("id"), cause.UUID},
+		{"with a slash before it", []diff.Blob{holding(t, "./id", one)}, []diff.Blob{holding(t, "id", two)}, changed("/id"), cause.UUID},
+		{"the highest layer counts", []diff.Blob{holding(t, "id", two), holding(t, "id", one)}, []diff.Blob{holding(t, "id", one), holding(t, "id", two)}, changed("id"), cause.UUID},
+		{"in other layers", []diff.Blob{holding(t, "id", one), holding(t, "other", "")}, []diff.Blob{holding(t, "other", ""), holding(t, "id", two)}, changed("id"), cause.UUID},
+		{"the last of a layer counts", []diff.Blob{holding(t, "id", two, "id", one)}, []diff.Blob{holding(t, "id", two)}, changed("id"), cause.UUID},
+		{"a link", []diff.Blob{holding(t, "l", "-> a")}, []diff.Blob{holding(t, "l", "-> b")}, diff.Path{Path: "l", Change: diff.Changed, What: []string{"target"}}, cause.LinkTarget},
+		{"only in one", nil, []diff.Blob{holding(t, "id", two)}, diff.Path{Path: "id", Change: diff.Added}, cause.OneBuildOnly},
+		{"nothing to see", []diff.Blob{holding(t, "a", "x")}, []diff.Blob{holding(t, "a", "y")}, changed("gone"), ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -102,7 +102,7 @@ func TestExcerpt(t *testing.T) {
 		{"nothing on the other side", lines(1000, ""), "", 0, 1, "line 1\n", true},
 	}
 	for _, test := range tests {
-		files, err := Files(t.Context(), []Layer{layer(t, "f", test.first)}, []Layer{layer(t, "f", test.second)}, []diff.Path{changed("f")}, cause.Hints{})
+		files, err := Files(t.Context(), []diff.Blob{holding(t, "f", test.first)}, []diff.Blob{holding(t, "f", test.second)}, []diff.Path{changed("f")}, cause.Hints{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +130,7 @@ func TestSecrets(t *testing.T) {
 		{"etc/shadow-", "a:$6$x$y:1::::::\n", "a:$6$z$y:1::::::\n", false},
 		{"etc/shadows", "a", "b", true},
 	} {
-		files, err := Files(t.Context(), []Layer{layer(t, test.path, test.first)}, []Layer{layer(t, test.path, test.second)}, []diff.Path{changed(test.path)}, cause.Hints{})
+		files, err := Files(t.Context(), []diff.Blob{holding(t, test.path, test.first)}, []diff.Blob{holding(t, test.path, test.second)}, []diff.Path{changed(test.path)}, cause.Hints{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -156,11 +156,11 @@ func TestRandomSecrets(t *testing.T) {
 		{"words", "InternationalizationHelper1 one\n", "InternationalizationHelper1 two\n", "InternationalizationHelper1 one\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			second, change := []Layer{layer(t, "f", test.second)}, diff.Path{Path: "/f", Change: diff.Changed}
+			second, change := []diff.Blob{holding(t, "f", test.second)}, diff.Path{Path: "/f", Change: diff.Changed}
 			if test.second == "" {
 				second, change.Change = nil, diff.Removed
 			}
-			files, err := Files(t.Context(), []Layer{layer(t, "f", test.first)}, second, []diff.Path{change}, cause.Hints{})
+			files, err := Files(t.Context(), []diff.Blob{holding(t, "f", test.first)}, second, []diff.Path{change}, cause.Hints{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -178,14 +178,14 @@ func TestRandomSecrets(t *testing.T) {
 
 func TestFilesFail(t *testing.T) {
 	boom := errors.New("boom")
-	broken := func() (io.ReadCloser, error) { return nil, boom }
-	good := []Layer{layer(t, "a", "x")}
-	for name, pair := range map[string][2][]Layer{"first": {{broken}, good}, "second": {good, {broken}}} {
+	broken := diff.Blob{Open: func() (io.ReadCloser, error) { return nil, boom }}
+	good := []diff.Blob{holding(t, "a", "x")}
+	for name, pair := range map[string][2][]diff.Blob{"first": {{broken}, good}, "second": {good, {broken}}} {
 		if _, err := Files(t.Context(), pair[0], pair[1], []diff.Path{changed("a")}, cause.Hints{}); !errors.Is(err, boom) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if files, err := Files(t.Context(), []Layer{broken}, nil, nil, cause.Hints{}); err != nil || len(files) != 0 {
+	if files, err := Files(t.Context(), []diff.Blob{broken}, nil, nil, cause.Hints{}); err != nil || len(files) != 0 {
 		t.Errorf("nothing to explain: %v, %v", files, err)
 	}
 }
@@ -195,7 +195,7 @@ func TestManyFiles(t *testing.T) {
 	for i := range maxFiles + 10 {
 		paths = append(paths, changed(fmt.Sprint(i)))
 	}
-	files, err := Files(t.Context(), []Layer{layer(t, "2009", "a")}, []Layer{layer(t, "2009", "b")}, paths, cause.Hints{})
+	files, err := Files(t.Context(), []diff.Blob{holding(t, "2009", "a")}, []diff.Blob{holding(t, "2009", "b")}, paths, cause.Hints{})
 	if err != nil || len(files) != len(paths) || files[maxFiles+9].Causes != nil {
 		t.Errorf("%d files, %v", len(files), err)
 	}

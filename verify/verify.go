@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/containerd/v2/pkg/archive/compression"
 	"github.com/containerd/platforms"
 	"github.com/kedge-build/kedge/cause"
 	"github.com/kedge-build/kedge/diff"
@@ -75,8 +74,8 @@ type Builds struct {
 	Hints      cause.Hints
 }
 
-// Compare compares the images of two builds, which are in store, and explains what differs.
-func Compare(ctx context.Context, store content.Provider, first, second store.Image, b Builds) (*Verdict, error) {
+// Compare compares the images of two builds, which from has, and explains what differs.
+func Compare(ctx context.Context, from content.Provider, first, second store.Image, b Builds) (*Verdict, error) {
 	v := &Verdict{Reproducible: true, Varied: b.Varied}
 	var steps []fix.Step
 	if len(first.Manifests) != len(second.Manifests) || len(first.Manifests) == 0 {
@@ -96,7 +95,7 @@ func Compare(ctx context.Context, store content.Provider, first, second store.Im
 		if !p.Same {
 			v.Reproducible = false
 			var err error
-			if p.Layers, err = b.layers(ctx, store, x, y); err != nil {
+			if p.Layers, err = b.layers(ctx, from, x, y); err != nil {
 				return nil, err
 			}
 			for i := range p.Layers {
@@ -109,7 +108,7 @@ func Compare(ctx context.Context, store content.Provider, first, second store.Im
 	return v, nil
 }
 
-func (b *Builds) layers(ctx context.Context, store content.Provider, first, second store.Manifest) ([]Layer, error) {
+func (b *Builds) layers(ctx context.Context, from content.Provider, first, second store.Manifest) ([]Layer, error) {
 	var differing []Layer
 	steps := b.Steps[platforms.Format(first.Platform)]
 	for i := range max(len(first.Layers), len(second.Layers)) {
@@ -126,11 +125,11 @@ func (b *Builds) layers(ctx context.Context, store content.Provider, first, seco
 				l.Caches = append(l.Caches, s.Caches...)
 			}
 		}
-		paths, err := paths(ctx, store, x, y)
+		paths, err := diff.Layers(ctx, blob(ctx, from, x), blob(ctx, from, y))
 		if err != nil {
 			return nil, fmt.Errorf("comparing layer %d: %w", i, err)
 		}
-		l.Paths, err = explain.Files(ctx, []explain.Layer{opener(ctx, store, x)}, []explain.Layer{opener(ctx, store, y)}, paths, b.Hints)
+		l.Paths, err = explain.Files(ctx, []diff.Blob{blob(ctx, from, x)}, []diff.Blob{blob(ctx, from, y)}, paths, b.Hints)
 		if err != nil {
 			return nil, fmt.Errorf("comparing layer %d: %w", i, err)
 		}
@@ -144,20 +143,6 @@ func at(layers []store.Layer, i int) store.Layer {
 		return layers[i]
 	}
 	return store.Layer{}
-}
-
-func paths(ctx context.Context, store content.Provider, x, y store.Layer) ([]diff.Path, error) {
-	first, err := open(ctx, store, x)
-	if err != nil {
-		return nil, err
-	}
-	defer first.Close()
-	second, err := open(ctx, store, y)
-	if err != nil {
-		return nil, err
-	}
-	defer second.Close()
-	return diff.Layers(first, second)
 }
 
 // patch says in l what to write instead of the instruction that made it, or of one that made what it
@@ -177,40 +162,13 @@ func (b *Builds) patch(l *Layer) []fix.Step {
 	return nil
 }
 
-func opener(ctx context.Context, store content.Provider, l store.Layer) explain.Layer {
-	return func() (io.ReadCloser, error) { return open(ctx, store, l) }
-}
-
-// open reads the tar of a layer; one that is not there is empty.
-func open(ctx context.Context, store content.Provider, l store.Layer) (io.ReadCloser, error) {
+// blob returns a layer for comparison. The layer that at returns for an image that has none is empty.
+func blob(ctx context.Context, from content.Provider, l store.Layer) diff.Blob {
 	if l.DiffID == "" {
-		return io.NopCloser(eof{}), nil
+		return diff.Blob{}
 	}
-	blob, err := store.ReaderAt(ctx, l.Descriptor)
-	if err != nil {
-		return nil, err
+	return diff.Blob{
+		Open:   func() (io.ReadCloser, error) { return store.OpenBlob(ctx, from, l.Descriptor) },
+		Digest: l.Descriptor.Digest, DiffID: l.DiffID,
 	}
-	tar, err := compression.DecompressStream(content.NewReader(blob))
-	if err != nil {
-		blob.Close()
-		return nil, err
-	}
-	return &layerReader{ReadCloser: tar, blob: blob}, nil
-}
-
-type eof struct{}
-
-func (eof) Read([]byte) (int, error) { return 0, io.EOF }
-
-type layerReader struct {
-	io.ReadCloser
-	blob io.Closer
-}
-
-func (r *layerReader) Close() error {
-	err := r.ReadCloser.Close()
-	if berr := r.blob.Close(); err == nil {
-		err = berr
-	}
-	return err
 }

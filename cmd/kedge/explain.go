@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/kedge-build/kedge/diff/source"
 	"github.com/kedge-build/kedge/explain"
 	"github.com/kedge-build/kedge/rules"
+	ocidigest "github.com/opencontainers/go-digest"
 	"github.com/urfave/cli/v2"
 )
 
@@ -120,16 +120,24 @@ func explainFiles(c *cli.Context, first, second *source.Image, result *diff.Resu
 	return explain.Files(c.Context, a, b, paths, cause.Hints{})
 }
 
-func layersOf(img *source.Image) ([]explain.Layer, error) {
+func layersOf(img *source.Image) ([]diff.Blob, error) {
 	layers, err := img.Layers()
 	if err != nil {
 		return nil, err
 	}
-	var open []explain.Layer
+	var blobs []diff.Blob
 	for _, l := range layers {
-		open = append(open, func() (io.ReadCloser, error) { return l.Uncompressed() })
+		digest, err := l.Digest()
+		if err != nil {
+			return nil, err
+		}
+		diffID, err := l.DiffID()
+		if err != nil {
+			return nil, err
+		}
+		blobs = append(blobs, diff.Blob{Open: l.Compressed, Digest: ocidigest.Digest(digest.String()), DiffID: ocidigest.Digest(diffID.String())})
 	}
-	return open, nil
+	return blobs, nil
 }
 
 func (p *process) printExplained(d *diff.Result, files []explain.File) {

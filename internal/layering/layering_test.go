@@ -32,9 +32,9 @@ publish: store internal/layer
 cause: internal/decompress
 fix: cause
 diff/packages:
-diff: diff/packages internal/chunk
+diff: diff/packages internal/chunk internal/layer
 diff/source: store
-explain: cause diff
+explain: cause diff internal/layer
 verify: cause diff explain fix frontend store
 kedge: builder cause frontend image lock rules secret store verify
 cmd/kedge: kedge builder builder/daemon docker frontend image lock rules secret store verify cause diff diff/source explain plugin publish report internal/wholefile
