@@ -20,8 +20,8 @@ const maxSize = 32 << 20
 // Path returns the path of a Dockerfile's lockfile.
 func Path(dockerfile string) string { return dockerfile + ".lock" }
 
-// Read reads the lockfile at path. One that does not exist is the empty lock, with exists false.
-// What does not parse is reported as Errors.
+// Read reads the lockfile at path. If there is none, it returns the empty lock and exists is false. The
+// error is Errors if the file does not parse.
 func Read(path string) (f *File, exists bool, err error) {
 	data, err := wholefile.Read(path, maxSize)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -34,11 +34,10 @@ func Read(path string) (f *File, exists bool, err error) {
 	return f, true, err
 }
 
-// Update lets edit change the lockfile at path and writes what it leaves, beside it and then
-// renamed. The file is read anew, and no other Update of the same file runs meanwhile, so that edit
-// sees what others wrote. Nothing is written where edit fails or changes nothing.
+// Update reads the lockfile at path, calls edit, and replaces the file if edit changed it. If edit
+// fails, the file stays as it was. Concurrent calls, also of other processes, run one after the other.
 func Update(ctx context.Context, path string, edit func(*File) error) error {
-	// The folder is what is locked: it exists, and a lock on it leaves nothing behind.
+	// The folder is locked rather than a file, because it exists already and the lock leaves no trace.
 	mutex := flock.New(filepath.Dir(path), flock.SetFlag(os.O_RDONLY))
 	if _, err := mutex.TryLockContext(ctx, 10*time.Millisecond); err != nil {
 		return fmt.Errorf("waiting to write %q: %w", path, err)

@@ -1,8 +1,12 @@
-// Package lock is the lockfile: which source of a build is which content.
+// Package lock reads and writes lockfiles, which pin each source of a build to its content.
 //
-// A lockfile stands beside its Dockerfile as <Dockerfile>.lock and is meant to be committed. It is
-// parsed strictly, formatted canonically, and written by rename. docs/lockfile.md is its
-// specification.
+// A lockfile is <Dockerfile>.lock next to its Dockerfile, and is meant to be committed. Parsing is
+// strict and formatting canonical. docs/lockfile.md specifies the format.
+//
+//	debian := lock.Source{Kind: lock.Image, Ref: "docker.io/library/debian:bookworm-slim"}
+//	err := lock.Update(ctx, lock.Path("Dockerfile"), func(f *lock.File) error {
+//		return f.Add(debian, "sha256:…")
+//	})
 package lock
 
 import (
@@ -13,14 +17,14 @@ import (
 	"time"
 )
 
-// formatVersion is the version of the format that this package writes, and the only one that it reads.
+// formatVersion is the only version of the format that this package reads and writes.
 const formatVersion = 1
 
-// MaxEpoch is the latest epoch, in seconds since 1970: file times that count nanoseconds end there, in
-// the year 2262.
+// MaxEpoch is the latest epoch, in seconds since 1970. It is in the year 2262, where file times in
+// nanoseconds end.
 const MaxEpoch = 1<<63/1_000_000_000 - 1
 
-// Kind says what a source is, and with that what pins it.
+// Kind is the kind of a source. It decides what a pin looks like.
 type Kind string
 
 // The kinds of sources. A Kind is the name of its table in the file.
@@ -51,26 +55,26 @@ func compareSources(a, b Source) int {
 
 // File is what a lockfile says. The zero value is the empty lock.
 type File struct {
-	// Target is the declared target: a stage's name, or its index where it has none. Empty: not declared.
+	// Target is the declared target: the name of a stage, or the index of one without a name. It is empty
+	// if none is declared.
 	Target string
-	// Last is the Dockerfile's last stage, where that is knowingly not the target. Empty: it is.
+	// Last is the Dockerfile's last stage if the user declared another target. Otherwise it is empty.
 	Last string
-	// Epoch is the SOURCE_DATE_EPOCH of the build, in whole seconds. Zero: not declared.
+	// Epoch is the SOURCE_DATE_EPOCH of the build, in whole seconds. It is zero if none is declared.
 	Epoch time.Time
-	// Rules is the version of the normalisation rules that the image is written by. Zero: not declared.
+	// Rules is the version of the rules for the image's files. It is zero if none is declared.
 	Rules int
 
 	pins map[Source]string
 }
 
-// Pin returns what s is locked to: a digest (sha256:…), or for Git a commit in hex.
+// Pin returns the pin of s: a digest (sha256:…), or for Git a commit in hex.
 func (f *File) Pin(s Source) (string, bool) {
 	pin, ok := f.pins[s]
 	return pin, ok
 }
 
-// Add locks s to pin. A source that is locked stays as it is: Add then reports a *ConflictError, or
-// nil where it says the same.
+// Add pins s. It never moves a pin: if s has another one, Add returns a *ConflictError.
 func (f *File) Add(s Source, pin string) error {
 	if err := check(s, pin); err != nil {
 		return err
@@ -85,12 +89,12 @@ func (f *File) Add(s Source, pin string) error {
 	return nil
 }
 
-// Sources returns what is locked, in the order of the file.
+// Sources returns the pinned sources in the order of the file.
 func (f *File) Sources() []Source {
 	return slices.SortedFunc(maps.Keys(f.pins), compareSources)
 }
 
-// Keep returns a copy of f with only the pins of those sources for which keep is true.
+// Keep returns a copy of f with only the sources that keep accepts.
 func (f *File) Keep(keep func(Source) bool) *File {
 	kept := &File{Target: f.Target, Last: f.Last, Epoch: f.Epoch, Rules: f.Rules, pins: maps.Clone(f.pins)}
 	maps.DeleteFunc(kept.pins, func(s Source, _ string) bool { return !keep(s) })
@@ -102,14 +106,13 @@ func (f *File) Clone() *File {
 	return f.Keep(func(Source) bool { return true })
 }
 
-// Change is one source that two lockfiles disagree about. Old or New is empty where that file does
-// not have it.
+// Change is a source that two lockfiles pin differently. Old or New is empty if a file does not pin it.
 type Change struct {
 	Source   Source
 	Old, New string
 }
 
-// Changes returns what turns the pins of f into those of to, in the order of the file.
+// Changes returns the differences between the pins of f and to, in the order of the file.
 func (f *File) Changes(to *File) []Change {
 	var changes []Change
 	for s, pin := range f.pins {
@@ -126,7 +129,7 @@ func (f *File) Changes(to *File) []Change {
 	return changes
 }
 
-// ConflictError says that a source is locked to something else than what was found.
+// ConflictError says that Source is locked to another pin than the one that was found.
 type ConflictError struct {
 	Source        Source
 	Locked, Found string

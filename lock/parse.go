@@ -15,7 +15,7 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// SyntaxError is one thing in a lockfile that is not as docs/lockfile.md says.
+// SyntaxError is a line of a lockfile that docs/lockfile.md does not allow.
 type SyntaxError struct {
 	File string
 	Line int // from 1
@@ -24,7 +24,7 @@ type SyntaxError struct {
 
 func (e *SyntaxError) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Msg) }
 
-// Errors is every SyntaxError of a file, in the order of their lines.
+// Errors are all SyntaxErrors of a file, sorted by line.
 type Errors []*SyntaxError
 
 func (e Errors) Error() string {
@@ -35,10 +35,10 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Parse reads a lockfile; name is for the errors, which are Errors. Unknown keys, duplicates, other
-// types, pins that are no digests, and versions other than formatVersion are refused.
+// Parse parses the text of a lockfile. It refuses unknown keys, duplicates, wrong types, malformed pins and
+// other versions of the format. name is the file's name in errors. The error is always Errors.
 func Parse(name string, data []byte) (*File, error) {
-	p := &parser{name: name, data: data, seen: map[string]int{}}
+	p := &parser{name: name, data: data, seen: map[string]int{}, line: 1}
 	p.parse()
 	if len(p.errs) > 0 {
 		slices.SortStableFunc(p.errs, func(a, b *SyntaxError) int { return a.Line - b.Line })
@@ -54,6 +54,8 @@ type parser struct {
 	file File
 	seen map[string]int // line of each key and table
 	errs Errors
+
+	offset, line int // line is that of offset
 }
 
 func (p *parser) fail(line int, format string, args ...any) {
@@ -105,21 +107,32 @@ func (p *parser) parse() {
 	}
 }
 
-// key returns the key of an expression, of how many parts it is, and its line.
+// key returns the key of an expression, its number of parts, and its line.
 func (p *parser) key(e *unstable.Node) (string, int, int) {
 	var parts []string
 	line := 1
 	for it := e.Key(); it.Next(); {
 		n := it.Node()
 		if len(parts) == 0 {
-			line = p.toml.Shape(n.Raw).Start.Line
+			line = p.lineOf(int(n.Raw.Offset))
 		}
 		parts = append(parts, string(n.Data))
 	}
 	return strings.Join(parts, "."), len(parts), line
 }
 
-// once reports the second use of a name.
+// lineOf returns the line of an offset. Offsets ascend, so the lines of the whole file are counted only
+// once.
+func (p *parser) lineOf(offset int) int {
+	if offset < p.offset {
+		p.offset, p.line = 0, 1
+	}
+	p.line += bytes.Count(p.data[p.offset:offset], []byte("\n"))
+	p.offset = offset
+	return p.line
+}
+
+// once records a name, and reports whether this is its first use.
 func (p *parser) once(line int, name string) bool {
 	if first, dup := p.seen[name]; dup {
 		p.fail(line, "%s stands twice, first on line %d", name, first)
@@ -177,7 +190,7 @@ func (p *parser) keyValue(table, key string, line int, value *unstable.Node) {
 
 func (p *parser) pin(kind Kind, ref string, line int, value *unstable.Node) {
 	if !slices.Contains(kinds, kind) {
-		return // the table has been reported
+		return // the unknown table is already an error
 	}
 	if !p.once(line, fmt.Sprintf("%s %q", kind, ref)) {
 		return
@@ -193,7 +206,7 @@ func (p *parser) pin(kind Kind, ref string, line int, value *unstable.Node) {
 
 var commit = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
 
-// check reports a source or a pin that the format has no room for.
+// check returns an error for a source or a pin that the format cannot hold.
 func check(s Source, pin string) error {
 	if s.Ref == "" || !utf8.ValidString(s.Ref) || strings.ContainsFunc(s.Ref, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return fmt.Errorf("%q is not a reference", s.Ref)
@@ -212,7 +225,7 @@ func check(s Source, pin string) error {
 
 const header = "# What this Dockerfile builds from. Written by `kedge lock`; commit it, do not edit it.\n"
 
-// Format returns the canonical text of f: the same for the same content, and Parse's inverse.
+// Format returns the canonical text of f. Equal files have equal texts, and Parse reads them back.
 func (f *File) Format() []byte {
 	var b bytes.Buffer
 	b.WriteString(header)
