@@ -50,7 +50,7 @@ func readInput(ctx context.Context, stdin io.Reader, dir, dockerfile string) (in
 		return input{}, err
 	}
 	if dockerfile != "-" {
-		return input{c, c.Place(dockerfile)}, nil
+		return input{c, c.Dockerfile(dockerfile)}, nil
 	}
 	return interruptible(ctx, func() (input, error) {
 		data, err := readDockerfile(stdin)
@@ -71,7 +71,7 @@ func readStdin(stdin io.Reader, dockerfile string) (input, error) {
 			return input{}, err
 		}
 		c := builder.Context{Archive: archive}
-		return input{c, c.Place(dockerfile)}, nil
+		return input{c, c.Dockerfile(dockerfile)}, nil
 	}
 	if dockerfile != "" {
 		return input{}, &InputError{

@@ -24,14 +24,14 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// Archive is a build context that came as a tar archive. It lies in a file without a name, which is
-// gone with the process, however that ends.
+// Archive is a build context that came as a tar archive. Its content is in an unlinked file, which
+// disappears with the process.
 type Archive struct {
 	file *os.File
-	sum  string // of the entries
+	sum  string // SHA-256 of the entries without their times
 }
 
-// ArchiveError says that an archive cannot be read to its end.
+// ArchiveError says that an archive is damaged.
 type ArchiveError struct{ Err error }
 
 func (e *ArchiveError) Error() string {
@@ -40,8 +40,8 @@ func (e *ArchiveError) Error() string {
 
 func (e *ArchiveError) Unwrap() error { return e.Err }
 
-// NewArchive reads a tar archive, plain or compressed with gzip, bzip2, xz or zstd. The error is an
-// *ArchiveError, or one of writing the file. The caller must Close it.
+// NewArchive reads a tar archive, plain or compressed with gzip, bzip2, xz or zstd. The caller must Close
+// it. The error is an *ArchiveError, or comes from writing the file.
 func NewArchive(r io.Reader) (*Archive, error) {
 	file, err := os.CreateTemp("", "kedge-context-")
 	if err != nil {
@@ -61,10 +61,10 @@ func NewArchive(r io.Reader) (*Archive, error) {
 	return a, nil
 }
 
-// Close gives the file back.
+// Close frees the archive's file.
 func (a *Archive) Close() error { return a.file.Close() }
 
-// decompressed returns what r is when it is unpacked.
+// decompressed returns a reader of the decompressed content of r.
 func decompressed(r io.Reader) (io.Reader, error) {
 	b := bufio.NewReader(r)
 	head, _ := b.Peek(6)
@@ -87,22 +87,22 @@ func decompressed(r io.Reader) (io.Reader, error) {
 	return r, nil
 }
 
-// retiming is a copy of an archive in which every entry has the time at or, where it keeps its own, no
-// earlier one.
+// retiming is a copy of an archive with other times: the epoch, or for a copy that keeps times the later
+// of an entry's own time and the epoch.
 type retiming struct {
-	w   io.Writer
-	at  time.Time
-	own bool
+	w     io.Writer
+	epoch time.Time
+	keep  bool
 }
 
-func (c retiming) of(t time.Time) time.Time {
-	if c.own && t.After(c.at) {
-		return t
+func (c retiming) time(own time.Time) time.Time {
+	if c.keep && own.After(c.epoch) {
+		return own
 	}
-	return c.at
+	return c.epoch
 }
 
-// retimed copies a tar archive.
+// retimed writes copies of a tar archive.
 func retimed(r io.Reader, copies ...retiming) error {
 	in, out, contents := tar.NewReader(r), make([]*tar.Writer, len(copies)), make([]io.Writer, len(copies))
 	for i, c := range copies {
@@ -120,15 +120,15 @@ func retimed(r io.Reader, copies ...retiming) error {
 		}
 		switch h.Typeflag {
 		case tar.TypeXGlobalHeader:
-			continue // where git archive keeps the commit
+			continue // git archive records the commit in it
 		case tar.TypeGNUSparse:
-			h.Typeflag = tar.TypeReg // it was read with its holes
+			h.Typeflag = tar.TypeReg // the reader fills the holes
 		}
 		h.AccessTime, h.ChangeTime = time.Time{}, time.Time{}
 		for i, c := range copies {
 			entry := *h
-			if entry.ModTime, entry.Format = c.of(h.ModTime), tar.FormatUnknown; entry.ModTime.Nanosecond() > 0 {
-				entry.Format = tar.FormatPAX // the others round a time to seconds
+			if entry.ModTime, entry.Format = c.time(h.ModTime), tar.FormatUnknown; entry.ModTime.Nanosecond() > 0 {
+				entry.Format = tar.FormatPAX // other formats round to seconds
 			}
 			if err := out[i].WriteHeader(&entry); err != nil {
 				return &ArchiveError{fmt.Errorf("%q: %w", h.Name, err)}
@@ -138,7 +138,7 @@ func retimed(r io.Reader, copies ...retiming) error {
 			return err
 		}
 	}
-	// What follows the archive's end may say that it is not the one that was packed.
+	// The checksum of the compressed archive comes after its last entry.
 	if _, err := io.Copy(io.Discard, r); err != nil {
 		return &ArchiveError{err}
 	}
@@ -150,7 +150,7 @@ func retimed(r io.Reader, copies ...retiming) error {
 	return nil
 }
 
-// copyEntry tells an archive that cannot be read from a file that cannot be written.
+// copyEntry copies the content of an entry. A failure to read is an *ArchiveError, a failure to write not.
 func copyEntry(w io.Writer, r io.Reader) error {
 	read := &readError{r: r}
 	_, err := io.Copy(w, read)
@@ -160,7 +160,7 @@ func copyEntry(w io.Writer, r io.Reader) error {
 	return err
 }
 
-// readError keeps the error of a reader.
+// readError records the error of a reader.
 type readError struct {
 	r   io.Reader
 	err error
@@ -174,25 +174,25 @@ func (r *readError) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// uploads hands archives to the daemon, as often as it asks.
+// uploads sends an archive to the daemon, as often as it asks.
 type uploads struct{ archive *Archive }
 
-// uploadURL is what the daemon fetches a with entries of that time by, or with their own where they are later.
-func (a *Archive) uploadURL(t time.Time, own bool) string {
+// uploadURL is the URL by which the daemon fetches a, with the times of a retiming.
+func (a *Archive) uploadURL(epoch time.Time, keep bool) string {
 	seconds, sep := int64(0), "-"
-	if !t.IsZero() {
-		seconds = t.Unix()
+	if !epoch.IsZero() {
+		seconds = epoch.Unix()
 	}
-	if own {
+	if keep {
 		sep = "+"
 	}
 	return fmt.Sprintf("http://buildkit-session/%s%s%d", a.sum, sep, seconds)
 }
 
-// Register is part of session.Attachable.
+// Register implements session.Attachable.
 func (u uploads) Register(server *grpc.Server) { upload.RegisterUploadServer(server, u) }
 
-// Pull is part of upload.UploadServer.
+// Pull implements upload.UploadServer.
 func (u uploads) Pull(stream upload.Upload_PullServer) error {
 	md, _ := metadata.FromIncomingContext(stream.Context())
 	name := ""
@@ -200,16 +200,16 @@ func (u uploads) Pull(stream upload.Upload_PullServer) error {
 		name = path.Base(p[0])
 	}
 	seconds, ok := strings.CutPrefix(name, u.archive.sum+"-")
-	own := false
+	keep := false
 	if !ok {
-		seconds, own = strings.CutPrefix(name, u.archive.sum+"+")
+		seconds, keep = strings.CutPrefix(name, u.archive.sum+"+")
 	}
 	epoch, err := strconv.ParseInt(seconds, 10, 64)
-	if !ok && !own || err != nil {
+	if !ok && !keep || err != nil {
 		return fmt.Errorf("nothing to upload as %q", name)
 	}
 	w := bufio.NewWriterSize(messages{stream}, 1<<20)
-	if err := retimed(io.NewSectionReader(u.archive.file, 0, math.MaxInt64), retiming{w, time.Unix(epoch, 0), own}); err != nil {
+	if err := retimed(io.NewSectionReader(u.archive.file, 0, math.MaxInt64), retiming{w, time.Unix(epoch, 0), keep}); err != nil {
 		return err
 	}
 	return w.Flush()
@@ -219,7 +219,7 @@ func (u uploads) Pull(stream upload.Upload_PullServer) error {
 type messages struct{ stream upload.Upload_PullServer }
 
 func (m messages) Write(b []byte) (int, error) {
-	const most = 3 << 20 // below what a message may have
+	const most = 3 << 20 // below gRPC's limit for a message
 	for sent := 0; sent < len(b); sent += most {
 		if err := m.stream.Send(&upload.BytesMessage{Data: b[sent:min(sent+most, len(b))]}); err != nil {
 			return sent, err

@@ -44,7 +44,7 @@ func gzipped(t *testing.T, data []byte) []byte {
 	return b.Bytes()
 }
 
-// An archive is told from what is damaged, also behind its last entry, and leaves nothing.
+// A damaged archive is refused, even if the damage is after its last entry, and leaves no file.
 func TestNewArchive(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	plain := tarOf(t, tar.Header{Name: "Dockerfile", Mode: 0o644, Size: 2000})
@@ -86,7 +86,7 @@ func TestNewArchive(t *testing.T) {
 	}
 }
 
-// The times of an archive, and the commit that git archive notes, do not reach the builder; all else does.
+// The builder gets everything but the times of an archive and the commit that git archive records.
 func TestRetimed(t *testing.T) {
 	at := time.Unix(1_700_000_000, 0)
 	in := tarOf(t,
@@ -97,7 +97,7 @@ func TestRetimed(t *testing.T) {
 		tar.Header{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "dir/file"},
 	)
 	var out bytes.Buffer
-	if err := retimed(bytes.NewReader(in), retiming{w: &out, at: at}); err != nil {
+	if err := retimed(bytes.NewReader(in), retiming{w: &out, epoch: at}); err != nil {
 		t.Fatal(err)
 	}
 	type entry struct {
@@ -129,8 +129,8 @@ func TestRetimed(t *testing.T) {
 	}
 }
 
-// A copy that keeps the times has none before its own, and parts of a second as they are. The other has the same entries.
-func TestRetimedOwn(t *testing.T) {
+// A copy that keeps times has none before the epoch, and keeps fractions of a second. The other copy has the same entries.
+func TestRetimedKeep(t *testing.T) {
 	at := time.Unix(1_700_000_000, 0)
 	late := at.Add(time.Hour + 1500*time.Millisecond)
 	in := tarOf(t,
@@ -139,7 +139,7 @@ func TestRetimedOwn(t *testing.T) {
 		tar.Header{Name: "whole", Mode: 0o644, Size: 3, ModTime: late.Truncate(time.Second)},
 	)
 	var own, stamped bytes.Buffer
-	if err := retimed(bytes.NewReader(in), retiming{w: &own, at: at, own: true}, retiming{w: &stamped, at: at}); err != nil {
+	if err := retimed(bytes.NewReader(in), retiming{w: &own, epoch: at, keep: true}, retiming{w: &stamped, epoch: at}); err != nil {
 		t.Fatal(err)
 	}
 	times := func(r io.Reader) map[string]time.Time {

@@ -17,27 +17,27 @@ import (
 	fstypes "github.com/tonistiigi/fsutil/types"
 )
 
-// contextTimes gives the files of a build context times that follow from their content, so that the
-// time of a checkout reaches no build, and remembers what was sent.
+// contextTimes chooses the times of the files that are sent from build contexts, so that a build does not
+// see when they were checked out. It also records the files that were sent.
 //
-// All get the epoch. BuildKit's sync takes a file for unchanged when its size and mtime are, so that
-// a file's nanoseconds carry 30 bits of its sha256: an edit moves them. A layer's times are whole
-// seconds, so that they end there.
+// Every file gets the epoch. BuildKit's sync skips a file whose size and mtime did not change, so the
+// nanoseconds hold 30 bits of the file's SHA-256, and an edit changes them. They do not reach a layer,
+// whose times are whole seconds.
 //
-// The mounts in own are sent with their own times, which are not before the epoch either. A file's is
-// up to two milliseconds later, with 20 bits of its sha256 below the first one.
+// The mounts in own keep the times of their files, but no time before the epoch. A file's time is moved by
+// up to two milliseconds, to hold 20 bits of its SHA-256.
 type contextTimes struct {
 	mu    sync.Mutex
 	epoch time.Time
-	own   map[string]bool
-	sent  map[string]string // what was sent of each path, by mount and path
+	own   map[string]bool   // mounts
+	sent  map[string]string // mode, link target and sum, by mount and path
 	modes map[string]modes  // by mount
 }
 
-// modes are those that git records, of files and of the folders they are in.
+// modes are the modes of files that git tracks, and of their folders.
 type modes map[string]os.FileMode
 
-// newModes returns the modes of tracked files, and whether each is executable.
+// newModes returns the modes of tracked files. The value of each says whether it is executable.
 func newModes(tracked map[string]bool) modes {
 	m := modes{}
 	for path, executable := range tracked {
@@ -52,9 +52,9 @@ func newModes(tracked map[string]bool) modes {
 	return m
 }
 
-// of returns the mode of a path that has another in the folder of the context. git records none for
-// what is there in place of a file that it tracks.
-func (m modes) of(path string, mode os.FileMode) os.FileMode {
+// apply returns git's mode of a path, whose mode in the folder is another. Git's does not apply if the
+// path is no longer of the tracked type.
+func (m modes) apply(path string, mode os.FileMode) os.FileMode {
 	if want, ok := m[path]; ok && want.Type() == mode.Type() {
 		return want
 	}
@@ -67,7 +67,7 @@ func (c *contextTimes) setEpoch(t time.Time) {
 	c.epoch = t
 }
 
-// keep has the files of a mount sent with their own times.
+// keep makes the files of a mount keep their own times.
 func (c *contextTimes) keep(mount string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -77,8 +77,8 @@ func (c *contextTimes) keep(mount string) {
 	c.own[mount] = true
 }
 
-// filter is a filesync.FilterOptFunc for the mounts in roots. Paths for which leave is true are left
-// out.
+// filter returns a filesync.FilterOptFunc for the mounts in roots. It leaves out the paths that leave
+// accepts.
 func (c *contextTimes) filter(roots map[string]fsutil.FS, leave func(mount, path string) bool) func(string, *fsutil.FilterOpt) error {
 	return func(name string, opt *fsutil.FilterOpt) error {
 		root, ok := roots[name]
@@ -93,24 +93,24 @@ func (c *contextTimes) filter(roots map[string]fsutil.FS, leave func(mount, path
 			if os.FileMode(st.Mode).IsRegular() {
 				var err error
 				if sum, err = fileSum(root, path); err != nil {
-					// Sending it will fail with the same error, and say so.
+					// The sync fails with the same error, and reports it.
 					return fsutil.MapResultKeep
 				}
 			}
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			st.Mode = uint32(c.modes[name].of(path, os.FileMode(st.Mode)))
+			st.Mode = uint32(c.modes[name].apply(path, os.FileMode(st.Mode)))
 			c.sent[name+"\x00"+path] = fmt.Sprintf("%o %q %x", st.Mode, st.Linkname, sum)
-			st.ModTime = c.of(name, st.ModTime, sum)
+			st.ModTime = c.time(name, st.ModTime, sum)
 			return fsutil.MapResultKeep
 		}
 		return nil
 	}
 }
 
-// of returns the time of a file in a mount that has the time own, all in nanoseconds. What is no file
-// has no sum.
-func (c *contextTimes) of(mount string, own int64, sum []byte) int64 {
+// time returns the time to send for a file in a mount. own is its time on disk. Both are in nanoseconds.
+// sum is nil unless it is a regular file.
+func (c *contextTimes) time(mount string, own int64, sum []byte) int64 {
 	t, room := int64(0), time.Second
 	if !c.epoch.IsZero() {
 		t = c.epoch.Unix() * int64(time.Second)
@@ -140,7 +140,7 @@ func fileSum(root fsutil.FS, path string) ([]byte, error) {
 	return h.Sum(nil), nil
 }
 
-// changed returns a path of which the two builds were sent something else, or nothing.
+// changed returns a path that differs between the files sent to two builds, if there is one.
 func changed(first, second map[string]string) (string, bool) {
 	for _, key := range slices.Sorted(maps.Keys(first)) {
 		if first[key] != second[key] {
@@ -172,8 +172,8 @@ func withoutMount(key string) string {
 	return path
 }
 
-// ChangedContextError says that a file of the build context, or the Dockerfile, changed between two
-// builds that are to be compared.
+// ChangedContextError says that a file of the build context, or the Dockerfile, changed between the two
+// builds of a verification.
 type ChangedContextError struct{ Path string }
 
 func (e *ChangedContextError) Error() string {

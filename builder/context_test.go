@@ -32,7 +32,7 @@ func fsOf(t testing.TB, dir string) fsutil.FS {
 	return fs
 }
 
-// times walks a directory as BuildKit's client does and returns the times that it sends.
+// times walks a folder as BuildKit's client does, and returns the times that it sends.
 func (c *contextTimes) times(t testing.TB, name, dir string) map[string]int64 {
 	t.Helper()
 	var opt fsutil.FilterOpt
@@ -88,40 +88,40 @@ func TestContextTimes(t *testing.T) {
 	}
 	for path, at := range first {
 		if time.Unix(0, at).Unix() != epoch.Unix() {
-			t.Errorf("%s is of %v, want the epoch", path, time.Unix(0, at))
+			t.Errorf("%s has the time %v, want the epoch", path, time.Unix(0, at))
 		}
 	}
 	for _, path := range []string{"sub", "sub/deep", "link"} {
 		if first[path] != epoch.UnixNano() {
-			t.Errorf("%s is of %d, want %d", path, first[path], epoch.UnixNano())
+			t.Errorf("%s has the time %d, want %d", path, first[path], epoch.UnixNano())
 		}
 	}
 	if first["a"] != first["sub/deep/b"] || first["a"] == first["empty"] {
-		t.Errorf("times do not follow from content: %v", first)
+		t.Errorf("times do not depend on content: %v", first)
 	}
 
-	// A checkout at another time.
+	// The same files, checked out at another time.
 	other := t.TempDir()
 	if err := os.CopyFS(other, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(other, "a"), "one", time.Now())
 	if diff := cmp.Diff(first, newTimes(epoch).times(t, "context", other)); diff != "" {
-		t.Errorf("of another checkout:\n%s", diff)
+		t.Errorf("another checkout has other times:\n%s", diff)
 	}
 
-	// The same mtime and size, other content: of all, only that file moves.
+	// Only the time of a file with the same mtime and size, and other content, changes.
 	write(t, filepath.Join(dir, "a"), "two", old)
 	second := c.times(t, "context", dir)
 	if second["a"] == first["a"] {
-		t.Error("the time of a file that was edited is the same")
+		t.Error("an edited file has the same time")
 	}
 	second["a"] = first["a"]
 	if diff := cmp.Diff(first, second); diff != "" {
 		t.Error(diff)
 	}
 
-	// Another epoch moves the seconds and nothing else.
+	// Another epoch changes the seconds and nothing else.
 	c.setEpoch(epoch.Add(time.Hour))
 	for path, at := range c.times(t, "context", dir) {
 		if at-second[path] != int64(time.Hour) && path != "a" {
@@ -130,7 +130,7 @@ func TestContextTimes(t *testing.T) {
 	}
 }
 
-// A mount that keeps its times has them, but none before the epoch; what BuildKit's sync goes by still moves with an edit.
+// A mount that keeps times has none before the epoch. An edit still changes the time by which BuildKit syncs.
 func TestOwnTimes(t *testing.T) {
 	dir := t.TempDir()
 	late := epoch.Add(time.Hour + 123456789)
@@ -161,7 +161,7 @@ func TestOwnTimes(t *testing.T) {
 	}
 	write(t, filepath.Join(dir, "late"), "two", late)
 	if second := c.times(t, "context", dir); second["late"] == first["late"] {
-		t.Error("the time of a file that was edited is the same")
+		t.Error("an edited file has the same time")
 	}
 }
 
@@ -198,7 +198,7 @@ func TestContextTimesElsewhere(t *testing.T) {
 	if err := newTimes(epoch).filter(nil, leaveNothing)("dockerfile", opt); err != nil || opt.Map != nil {
 		t.Errorf("%v, %v", opt, err)
 	}
-	// A file that cannot be read is left to the sync, which says so.
+	// The sync reports a file that cannot be read.
 	if err := newTimes(epoch).filter(map[string]fsutil.FS{"context": fsOf(t, t.TempDir())}, leaveNothing)("context", opt); err != nil {
 		t.Fatal(err)
 	}

@@ -17,17 +17,17 @@ import (
 	"github.com/moby/buildkit/util/gitutil"
 )
 
-// Context is a build context, the main one or a named one. At most one field is set; the zero value is
-// a context without files.
+// Context is a build context, the main one or a named one. At most one field is set. The zero value is a
+// context without files.
 type Context struct {
-	Dir     string   // a directory of this machine
-	URL     string   // what the builder fetches: a git repository, or an archive or a file over http
-	Archive *Archive // what this machine sends, for the builder to unpack
-	Image   string   // a reference; only of a named context
-	Layout  *Layout  // an image of this machine; only of a named context
+	Dir     string   // a folder of this machine
+	URL     string   // a git repository, or an archive or a file over http, for the builder to fetch
+	Archive *Archive // an archive that this machine sends and the builder unpacks
+	Image   string   // a reference; only for a named context
+	Layout  *Layout  // an image of this machine; only for a named context
 }
 
-// String returns the name of a context for a person.
+// String returns a context's name for messages.
 func (c Context) String() string {
 	if c.Archive != nil {
 		return "standard input"
@@ -41,7 +41,7 @@ func (c Context) Git() bool {
 	return c.URL != "" && ok
 }
 
-// source is what a lock knows c by; the zero value where nothing is fetched.
+// source returns the source that the lock has for c, or the zero value if nothing is fetched.
 func (c Context) source() lock.Source {
 	op := &pb.SourceOp{Identifier: c.URL}
 	if c.Image != "" {
@@ -64,24 +64,24 @@ func (c Context) source() lock.Source {
 	return in.Source
 }
 
-// Dockerfile says where the bytes of a Dockerfile come from. At most one of Path, Inside and URL is set;
-// without them they are Data.
+// Dockerfile says where a Dockerfile comes from. At most one of Path, Inside and URL is set. If none is,
+// Data is its content.
 type Dockerfile struct {
 	Path   string // a file of this machine
-	Inside string // its path in a context that is no directory of this machine
-	URL    string // what the builder fetches
-	Data   []byte // the bytes, where they lie neither on this machine nor in the context
+	Inside string // its path in a context that is not a folder of this machine
+	URL    string // for the builder to fetch
+	Data   []byte // the content, unless Path or Inside is set
 }
 
-// String returns the name of a Dockerfile for a person.
+// String returns a Dockerfile's name for messages.
 func (d Dockerfile) String() string {
 	return cmp.Or(d.Path, d.Inside, redact(d.URL), "stdin")
 }
 
-// alone reports whether nothing lies beside the Dockerfile: it is sent by itself.
+// alone reports whether the Dockerfile is in no folder, so that it is sent by itself.
 func (d Dockerfile) alone() bool { return d.Path == "" && d.Inside == "" }
 
-// ContextError says that a value names no build context.
+// ContextError says that Value is not a build context.
 type ContextError struct {
 	Name  string // of a named context; empty for the main one
 	Value string
@@ -97,9 +97,8 @@ func (e *ContextError) Error() string {
 
 func (e *ContextError) Unwrap() error { return e.Err }
 
-// ParseContext reads what names a context on a command line: a directory, a git repository or an http
-// or https URL, told apart as docker buildx does. Standard input is the caller's. The error is a
-// *ContextError.
+// ParseContext parses a context on a command line: a folder, a git repository, or an http or https URL,
+// by the rules of docker buildx. The caller handles standard input. The error is a *ContextError.
 func ParseContext(value string) (Context, error) {
 	info, err := os.Stat(value)
 	if err == nil && info.IsDir() {
@@ -117,16 +116,16 @@ func ParseContext(value string) (Context, error) {
 	return Context{}, &ContextError{Value: value, Err: fmt.Errorf("neither a directory nor a URL: %w", fs.ErrNotExist)}
 }
 
-// ParseNamed reads a named context: what ParseContext takes, docker-image://REFERENCE or
-// oci-layout://DIR[:TAG][@DIGEST]. It returns the name as the frontend looks for it: that of an image has
-// neither docker.io nor latest in it. The error is a *ContextError.
+// ParseNamed parses a named context: a value for ParseContext, docker-image://REFERENCE or
+// oci-layout://DIR[:TAG][@DIGEST]. It also returns the name by which the frontend looks up the context,
+// which has neither docker.io nor latest in it if it is an image. The error is a *ContextError.
 func ParseNamed(name, value string) (string, Context, error) {
 	fail := func(err error) (string, Context, error) {
 		return "", Context{}, &ContextError{Name: name, Value: value, Err: err}
 	}
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
-		// A stage has its name in lower case.
+		// The names of stages are in lower case.
 		if named, err = reference.ParseNormalizedNamed(strings.ToLower(name)); err != nil {
 			return fail(fmt.Errorf("%q is not a name of a stage or an image: %w", name, err))
 		}
@@ -153,8 +152,8 @@ func ParseNamed(name, value string) (string, Context, error) {
 	return known, c, err
 }
 
-// isURL reports whether value is what the builder fetches by itself: a git repository, or an http or
-// https URL. The error says what is wrong with one.
+// isURL reports whether value is a git repository, or an http or https URL. The error says why such a
+// value is malformed.
 func isURL(value string) (bool, error) {
 	_, git, err := dfgitutil.ParseGitRef(value)
 	if git {
@@ -173,9 +172,9 @@ func isHTTP(value string) bool {
 	return strings.HasPrefix(value, "http://") || strings.HasPrefix(value, "https://")
 }
 
-// Place returns where the Dockerfile of a context is that a command line calls file, or nothing, in which
-// case it is the context's own. Standard input is the caller's.
-func (c Context) Place(file string) Dockerfile {
+// Dockerfile returns the place of a context's Dockerfile. file is its name on the command line, or empty
+// for the context's own. The caller handles standard input.
+func (c Context) Dockerfile(file string) Dockerfile {
 	switch {
 	case isHTTP(file):
 		return Dockerfile{URL: file}
@@ -187,13 +186,13 @@ func (c Context) Place(file string) Dockerfile {
 	return Dockerfile{Inside: cmp.Or(file, "Dockerfile")}
 }
 
-// lowerCase returns the path of a Dockerfile, in lower case where that is how it lies there.
+// lowerCase returns the path of a Dockerfile, with the name "dockerfile" if only that exists.
 func lowerCase(path string) string {
 	dir, name := filepath.Split(path)
 	if name != "Dockerfile" {
 		return path
 	}
-	// Not by opening it: some file systems take one for the other.
+	// By listing the folder, since some file systems ignore case.
 	entries, err := os.ReadDir(cmp.Or(dir, "."))
 	if err != nil {
 		return path

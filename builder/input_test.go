@@ -100,7 +100,7 @@ func TestParseNamed(t *testing.T) {
 	}
 }
 
-func TestPlace(t *testing.T) {
+func TestContextDockerfile(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for path, names := range map[string][]string{"upper": {"Dockerfile"}, "lower": {"dockerfile"}, "both": {"Dockerfile", "dockerfile"}, "none": {"x"}} {
 		for _, name := range names {
@@ -133,13 +133,13 @@ func TestPlace(t *testing.T) {
 		{sent, "/abs/D", Dockerfile{Inside: "/abs/D"}}, // in the archive, as for docker buildx
 	}
 	for _, test := range tests {
-		if diff := cmp.Diff(test.want, test.context.Place(test.file)); diff != "" {
+		if diff := cmp.Diff(test.want, test.context.Dockerfile(test.file)); diff != "" {
 			t.Errorf("%v, %q: %s", test.context, test.file, diff)
 		}
 	}
 }
 
-// What the frontend is told of each form of context and Dockerfile.
+// The frontend's options for each form of context and Dockerfile.
 func TestFrontendOptionsInput(t *testing.T) {
 	archive := &Archive{sum: "0123"}
 	layout := &Layout{Dir: "l", Digest: digest.FromString("x")}

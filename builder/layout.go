@@ -19,14 +19,14 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Layout is an image in a folder of this machine that is an OCI layout.
+// Layout is an image in an OCI layout, which is a folder of this machine.
 type Layout struct {
 	Dir    string
 	Digest digest.Digest // of the image's index or manifest
 }
 
-// parseLayout reads DIR[:TAG][@DIGEST], as docker buildx does: without a tag it is latest, and where no
-// image has the tag, the only one there is.
+// parseLayout parses DIR[:TAG][@DIGEST] as docker buildx does. The tag defaults to latest. If no image has
+// the tag and the layout has only one image, that one is meant.
 func parseLayout(word string) (*Layout, error) {
 	l := &Layout{Dir: word}
 	if dir, sum, ok := cutLast(word, "@"); ok && strings.Contains(sum, ":") && !strings.Contains(sum, "/") {
@@ -63,13 +63,13 @@ func cutLast(s, sep string) (before, after string, ok bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// tagged returns the image of a layout that has a tag.
+// tagged returns the digest of the image with a tag.
 func tagged(index ocispec.Index, tag string) (digest.Digest, error) {
 	want := tag
 	if want == "" {
 		want = "latest"
 	}
-	images := map[digest.Digest]bool{} // one may be there under several names
+	images := map[digest.Digest]bool{} // an image can be listed under several names
 	for _, m := range index.Manifests {
 		if m.Annotations[ocispec.AnnotationRefName] == want {
 			return m.Digest, m.Digest.Validate()
@@ -85,10 +85,10 @@ func tagged(index ocispec.Index, tag string) (digest.Digest, error) {
 	return "", fmt.Errorf("the OCI layout has %d images, and none with the tag %q", len(images), want)
 }
 
-// id is what the daemon knows a layout by.
+// id is the daemon's name for the layout.
 func (l *Layout) id() string { return "kedge-" + digest.FromString(l.Dir).Encoded()[:32] }
 
-// layouts returns the stores that the daemon is to read images of, by their id.
+// layouts returns the stores from which the daemon reads images, by their id.
 func (r *Request) layouts() map[string]content.Store {
 	stores := map[string]content.Store{}
 	for _, c := range r.Contexts {
@@ -99,8 +99,8 @@ func (r *Request) layouts() map[string]content.Store {
 	return stores
 }
 
-// layoutStore reads the blobs of an OCI layout. containerd's own store would try out in that folder what
-// its file system can. What a daemon might write, which none does, would be in memory.
+// layoutStore reads the blobs of an OCI layout. containerd's own store would write to the folder, to test
+// its file system. A write by the daemon, which makes none, would go to memory.
 type layoutStore struct {
 	content.Store
 	dir string

@@ -16,7 +16,7 @@ import (
 // memory is a folder whose files are in memory, by name.
 type memory map[string][]byte
 
-// Walk is part of fsutil.FS.
+// Walk implements fsutil.FS.
 func (m memory) Walk(_ context.Context, target string, fn fs.WalkDirFunc) error {
 	target = path.Clean("/" + target)
 	for _, name := range slices.Sorted(maps.Keys(m)) {
@@ -31,7 +31,7 @@ func (m memory) Walk(_ context.Context, target string, fn fs.WalkDirFunc) error 
 	return nil
 }
 
-// Open is part of fsutil.FS.
+// Open implements fsutil.FS.
 func (m memory) Open(name string) (io.ReadCloser, error) {
 	data, ok := m[path.Clean(name)]
 	if !ok {

@@ -46,11 +46,11 @@ func newPins(t testing.TB, locked bool, pinned map[lock.Source]string) *pins {
 	return p
 }
 
-// lookUps are what the daemon finds, by identifier.
+// lookUps are the daemon's results, by identifier.
 type lookUps map[string]string
 
-// ask does what the daemon does with a source: it asks until there is a decision, and returns the
-// operation that it ends with; nil where it is denied.
+// ask asks for a source as the daemon does, until there is a decision. It returns the operation that the
+// daemon would run, or nil if it is denied.
 func (d lookUps) ask(t testing.TB, p *pins, op *pb.SourceOp) (_ *pb.SourceOp, lookedUp int) {
 	t.Helper()
 	meta := &gatewaypb.ResolveSourceMetaResponse{Source: op.CloneVT()}
@@ -73,7 +73,7 @@ func (d lookUps) ask(t testing.TB, p *pins, op *pb.SourceOp) (_ *pb.SourceOp, lo
 			return meta.Source, lookedUp
 		case sourcepolicy.PolicyAction_DENY:
 			if len(decision.DenyMessages) != 1 || decision.DenyMessages[0].Message == "" {
-				t.Errorf("no reason: %v", decision)
+				t.Errorf("denied without a reason: %v", decision)
 			}
 			return nil, lookedUp
 		case sourcepolicy.PolicyAction_CONVERT:
@@ -205,7 +205,7 @@ func TestCheck(t *testing.T) {
 			added := pinned(nil)
 			for _, c := range before.Changes(p.file) {
 				if c.Old != "" {
-					t.Errorf("moved: %v", c)
+					t.Errorf("a pin moved: %v", c)
 				}
 				if added == nil {
 					added = pinned{}
@@ -230,7 +230,7 @@ func TestCheck(t *testing.T) {
 				t.Errorf("unlocked (-want +got):\n%s", diff)
 			}
 			if test.want != nil {
-				// Asked again, as for a second platform, the answer is the same, without a look-up.
+				// A second question, as for a second platform, gets the same answer without a look-up.
 				again, looked := lookUps{}.ask(t, p, test.op)
 				if !again.EqualVT(test.want) || looked != 0 {
 					t.Errorf("the second time: %v, %d look-ups", again, looked)
@@ -284,7 +284,7 @@ D:4: url "https://example.com/b" no longer has what it is locked to, ` + digestA
 	}
 }
 
-// BuildKit's gateway resolves the config of the syntax image, and then runs it, by the digest found.
+// BuildKit's gateway looks up the syntax image, and then runs the digest that it found.
 func TestUnlockedFrontendRuns(t *testing.T) {
 	const ref = "docker-image://docker.io/docker/dockerfile:1"
 	p := newPins(t, true, nil)
@@ -297,7 +297,7 @@ func TestUnlockedFrontendRuns(t *testing.T) {
 	}
 }
 
-// A daemon may have looked before it asks.
+// A daemon can look up a source before it asks.
 func TestUnlockedAndFound(t *testing.T) {
 	p := newPins(t, true, nil)
 	_, _, err := p.check(t.Context(), &policysession.CheckPolicyRequest{Source: &gatewaypb.ResolveSourceMetaResponse{
@@ -305,7 +305,7 @@ func TestUnlockedAndFound(t *testing.T) {
 	}})
 	var unlocked *UnlockedError
 	if err != nil || !errors.As(p.err(&Request{}, nil), &unlocked) {
-		t.Errorf("what is not locked is taken: %v", err)
+		t.Errorf("an unlocked source is allowed: %v", err)
 	}
 }
 
@@ -315,7 +315,7 @@ func TestConflictWithWhatWasFound(t *testing.T) {
 	lookUps{repo: commitA}.ask(t, p, op(repo, pb.AttrGitChecksum, commitB[:7]))
 	for s := range p.unlocked {
 		if s != git("https://example.com/r.git#v1") {
-			t.Errorf("it is said of %+v", s)
+			t.Errorf("%+v is reported", s)
 		}
 	}
 }
@@ -328,7 +328,7 @@ func TestCompare(t *testing.T) {
 		{Op: op("https://example.com/new", pb.AttrHTTPChecksum, digestB)}, {Op: op("local://context")}, {Op: op("ftp://example.com/a")},
 	})
 	if len(p.unlocked) > 0 {
-		t.Errorf("noted %v", p.unlocked)
+		t.Errorf("recorded %v", p.unlocked)
 	}
 	p.compare([]frontend.Use{{Op: op(file, pb.AttrHTTPChecksum, digestB)}})
 	want := map[lock.Source]Unlocked{web(file): {Source: web(file), Locked: digestA, Found: digestB}}
@@ -337,8 +337,8 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// A daemon with a proxy network asks about what steps download, too. That is allowed once steps can run, also where the
-// lock has the URL, and nothing is noted; any other source is not.
+// A daemon with a proxy network also asks about downloads of steps. They are allowed once steps can run, even
+// if the lock has the URL, and are not recorded. Any other source is refused then.
 func TestDownloads(t *testing.T) {
 	const url = "https://example.com:443/a"
 	look := lookUps{url: digestA, "https://example.com/locked": digestA}
@@ -352,11 +352,11 @@ func TestDownloads(t *testing.T) {
 			}
 		}
 		if len(p.unlocked) > 0 || len(p.used) > 0 || len(p.file.Sources()) != 1 {
-			t.Errorf("noted %v, %v", p.unlocked, p.used)
+			t.Errorf("recorded %v, %v", p.unlocked, p.used)
 		}
 	}
 
-	// Before that it is a source of a frontend's.
+	// Before that, it is a source of the frontend.
 	p := newPins(t, false, nil)
 	if got, lookedUp := look.ask(t, p, &pb.SourceOp{Identifier: url}); got.GetAttrs()[pb.AttrHTTPChecksum] != digestA || lookedUp != 1 {
 		t.Errorf("not pinned: %v", got)

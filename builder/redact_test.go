@@ -32,7 +32,7 @@ func TestRedact(t *testing.T) {
 func TestRedacted(t *testing.T) {
 	lost := &LostError{}
 	if err := redacted(lost); err != error(lost) {
-		t.Errorf("an innocent error is another now: %v", err)
+		t.Errorf("an error without credentials changed: %v", err)
 	}
 	err := redacted(&ArchiveError{errors.New("http://u:p@host")})
 	var archive *ArchiveError
@@ -57,6 +57,6 @@ func TestRedactedStatus(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	if in.Vertexes[0].Name != secret {
-		t.Error("what is kept is redacted, too")
+		t.Error("the original is redacted, too")
 	}
 }

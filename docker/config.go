@@ -1,5 +1,12 @@
-// Package docker finds what the docker command would find: the Docker Engine of a context, and a
-// builder of buildx. Of what is built it knows nothing.
+// Package docker finds the Docker Engine and the buildx builder that docker's commands would use, and
+// connects to them. It knows nothing about builds.
+//
+//	c := docker.New(env)
+//	endpoint, err := c.Endpoint("") // of the current context
+//	if err != nil {
+//		return err
+//	}
+//	engine, err := endpoint.Open(ctx)
 package docker
 
 import (
@@ -18,20 +25,20 @@ import (
 	"github.com/docker/cli/cli/context/store"
 )
 
-// defaultContext is the context that the environment describes; the store has none of that name.
+// defaultContext is the context that environment variables describe. The store has no context of this name.
 const defaultContext = "default"
 
-// defaultHost is where an Engine listens unless it is told otherwise.
+// defaultHost is the address at which an Engine listens by default.
 const defaultHost = "unix:///var/run/docker.sock"
 
-// Config is what docker's commands go by: an environment, and the files of the folder that
-// $DOCKER_CONFIG names, else $HOME/.docker.
+// Config is the configuration of docker's commands: environment variables, and the files in
+// $DOCKER_CONFIG or else $HOME/.docker.
 type Config struct {
 	env map[string]string
 	dir string
 }
 
-// New returns the configuration of an environment. It reads nothing yet.
+// New returns the configuration for an environment. It reads no file.
 func New(env map[string]string) *Config { return &Config{env: env, dir: Dir(env)} }
 
 // Dir returns the folder of docker's configuration.
@@ -42,7 +49,7 @@ func Dir(env map[string]string) string {
 	return filepath.Join(env["HOME"], ".docker")
 }
 
-// FileError says that a file of docker's or buildx's configuration is not what they write.
+// FileError says that a configuration file of docker or buildx is malformed.
 type FileError struct {
 	Path string
 	Err  error
@@ -52,7 +59,7 @@ func (e *FileError) Error() string { return fmt.Sprintf("reading %q: %v", e.Path
 
 func (e *FileError) Unwrap() error { return e.Err }
 
-// ContextError says that a context cannot be used.
+// ContextError says that a context does not exist or is not usable.
 type ContextError struct {
 	Context string
 	Err     error
@@ -62,8 +69,8 @@ func (e *ContextError) Error() string { return fmt.Sprintf("docker context %q: %
 
 func (e *ContextError) Unwrap() error { return e.Err }
 
-// Context returns the name of the current context: that of $DOCKER_HOST, which has no other name than
-// "default", else $DOCKER_CONTEXT, else what config.json says. It need not exist.
+// Context returns the name of the current context: "default" if $DOCKER_HOST is set, else $DOCKER_CONTEXT,
+// else the one in config.json. The context need not exist.
 func (c *Config) Context() (string, error) {
 	if c.env["DOCKER_HOST"] != "" {
 		return defaultContext, nil
@@ -81,16 +88,16 @@ func (c *Config) Context() (string, error) {
 	return defaultContext, nil
 }
 
-// Endpoint is where the Engine of a context is.
+// Endpoint is the address of a context's Engine.
 type Endpoint struct {
-	Context string // empty for an address
+	Context string // empty if the endpoint comes from an address
 	Host    string // unix://, tcp:// or ssh://
 
 	endpoint clidocker.Endpoint
 }
 
-// Endpoint returns where the Engine of a context is, of the current one where name is empty. Errors are
-// a *FileError and a *ContextError.
+// Endpoint returns the endpoint of a context, or of the current one if name is empty. The error is a
+// *FileError or a *ContextError.
 func (c *Config) Endpoint(name string) (Endpoint, error) {
 	if name == "" {
 		var err error
@@ -112,7 +119,7 @@ func (c *Config) Endpoint(name string) (Endpoint, error) {
 	return Endpoint{Context: name, Host: ep.Host, endpoint: ep}, nil
 }
 
-// DaemonHost is the host as docker's configuration of proxies names it: for ssh that of the API.
+// DaemonHost returns the key of this host in docker's configuration of proxies.
 func (ep Endpoint) DaemonHost() string {
 	if helper, err := connhelper.GetConnectionHelper(ep.Host); err == nil && helper != nil {
 		return helper.Host
@@ -149,8 +156,8 @@ func (c *Config) contextEndpoint(name string) (clidocker.Endpoint, error) {
 	return clidocker.WithTLSData(contexts, name, meta)
 }
 
-// defaultEndpoint is that of $DOCKER_HOST, with TLS as $DOCKER_TLS_VERIFY, $DOCKER_TLS and
-// $DOCKER_CERT_PATH say. Without TLS verification docker's own commands take any certificate, too.
+// defaultEndpoint returns the endpoint at $DOCKER_HOST, with TLS by $DOCKER_TLS_VERIFY, $DOCKER_TLS and
+// $DOCKER_CERT_PATH. Without DOCKER_TLS_VERIFY it accepts any certificate, as docker's commands do.
 func (c *Config) defaultEndpoint() (clidocker.Endpoint, error) {
 	verify := c.env["DOCKER_TLS_VERIFY"] != ""
 	tls := verify || c.env["DOCKER_TLS"] != ""
@@ -177,7 +184,7 @@ func (c *Config) defaultEndpoint() (clidocker.Endpoint, error) {
 	return ep, err
 }
 
-// parseHost returns a host with what docker's commands add to it.
+// parseHost returns a host with the default scheme and port of docker's commands.
 func parseHost(host string, tls bool) string {
 	host = strings.TrimSpace(host)
 	if host == "" {

@@ -29,7 +29,7 @@ func home(t *testing.T, files map[string]string) map[string]string {
 	return map[string]string{"HOME": dir}
 }
 
-// addContext does what docker context create does.
+// addContext creates a context as docker context create does.
 func addContext(t *testing.T, c *Config, name, host string) {
 	t.Helper()
 	if err := c.contexts().CreateOrUpdate(store.Metadata{
@@ -93,7 +93,7 @@ func TestEndpoint(t *testing.T) {
 	}
 }
 
-// A context of which another program has made something else.
+// Another program damaged the context's file.
 func TestDamagedContext(t *testing.T) {
 	c := New(home(t, nil))
 	addContext(t, c, "lab", "tcp://lab:2375")
@@ -112,7 +112,7 @@ func TestDamagedContext(t *testing.T) {
 	}
 }
 
-// An Engine that takes a connection and says nothing is not waited for.
+// Open gives up on an Engine that accepts a connection and never answers.
 func TestHangingEngine(t *testing.T) {
 	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "docker.sock"))
 	if err != nil {

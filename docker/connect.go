@@ -10,25 +10,25 @@ import (
 	"github.com/docker/cli/cli/connhelper/commandconn"
 )
 
-// Connection is a way to a BuildKit daemon: an address, or functions that dial.
+// Connection says how to reach a BuildKit daemon: by an address, or by functions that dial.
 type Connection struct {
-	Builder, Driver, Node string // as buildx lists them
+	Builder, Driver, Node string // as docker buildx ls shows them
 
-	// Address is unix://, tcp:// and so on, with files and the server's name for TLS, which may be empty.
+	// Address is a URL such as unix:// or tcp://. The files and the server's name for TLS can be empty.
 	Address                       string
 	CACert, Cert, Key, ServerName string
 
-	// Dial, where it is not nil, connects in place of Address.
+	// Dial, if not nil, replaces Address.
 	Dial func(context.Context) (net.Conn, error)
-	// Session, where it is not nil, connects a session, which does not go through what Dial connects.
+	// Session, if not nil, opens a session, which then needs a connection of its own.
 	Session func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error)
-	// Wait is how long the daemon may take to answer, since it may have been started only now.
+	// Wait is how long to wait for an answer of a daemon that may just have been started.
 	Wait time.Duration
 
-	engine *Engine // nil: none is needed
+	engine *Engine // nil unless Dial needs it
 }
 
-// Close ends what Dial and Session need.
+// Close closes the connection to the Engine that Dial and Session use, if there is one.
 func (c *Connection) Close() error {
 	if c.engine == nil {
 		return nil
@@ -36,7 +36,7 @@ func (c *Connection) Close() error {
 	return c.engine.Close()
 }
 
-// BuilderError says that a builder that is there cannot be used.
+// BuilderError says that a builder exists and is not usable.
 type BuilderError struct {
 	Name string
 	Err  error
@@ -46,23 +46,23 @@ func (e *BuilderError) Error() string { return fmt.Sprintf("builder %q: %v", e.N
 
 func (e *BuilderError) Unwrap() error { return e.Err }
 
-// StoppedError says that the container of a builder is not there.
+// StoppedError says that a builder has no container.
 type StoppedError struct{ Builder, Container string }
 
 func (e *StoppedError) Error() string {
 	return fmt.Sprintf("builder %q: there is no container %q", e.Builder, e.Container)
 }
 
-// ForeignError says that a builder is the Engine of a context that is not the current one.
+// ForeignError says that a builder is the Engine of another context than the current one.
 type ForeignError struct{ Name, Current string }
 
 func (e *ForeignError) Error() string {
 	return fmt.Sprintf("builder %q is the Docker Engine of that context, and the current context is %q", e.Name, e.Current)
 }
 
-// Connect returns the way to the builder of a name, on the node that builds for the platforms, which the
-// caller must Close. A container that is stopped is started. Besides errors of Builder, Node and Endpoint
-// there are a *BuilderError, *StoppedError, *ForeignError and *EngineError.
+// Connect returns a connection to the builder with a name, on the node for the platforms. It starts a
+// stopped container. The caller must Close the connection. The error is one of Builder, Node and Endpoint,
+// or a *BuilderError, *StoppedError, *ForeignError or *EngineError.
 func (c *Config) Connect(ctx context.Context, name string, platforms []string) (*Connection, error) {
 	b, err := c.Builder(name)
 	if err != nil {
@@ -92,7 +92,7 @@ func (c *Config) Connect(ctx context.Context, name string, platforms []string) (
 	return conn, nil
 }
 
-// engine is the way to the BuildKit that is part of an Engine.
+// engine returns a connection to the BuildKit inside an Engine.
 func (c *Config) engine(ctx context.Context, b *Builder, n Node) (*Connection, error) {
 	current, err := c.Context()
 	if err != nil {
@@ -114,7 +114,7 @@ func (c *Config) engine(ctx context.Context, b *Builder, n Node) (*Connection, e
 	}, nil
 }
 
-// container is the way to a BuildKit that runs in a container.
+// container returns a connection to a BuildKit in a container.
 func (c *Config) container(ctx context.Context, b *Builder, n Node) (*Connection, error) {
 	e, err := c.open(ctx, n.Endpoint)
 	if err != nil {
@@ -133,7 +133,7 @@ func (c *Config) container(ctx context.Context, b *Builder, n Node) (*Connection
 	}}, nil
 }
 
-// open connects to the Engine of a node: a context's, or an address.
+// open connects to the Engine at a context or an address.
 func (c *Config) open(ctx context.Context, endpoint string) (*Engine, error) {
 	if !c.hasContext(endpoint) {
 		ep, err := address(endpoint)
@@ -149,7 +149,7 @@ func (c *Config) open(ctx context.Context, endpoint string) (*Engine, error) {
 	return ep.Open(ctx)
 }
 
-// buildx is the way through docker buildx, which knows every driver.
+// buildx returns a connection through docker buildx, which supports every driver.
 func buildx(b *Builder, platforms []string) *Connection {
 	args := []string{"buildx", "dial-stdio", "--builder", b.Name}
 	if len(platforms) > 0 {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// What Connect opened to an Engine is closed with the connection.
+// Closing a connection closes its connection to the Engine.
 func TestConnectionCloses(t *testing.T) {
 	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "docker.sock"))
 	if err != nil {

@@ -15,13 +15,13 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// Engine is a Docker Engine that has answered.
+// Engine is a connection to a Docker Engine.
 type Engine struct {
 	Endpoint
 	api *client.Client
 }
 
-// EngineError says that no Engine answers at an endpoint.
+// EngineError says that no Engine answers at Host.
 type EngineError struct {
 	Host string
 	Err  error
@@ -30,20 +30,20 @@ type EngineError struct {
 func (e *EngineError) Error() string {
 	err := e.Err
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
-		err = op.Err // the client's words around it name the address twice more
+		err = op.Err // the client's text repeats the address twice
 	}
 	return fmt.Sprintf("no Docker Engine answers at %q: %v", e.Host, err)
 }
 
 func (e *EngineError) Unwrap() error { return e.Err }
 
-// An Engine that hangs is taken for one that is not there. ssh has to log in first.
+// Open waits this long for an answer. A login by ssh takes longer.
 const (
 	patience    = 3 * time.Second
 	patienceSSH = 20 * time.Second
 )
 
-// address returns an endpoint that has no context.
+// address returns the endpoint at an address.
 func address(host string) (Endpoint, error) {
 	if err := checkHost(host); err != nil {
 		return Endpoint{}, &ContextError{Context: host, Err: errors.New("there is none, nor is it unix://PATH, tcp://HOST:PORT or ssh://HOST")}
@@ -51,8 +51,8 @@ func address(host string) (Endpoint, error) {
 	return Endpoint{Host: host, endpoint: clidocker.Endpoint{EndpointMeta: clidocker.EndpointMeta{Host: host}}}, nil
 }
 
-// Open returns the Engine once it has answered, which has three seconds to, or twenty through ssh. The
-// error is an *EngineError. The caller must Close it.
+// Open connects to the Engine. It waits for an answer for three seconds, or twenty by ssh. The caller must
+// Close the Engine. The error is an *EngineError.
 func (ep Endpoint) Open(ctx context.Context) (*Engine, error) {
 	opts, err := ep.endpoint.ClientOpts()
 	if err != nil {
@@ -81,13 +81,13 @@ func (ep Endpoint) Open(ctx context.Context) (*Engine, error) {
 // Close ends the connection.
 func (e *Engine) Close() error { return e.api.Close() }
 
-// Load gives the Engine what docker save writes, and returns the JSON messages that it answers with.
+// Load loads an archive in the format of docker save, and returns the Engine's JSON messages.
 func (e *Engine) Load(ctx context.Context, archive io.Reader) (io.ReadCloser, error) {
 	return e.api.ImageLoad(ctx, archive, client.ImageLoadWithQuiet(true))
 }
 
-// ID returns what docker image inspect shows as the ID of an image: with containerd's image store the
-// digest of its manifest or index, else that of its config. It is empty where there is no such image.
+// ID returns the ID of an image: the digest of its manifest or index with containerd's image store, and
+// else the digest of its config. It is empty if there is no such image.
 func (e *Engine) ID(ctx context.Context, name string) (string, error) {
 	img, err := e.api.ImageInspect(ctx, name)
 	if errdefs.IsNotFound(err) {
@@ -96,8 +96,8 @@ func (e *Engine) ID(ctx context.Context, name string) (string, error) {
 	return img.ID, err
 }
 
-// TakesIndex reports whether the Engine keeps images for several platforms: in containerd's store it
-// does, in graphdrivers it cannot.
+// TakesIndex reports whether the Engine can store an image for several platforms. It can with containerd's
+// image store, and not with graphdrivers.
 func (e *Engine) TakesIndex(ctx context.Context) (bool, error) {
 	info, err := e.api.Info(ctx, client.InfoOptions{})
 	if err != nil {
@@ -111,7 +111,7 @@ func (e *Engine) TakesIndex(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// Save returns what docker save writes of an image.
+// Save returns an image as an archive of docker save.
 func (e *Engine) Save(ctx context.Context, name string) (io.ReadCloser, error) {
 	return e.api.ImageSave(ctx, []string{name})
 }
@@ -158,7 +158,7 @@ func (e *Engine) exec(ctx context.Context, container string, program ...string) 
 	return &execConn{Conn: attached.Conn, stdout: r}, nil
 }
 
-// execConn reads what a process in a container writes.
+// execConn reads the output of a process in a container, and writes to its input.
 type execConn struct {
 	net.Conn
 	stdout *io.PipeReader
@@ -171,7 +171,7 @@ func (c *execConn) Close() error {
 	return c.Conn.Close()
 }
 
-// firstBytes passes on so many bytes, and drops the rest.
+// firstBytes writes the first left bytes to w, and drops the rest.
 type firstBytes struct {
 	w    io.Writer
 	left int

@@ -16,37 +16,37 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// The drivers that are known here; every other is buildx's own business.
+// The drivers that kedge connects to itself. docker buildx connects to the others.
 const (
 	driverRemote    = "remote"
 	driverContainer = "docker-container"
 	driverDocker    = "docker"
 )
 
-// Builder is one that docker buildx ls lists.
+// Builder is a builder of docker buildx ls.
 type Builder struct {
 	Name   string
-	Driver string // "docker" where the name is a context's
+	Driver string // "docker" if the name is that of a context
 	Nodes  []Node // at least one
 }
 
 // Node is one machine of a builder.
 type Node struct {
 	Name       string
-	Endpoint   string // a context, or an address
+	Endpoint   string // a context or an address
 	Platforms  []ocispec.Platform
 	DriverOpts map[string]string
 }
 
-// NotFoundError says that there is no builder of that name.
+// NotFoundError says that there is no builder with the name.
 type NotFoundError struct {
 	Name  string
-	Known []string // builders that there are, sorted
+	Known []string // existing builders, sorted
 }
 
 func (e *NotFoundError) Error() string { return fmt.Sprintf("no builder %q found", e.Name) }
 
-// NodeError says that of several nodes none can be picked.
+// NodeError says that none of several nodes supports the platforms.
 type NodeError struct {
 	Builder   string
 	Platforms []string
@@ -56,14 +56,14 @@ func (e *NodeError) Error() string {
 	return fmt.Sprintf("builder %q has several nodes, and none of them lists %s", e.Builder, strings.Join(e.Platforms, " and "))
 }
 
-// buildx allows itself these names, and takes them in lower case.
+// instanceName matches the names that buildx allows. It stores them in lower case.
 var instanceName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9._-]*$`)
 
-// maxInstance is more than any instance has, with the certificates that buildx keeps in it.
+// maxInstance bounds the bytes of an instance file, which can contain certificates.
 const maxInstance = 16 << 20
 
-// Builder returns the builder of a name: an instance that docker buildx create made, else a context.
-// Errors are a *FileError and a *NotFoundError.
+// Builder returns the builder with a name: an instance that docker buildx create made, or else a context.
+// The error is a *FileError or a *NotFoundError.
 func (c *Config) Builder(name string) (*Builder, error) {
 	if instanceName.MatchString(name) {
 		b, err := readInstance(filepath.Join(c.instances(), strings.ToLower(name)))
@@ -85,7 +85,7 @@ func (c *Config) instances() string {
 	return filepath.Join(dir, "instances")
 }
 
-// builders lists the names that Builder knows, as far as they can be read.
+// builders returns the names of all builders that can be read.
 func (c *Config) builders() []string {
 	names := []string{defaultContext}
 	if list, err := c.contexts().List(); err == nil {
@@ -122,8 +122,8 @@ func readInstance(path string) (*Builder, error) {
 	return b, nil
 }
 
-// parseInstance reads what buildx's store keeps of a builder (store.NodeGroup). What is not needed here
-// may be anything.
+// parseInstance parses a builder in buildx's store (store.NodeGroup). It ignores fields that kedge does not
+// need.
 func parseInstance(data []byte) (*Builder, error) {
 	var b Builder
 	if err := json.Unmarshal(data, &b); err != nil {
@@ -152,8 +152,7 @@ func parseInstance(data []byte) (*Builder, error) {
 	return &b, nil
 }
 
-// Node returns the node that builds for all of the platforms: the only one, the first where none is
-// asked for, else the first that lists them. The error is a *NodeError.
+// Node returns the only node, or the first one that lists all platforms. The error is a *NodeError.
 func (b *Builder) Node(want []string) (Node, error) {
 	if len(b.Nodes) == 1 || len(want) == 0 {
 		return b.Nodes[0], nil
@@ -176,7 +175,8 @@ func (n Node) lists(want []string) bool {
 	return true
 }
 
-// remote returns how a node of the remote driver is reached; it refuses what buildx's own does.
+// remote returns the connection to a node of the remote driver. It refuses the options that buildx
+// refuses.
 func (n Node) remote() (*Connection, error) {
 	conn := &Connection{Address: n.Endpoint}
 	files := map[string]*string{"cacert": &conn.CACert, "cert": &conn.Cert, "key": &conn.Key}

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// As docker buildx create writes them.
+	// Files that docker buildx create wrote.
 	remoteInstance = `{"Name":"far","Driver":"remote","Nodes":[{"Name":"far0","Endpoint":"tcp://far:1234","Platforms":null,` +
 		`"DriverOpts":{"cacert":"/tls/ca.pem","cert":"/tls/cert.pem","key":"/tls/key.pem","servername":"buildkit","default-load":"true"},"Flags":null,"Files":null}],"Dynamic":false}`
 	twoNodes = `{"Name":"two","Driver":"docker-container","Nodes":[` +

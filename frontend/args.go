@@ -11,15 +11,15 @@ import (
 	"github.com/moby/buildkit/frontend/subrequests/outline"
 )
 
-// Arg is a build arg with the value that it has in a build.
+// Arg is a build arg and its value in a build.
 type Arg struct{ Name, Value string }
 
-// Args reads BuildKit's outline of a target: the ARGs that it and the stages below it use, each once,
-// sorted by name. given are the build args of the command line.
+// Args returns the ARGs in BuildKit's outline of a target: those that the target and the stages below it
+// use, each once, sorted by name. given are the build args of the command line.
 //
-// Left out are those that say how a build is run, and not what is built: the predefined proxy args,
-// SOURCE_DATE_EPOCH, and BuildKit's automatic platform args unless they are given, since an index of
-// several platforms has several values of them.
+// Args that only control how a build runs are left out: the predefined proxy args and SOURCE_DATE_EPOCH.
+// So are BuildKit's platform args unless they are given, since they differ between the platforms of one
+// index.
 func Args(outlineJSON []byte, given map[string]string) ([]Arg, error) {
 	var o outline.Outline
 	if err := json.Unmarshal(outlineJSON, &o); err != nil {
@@ -28,7 +28,7 @@ func Args(outlineJSON []byte, given map[string]string) ([]Arg, error) {
 	values := map[string]string{}
 	var args []Arg
 	for _, a := range o.Args {
-		if _, isGiven := given[a.Name]; left(a.Name, isGiven) {
+		if _, isGiven := given[a.Name]; omitted(a.Name, isGiven) {
 			continue
 		}
 		if _, seen := values[a.Name]; seen {
@@ -41,12 +41,12 @@ func Args(outlineJSON []byte, given map[string]string) ([]Arg, error) {
 	return args, nil
 }
 
-// GivenArgs are the args of a build whose frontend has no outline: the build args that are given, but
-// for the same that Args leaves out.
+// GivenArgs stands in for Args if the frontend has no outline. It returns the given build args, without
+// those that Args leaves out.
 func GivenArgs(given map[string]string) []Arg {
 	var args []Arg
 	for name, value := range given {
-		if !left(name, true) {
+		if !omitted(name, true) {
 			args = append(args, Arg{name, value})
 		}
 	}
@@ -58,7 +58,7 @@ func sortArgs(args []Arg) {
 	slices.SortFunc(args, func(a, b Arg) int { return strings.Compare(a.Name, b.Name) })
 }
 
-func left(name string, given bool) bool {
+func omitted(name string, given bool) bool {
 	switch strings.ToUpper(name) {
 	case "HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY":
 		return true
@@ -73,18 +73,19 @@ func left(name string, given bool) bool {
 	return false
 }
 
-// Hash names a set of build args by 12 hex digits. For A=1 and B=2 it is what this prints:
+// Hash returns a name of 12 hex digits for a set of build args: the start of the SHA-256 of the sorted
+// NAME=VALUE pairs, each with a NUL at its end. For A=1 and B=2 this command prints it:
 //
 //	printf '%s\0' A=1 B=2 | LC_ALL=C sort -z | sha256sum | head -c 12
 //
-// Of no args it is the beginning of the sha256 of nothing. No value can hold a NUL, so that no two
-// sets look alike. Tags carry it as args-HASH; another way of hashing would come with another prefix.
+// No value contains a NUL, so different sets have different inputs. Tags use it as args-HASH; another
+// algorithm would get another prefix.
 func Hash(args []Arg) string {
 	lines := make([]string, len(args))
 	for i, a := range args {
 		lines[i] = a.Name + "=" + a.Value + "\x00"
 	}
-	// Sorted with their ends, as sort -z does it.
+	// sort -z compares without the NUL.
 	slices.SortFunc(lines, func(a, b string) int {
 		return strings.Compare(strings.TrimSuffix(a, "\x00"), strings.TrimSuffix(b, "\x00"))
 	})

@@ -49,7 +49,7 @@ func TestArgs(t *testing.T) {
 	}
 }
 
-// TestArgsOfBuildKit reads what BuildKit wrote, not what this version's type says.
+// TestArgsOfBuildKit reads an outline that BuildKit wrote, so that it does not depend on this version's type.
 func TestArgsOfBuildKit(t *testing.T) {
 	got, err := Args([]byte(`{"name":"app","args":[{"name":"V","desc":"what","value":"1","location":{"sourceIndex":0,"ranges":[{"start":{"line":2},"end":{"line":2}}]}}],"sources":["RlJPTSB4"],"later":{}}`), nil)
 	if diff := cmp.Diff([]Arg{{"V", "1"}}, got); err != nil || diff != "" {
@@ -63,7 +63,7 @@ func TestArgsOfBuildKit(t *testing.T) {
 }
 
 func TestHash(t *testing.T) {
-	// What the command in the comment of Hash prints.
+	// The output of the command in the comment of Hash.
 	const two = "22ee4d94a93a"
 	if got, again := Hash([]Arg{{"A", "1"}, {"B", "2"}}), Hash([]Arg{{"B", "2"}, {"A", "1"}}); got != again || got != two {
 		t.Errorf("%s, in another order %s, want %s", got, again, two)
@@ -112,7 +112,7 @@ func TestHashIsThatOfTheCommand(t *testing.T) {
 	}
 }
 
-// FuzzHash looks for two sets of build args with one hash, which are to be one set.
+// FuzzHash looks for two different sets of build args with the same hash.
 func FuzzHash(f *testing.F) {
 	f.Add("A=1 B=2", "A=1", "B=2")
 	f.Add("A=1", "A=1 ", "")

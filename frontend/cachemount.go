@@ -9,15 +9,15 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// CacheMount is a cache mount in which a RUN may keep what it makes of its sources, so that a program that compares times
-// (make, cargo, go) has to find a source newer than the product that it was changed after.
+// CacheMount is a cache mount in which a RUN may keep products of its sources. Programs that compare
+// times (make, cargo, go) then need every edited source to be newer than its product.
 type CacheMount struct {
-	ID      string         // as the daemon knows it
-	Sources []*pb.SourceOp // what the RUN and all that it has in its files are made from
+	ID      string         // the daemon's name for it
+	Sources []*pb.SourceOp // the sources of the RUN and of everything in its file system
 }
 
-// CacheMounts returns those of all steps, in the order of the definition. Those that hold nothing but downloads are not
-// among them: what is in these follows from their names and versions.
+// CacheMounts returns the cache mounts of all steps, in the order of the definition. It leaves out those
+// that hold only downloads, whose content depends on a name and a version.
 func (g *Graph) CacheMounts() []CacheMount {
 	var mounts []CacheMount
 	for _, n := range g.nodes {
@@ -36,7 +36,7 @@ func (g *Graph) CacheMounts() []CacheMount {
 	return mounts
 }
 
-// kept returns the vertices that a step with such a cache mount is made from.
+// kept returns the vertices that are inputs of a step with such a cache mount.
 func (g *Graph) kept() map[digest.Digest]bool {
 	kept := map[digest.Digest]bool{}
 	for _, n := range g.nodes {
@@ -47,7 +47,7 @@ func (g *Graph) kept() map[digest.Digest]bool {
 	return kept
 }
 
-// ancestors adds what n is made from, but not n.
+// ancestors adds the direct and indirect inputs of n.
 func (g *Graph) ancestors(n node, to map[digest.Digest]bool) {
 	for _, in := range n.op.Inputs {
 		if above := g.node(in); !to[above.digest] {
@@ -68,8 +68,8 @@ func (n node) keeps() []*pb.Mount {
 	return mounts
 }
 
-// downloadFolders are where package managers keep what they download, and nothing that they make of sources. A folder in
-// which, or with whose help, a program compares a source's time must not be added: go does so with .cache/go-build, gradle
+// downloadFolders are the folders in which package managers keep downloads and nothing else. Do not add a
+// folder that a program uses to compare the time of a source: go does that with .cache/go-build, gradle
 // with .gradle, webpack with node_modules/.cache.
 var downloadFolders = []string{
 	"/var/cache/apt", "/var/lib/apt", "/var/cache/dnf", "/var/cache/libdnf5", "/var/cache/yum", "/var/cache/zypp",
@@ -79,7 +79,7 @@ var downloadFolders = []string{
 	"/.m2", "/.nuget/packages", "/.composer/cache", "/.cache/composer", "/.cache/coursier",
 }
 
-// downloads reports whether target is one of downloadFolders, in whichever home, or below one.
+// downloads reports whether target is one of downloadFolders, in any home, or lies below one.
 func downloads(target string) bool {
 	target = path.Clean("/"+target) + "/"
 	return slices.ContainsFunc(downloadFolders, func(folder string) bool { return strings.Contains(target, folder+"/") })

@@ -43,7 +43,7 @@ func TestCacheMounts(t *testing.T) {
 	}
 }
 
-// What a step with a cache mount is made from counts, and nothing else: not what is copied after it, or beside it.
+// Only the inputs of a step with a cache mount count, not copies after it or in another stage.
 func TestKept(t *testing.T) {
 	local := llb.Local("context")
 	stage := llb.Scratch().File(llb.Copy(local, "of-stage", "/"), at(2, 2))

@@ -1,7 +1,13 @@
-// Package frontend is the Dockerfile: its stages and targets, the build args that a target uses, and
-// the sources that the LLB made from it names and that are rewritten there.
+// Package frontend reads Dockerfiles, and the LLB that BuildKit's Dockerfile frontend makes from them:
+// stages and targets, build args, sources and steps. It also rewrites LLB, for example to pin sources.
 //
-// What BuildKit's own frontend can say is asked of it; text is only read for what it cannot say.
+//	d, err := frontend.Parse("Dockerfile", data)
+//	if err != nil {
+//		return err
+//	}
+//	target, err := d.Target("") // the last stage
+//
+// It parses text only for facts that the frontend does not report.
 package frontend
 
 import (
@@ -23,20 +29,20 @@ import (
 
 // Dockerfile is a parsed Dockerfile.
 type Dockerfile struct {
-	// Stages are its build stages, in order; there is at least one.
+	// Stages are the build stages in order. There is at least one.
 	Stages []Stage
 
 	name   string
 	syntax mention
 	refs   []mention
-	keep   map[int][]string // by the line of the instruction
-	// unknown are comments to kedge that it does not understand, with the line of the instruction below.
+	keep   map[int][]string // paths of # kedge: keep= comments, by the line of the instruction
+	// unknown are other # kedge: comments, with the line of the instruction below.
 	unknown []mention
 }
 
 // Stage is one FROM.
 type Stage struct {
-	Name string // lower case, as BuildKit has it; empty where there is no AS
+	Name string // in lower case; empty without AS
 	Line int
 }
 
@@ -46,10 +52,10 @@ type mention struct {
 	line int
 }
 
-// ParseError says where a Dockerfile is not one.
+// ParseError is a syntax error in a Dockerfile.
 type ParseError struct {
 	File string
-	Line int // 0 where no line is to blame
+	Line int // 0 if the error has no line
 	Err  error
 }
 
@@ -62,8 +68,8 @@ func (e *ParseError) Error() string {
 
 func (e *ParseError) Unwrap() error { return e.Err }
 
-// Parse reads a Dockerfile; name is for the errors, which are of type *ParseError. Instructions that
-// only another frontend knows are no error.
+// Parse parses a Dockerfile. name is the file's name in errors, which are of type *ParseError. Unknown
+// instructions are not errors: another frontend may know them.
 func Parse(name string, data []byte) (*Dockerfile, error) {
 	res, err := parser.Parse(bytes.NewReader(data))
 	if err != nil {
@@ -94,15 +100,15 @@ func Parse(name string, data []byte) (*Dockerfile, error) {
 	return d, nil
 }
 
-// excerpt gives err the lines that it is about, for BuildKit's way to show them.
+// excerpt adds to err the line that caused it, in the form that BuildKit's printer shows.
 func excerpt(name string, data []byte, err error) error {
 	line := int32(errorLine(err))
 	if line == 0 {
 		return err
 	}
-	at := &pb.Position{Line: line}
+	position := &pb.Position{Line: line}
 	return errdefs.WithSource(err, &errdefs.Source{
-		Info: &pb.SourceInfo{Filename: name, Data: data}, Ranges: []*pb.Range{{Start: at, End: at}},
+		Info: &pb.SourceInfo{Filename: name, Data: data}, Ranges: []*pb.Range{{Start: position, End: position}},
 	})
 }
 
@@ -156,15 +162,15 @@ func (d *Dockerfile) read(n *parser.Node) {
 	}
 }
 
-// Keep returns the paths that comments above the instruction on a line, # kedge: keep=PATH, except from
-// normalisation.
+// Keep returns the paths that normalisation leaves alone in the layer of the instruction on a line. The
+// comment # kedge: keep=PATH above the instruction names them.
 func (d *Dockerfile) Keep(line int) []string { return d.keep[line] }
 
-// TargetError says that there is no such stage, or one that cannot be a target: BuildKit knows a
-// stage by its name only, save the last.
+// TargetError says that Target is no stage, or is a stage that cannot be a target. BuildKit only accepts
+// stages with a name, and the last one.
 type TargetError struct {
 	File, Target string
-	Unnamed      int // the line of the stage that needs a name; 0 where there is no such stage
+	Unnamed      int // the line of the stage that needs a name; 0 if there is no such stage
 	Stages       []Stage
 }
 
@@ -175,8 +181,8 @@ func (e *TargetError) Error() string {
 	return fmt.Sprintf("%s: no build stage %q", e.File, e.Target)
 }
 
-// Target returns the one name of a stage: its name, or its index where it has none. An empty target
-// is the last stage, as for docker build. The error is a *TargetError.
+// Target returns the canonical name of a target: the stage's name, or its index if it has none. An empty
+// target is the last stage, as with docker build. The error is a *TargetError.
 func (d *Dockerfile) Target(target string) (string, error) {
 	last := len(d.Stages) - 1
 	index := -1
@@ -203,8 +209,8 @@ func (d *Dockerfile) Target(target string) (string, error) {
 	return strconv.Itoa(index), nil
 }
 
-// Option returns what BuildKit takes for a target that Target returned: nothing for a last stage
-// without a name.
+// Option returns BuildKit's option for a target that Target returned. It is empty for a last stage without
+// a name.
 func (d *Dockerfile) Option(target string) string {
 	if d.Stages[len(d.Stages)-1].Name == "" && target == strconv.Itoa(len(d.Stages)-1) {
 		return ""
@@ -212,8 +218,8 @@ func (d *Dockerfile) Option(target string) string {
 	return target
 }
 
-// Line returns the line that names s, or 0 where none does to the letter: then a build arg, another
-// image's ONBUILD or a named context does.
+// Line returns the line that names s literally, or 0 if there is none. Without one, s comes from a build
+// arg, an image's ONBUILD or a named context.
 func (d *Dockerfile) Line(s lock.Source) int {
 	for _, m := range append([]mention{d.syntax}, d.refs...) {
 		if m.word == s.Ref || s.Kind == lock.Image && sameImage(m.word, s.Ref) {
@@ -228,8 +234,8 @@ func sameImage(word, ref string) bool {
 	return err == nil && in.Written.Ref == ref
 }
 
-// MayName says whether the Dockerfile could name s with some build args or for some platform. Where it
-// is not sure it says yes.
+// MayName reports whether the Dockerfile could name s with some build args or for some platform. If it
+// cannot tell, it returns true.
 func (d *Dockerfile) MayName(s lock.Source) bool {
 	if d.Line(s) > 0 {
 		return true
@@ -248,12 +254,12 @@ func (d *Dockerfile) MayName(s lock.Source) bool {
 	return false
 }
 
-// template returns what a word with variables in it can become, a source of that kind.
+// template returns a pattern for the sources of a kind that a word with variables can become.
 func template(word string, kind lock.Kind) *regexp.Regexp {
 	word = strings.Trim(word, `"'`)
 	if kind == lock.Image {
 		if name, _, ok := strings.Cut(word, "@"); ok && strings.Contains(name, "$") {
-			word = name + "${DIGEST}" // a reference that is locked may carry it or not
+			word = name + "${DIGEST}" // a locked reference can be with or without it
 		}
 	} else {
 		if scheme, rest, ok := strings.Cut(word, "://"); ok {
@@ -261,8 +267,7 @@ func template(word string, kind lock.Kind) *regexp.Regexp {
 			word = scheme + "://" + rest[strings.LastIndex(host, "@")+1:]
 		}
 		if kind == lock.Git {
-			// The folder in a repository is not part of the reference, and a query is written as a
-			// fragment there.
+			// A locked reference has no folder, and has the query as a fragment.
 			word, _, _ = strings.Cut(word, "?")
 			remote, fragment, ok := strings.Cut(word, "#")
 			if ref, _, _ := strings.Cut(fragment, ":"); ok && !strings.HasPrefix(fragment, "${") {
@@ -290,7 +295,7 @@ func template(word string, kind lock.Kind) *regexp.Regexp {
 	return regexp.MustCompile("^(?s:" + b.String() + ")$")
 }
 
-// variableEnd returns where the variable that begins with the $ at i ends.
+// variableEnd returns the offset after the variable whose $ is at i.
 func variableEnd(word string, i int) int {
 	i++
 	if i < len(word) && word[i] == '{' {
@@ -313,7 +318,7 @@ func variableEnd(word string, i int) int {
 	return i
 }
 
-// forms returns the ways to write s in a Dockerfile.
+// forms returns the spellings of s that a Dockerfile can use.
 func forms(s lock.Source) []string {
 	forms := []string{s.Ref}
 	if s.Kind != lock.Image {

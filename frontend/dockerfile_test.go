@@ -87,7 +87,7 @@ func TestParseErrors(t *testing.T) {
 				t.Fatalf("%v, %v", d, err)
 			}
 			if parse.File != "dir/app.Dockerfile" || parse.Line != test.line {
-				t.Errorf("%v is of line %d, want %d", err, parse.Line, test.line)
+				t.Errorf("%v has line %d, want %d", err, parse.Line, test.line)
 			}
 			where := "dir/app.Dockerfile: "
 			if test.line > 0 {
@@ -216,7 +216,7 @@ func TestLine(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			if got := d.Line(test.source); got != test.want {
-				t.Errorf("%s is of line %d, want %d", test.source, got, test.want)
+				t.Errorf("%s has line %d, want %d", test.source, got, test.want)
 			}
 			if test.want > 0 && !d.MayName(test.source) {
 				t.Errorf("%s has a line, but is not named", test.source)
@@ -321,7 +321,7 @@ func FuzzParse(f *testing.F) {
 		}
 		for _, m := range d.refs {
 			if in, err := identifyImage(m.word); err == nil && d.Line(in.Written) == 0 {
-				t.Errorf("%q of line %d has no line", m.word, m.line)
+				t.Errorf("%q on line %d has no line", m.word, m.line)
 			}
 			if s := (lock.Source{Kind: lock.URL, Ref: m.word}); m.word != "" && !d.MayName(s) {
 				t.Errorf("%q is not named", m.word)
@@ -394,7 +394,7 @@ func TestLayersOfForeignDiff(t *testing.T) {
 	run := func(st llb.State, line int32) llb.State {
 		return st.Run(llb.Args([]string{"x"}), at(line, line)).Root()
 	}
-	// One layer: the difference itself.
+	// The difference is one layer.
 	st := llb.Diff(run(base(), 2), run(run(llb.Image("other"), 3), 5))
 	if got := mustGraph(t, definition(t, st)).Layers(); len(got) != 1 {
 		t.Errorf("%v", got)

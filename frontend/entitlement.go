@@ -5,13 +5,13 @@ import (
 	"github.com/moby/buildkit/util/entitlements"
 )
 
-// Need is an entitlement that a RUN asks for.
+// Need is an entitlement that a RUN step requires.
 type Need struct {
 	Entitlement string
-	Line        int // of the Dockerfile; 0 where no line says it
+	Line        int // of the Dockerfile; 0 if it is not known
 }
 
-// Needs returns what the RUN steps ask for, in the order of the definition.
+// Needs returns the entitlements that the RUN steps require, in the order of the definition.
 func (g *Graph) Needs() []Need {
 	var needs []Need
 	for _, n := range g.nodes {

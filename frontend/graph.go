@@ -11,10 +11,10 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Graph is the LLB of one result of a frontend.
+// Graph is an LLB definition, as a frontend returns it for one platform. It is not changed.
 type Graph struct {
 	def   *pb.Definition
-	nodes []node // inputs before what uses them; the last one only names the result
+	nodes []node // each after its inputs; the last one only names the result
 	index map[digest.Digest]int
 }
 
@@ -23,7 +23,7 @@ type node struct {
 	op     *pb.Op
 }
 
-// NewGraph reads an LLB definition. A nil or empty one is scratch.
+// NewGraph parses an LLB definition. A nil or empty one is scratch.
 func NewGraph(def *pb.Definition) (*Graph, error) {
 	g := &Graph{def: def, index: map[digest.Digest]int{}}
 	for i, data := range def.GetDef() {
@@ -42,12 +42,12 @@ func NewGraph(def *pb.Definition) (*Graph, error) {
 	return g, nil
 }
 
-// Use is one place in a build that fetches something.
+// Use is one source operation of a build.
 type Use struct {
 	Op       *pb.SourceOp
 	Vertex   digest.Digest
-	Platform *pb.Platform // nil where the source has none
-	Line     int          // of the Dockerfile; 0 where no line says it
+	Platform *pb.Platform // nil if the source has none
+	Line     int          // of the Dockerfile; 0 if it is not known
 }
 
 // Uses returns every source operation, in the order of the definition.
@@ -59,7 +59,7 @@ func (g *Graph) Uses() []Use {
 			continue
 		}
 		use := Use{Op: src, Vertex: n.digest, Platform: n.op.Platform, Line: g.step(n.digest).Line}
-		// What ADD fetches has no line of its own; the copying of it has.
+		// The download of an ADD has no line, but the copy from it has.
 		for _, later := range g.nodes[i+1:] {
 			if use.Line > 0 {
 				break
@@ -77,20 +77,20 @@ func (g *Graph) Uses() []Use {
 type Vertex struct {
 	Op       *pb.Op
 	Metadata *pb.OpMetadata
-	// Fetched are the actions of a file operation that copy files of which only the content is known: those
-	// of a build context, or of what an ADD fetches.
+	// Fetched are the copies in a file operation whose files come from a build context or an ADD, so that
+	// only their content is meaningful and not their times.
 	Fetched []FetchedCopy
-	// Kept says that a RUN with one of CacheMounts is made from it.
+	// Kept says that the operation is an input of a RUN with one of CacheMounts.
 	Kept bool
 }
 
-// FetchedCopy copies files that no image has.
+// FetchedCopy is a copy of files that do not come from an image.
 type FetchedCopy struct {
 	*pb.FileActionCopy
-	Sources []*pb.SourceOp // what has the files; as the definition has it
+	Sources []*pb.SourceOp // the origin of the files, unedited
 }
 
-// Rewrite returns the definition with each operation as edit leaves it; edit is given copies.
+// Rewrite returns the definition after edit has changed each operation. edit gets copies.
 func (g *Graph) Rewrite(edit func(Vertex)) (*pb.Definition, error) {
 	out := &pb.Definition{Metadata: map[string]*pb.OpMetadata{}}
 	renamed, kept := map[string]string{}, g.kept()
@@ -129,7 +129,7 @@ func (g *Graph) Rewrite(edit func(Vertex)) (*pb.Definition, error) {
 	return out, nil
 }
 
-// fetchedCopies returns those of op, a copy of n's.
+// fetchedCopies returns the fetched copies in op, which is a copy of n.op.
 func (g *Graph) fetchedCopies(n node, op *pb.Op) []FetchedCopy {
 	var copies []FetchedCopy
 	for _, action := range op.GetFile().GetActions() {
@@ -144,13 +144,14 @@ func (g *Graph) fetchedCopies(n node, op *pb.Op) []FetchedCopy {
 	return copies
 }
 
-// fetched returns the sources behind out where none is an image, and out is the source as it is or as the frontend has
-// unpacked it; or else nothing. A vertex may lead to another in very many ways.
+// fetched returns the sources behind out, or nothing if one is an image or if an instruction of the
+// Dockerfile lies in between: out is then no longer the source, unpacked at most. It visits each vertex
+// once, since the number of paths between two vertices can be huge.
 func (g *Graph) fetched(out *pb.Input) []*pb.SourceOp {
 	var sources []*pb.SourceOp
 	seen := map[digest.Digest]bool{}
-	var only func(n node) bool
-	only = func(n node) bool {
+	var visit func(n node) bool
+	visit = func(n node) bool {
 		if seen[n.digest] {
 			return true
 		}
@@ -161,9 +162,9 @@ func (g *Graph) fetched(out *pb.Input) []*pb.SourceOp {
 			return scheme != "docker-image" && scheme != "oci-layout"
 		}
 		return n.op.GetFile() != nil && g.step(n.digest).Line == 0 && len(n.op.Inputs) > 0 &&
-			!slices.ContainsFunc(n.op.Inputs, func(in *pb.Input) bool { return !only(g.node(in)) })
+			!slices.ContainsFunc(n.op.Inputs, func(in *pb.Input) bool { return !visit(g.node(in)) })
 	}
-	if !only(g.node(out)) {
+	if !visit(g.node(out)) {
 		return nil
 	}
 	return sources
@@ -171,13 +172,13 @@ func (g *Graph) fetched(out *pb.Input) []*pb.SourceOp {
 
 // Step is an instruction of a Dockerfile.
 type Step struct {
-	File string // as the frontend names it; empty where no instruction is known
-	Line int    // from 1; 0 where no instruction is known
+	File string // the frontend's name for it; empty if the instruction is not known
+	Line int    // from 1; 0 if the instruction is not known
 	Text string // the instruction as written, its lines joined
-	Run  bool   // it executes something, or copies from a stage that does
-	// Caches are the targets of its cache mounts that may hold more than downloads.
+	Run  bool   // it executes a program, or copies from a stage that does
+	// Caches are the targets of its cache mounts, without those that hold only downloads.
 	Caches []string
-	// From are the steps that made what a COPY copies from another stage, in order.
+	// From are the steps behind the files that a COPY takes from another stage, in order.
 	From []Step
 }
 
@@ -201,8 +202,8 @@ func (g *Graph) step(d digest.Digest) Step {
 	return Step{}
 }
 
-// Layers returns the instruction behind each layer of the result that this build makes, lowest
-// first: those of images that it starts from come before them and are not among them.
+// Layers returns the instruction behind each layer that this build adds, lowest first. The layers of
+// base images are not included.
 func (g *Graph) Layers() []Step {
 	if len(g.nodes) == 0 {
 		return nil
@@ -213,16 +214,16 @@ func (g *Graph) Layers() []Step {
 	}
 	var steps []Step
 	for _, d := range g.layers(result.Inputs[0]) {
-		step := g.made(d)
-		step.From = g.from(d)
+		step := g.fullStep(d)
+		step.From = g.origins(d)
 		step.Run = step.Run || slices.ContainsFunc(step.From, func(s Step) bool { return s.Run })
 		steps = append(steps, step)
 	}
 	return steps
 }
 
-// made is step with what it executes.
-func (g *Graph) made(d digest.Digest) Step {
+// fullStep returns step with Run and Caches.
+func (g *Graph) fullStep(d digest.Digest) Step {
 	n := g.nodes[g.index[d]]
 	step := g.step(d)
 	step.Run = n.op.GetExec() != nil
@@ -232,8 +233,8 @@ func (g *Graph) made(d digest.Digest) Step {
 	return step
 }
 
-// from returns the steps behind what a file operation copies.
-func (g *Graph) from(d digest.Digest) []Step {
+// origins returns the steps behind the files that a file operation copies.
+func (g *Graph) origins(d digest.Digest) []Step {
 	var steps []Step
 	seen := map[digest.Digest]bool{}
 	var visit func(digest.Digest)
@@ -244,13 +245,13 @@ func (g *Graph) from(d digest.Digest) []Step {
 			if action.GetCopy() == nil || in == nil {
 				continue
 			}
-			for _, made := range g.layers(in) {
-				if seen[made] {
+			for _, layer := range g.layers(in) {
+				if seen[layer] {
 					continue
 				}
-				seen[made] = true
-				visit(made)
-				steps = append(steps, g.made(made))
+				seen[layer] = true
+				visit(layer)
+				steps = append(steps, g.fullStep(layer))
 			}
 		}
 	}
@@ -285,13 +286,12 @@ func (g *Graph) layers(out *pb.Input) []digest.Digest {
 		if len(lower) <= len(upper) && slices.Equal(lower, upper[:len(lower)]) {
 			return upper[len(lower):]
 		}
-		return []digest.Digest{n.digest} // what is in upper and not in lower, as one layer
+		return []digest.Digest{n.digest} // the difference becomes one layer
 	}
 	return nil
 }
 
-// BaseUse returns the image that the result starts from, or nil where it starts from scratch or from
-// something else.
+// BaseUse returns the image that the result starts from, or nil if it starts from something else.
 func (g *Graph) BaseUse() *Use {
 	if len(g.nodes) == 0 {
 		return nil
@@ -324,7 +324,7 @@ func (g *Graph) BaseUse() *Use {
 
 func (g *Graph) node(out *pb.Input) node { return g.nodes[g.index[digest.Digest(out.Digest)]] }
 
-// input returns an input by its number, or nil for scratch.
+// input returns the input with an index, or nil for scratch.
 func (n node) input(i int64) *pb.Input {
 	if i < 0 || i >= int64(len(n.op.Inputs)) {
 		return nil
@@ -332,30 +332,30 @@ func (n node) input(i int64) *pb.Input {
 	return n.op.Inputs[i]
 }
 
-// below returns the number of the input that a RUN or a file operation writes its output on.
+// below returns the index of the input that an output of a RUN or a file operation is based on.
 func (n node) below(output int64) (int64, bool) {
 	for _, m := range n.op.GetExec().GetMounts() {
 		if m.Output == output {
 			return m.Input, true
 		}
 	}
-	// The actions of a file operation write on top of each other.
+	// An action of a file operation can be based on another one.
 	actions := n.op.GetFile().GetActions()
-	at := slices.IndexFunc(actions, func(a *pb.FileAction) bool { return a.Output == output })
+	index := slices.IndexFunc(actions, func(a *pb.FileAction) bool { return a.Output == output })
 	for range actions {
-		if at < 0 || at >= len(actions) {
+		if index < 0 || index >= len(actions) {
 			return 0, false
 		}
-		in := actions[at].Input
+		in := actions[index].Input
 		if in < int64(len(n.op.Inputs)) {
 			return in, true
 		}
-		at = int(in) - len(n.op.Inputs)
+		index = int(in) - len(n.op.Inputs)
 	}
 	return 0, false
 }
 
-// Nested reports whether a build within the build is part of it, whose own operations are not known.
+// Nested reports whether the definition contains a nested build, whose operations are not known.
 func (g *Graph) Nested() bool {
 	return slices.ContainsFunc(g.nodes, func(n node) bool { return n.op.GetBuild() != nil })
 }
@@ -371,7 +371,7 @@ func (g *Graph) Commands() map[digest.Digest]string {
 	return commands
 }
 
-// Fetch returns the definition that does nothing but op.
+// Fetch returns a definition that consists of op alone.
 func Fetch(op *pb.SourceOp) (*pb.Definition, error) {
 	marshal := proto.MarshalOptions{Deterministic: true}.Marshal
 	source, err := marshal(&pb.Op{Op: &pb.Op_Source{Source: op}})

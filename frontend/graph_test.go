@@ -23,7 +23,7 @@ WORKDIR /w
 
 var graphMap = llb.NewSourceMap(nil, "Dockerfile", "Dockerfile", []byte(graphFile))
 
-// at says that an operation is of some lines of graphFile.
+// at maps an operation to lines of graphFile.
 func at(first, last int32) llb.ConstraintsOpt {
 	return graphMap.Location([]*pb.Range{{Start: &pb.Position{Line: first}, End: &pb.Position{Line: last}}})
 }
@@ -48,7 +48,7 @@ func mustGraph(t testing.TB, def *pb.Definition) *Graph {
 
 func base() llb.State { return llb.Image("docker.io/library/debian:12", at(1, 1)) }
 
-// dockerfile is about what BuildKit makes of graphFile.
+// dockerfile is similar to BuildKit's LLB for graphFile.
 func dockerfile() llb.State {
 	st := base()
 	st = st.Run(llb.Args([]string{"/bin/sh", "-c", "one"}), at(2, 2)).Root()
@@ -59,7 +59,7 @@ func dockerfile() llb.State {
 	return st.File(llb.Mkdir("/w", 0o755, llb.WithParents(true)), at(7, 7))
 }
 
-// What a COPY or ADD takes from a context, or fetches, is told from what it takes of images and stages.
+// Copies from a context or a download are distinguished from copies from images and stages.
 func TestRewriteFetched(t *testing.T) {
 	archive := llb.Scratch().File(llb.Copy(llb.HTTP("https://example.com/c", llb.Filename("context")), "/context", "/", &llb.CopyInfo{AttemptUnpack: true}))
 	stage := llb.Scratch().File(llb.Copy(llb.Local("context"), "a", "/"), at(5, 5))
@@ -82,7 +82,7 @@ func TestRewriteFetched(t *testing.T) {
 			got += len(v.Fetched)
 			for _, c := range v.Fetched {
 				if !slices.ContainsFunc(v.Op.GetFile().Actions, func(a *pb.FileAction) bool { return a.GetCopy() == c.FileActionCopy }) {
-					t.Errorf("%s: not a part of the copy", test.name)
+					t.Errorf("%s: not part of the edited operation", test.name)
 				}
 			}
 		})
@@ -150,7 +150,7 @@ func TestRewrite(t *testing.T) {
 	after := mustGraph(t, got)
 	for i, n := range g.nodes {
 		now := after.nodes[i]
-		// The base image is below all but what comes from elsewhere.
+		// Everything that depends on the base image has another digest.
 		src := n.op.GetSource()
 		moves := src == nil || strings.HasPrefix(src.Identifier, imageScheme)
 		if moves != (n.digest != now.digest) {
@@ -169,13 +169,13 @@ func TestRewrite(t *testing.T) {
 	if !slices.ContainsFunc(after.Uses(), func(u Use) bool { return strings.HasSuffix(u.Op.Identifier, "debian:12@"+digestA) }) {
 		t.Errorf("not pinned: %v", after.Uses())
 	}
-	// BuildKit can read it.
+	// BuildKit reads the result.
 	if _, err := llb.NewDefinitionOp(got); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestRewriteMerges has two names of one image become one operation.
+// Two names of one image become one operation.
 func TestRewriteMerges(t *testing.T) {
 	a, b := llb.Image("docker.io/library/debian:12"), llb.Image("docker.io/library/debian:13")
 	g := mustGraph(t, definition(t, llb.Scratch().File(llb.Copy(a, "/x", "/a")).File(llb.Copy(b, "/x", "/b"))))
@@ -255,7 +255,7 @@ func TestStepsOfOtherStages(t *testing.T) {
 	nested := llb.Image("b").File(llb.Copy(build, "/x", "/y"))
 	st := llb.Image("c").File(llb.Copy(nested, "/y", "/z"))
 	steps := mustGraph(t, definition(t, st)).Layers()
-	// The copying in between, and the two that made what it copies.
+	// The copy in between, and the two steps behind it.
 	if len(steps) != 1 || len(steps[0].From) != 3 || !steps[0].Run {
 		t.Errorf("%+v", steps)
 	}
@@ -302,7 +302,7 @@ func TestEmptyGraph(t *testing.T) {
 	for _, def := range []*pb.Definition{nil, {}, {Source: &pb.Source{}}} {
 		g := mustGraph(t, def)
 		if g.Layers() != nil || g.Uses() != nil || len(g.Commands()) != 0 {
-			t.Errorf("%v has something in it", def)
+			t.Errorf("%v is not empty", def)
 		}
 		got, err := g.Rewrite(func(Vertex) { t.Error("edited") })
 		if err != nil || len(got.Def) != 0 {
@@ -342,7 +342,7 @@ func TestBrokenGraph(t *testing.T) {
 	}
 }
 
-// TestOddGraph checks that what makes no sense is no panic and no endless loop.
+// A graph that makes no sense causes no panic and no endless loop.
 func TestOddGraph(t *testing.T) {
 	image := marshal(t, &pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: "docker-image://a"}}})
 	imageDigest := digest.FromBytes(image).String()
@@ -397,7 +397,7 @@ func TestOddGraph(t *testing.T) {
 	}
 }
 
-// walk uses all of a graph.
+// walk calls every method of a graph.
 func walk(t testing.TB, g *Graph) {
 	t.Helper()
 	g.Layers()
@@ -419,7 +419,7 @@ func walk(t testing.TB, g *Graph) {
 		t.Fatal(err)
 	}
 	if _, err := NewGraph(edited); err != nil {
-		t.Errorf("rewritten it is broken: %v", err)
+		t.Errorf("the rewritten graph is broken: %v", err)
 	}
 }
 
@@ -436,7 +436,7 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// excessive says that a graph is no case for a fuzzer: its layers multiply.
+// excessive reports whether a graph is too expensive for a fuzzer, because its layers multiply.
 func excessive(def *pb.Definition) bool {
 	inputs := 0
 	for _, data := range def.Def {

@@ -14,22 +14,22 @@ import (
 	"github.com/moby/buildkit/util/gitutil"
 )
 
-// Input is what one source operation of a build fetches.
+// Input is the source that an operation of a build fetches.
 type Input struct {
-	// Source is what a lock knows it by.
+	// Source is the source as a lock names it, without a digest in its reference.
 	Source lock.Source
-	// Written is the source with the digest that the reference itself carries, and otherwise Source.
-	// A frontend that has resolved debian:12 asks for debian:12@sha256:…, as a Dockerfile may.
+	// Written is Source with the digest of the reference, if it has one. A frontend that has resolved
+	// debian:12 asks for debian:12@sha256:…, and a Dockerfile can do the same.
 	Written lock.Source
-	// Pin is the digest or commit that the operation asks for by itself, or empty. For Git it may be
-	// the beginning of a commit.
+	// Pin is the digest or commit that the operation itself asks for, or empty. For Git it can be an
+	// abbreviated commit.
 	Pin string
-	// Local is true where nothing is fetched: the build context and other things that the client
-	// itself hands over. All other fields are empty then.
+	// Local is true if the client supplies the content, as it does with the build context. All other
+	// fields are then empty.
 	Local bool
 }
 
-// UnsupportedError says that a source is of a kind that no lock can pin.
+// UnsupportedError says that a lock cannot pin a source of this kind.
 type UnsupportedError struct{ Identifier string }
 
 func (e *UnsupportedError) Error() string {
@@ -39,13 +39,13 @@ func (e *UnsupportedError) Error() string {
 const (
 	imageScheme = "docker-image://"
 	gitScheme   = "git://"
-	// sessionHost is where BuildKit fetches what the client uploads; see its source/http/transport.go.
+	// sessionHost is the host in the URLs of a client's uploads; see BuildKit's source/http/transport.go.
 	sessionHost = "buildkit-session"
 )
 
 var commitSHA = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
 
-// Identify says what op fetches. The error is an *UnsupportedError, or says what is wrong with the
+// Identify returns the source that op fetches. The error is an *UnsupportedError or a malformed
 // reference.
 func Identify(op *pb.SourceOp) (Input, error) {
 	id := op.GetIdentifier()
@@ -107,13 +107,13 @@ func identifyGit(op *pb.SourceOp) Input {
 	return Input{Source: s, Written: s, Pin: pin}
 }
 
-// withoutUser drops the credentials of a URL: they are not what is fetched, and a lock is committed.
+// withoutUser returns a URL without its credentials, which do not belong in a committed lock.
 func withoutUser(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
 		scheme, rest, ok := strings.Cut(raw, "://")
 		if !ok {
-			return raw // git@host:path, and not a URL
+			return raw // git@host:path is not a URL
 		}
 		host, _, _ := strings.Cut(rest, "/")
 		return scheme + "://" + rest[strings.LastIndex(host, "@")+1:]
@@ -129,7 +129,7 @@ func withoutUser(raw string) string {
 	return u.String()
 }
 
-// Pinned returns a copy of op that fetches nothing but pin.
+// Pinned returns a copy of op that fetches exactly pin. in is the Input of op.
 func Pinned(op *pb.SourceOp, in Input, pin string) *pb.SourceOp {
 	pinned := &pb.SourceOp{Identifier: op.Identifier, Attrs: maps.Clone(op.Attrs)}
 	if pinned.Attrs == nil {
@@ -143,24 +143,24 @@ func Pinned(op *pb.SourceOp, in Input, pin string) *pb.SourceOp {
 		pinned.Attrs[pb.AttrHTTPChecksum] = pin
 	case lock.Git:
 		pinned.Attrs[pb.AttrGitChecksum] = pin
-		// A branch that has moved on still has the commit: ask for that, not for the branch's tip.
+		// Fetch the commit itself, since the branch may have moved on.
 		pinned.Attrs[pb.AttrGitFetchByCommit] = "true"
 	}
 	return pinned
 }
 
-// FromLayout reports whether op yields an image of an OCI layout, which the client hands over.
+// FromLayout reports whether op reads an image from an OCI layout of the client.
 func FromLayout(op *pb.SourceOp) bool { return strings.HasPrefix(op.Identifier, "oci-layout://") }
 
-// KeepsGitDir reports whether op yields a repository with its .git, of which a commit does not say all: it is
-// as git made it there and then.
+// KeepsGitDir reports whether op includes the repository's .git, whose content the commit does not
+// determine.
 func KeepsGitDir(op *pb.SourceOp) bool {
 	_, fragment, _ := strings.Cut(op.Identifier, "#")
 	_, dir, _ := strings.Cut(fragment, ":")
 	return strings.HasPrefix(op.Identifier, gitScheme) && op.Attrs[pb.AttrKeepGitDir] == "true" && path.Join("/", dir) == "/"
 }
 
-// Operation returns the operation that fetches s, for looking it up anew.
+// Operation returns an operation that fetches s, for looking it up.
 func Operation(s lock.Source) *pb.SourceOp {
 	switch s.Kind {
 	case lock.Image:

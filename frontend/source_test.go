@@ -31,7 +31,7 @@ func op(id string, attrs ...string) *pb.SourceOp {
 	return op
 }
 
-// sourceTests are operations with what they fetch. written is empty where it is the same as ref.
+// sourceTests are operations and their inputs. written is empty if it is the same as ref.
 var sourceTests = []struct {
 	name              string
 	op                *pb.SourceOp
@@ -114,8 +114,7 @@ func pinOf(kind lock.Kind, n string) string {
 	return "sha256:" + strings.Repeat(n, 64)
 }
 
-// TestPinned checks that a pinned operation is that same source, asks for the pin, and keeps what
-// else the operation says.
+// A pinned operation fetches the same source, asks for the pin, and keeps all other attributes.
 func TestPinned(t *testing.T) {
 	for _, test := range sourceTests {
 		t.Run(test.name, func(t *testing.T) {
@@ -191,7 +190,7 @@ func TestPinnedForms(t *testing.T) {
 	}
 }
 
-// TestOperation checks that looking up what a lock holds is looking up that.
+// The operation for a source in a lock looks up that source.
 func TestOperation(t *testing.T) {
 	for _, test := range sourceTests {
 		t.Run(test.name, func(t *testing.T) {
@@ -289,7 +288,7 @@ func FuzzIdentify(f *testing.F) {
 			pin = commitA
 		}
 		if in.Source.Kind == lock.Image && in.Source != in.Written {
-			// What the frontend has resolved is what the Dockerfile says.
+			// The frontend's resolved reference is the same source as the Dockerfile's.
 			bare, err := Identify(op(imageScheme + in.Source.Ref))
 			if err != nil || bare.Source != in.Source {
 				t.Errorf("%q is %v, without its digest %v, %v", id, in.Source, bare.Source, err)

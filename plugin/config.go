@@ -12,7 +12,7 @@ import (
 	"github.com/kedge-build/kedge/internal/wholefile"
 )
 
-// ConfigError is a config.json that docker cannot read, or not as kedge does. It is left as it is.
+// ConfigError says that docker's config.json is malformed or ambiguous. It is not changed.
 type ConfigError struct {
 	Path string
 	Err  error
@@ -22,7 +22,7 @@ func (e *ConfigError) Error() string { return fmt.Sprintf("reading %q: %v", e.Pa
 
 func (e *ConfigError) Unwrap() error { return e.Err }
 
-// config is docker's config.json. Editing it changes the bytes of the alias, and no others.
+// config is docker's config.json. Edits change the bytes of the alias and no others.
 type config struct {
 	path    string
 	text    []byte // nil if there is no file
@@ -42,7 +42,7 @@ func readConfig(path string) (*config, error) {
 		return nil, err
 	}
 	c.text = append([]byte{}, data...)
-	if len(bytes.TrimSpace(data)) == 0 { // which docker reads as nothing
+	if len(bytes.TrimSpace(data)) == 0 { // docker accepts an empty file
 		return c, nil
 	}
 	top, err := parseObject(data, 0)
@@ -50,7 +50,7 @@ func readConfig(path string) (*config, error) {
 		return nil, &ConfigError{path, err}
 	}
 	if rest := bytes.TrimSpace(data[top.close+1:]); len(rest) > 0 {
-		return nil, &ConfigError{path, fmt.Errorf("%.20q stands behind its end", rest)}
+		return nil, &ConfigError{path, fmt.Errorf("%.20q follows its end", rest)}
 	}
 	aliases := top.member("aliases")
 	if aliases == nil {
@@ -65,26 +65,26 @@ func readConfig(path string) (*config, error) {
 	}
 	if builder := object.member("builder"); builder != nil {
 		if err := json.Unmarshal(data[builder.value:builder.end], &c.builder); err != nil || c.builder == nil {
-			return nil, &ConfigError{path, errors.New("the alias builder is no text")}
+			return nil, &ConfigError{path, errors.New("the alias builder is not a string")}
 		}
 	}
 	return c, nil
 }
 
-// alias sets the alias builder, and returns what was there.
+// alias sets the alias builder, and returns what restore needs.
 func (c *config) alias(name string) before {
 	var state before
-	was := string(c.text)
+	old := string(c.text)
 	if len(bytes.TrimSpace(c.text)) == 0 {
 		state.Created = c.text == nil
 		if !state.Created {
-			state.Config = &was
+			state.Config = &old
 		}
 		c.text = []byte("{}")
 	}
 	top, _ := parseObject(c.text, 0)
-	if len(top.members) == 0 && state.Config == nil && was != "" {
-		state.Config = &was
+	if len(top.members) == 0 && state.Config == nil && old != "" {
+		state.Config = &old
 	}
 	value, _ := json.Marshal(name)
 	aliases := top.member("aliases")
@@ -96,7 +96,7 @@ func (c *config) alias(name string) before {
 		inner := string(c.text[aliases.value:aliases.end])
 		if object, err := parseObject(c.text, aliases.value); err != nil || len(object.members) == 0 {
 			state.Aliases = &inner
-			c.replace(aliases.value, aliases.end, "{}") // it may have been null
+			c.replace(aliases.value, aliases.end, "{}") // it can be null
 		}
 	}
 	if c.builder != nil {
@@ -114,7 +114,7 @@ func (c *config) alias(name string) before {
 	return state
 }
 
-// restore is the reverse of alias.
+// restore undoes alias.
 func (c *config) restore(state before) {
 	top, _ := parseObject(c.text, 0)
 	aliases := top.member("aliases")
@@ -138,8 +138,7 @@ func (c *config) restore(state before) {
 	}
 }
 
-// write writes the file by renaming, where a link leads, and with the mode and owner that it had; it
-// removes it if it is to have no text.
+// write replaces the file, or removes it if c has no text.
 func (c *config) write() error {
 	if c.text != nil {
 		return writeFile(c.path, c.text)
@@ -155,7 +154,7 @@ func (c *config) replace(from, to int, text string) {
 	c.text = []byte(string(c.text[:from]) + text + string(c.text[to:]))
 }
 
-// insert adds a member at the end of an object, in the form that the object has.
+// insert adds a member at the end of an object, with the object's indentation.
 func (c *config) insert(o object, key, value string) {
 	newline := "\n"
 	if o.indent == "" {
@@ -173,7 +172,7 @@ func (c *config) insert(o object, key, value string) {
 	c.replace(o.open+1, o.close, text+newline)
 }
 
-// remove takes a member out, and the comma that it had.
+// remove removes a member and its comma.
 func (c *config) remove(o object, key string) {
 	for i, m := range o.members {
 		switch {
@@ -191,21 +190,21 @@ func (c *config) remove(o object, key string) {
 	}
 }
 
-// object is where the parts of a JSON object are in a text.
+// object has the offsets of the parts of a JSON object.
 type object struct {
-	open, close int // its braces
+	open, close int // offsets of the braces
 	members     []member
-	indent      string // what its first line begins with; empty if all is on one line
-	depth       int    // how many of these a line begins with
+	indent      string // of its first line; empty if the object is on one line
+	depth       int    // how often indent starts a line
 	colon       string // ":" or ": "
 }
 
 type member struct {
 	name            string
-	key, value, end int
+	key, value, end int // offsets
 }
 
-// member returns a member, whose name docker reads in any case, or nil.
+// member returns the member with a name, which docker matches in any case, or nil.
 func (o object) member(name string) *member {
 	for i := range o.members {
 		if strings.EqualFold(o.members[i].name, name) {
@@ -215,17 +214,17 @@ func (o object) member(name string) *member {
 	return nil
 }
 
-// parseObject finds the parts of the object that begins at an offset.
-func parseObject(text []byte, at int) (object, error) {
-	dec := json.NewDecoder(bytes.NewReader(text[at:]))
+// parseObject parses the object that starts at an offset of text.
+func parseObject(text []byte, start int) (object, error) {
+	dec := json.NewDecoder(bytes.NewReader(text[start:]))
 	token, err := dec.Token()
 	if err != nil {
 		return object{}, err
 	}
 	if token != json.Delim('{') {
-		return object{}, errors.New("no object")
+		return object{}, errors.New("not an object")
 	}
-	o := object{open: at + int(dec.InputOffset()) - 1, indent: "\t", depth: 1, colon: ": "}
+	o := object{open: start + int(dec.InputOffset()) - 1, indent: "\t", depth: 1, colon: ": "}
 	next := o.open + 1
 	for dec.More() {
 		for next < len(text) && strings.ContainsRune(", \t\r\n", rune(text[next])) {
@@ -241,7 +240,7 @@ func parseObject(text []byte, at int) (object, error) {
 		if err := dec.Decode(&raw); err != nil {
 			return object{}, err
 		}
-		m.end = at + int(dec.InputOffset())
+		m.end = start + int(dec.InputOffset())
 		m.value = m.end - len(raw)
 		if o.member(m.name) != nil && (strings.EqualFold(m.name, "aliases") || strings.EqualFold(m.name, "builder")) {
 			return object{}, fmt.Errorf("%q occurs twice", m.name)
@@ -252,7 +251,7 @@ func parseObject(text []byte, at int) (object, error) {
 	if _, err := dec.Token(); err != nil {
 		return object{}, err
 	}
-	o.close = at + int(dec.InputOffset()) - 1
+	o.close = start + int(dec.InputOffset()) - 1
 	if len(o.members) > 0 {
 		first := o.members[0]
 		_, o.indent, _ = strings.Cut(string(text[o.open+1:first.key]), "\n")

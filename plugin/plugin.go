@@ -1,7 +1,9 @@
-// Package plugin makes kedge a plugin of the docker CLI, and takes that back.
+// Package plugin installs kedge as a plugin of the docker CLI, and removes it.
 //
-// The docker CLI runs the program docker-NAME in the folder cli-plugins of its configuration for
-// "docker NAME", and the plugin that the alias "builder" in its config.json names for "docker build".
+// For "docker NAME", the docker CLI runs the program docker-NAME in the folder cli-plugins of its
+// configuration. For "docker build", it runs the plugin that the alias "builder" in config.json names.
+//
+//	link, alias, err := plugin.Install(docker.Dir(env), "/usr/local/bin/kedge", true)
 package plugin
 
 import (
@@ -16,47 +18,47 @@ import (
 	"github.com/kedge-build/kedge/internal/wholefile"
 )
 
-// Name is what docker calls the plugin: docker NAME.
+// Name is the plugin's name, as in docker NAME.
 const Name = "kedge"
 
-// stateFile, in docker's folder, holds what Undo needs.
+// stateFile is the file in docker's folder that Undo needs.
 const stateFile = "kedge-install.json"
 
-// Change is something that was done. Its zero value is nothing.
+// Change is a change to a link or to docker's config.json. The zero value means that nothing changed.
 type Change struct {
 	Path string // the link, or docker's config.json
-	// Old and New are what a link points to, or an alias says; empty where there is none.
+	// Old and New are the target of the link, or the value of the alias. They are empty if there is none.
 	Old, New string
 }
 
-// ForeignError is a file that bears the plugin's name and is no link to kedge. It is left as it is.
+// ForeignError says that a file with the plugin's name is not a link to kedge. It is not changed.
 type ForeignError struct {
 	Path   string
-	Target string // what it points to, if it is a link
+	Target string // of the link; empty if it is not one
 }
 
 func (e *ForeignError) Error() string {
 	if e.Target != "" {
-		return fmt.Sprintf("%q is a link to %q, and not to kedge", e.Path, e.Target)
+		return fmt.Sprintf("%q is a link to %q, not to kedge", e.Path, e.Target)
 	}
-	return fmt.Sprintf("%q is there, and is no link to kedge", e.Path)
+	return fmt.Sprintf("%q exists and is not a link to kedge", e.Path)
 }
 
-// before is what Install found, as far as it cannot be told from what it left.
+// before is the state before Install, as far as Undo cannot derive it.
 type before struct {
-	Builder json.RawMessage `json:"builder,omitempty"` // what the alias said
-	Aliases *string         `json:"aliases,omitempty"` // the text of "aliases", if nothing was in it
-	Config  *string         `json:"config,omitempty"`  // the text of config.json, if nothing was in it
+	Builder json.RawMessage `json:"builder,omitempty"` // the value of the alias
+	Aliases *string         `json:"aliases,omitempty"` // the text of "aliases", if it was empty
+	Config  *string         `json:"config,omitempty"`  // the text of config.json, if it was empty
 	Created bool            `json:"created,omitempty"` // there was no config.json
-	Folders []string        `json:"folders,omitempty"` // that were made, the lowest first
+	Folders []string        `json:"folders,omitempty"` // created by Install, the lowest first
 }
 
-// Install links dir/cli-plugins/docker-kedge to a program, and with alias has the alias "builder" in
-// dir/config.json name it. dir is docker's folder, such as ~/.docker, and is made if it is missing.
-// It returns what it did: the link and the alias. What is as it should be is left alone.
+// Install links dir/cli-plugins/docker-kedge to program. If alias is set, it also sets the alias "builder"
+// in dir/config.json to kedge. dir is docker's folder, such as ~/.docker, and is created if it is missing.
+// Install returns its changes to the link and the alias.
 //
-// Errors are [*ForeignError], [*ConfigError] and those of the file system. Before the first change,
-// everything has been looked at.
+// The error is a [*ForeignError], a [*ConfigError], or comes from the file system. Install checks
+// everything before its first change.
 func Install(dir, program string, alias bool) (link, aliased Change, err error) {
 	path := linkIn(dir)
 	old, err := linked(path, program)
@@ -100,8 +102,8 @@ func Install(dir, program string, alias bool) (link, aliased Change, err error) 
 	return link, aliased, nil
 }
 
-// Undo takes back what [Install] did in a folder for a program, and leaves alone what somebody else has
-// done since. It returns what it did; its errors are those of Install.
+// Undo reverts [Install], and keeps changes that were made since. It returns its changes to the link and
+// the alias. Its errors are those of Install.
 func Undo(dir, program string) (link, aliased Change, err error) {
 	state, err := recall(dir)
 	if err != nil {
@@ -138,15 +140,15 @@ func Undo(dir, program string) (link, aliased Change, err error) {
 		return link, aliased, err
 	}
 	for _, folder := range state.Folders {
-		_ = os.Remove(folder) // unless something else is in it by now
+		_ = os.Remove(folder) // fails if it is not empty
 	}
 	return link, aliased, nil
 }
 
 func linkIn(dir string) string { return filepath.Join(dir, "cli-plugins", "docker-"+Name) }
 
-// linked returns what a link to kedge points to, the program itself if it stands there, or nothing if
-// nothing does.
+// linked returns the target of the link at path, program if path is the program itself, or "" if there is
+// no file at path.
 func linked(path, program string) (string, error) {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -171,24 +173,24 @@ func linked(path, program string) (string, error) {
 	return target, nil
 }
 
-// isKedge says whether what a link points to is kedge, of whatever version.
+// isKedge reports whether the target of a link is kedge, of any version.
 func isKedge(target, program string) bool {
 	return target == program || filepath.Base(target) == Name
 }
 
-// makeFolders makes a folder and those above it, and returns those that it made, the lowest first.
+// makeFolders creates a folder and its parents, and returns those that were missing, the lowest first.
 func makeFolders(dir string) ([]string, error) {
-	var made []string
-	for at := dir; ; at = filepath.Dir(at) {
-		if _, err := os.Lstat(at); !errors.Is(err, fs.ErrNotExist) {
+	var missing []string
+	for folder := dir; ; folder = filepath.Dir(folder) {
+		if _, err := os.Lstat(folder); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
-		made = append(made, at)
+		missing = append(missing, folder)
 	}
-	return made, os.MkdirAll(dir, 0o700) // as docker makes it
+	return missing, os.MkdirAll(dir, 0o700) // docker's own mode
 }
 
-// relink makes a link, or has one point elsewhere.
+// relink creates or replaces a link.
 func relink(target, path string) error {
 	tmp := path + "." + rand.Text()
 	if err := os.Symlink(target, tmp); err != nil {
@@ -201,7 +203,8 @@ func relink(target, path string) error {
 	return nil
 }
 
-// remember writes what was there, unless an earlier Install has, of which this one only moved the link.
+// remember writes the state before Install. If this Install did not change the alias, the state of an
+// earlier one stays.
 func remember(dir string, state before, aliased bool) error {
 	earlier, err := recall(dir)
 	if err != nil {
@@ -230,7 +233,7 @@ func recall(dir string) (before, error) {
 		err = json.Unmarshal(data, &state)
 	}
 	if err != nil {
-		return state, fmt.Errorf("reading what was there before, %q: %w", path, err)
+		return state, fmt.Errorf("reading the state before the installation, %q: %w", path, err)
 	}
 	return state, nil
 }

@@ -33,7 +33,7 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// tree is what is in a folder, with modes and what links point to.
+// tree lists the content of a folder, with modes and the targets of links.
 func tree(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -78,7 +78,7 @@ func install(t *testing.T, dir string, alias bool) (link, aliased Change) {
 	return link, aliased
 }
 
-// configs are a config.json before and after --alias. A | in the second is where the first ends.
+// configs are texts of config.json before and after --alias. The first ends at the | in the second.
 var configs = map[string]struct{ before, after string }{
 	"none":  {"absent", "{\n\t\"aliases\": {\n\t\t\"builder\": \"kedge\"\n\t}\n}"},
 	"blank": {"\n", "{\n\t\"aliases\": {\n\t\t\"builder\": \"kedge\"\n\t}\n}"},
@@ -146,7 +146,7 @@ func TestInstall(t *testing.T) {
 	}
 }
 
-// Without the alias, config.json is not touched; the alias may come later.
+// Without the alias, config.json is not changed. The alias can come later.
 func TestInstallLink(t *testing.T) {
 	dir := docker(t, "{}")
 	before := tree(t, dir)
@@ -170,7 +170,7 @@ func TestInstallLink(t *testing.T) {
 	}
 }
 
-// What docker and its user do in between stays.
+// Undo keeps changes that docker and its user made since Install.
 func TestUndoLater(t *testing.T) {
 	dir := docker(t, `{"aliases":{"builder":"buildx"}}`)
 	install(t, dir, true)
@@ -179,7 +179,7 @@ func TestUndoLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	file.CredentialsStore = "pass"
-	if err := file.Save(); err != nil { // in docker's own form and order
+	if err := file.Save(); err != nil { // in docker's own format and order
 		t.Fatal(err)
 	}
 	if _, aliased, err := Undo(dir, program); err != nil || aliased.New != "buildx" {

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lease is a use of the running daemon, which does not stop for idleness before Release, or before the process ends.
+// Lease keeps a daemon running until Release or the end of the process.
 type Lease struct {
 	addr string
 	use  *os.File
@@ -26,7 +26,7 @@ type Lease struct {
 // Addr returns the address of the daemon, unix:///....
 func (l *Lease) Addr() string { return l.addr }
 
-// Release ends the use; from now on the daemon counts its idle time. More than one call does no more.
+// Release ends the lease, and the daemon's idle time begins. It may be called more than once.
 func (l *Lease) Release() {
 	l.once.Do(func() {
 		touch(l.use)
@@ -34,11 +34,11 @@ func (l *Lease) Release() {
 	})
 }
 
-// Acquire returns a Lease of the daemon that o asks for, and starts that daemon if it does not run. One that runs with
-// another buildkitd, runtime or configuration is replaced if nobody uses it.
+// Acquire returns a Lease of the daemon that o describes, and starts it if it does not run. It replaces an idle daemon
+// that has another buildkitd, runtime or configuration.
 //
-// Errors: *SetupError, *MissingError, *StartError, *InUseError (another daemon runs and is in use), and the cause of
-// ctx's end, in which case a daemon that was being started is gone again.
+// The error is a *RootError, *SetupError, *MissingError or *StartError, an *InUseError if another daemon is in use, or
+// the cause if ctx ends. In that case Acquire stops a daemon that it was starting.
 func Acquire(ctx context.Context, o Options) (*Lease, error) {
 	if len(o.Serve) == 0 || !filepath.IsAbs(o.Serve[0]) {
 		return nil, fmt.Errorf("the command to run the builder, %q, does not start with an absolute path", o.Serve)
@@ -69,7 +69,7 @@ func Acquire(ctx context.Context, o Options) (*Lease, error) {
 	return l, nil
 }
 
-// acquire returns with a shared lock of use, and the daemon running.
+// acquire takes a shared lock of use and makes sure that the daemon runs.
 func (d rootDir) acquire(ctx context.Context, use *os.File, want spec, o Options) error {
 	ph, st, err := d.join(ctx, use, o.Idle)
 	if err != nil {
@@ -98,11 +98,11 @@ func (d rootDir) acquire(ctx context.Context, use *os.File, want spec, o Options
 			if launches++; launches > 2 {
 				return d.failed(errors.New("it ends as soon as it has started"))
 			}
-			// The shared lock stays, so that the new daemon does not count as idle.
+			// The shared lock is kept, so that the new daemon does not count as idle.
 			if err := d.launch(ctx, want, o); err != nil {
 				return err
 			}
-		case ph == changing: // stopping, or started by somebody who died
+		case ph == changing: // it is stopping, or the process that started it died
 			unlock(use)
 			if err := sleep(ctx, 10*time.Millisecond); err != nil {
 				return fmt.Errorf("waiting for the builder in %q: %w", d, err)
@@ -113,7 +113,7 @@ func (d rootDir) acquire(ctx context.Context, use *os.File, want spec, o Options
 			unlock(use)
 			err := d.evict(ctx, use, changed)
 			if inUse := (*InUseError)(nil); ph == silent && errors.As(err, &inUse) {
-				// It may have been killed just now, and then it is gone soon, whoever used it.
+				// If it was killed just now, it is gone soon, even with a lease on it.
 				if now, st2, err := d.look(); err != nil || now != serving || st2.Daemon != st.Daemon {
 					continue
 				}
@@ -126,7 +126,7 @@ func (d rootDir) acquire(ctx context.Context, use *os.File, want spec, o Options
 	}
 }
 
-// join takes the shared lock of use, and then looks what there is. Only with the lock does that stay true.
+// join takes the shared lock of use, and then returns the state of the daemon. Without the lock the state could change.
 func (d rootDir) join(ctx context.Context, use *os.File, idle time.Duration) (phase, state, error) {
 	if err := waitLock(ctx, use, unix.LOCK_SH); err != nil {
 		return absent, state{}, fmt.Errorf("using the builder in %q: %w", d, err)
@@ -145,9 +145,9 @@ func (d rootDir) join(ctx context.Context, use *os.File, idle time.Duration) (ph
 	return serving, st, nil
 }
 
-// launch starts a supervisor and waits until its daemon serves. Its caller holds start.lock, and no supervisor lives.
+// launch starts a supervisor and waits until its daemon serves. The caller must hold start.lock, and no supervisor lives.
 func (d rootDir) launch(ctx context.Context, want spec, o Options) error {
-	os.Remove(d.state()) // of one that was killed: what appears there now is of the new one
+	os.Remove(d.state()) // left by a killed supervisor; the new one writes it when the daemon serves
 	if err := writeJSON(d.spec(), want); err != nil {
 		return d.unstarted(err)
 	}
@@ -159,22 +159,22 @@ func (d rootDir) launch(ctx context.Context, want spec, o Options) error {
 
 	cmd := exec.Command(o.Serve[0], append(slices.Clone(o.Serve[1:]), string(d))...)
 	cmd.Env = append(daemonEnv(o.Env), "TMPDIR="+d.temp())
-	cmd.Dir = string(d) // the directory of the build may be removed
+	cmd.Dir = string(d) // the current folder may be removed
 	cmd.Stdout, cmd.Stderr = log, log
-	// A session of its own: what the user types at this terminal is not for the daemon.
+	// In a session of its own, the daemon gets no signals from this terminal.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return d.unstarted(err)
 	}
 	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }() // also later, so that no zombie stays below a long build
+	go func() { exited <- cmd.Wait() }() // even after launch returns, so that no zombie remains
 
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			_ = cmd.Process.Signal(unix.SIGTERM) // fails if it is gone, which is what is wanted
+			_ = cmd.Process.Signal(unix.SIGTERM) // fails only if it is gone
 			select {
 			case <-exited:
 			case <-time.After(stopGrace + 2*time.Second):
@@ -196,7 +196,7 @@ func (d rootDir) launch(ctx context.Context, want spec, o Options) error {
 	}
 }
 
-// unstarted is the error of a daemon that could not even be tried, so that the log tells of another one.
+// unstarted returns the error for a daemon that was not executed. The log belongs to an earlier one.
 func (d rootDir) unstarted(err error) *StartError {
 	if e := full(string(d)); e != nil {
 		err = e
@@ -204,14 +204,14 @@ func (d rootDir) unstarted(err error) *StartError {
 	return &StartError{Root: string(d), Log: d.log(), Err: err}
 }
 
-// failed is the error of a daemon that was tried.
+// failed returns the error for a daemon that was executed and did not serve.
 func (d rootDir) failed(err error) *StartError {
 	e := d.unstarted(err)
 	e.LogTail = logTail(d.log())
 	return e
 }
 
-// daemonEnv drops what is meant for the process that starts the daemon, and not for one that outlives it.
+// daemonEnv drops the variables that only concern the process that starts the daemon.
 func daemonEnv(env []string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")

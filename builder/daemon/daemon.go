@@ -1,14 +1,21 @@
-// Package daemon runs kedge's own builder: a stock buildkitd that is started when it is first needed, shared by
-// every kedge process of the user, and stopped when nobody has used it for a while.
+// Package daemon runs kedge's own builder: a stock buildkitd that starts on demand, serves every kedge process of the
+// user, and stops when it has been idle for some time.
 //
-// Stock buildkitd neither starts on demand nor stops by itself, so a small supervisor process stands over it. All that
-// processes agree on is in one directory, the root, and three flocks there decide; pid files decide nothing:
+//	lease, err := daemon.Acquire(ctx, daemon.Options{Root: dir, Serve: []string{kedge, "builder", "serve"}, Env: os.Environ()})
+//	if err != nil {
+//		return err
+//	}
+//	defer lease.Release()
+//	connect(lease.Addr())
 //
-//	use.lock    shared: whoever uses the daemon; exclusive: whoever stops it. Its mtime is the last use.
-//	start.lock  exclusive: whoever looks whether to start, replace or stop the daemon.
-//	serve.lock  exclusive: the supervisor, as long as it lives.
+// buildkitd neither starts on demand nor stops by itself, so a small supervisor process runs it. Processes coordinate
+// through three flocks in one folder, the root. Pid files decide nothing.
 //
-// The kernel drops a flock with its holder, so kill -9 of anything leaves no state that the next run trusts.
+//	use.lock    shared by the users of the daemon; exclusive for the process that stops it. Its mtime is the last use.
+//	start.lock  exclusive for a process that decides whether to start, replace or stop the daemon.
+//	serve.lock  exclusive for the supervisor while it lives.
+//
+// The kernel drops the locks of a killed process, so the next run never trusts its state.
 package daemon
 
 import (
@@ -17,64 +24,63 @@ import (
 	"time"
 )
 
-// Options say which daemon is wanted. Root, Serve and Env are required.
+// Options describe a daemon. Root, Serve and Env are required.
 type Options struct {
-	// Root is the directory of the daemon: its state, its log, its locks. One daemon runs per root. It is created
-	// with mode 0700; one that is there must belong to the user and be writable by nobody else.
+	// Root is the folder of the daemon, with its state, log and locks. Each root has one daemon. It is created with
+	// mode 0700. An existing one must belong to the user and must not be writable by others.
 	Root string
-	// Serve is the command that runs Serve, to which Root is added as the last argument. Serve[0] is the absolute
-	// path of the kedge executable; buildkitd and the OCI runtime are looked for beside it.
+	// Serve is the command that runs Serve. Root is added as its last argument. Serve[0] is the absolute path of
+	// the kedge executable; buildkitd and the OCI runtime can be next to it.
 	Serve []string
-	// Env is the environment, as os.Environ gives it: the daemon's own, and where PATH and the place of the user's
-	// BuildKit configuration are read.
+	// Env is the environment of the daemon, in the form of os.Environ. PATH and the location of the user's BuildKit
+	// configuration also come from it.
 	Env []string
-	// Buildkitd is the path of buildkitd, or its name on PATH. Empty: beside Serve[0], else on PATH.
+	// Buildkitd is the path of buildkitd, or its name on PATH. The default is the one next to Serve[0], else on PATH.
 	Buildkitd string
-	// Runtime is the path of the OCI runtime, or its name on PATH. Empty: what the configuration names, else what
-	// buildkitd finds on PATH, else runc or crun beside Serve[0], else crun on PATH.
+	// Runtime is the path of the OCI runtime, or its name on PATH. The default is the one in the configuration, else
+	// the one that buildkitd finds on PATH, else runc or crun next to Serve[0], else crun on PATH.
 	Runtime string
-	// Config is the path of buildkitd.toml, which must exist. Empty: $BUILDKITD_CONFIG, /etc/buildkit/buildkitd.toml
-	// or buildkit/buildkitd.toml in the user's configuration directory, the first that exists; that directory comes
-	// before /etc for a user who is not root. Where the daemon keeps its state and where it listens are kedge's to say,
-	// whatever the file says.
+	// Config is the path of buildkitd.toml, which must exist. The default is the first of $BUILDKITD_CONFIG,
+	// /etc/buildkit/buildkitd.toml and buildkit/buildkitd.toml in the user's configuration folder. For a user other
+	// than root, that folder comes before /etc. kedge overrides where the daemon keeps its state and listens.
 	Config string
-	// Idle is how long the daemon stays after its last use; zero or less keeps it. The last Acquire decides.
+	// Idle is how long the daemon stays after its last use. Zero or less keeps it. The last Acquire decides.
 	Idle time.Duration
-	// Network is the network of a daemon that does not run as root: "host", that of this machine; "slirp4netns", one of
-	// its own, for which slirp4netns has to be on PATH. Empty: the second where it can be, unless the configuration
-	// names a registry on this machine's loopback. Root's daemon has what the configuration says.
+	// Network is the network of a daemon that does not run as root. "host" is this machine's. "slirp4netns" is one of
+	// its own, and needs slirp4netns on PATH. The default is slirp4netns if it works, unless the configuration names
+	// a registry on this machine's loopback. A daemon of root uses the network in the configuration.
 	Network string
 }
 
-// Status is what Stat found. Root, Log and Running are always set, the rest only when Running.
+// Status describes the daemon of a root. Root, Log and Running are always set, the rest only if Running.
 type Status struct {
 	Running    bool
 	Root       string
-	Log        string // path; the log of the daemon before is beside it, with ".1" added
+	Log        string // path; the previous daemon's log has ".1" added
 	PID        int    // of buildkitd, or of the rootlesskit that it runs in
-	Supervisor int    // pid
+	Supervisor int    // its pid
 	Addr       string // unix:///...
-	Version    string // what buildkitd calls itself
+	Version    string // as buildkitd reports it
 	Buildkitd  string // path
 	Config     string // path of buildkitd.toml, empty for none
 	Network    string // as in Options, "host" or "slirp4netns"; empty for root's daemon
 	Since      time.Time
-	InUse      bool          // somebody holds a Lease; builds of clients that have none do not count here
-	Idle       time.Duration // zero: the daemon stays
-	StopAt     time.Time     // when it stops if nobody uses it; zero when InUse or when Idle is zero
+	InUse      bool          // a process holds a Lease; builds of clients without one do not count
+	Idle       time.Duration // zero if the daemon stays
+	StopAt     time.Time     // when it stops unless it is used; zero if InUse is true or Idle is zero
 }
 
 // MissingError says that a program that the daemon needs is not installed.
 type MissingError struct {
-	What     string   // "buildkitd", "runc", or the name that was asked for
-	Searched []string // files and directories, in order
+	What     string   // "buildkitd", "runc", or the requested name
+	Searched []string // files and folders, in order
 }
 
 func (e *MissingError) Error() string {
 	return fmt.Sprintf("%s not found in %s", e.What, strings.Join(e.Searched, ", "))
 }
 
-// RootError says that the daemon's directory cannot be made.
+// RootError says that the folder Root cannot be created.
 type RootError struct {
 	Root string
 	Err  error
@@ -84,23 +90,23 @@ func (e *RootError) Error() string { return fmt.Sprintf("making the builder's di
 
 func (e *RootError) Unwrap() error { return e.Err }
 
-// A Lack is what keeps a user who is not root from running buildkitd.
+// A Lack is a reason why a user other than root cannot run buildkitd.
 type Lack int
 
 const (
-	SubordinateIDs Lack = iota // the user has none, or too few: Files, User, Have and Line are set
-	UserNamespaces             // the kernel forbids them: Setting is set
-	Privileges                 // this process and its children may gain none, so that newuidmap cannot work
-	UserName                   // nothing says who the user is
+	SubordinateIDs Lack = iota // the user has too few; Files, User, Have and Line are set
+	UserNamespaces             // the kernel forbids them; Setting is set
+	Privileges                 // this process can gain none, so newuidmap cannot work
+	UserName                   // the user's name is unknown
 )
 
-// SetupError says what has to be set up before a user who is not root can run buildkitd.
+// SetupError says what must be set up before a user other than root can run buildkitd.
 type SetupError struct {
 	Lacks   Lack
-	Files   []string // which do not give the user enough, of /etc/subuid and /etc/subgid
+	Files   []string // those of /etc/subuid and /etc/subgid with too few ids
 	User    string
-	Have    int    // how many ids the user has
-	Line    string // for Files, which gives enough, that nobody has
+	Have    int    // the number of ids of the user
+	Line    string // a line for Files with enough free ids
 	Setting string // the sysctl that is 0
 }
 
@@ -120,11 +126,11 @@ func (e *SetupError) Error() string {
 	return fmt.Sprintf("user %q has no ids in %s", e.User, files)
 }
 
-// StartError says that the daemon did not start. It unwraps to syscall.ENOSPC when the file system of the root is full.
+// StartError says that the daemon did not start. It unwraps to syscall.ENOSPC if the root's file system is full.
 type StartError struct {
 	Root    string
 	Log     string   // path of the whole log
-	LogTail []string // its last lines, without those that tell of no trouble
+	LogTail []string // its last lines, without those of level info and below
 	Err     error
 }
 
@@ -142,12 +148,12 @@ func (e *StartError) Error() string {
 
 func (e *StartError) Unwrap() error { return e.Err }
 
-// InUseError says that the daemon cannot be stopped, or not be replaced by the one that is wanted, because others use it.
+// InUseError says that the daemon cannot be stopped or replaced because it is in use.
 type InUseError struct {
 	Root   string
-	Builds int // that run now, as far as the daemon says
-	// Changed is what differs from the daemon that is wanted: "buildkitd", "runtime", "config", "rootlesskit",
-	// "network"; nil from Stop.
+	Builds int // running builds, if the daemon reports them
+	// Changed lists the differences to the requested daemon: "buildkitd", "runtime", "config", "rootlesskit" or
+	// "network". It is nil if the error comes from Stop.
 	Changed []string
 }
 

@@ -24,7 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The test binary is every program that the tests need: by its first argument.
+// The test binary plays every program that the tests need, chosen by its first argument.
 const (
 	argServe   = "daemon-test-serve"   // ROOT: what kedge's hidden verb does
 	argAcquire = "daemon-test-acquire" // OPTIONS: holds a lease until standard input ends
@@ -74,8 +74,8 @@ func acquireUntilEOF(options string) error {
 	return err
 }
 
-// newOptions returns the options of a daemon of the test's own. At the test's end that daemon is stopped, and whatever
-// runs on is an error.
+// newOptions returns the options for a daemon of one test. At the end of the test the daemon is stopped, and any process
+// that remains is an error.
 func newOptions(t testing.TB) Options {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -148,7 +148,7 @@ func acquire(t testing.TB, o Options) *Lease {
 	return l
 }
 
-// status returns the status of a daemon that must run, and must answer.
+// status returns the status of a daemon, which must run and answer.
 func status(t testing.TB, o Options) Status {
 	t.Helper()
 	st, err := Stat(o.Root)
@@ -173,7 +173,7 @@ func eventually(t testing.TB, what string, within time.Duration, ok func() bool)
 	}
 }
 
-// wantGone fails if a process that has dir in its command line lives on.
+// wantGone fails if a process with dir in its command line remains.
 func wantGone(t testing.TB, dir string) {
 	t.Helper()
 	var left []string
@@ -255,7 +255,7 @@ func TestColdAndWarm(t *testing.T) {
 func TestPermissions(t *testing.T) {
 	t.Parallel()
 	o := newOptions(t)
-	// Everything in a configuration that would let others in, or collide with the machine's own buildkitd.
+	// The configuration has everything that could give others access or collide with the machine's own buildkitd.
 	elsewhere := t.TempDir()
 	writeFile(t, o.Config, fmt.Sprintf(`
 root = "%[1]s/root"
@@ -289,7 +289,7 @@ labels = { "kedge.test" = "yes" }
 		}
 	}
 	if got, err := os.ReadDir(elsewhere); err != nil || len(got) > 0 {
-		t.Errorf("the daemon wrote where the configuration says: %v, %v", got, err)
+		t.Errorf("the daemon wrote to the folder in the configuration: %v, %v", got, err)
 	}
 	tcp, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {
@@ -314,7 +314,7 @@ labels = { "kedge.test" = "yes" }
 	}
 }
 
-// TestConcurrentStart starts one daemon from many processes, and from many goroutines of each.
+// Many processes with many goroutines each start only one daemon.
 func TestConcurrentStart(t *testing.T) {
 	t.Parallel()
 	o := newOptions(t)
@@ -381,11 +381,11 @@ func TestIdle(t *testing.T) {
 	wantStopped(t, o)
 	acquire(t, o)
 	if st := status(t, o); st.PID == first.PID {
-		t.Error("the next daemon is the one before")
+		t.Error("the next daemon is the previous one")
 	}
 }
 
-// TestIdleAgain has clients come just when the daemon stops: each gets one that serves.
+// Clients that come at the moment when the daemon stops get a daemon that serves.
 func TestIdleAgain(t *testing.T) {
 	t.Parallel()
 	o := newOptions(t)
@@ -420,7 +420,7 @@ func TestIdleOfLastClient(t *testing.T) {
 	}
 }
 
-// TestForeignBuild has a client that holds no lease, as buildctl does, build.
+// A build of a client without a lease, such as buildctl, keeps the daemon running.
 func TestForeignBuild(t *testing.T) {
 	t.Parallel()
 	o := newOptions(t)
@@ -484,7 +484,7 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// TestKilledClient has a client die without Release.
+// A client that is killed does not call Release.
 func TestKilledClient(t *testing.T) {
 	t.Parallel()
 	o := newOptions(t)
@@ -521,7 +521,7 @@ func TestKilledClient(t *testing.T) {
 	})
 }
 
-// TestTemp has who started the daemon remove the temporary directory, and the daemon die while it reads a snapshot in its own.
+// The daemon has a temporary folder of its own, and clears it after it was killed while it had a snapshot mounted there.
 func TestTemp(t *testing.T) {
 	t.Parallel()
 	o := newOptions(t)
@@ -532,7 +532,7 @@ func TestTemp(t *testing.T) {
 	o.Env = append(o.Env, "TMPDIR="+theirs)
 	acquire(t, o).Release()
 	if err := os.Remove(theirs); err != nil {
-		t.Errorf("the daemon uses the directory of who started it: %v", err)
+		t.Errorf("the daemon uses the temporary folder of the process that started it: %v", err)
 	}
 	st, dir := status(t, o), filepath.Join(o.Root, "tmp")
 	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", st.PID))
@@ -571,7 +571,7 @@ func TestTemp(t *testing.T) {
 	}
 }
 
-// TestFrozen has a daemon that takes connections and does not answer.
+// A frozen daemon accepts connections and does not answer.
 func TestFrozen(t *testing.T) {
 	t.Parallel()
 	o := newOptions(t)
@@ -600,7 +600,7 @@ func TestFrozen(t *testing.T) {
 	}
 }
 
-// TestStale leaves what a crash of the machine leaves, with the pids of a process that is not ours.
+// After a crash of the machine, the pids in the files of the root can be those of foreign processes.
 func TestStale(t *testing.T) {
 	t.Parallel()
 	o := newOptions(t)
@@ -651,7 +651,7 @@ func TestStale(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// The daemon of a supervisor that nobody can verify is not stopped by a guess, and no one else is.
+	// If the supervisor cannot be verified, no process is stopped on a guess.
 	if err := writeJSON(d.serve(), proc{PID: p.PID, Start: p.Start + 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -683,7 +683,7 @@ func TestRootRemoved(t *testing.T) {
 	}
 	acquire(t, o)
 	if now := status(t, o); now.PID == st.PID {
-		t.Error("the daemon of the removed root is taken for the new one")
+		t.Error("the daemon of the removed root serves the new root")
 	}
 	eventually(t, "the daemon of the removed root ends", 3*time.Second, func() bool {
 		return unix.Kill(st.PID, 0) != nil
@@ -702,10 +702,10 @@ func TestBadConfig(t *testing.T) {
 	}
 	writeFile(t, bad, "\ndebug = \"x\n")
 	if _, err := Acquire(t.Context(), o); err == nil || !strings.Contains(err.Error(), "line 2") {
-		t.Errorf("a configuration that is no TOML: %v", err)
+		t.Errorf("a configuration that is not TOML: %v", err)
 	}
 
-	// What only buildkitd knows to be wrong, it says in its log.
+	// An error that only buildkitd can find is in its log.
 	writeFile(t, bad, "[worker.oci]\nsnapshotter = \"nonesuch\"\n")
 	_, err := Acquire(t.Context(), o)
 	var start *StartError
@@ -752,10 +752,10 @@ func TestMissing(t *testing.T) {
 	o.Buildkitd = filepath.Join(empty, "buildkitd")
 	_, err = Acquire(t.Context(), o)
 	if !errors.As(err, &missing) || missing.What != "buildkitd" || !slices.Equal(missing.Searched, []string{o.Buildkitd}) {
-		t.Errorf("no buildkitd where it is said to be: %v", err)
+		t.Errorf("no buildkitd at the given path: %v", err)
 	}
 
-	// One that is there and is no program for this machine.
+	// The file exists and is not a program for this machine.
 	if err := os.WriteFile(o.Buildkitd, []byte("\x7fELF"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -774,7 +774,7 @@ func TestMissing(t *testing.T) {
 	acquire(t, o) // with a runtime that is not on PATH
 }
 
-// TestFind has the order of places, with files that need not run.
+// The order of the places in which programs are found. The files need not be programs.
 func TestFind(t *testing.T) {
 	dir := t.TempDir()
 	place := func(names ...string) string {
@@ -883,7 +883,7 @@ func TestChanged(t *testing.T) {
 		t.Error("not replaced")
 	}
 
-	// The same program in another place counts as another one.
+	// The same program in another place counts as another program.
 	copied := filepath.Join(t.TempDir(), "buildkitd")
 	if err := os.Link(o.Buildkitd, copied); err != nil {
 		if err := os.Symlink(o.Buildkitd, copied); err != nil {
@@ -938,7 +938,7 @@ func TestLongPath(t *testing.T) {
 			_, err := Acquire(t.Context(), o)
 			var start *StartError
 			if !errors.As(err, &start) || !strings.Contains(err.Error(), "belongs to user id 65534") {
-				t.Errorf("a directory of somebody else: %v", err)
+				t.Errorf("a folder of another user: %v", err)
 			}
 		})
 	}
@@ -954,13 +954,13 @@ func TestForeignRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Acquire(t.Context(), o); err == nil || !strings.Contains(err.Error(), "0777") {
-		t.Errorf("a root that everybody writes: %v", err)
+		t.Errorf("a root that all users can write: %v", err)
 	}
 	if err := errors.Join(os.Chmod(o.Root, 0o700), os.Chown(o.Root, 65534, 65534)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Acquire(t.Context(), o); err == nil || !strings.Contains(err.Error(), "65534") {
-		t.Errorf("a root of somebody else: %v", err)
+		t.Errorf("a root of another user: %v", err)
 	}
 }
 
@@ -968,10 +968,10 @@ func TestStop(t *testing.T) {
 	t.Parallel()
 	o := newOptions(t)
 	if err := Stop(t.Context(), o.Root, false); err != nil {
-		t.Errorf("stopping what never ran: %v", err)
+		t.Errorf("stopping a daemon that never ran: %v", err)
 	}
 	if _, err := os.Stat(o.Root); err == nil {
-		t.Error("stopping what never ran made its root")
+		t.Error("stopping a daemon that never ran made its root")
 	}
 	l := acquire(t, o)
 	var inUse *InUseError
@@ -994,7 +994,7 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// TestStopInUse stops a daemon by force in the middle of a build, which would not end by itself.
+// A daemon can be stopped by force in the middle of a build that would not end by itself.
 func TestStopInUse(t *testing.T) {
 	t.Parallel()
 	for name, leased := range map[string]bool{"leased": true, "foreign": false} {
@@ -1052,7 +1052,7 @@ func TestSupervisorTerminated(t *testing.T) {
 	wantStopped(t, o)
 }
 
-// TestCancel calls off the start of a daemon that never answers.
+// The start of a daemon that never answers can be canceled.
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	o := newOptions(t)
@@ -1137,7 +1137,7 @@ func BenchmarkAcquireWarm(b *testing.B) {
 	}
 }
 
-// TestMountsBelow has no directory, which has no mounts, and not all.
+// A missing folder has no mounts, rather than all.
 func TestMountsBelow(t *testing.T) {
 	all := func(string) bool { return true }
 	for _, dir := range []string{"", ".", "/", filepath.Join(t.TempDir(), "none")} {

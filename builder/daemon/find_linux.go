@@ -14,25 +14,24 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// systemConfig is where buildkitd itself looks when it runs as root.
+// systemConfig is buildkitd's own default when it runs as root.
 const systemConfig = "/etc/buildkit/buildkitd.toml"
 
-// spec says which daemon to run. The supervisor reads it from spec.json, and it stays in state.json.
+// spec describes a daemon. The supervisor reads it from spec.json and copies it to state.json.
 type spec struct {
 	Buildkitd string   `json:"buildkitd"` // absolute, symlinks resolved
-	Stamp     string   `json:"stamp"`     // changes when the file is replaced
+	Stamp     string   `json:"stamp"`     // size and mtime of the file
 	Runtime   string   `json:"runtime,omitempty"`
 	Config    string   `json:"config,omitempty"`
 	Digest    string   `json:"digest,omitempty"` // sha256 of the configuration
-	Flags     []string `json:"flags"`            // that follow from the configuration and from what is installed
-	// Entitlements are what a build may ask for: the network of the host, as with docker, and what the configuration allows.
+	Flags     []string `json:"flags"`            // derived from the configuration and the installed programs
+	// Entitlements are those that a build may request: network.host, as with docker, and those in the configuration.
 	Entitlements []string `json:"entitlements"`
-	// Rootless is nil for root's.
+	// Rootless is nil for a daemon of root.
 	Rootless *rootless `json:"rootless,omitempty"`
 }
 
-// changed names what makes the daemon s another one than t. Flags are no part of that: a runtime found in another
-// place does the same.
+// changed returns the differences between s and t. Flags do not count: a runtime in another folder does the same.
 func (s spec) changed(t spec) []string {
 	var names []string
 	if s.Buildkitd != t.Buildkitd || s.Stamp != t.Stamp {
@@ -60,7 +59,7 @@ func (s spec) changed(t spec) []string {
 	return names
 }
 
-// find looks for everything that the daemon needs.
+// find returns the spec of the daemon that o describes. It looks for all programs that the daemon needs.
 func (o Options) find() (spec, error) {
 	var s spec
 	var err error
@@ -120,7 +119,7 @@ func (o Options) buildkitd() (string, error) {
 	return path, nil
 }
 
-// config returns the path and the content of the configuration; no path when there is none.
+// config returns the path and the content of the configuration. The path is empty if there is none.
 func (o Options) config() (string, []byte, error) {
 	if o.Config != "" {
 		path, err := filepath.Abs(o.Config)
@@ -150,14 +149,14 @@ func (o Options) config() (string, []byte, error) {
 		}
 		data, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 && path == systemConfig {
-			continue // it is for root's then
+			continue // it is for root's daemon
 		}
 		return path, data, err
 	}
 	return "", nil, nil
 }
 
-// settings are what kedge needs to know of buildkitd.toml; buildkitd judges the rest of it.
+// settings is the part of buildkitd.toml that kedge needs. buildkitd checks the rest.
 type settings struct {
 	Entitlements []string `toml:"insecure-entitlements"`
 	Worker       struct {
@@ -177,8 +176,8 @@ type settings struct {
 func parseSettings(data []byte) (settings, error) {
 	var c settings
 	err := toml.NewDecoder(bytes.NewReader(data)).Decode(&c)
-	if at := (*toml.DecodeError)(nil); errors.As(err, &at) {
-		line, col := at.Position()
+	if decode := (*toml.DecodeError)(nil); errors.As(err, &decode) {
+		line, col := decode.Position()
 		return c, fmt.Errorf("line %d, column %d: %w", line, col, err)
 	}
 	return c, err
@@ -187,10 +186,10 @@ func parseSettings(data []byte) (settings, error) {
 // worker returns the flags that choose the worker and its runtime.
 func (o Options) worker(c settings) ([]string, error) {
 	if oci := c.Worker.OCI.Enabled; oci != nil && !*oci {
-		return nil, nil // the user has chosen containerd, which has a runtime of its own
+		return nil, nil // the user chose containerd, which has its own runtime
 	}
-	// Without the first flag buildkitd takes no runtime but one that is named runc. Without the second one it shares
-	// the containerd of the machine, where there is one, with every other buildkitd.
+	// Without the first flag, buildkitd only accepts a runtime with the name runc. Without the second, it shares the
+	// machine's containerd, if there is one, with every other buildkitd.
 	flags := []string{"--oci-worker=true"}
 	if c.Worker.Containerd.Enabled == nil {
 		flags = append(flags, "--containerd-worker=false")
@@ -221,7 +220,7 @@ func (o Options) worker(c settings) ([]string, error) {
 	return nil, &MissingError{What: "runc", Searched: append(o.path(), beside...)}
 }
 
-// program returns the absolute path of what the user named, by a path or by a name on PATH.
+// program returns the absolute path of a program that the user gave as a path or a name on PATH.
 func (o Options) program(name string) (string, error) {
 	if name == "" {
 		return "", nil
@@ -239,7 +238,7 @@ func (o Options) program(name string) (string, error) {
 	return path, nil
 }
 
-// search returns the first program that has one of the names, the first name in any directory before the second.
+// search returns the first program with one of the names. It tries a name in all folders before the next name.
 func (o Options) search(what string, dirs []string, names ...string) (string, error) {
 	for _, name := range names {
 		for _, dir := range dirs {
@@ -251,7 +250,7 @@ func (o Options) search(what string, dirs []string, names ...string) (string, er
 	return "", &MissingError{What: what, Searched: dirs}
 }
 
-// path returns the directories of PATH, without relative ones, for which the directory of the daemon is another one.
+// path returns the folders of PATH without relative ones, since the daemon runs in another folder.
 func (o Options) path() []string {
 	var dirs []string
 	for _, dir := range filepath.SplitList(o.env("PATH")) {
@@ -262,7 +261,7 @@ func (o Options) path() []string {
 	return dirs
 }
 
-// env returns the value of a variable, the last one where it is there twice, as exec does.
+// env returns the value of a variable. The last one counts, as in exec.
 func (o Options) env(name string) string {
 	value := ""
 	for _, kv := range o.Env {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// clear ends the processes of build steps that have outlived their buildkitd, unmounts what it had mounted, and removes its
-// temporary files. Its caller knows that no buildkitd has the data. What cannot be cleared stays: it disturbs nobody.
+// clear removes what a killed buildkitd left: processes of build steps, mounts and temporary files. The caller must know
+// that no buildkitd uses the data. Anything that cannot be removed stays, and does no harm.
 func (d rootDir) clear() {
 	ours := d.mounts()
 	deadline := time.Now().Add(2 * time.Second)
@@ -25,14 +25,14 @@ func (d rootDir) clear() {
 	for _, m := range ours {
 		_ = unix.Unmount(m.point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	}
-	// What is still mounted there are files of the cache.
+	// A remaining mount would have files of the cache in it.
 	if temp := d.temp(); temp != "" && len(d.mounts()) == 0 {
 		os.RemoveAll(temp)
 	}
 }
 
-// mounts returns what a buildkitd of this root has mounted: root file systems and cache mounts of steps, and what it reads
-// in its temporary directory. What else is mounted there is somebody's own.
+// mounts returns the mounts that a buildkitd of this root makes: root file systems and cache mounts of steps, and
+// snapshots in its temporary folder. Any other mount below the root is the user's.
 func (d rootDir) mounts() []mount {
 	return append(mountsBelow(d.data(), func(rel string) bool {
 		return slices.ContainsFunc(strings.Split(rel, "/"), func(part string) bool {
@@ -41,11 +41,11 @@ func (d rootDir) mounts() []mount {
 	}), mountsBelow(d.temp(), func(string) bool { return true })...)
 }
 
-// mountsBelow returns the mounts below dir, an outer one before those in it, that want accepts by their path from there.
+// mountsBelow returns the mounts below dir that want accepts by their path in dir, outer ones first.
 func mountsBelow(dir string, want func(rel string) bool) []mount {
 	dir, err := filepath.EvalSymlinks(dir)
 	if err != nil || !filepath.IsAbs(dir) || dir == "/" {
-		return nil // of no directory, never every mount
+		return nil // never every mount of the machine
 	}
 	return slices.DeleteFunc(mountPoints("/proc/self/mountinfo"), func(m mount) bool {
 		rel, ok := strings.CutPrefix(m.point, dir+"/")
@@ -53,7 +53,7 @@ func mountsBelow(dir string, want func(rel string) bool) []mount {
 	})
 }
 
-// killInside kills the processes whose root is one of mounts, and returns how many there were.
+// killInside kills the processes whose root is one of mounts, and returns their number.
 func killInside(mounts []mount) (n int) {
 	procs, err := os.ReadDir("/proc")
 	if err != nil || len(mounts) == 0 {
@@ -64,13 +64,13 @@ func killInside(mounts []mount) (n int) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		// The handle first: what is read then is of the process that it pins.
+		// Opened before mountinfo is read, the handle pins the process that mountinfo describes.
 		h, err := os.FindProcess(pid)
 		if err != nil {
 			continue
 		}
 		for _, m := range mountPoints(filepath.Join("/proc", p.Name(), "mountinfo")) {
-			// Paths mean something else in another mount namespace; devices do not.
+			// Paths differ between mount namespaces, devices do not.
 			if m.point == "/" && slices.ContainsFunc(mounts, func(o mount) bool { return o.device == m.device && o.root == m.root }) {
 				if h.Kill() == nil {
 					n++
@@ -83,7 +83,7 @@ func killInside(mounts []mount) (n int) {
 	return n
 }
 
-// A mount is a line of a mountinfo file; see proc_pid_mountinfo(5).
+// mount is a line of a mountinfo file; see proc_pid_mountinfo(5).
 type mount struct{ device, root, point string }
 
 func mountPoints(path string) []mount {
@@ -102,7 +102,7 @@ func mountPoints(path string) []mount {
 	return mounts
 }
 
-// unescape resolves the \ooo that stand for white space.
+// unescape resolves the octal escapes of white space.
 func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }

@@ -10,16 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settle is how long an exclusive lock is tried for before its holder counts as real: every look at a lock holds it for
-// some microseconds.
+// settle is how long to try for an exclusive lock before it counts as held. Every check of a lock holds it for some
+// microseconds.
 const settle = 250 * time.Millisecond
 
-// openLock opens a lock file, which is never removed: a lock is on the file, not on its name.
+// openLock opens a lock file. Lock files are never removed, because a lock belongs to a file and not to its name.
 func openLock(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 }
 
-// tryLock takes the flock how of f if nobody is in the way.
+// tryLock takes a lock of f if that is possible without waiting.
 func tryLock(f *os.File, how int) (bool, error) {
 	for {
 		switch err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); {
@@ -33,7 +33,7 @@ func tryLock(f *os.File, how int) (bool, error) {
 	}
 }
 
-// waitLock takes the flock how of f, waiting until ctx ends. It polls, because a blocked flock cannot be called off.
+// waitLock takes a lock of f, and waits for it until ctx ends. It polls, because a blocked flock cannot be canceled.
 func waitLock(ctx context.Context, f *os.File, how int) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		ok, err := tryLock(f, how)
@@ -46,7 +46,7 @@ func waitLock(ctx context.Context, f *os.File, how int) error {
 	}
 }
 
-// lockWithin is waitLock for at most d; it returns false when somebody still has the lock then.
+// lockWithin is waitLock for at most d. It returns false if the lock is still held then.
 func lockWithin(ctx context.Context, f *os.File, how int, d time.Duration) (bool, error) {
 	short, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
@@ -57,9 +57,9 @@ func lockWithin(ctx context.Context, f *os.File, how int, d time.Duration) (bool
 	return err == nil, err
 }
 
-// unlock drops the lock of f also where a process that is being forked right now still has a copy of f.
+// unlock drops the lock of f. Closing f is not enough while a process that is being forked has a copy of f.
 func unlock(f *os.File) {
-	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN) // fails for a closed file only
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN) // fails only if the file is closed
 }
 
 // release drops the lock and closes the file.
@@ -68,7 +68,7 @@ func release(f *os.File) {
 	f.Close()
 }
 
-// sleep waits for d, or fails with the cause of ctx's end.
+// sleep waits for d. It returns the cause if ctx ends.
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -17,10 +17,10 @@ const (
 	tailBytes = 64 << 10
 )
 
-// quiet matches the log lines, text or JSON, of the levels that tell of no trouble.
+// quiet matches log lines, in text or JSON, of level info and below.
 var quiet = regexp.MustCompile(`\blevel=(info|debug|trace)\b|"level":"(info|debug|trace)"`)
 
-// openLog opens a new log for writing, and keeps the one before.
+// openLog opens a new log for writing, and keeps the previous one.
 func openLog(path string) (*os.File, error) {
 	if err := os.Rename(path, path+".1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -28,7 +28,7 @@ func openLog(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
-// logTail returns the last lines of a log that may tell why the daemon failed; nil when there is none.
+// logTail returns the last lines of a log that may explain why the daemon failed, or nil if there is no log.
 func logTail(path string) []string {
 	f, err := os.Open(path)
 	if err != nil {
@@ -47,8 +47,8 @@ func logTail(path string) []string {
 	return relevant(string(data))
 }
 
-// relevant drops from a log what only a developer of buildkitd wants: progress, and the stack that it prints below an
-// error, a function on one line and its file on the next, after a tab.
+// relevant returns the last lines of a log without progress and stack traces. A stack frame is a line with a function
+// and a line with its file, after a tab.
 func relevant(log string) []string {
 	lines := strings.Split(log, "\n")
 	var keep []string
@@ -62,8 +62,8 @@ func relevant(log string) []string {
 	return keep[max(0, len(keep)-tailLines):]
 }
 
-// full returns an error that unwraps to ENOSPC when nothing more can be written below dir. That is asked of the file
-// system and not read from the log, which on a full one is empty.
+// full returns an error that unwraps to ENOSPC if the file system of dir is full. The log cannot tell: on a full file
+// system it is empty.
 func full(dir string) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
@@ -71,9 +71,9 @@ func full(dir string) error {
 	}
 	free := st.Bavail
 	if os.Geteuid() == 0 {
-		free = st.Bfree // with the reserve
+		free = st.Bfree // includes root's reserve
 	}
-	// Some file systems count no inodes.
+	// Files is zero on file systems that do not count inodes.
 	if free*uint64(st.Bsize) < 1<<20 || st.Files > 0 && st.Ffree == 0 {
 		return fmt.Errorf("the file system of %q is full: %w", dir, unix.ENOSPC)
 	}

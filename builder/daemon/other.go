@@ -14,23 +14,23 @@ func unsupported() error {
 	return fmt.Errorf("running buildkitd on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }
 
-// Lease is a use of the running daemon.
+// Lease keeps a daemon running.
 type Lease struct{}
 
 // Addr returns the address of the daemon.
 func (*Lease) Addr() string { return "" }
 
-// Release ends the use.
+// Release does nothing.
 func (*Lease) Release() {}
 
-// Acquire fails with errors.ErrUnsupported: buildkitd builds Linux images on Linux only.
+// Acquire fails with errors.ErrUnsupported, since buildkitd builds Linux images only on Linux.
 func Acquire(context.Context, Options) (*Lease, error) { return nil, unsupported() }
 
 // Serve fails with errors.ErrUnsupported.
 func Serve(context.Context, string, io.Writer) error { return unsupported() }
 
-// Stat says that no daemon runs.
+// Stat reports that no daemon runs.
 func Stat(root string) (Status, error) { return Status{Root: root}, nil }
 
-// Stop has nothing to stop.
+// Stop does nothing.
 func Stop(context.Context, string, bool) error { return nil }

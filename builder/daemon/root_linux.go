@@ -23,17 +23,17 @@ import (
 )
 
 const (
-	// maxSocket is the longest socket path that buildkitd takes: containerd's limit, below Linux's own 107.
+	// maxSocket bounds a socket path of buildkitd. It is containerd's limit; Linux allows 107.
 	maxSocket = 104
-	// stopGrace is how long buildkitd may take to stop before it is killed, and busyGrace where it is in use: it waits for
-	// its builds then, which is not what whoever stops it by force wants, and no call of its API ends one.
+	// stopGrace is how long buildkitd may take to stop before it is killed. A busy one only gets busyGrace: it would wait
+	// for its builds, which its API cannot cancel.
 	stopGrace = 10 * time.Second
 	busyGrace = 500 * time.Millisecond
-	// answerTime is how long a healthy daemon may take to say who it is.
+	// answerTime is how long a healthy daemon may take to answer.
 	answerTime = 10 * time.Second
 )
 
-// A rootDir is the path of a root, absolute.
+// rootDir is the absolute path of a root.
 type rootDir string
 
 func newRootDir(path string) (rootDir, error) {
@@ -56,12 +56,12 @@ func (d rootDir) data() string      { return d.file("buildkit") }
 func (d rootDir) dataLock() string  { return filepath.Join(d.data(), "buildkitd.lock") }
 func (d rootDir) socket() string    { return filepath.Join(d.sockets(), "buildkitd.sock") }
 func (d rootDir) telemetry() string { return filepath.Join(d.sockets(), "otel.sock") }
-func (d rootDir) kit() string       { return filepath.Join(d.sockets(), "rk") } // no longer than a socket's name
+func (d rootDir) kit() string       { return filepath.Join(d.sockets(), "rk") } // short, since sockets are in it
 func (d rootDir) runtime() string   { return filepath.Join(d.sockets(), "runtime") }
 func (d rootDir) addr() string      { return "unix://" + d.socket() }
 
-// sockets returns the directory of the sockets: below the root, or in /tmp where that path is too long for a socket or
-// does not survive being a URL. Not $TMPDIR, which two users of one daemon may not agree on.
+// sockets returns the folder of the sockets. It is below the root, or in /tmp if that path is too long for a socket or
+// cannot be part of a URL. It is not in $TMPDIR, which can differ between the daemon's users.
 func (d rootDir) sockets() string {
 	dir := d.file("run")
 	addr := "unix://" + filepath.Join(dir, "buildkitd.sock")
@@ -72,11 +72,11 @@ func (d rootDir) sockets() string {
 	return fmt.Sprintf("/tmp/kedge-%d-%x", os.Geteuid(), sum[:8])
 }
 
-// maxTemp is the longest path below a temporary directory that buildkitd listens at: it forwards an ssh agent there.
+// maxTemp is the length of the longest socket path that buildkitd uses in its temporary folder, for an ssh agent.
 const maxTemp = len("/.buildkit-ssh-sock4294967295/ssh_auth_sock")
 
-// temp returns the daemon's temporary directory. It is not $TMPDIR of whoever started the daemon, who may remove that while
-// it runs. Empty: /tmp, where the path is too long for a socket.
+// temp returns the daemon's temporary folder, or "" for /tmp if its path would be too long for a socket. It is not the
+// $TMPDIR of the process that started the daemon, which may be removed while the daemon runs.
 func (d rootDir) temp() string {
 	if dir := d.file("tmp"); len(dir)+maxTemp <= maxSocket {
 		return dir
@@ -84,7 +84,7 @@ func (d rootDir) temp() string {
 	return ""
 }
 
-// prepare makes the root, or checks the one that is there.
+// prepare creates the root, or checks an existing one.
 func (d rootDir) prepare() error {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return &RootError{Root: string(d), Err: err}
@@ -96,8 +96,8 @@ func (d rootDir) prepare() error {
 	return private(string(d), fi, 0o022)
 }
 
-// prepareSockets makes the directories of the sockets, which nobody else may even look into, and of temporary files. In
-// /tmp somebody else may have made the first.
+// prepareSockets creates the folders of sockets and temporary files. Other users must not have access to the sockets. In
+// /tmp, another user may already have created that folder.
 func (d rootDir) prepareSockets() error {
 	dir := d.sockets()
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -128,7 +128,7 @@ func checkSockets(dir string) error {
 	return private(dir, fi, 0o077)
 }
 
-// private fails unless a directory is the user's, and others have none of the permissions.
+// private returns an error unless a folder belongs to the user and gives other users none of the permissions.
 func private(path string, fi fs.FileInfo, others fs.FileMode) error {
 	if !fi.IsDir() {
 		return fmt.Errorf("%q is not a directory", path)
@@ -142,23 +142,23 @@ func private(path string, fi fs.FileInfo, others fs.FileMode) error {
 	return nil
 }
 
-// sweep removes what tells of a daemon that is no more. Its caller knows that by serve.lock.
+// sweep removes the files of a daemon that has ended. The caller knows from serve.lock that it has.
 func (d rootDir) sweep() {
 	os.Remove(d.state())
 	dir := d.sockets()
 	if checkSockets(dir) != nil {
-		return // not there, or not ours
+		return // missing, or another user's
 	}
 	os.Remove(d.socket())
 	os.Remove(d.telemetry())
-	os.RemoveAll(d.kit()) // what rootlesskit and runc leave when they are killed
+	os.RemoveAll(d.kit()) // left by rootlesskit and runc if they are killed
 	os.RemoveAll(d.runtime())
 	if dir != d.file("run") {
 		os.Remove(dir) // leave nothing in /tmp
 	}
 }
 
-// A proc is a process, which its start time tells from a later one with the same id.
+// proc identifies a process. The start time distinguishes it from a later process with the same id.
 type proc struct {
 	PID   int    `json:"pid"`
 	Start uint64 `json:"start"` // clock ticks since boot
@@ -170,7 +170,7 @@ func newProc(pid int) (proc, error) {
 	if err != nil {
 		return p, err
 	}
-	// proc(5): the name, field 2, may hold anything, also parentheses; starttime is field 22.
+	// proc(5): the name, field 2, can contain any character; starttime is field 22.
 	i := strings.LastIndexByte(string(data), ')')
 	fields := strings.Fields(string(data[i+1:]))
 	if i < 0 || len(fields) < 20 {
@@ -180,7 +180,7 @@ func newProc(pid int) (proc, error) {
 	return p, err
 }
 
-// find returns a handle of p that stays its own when the id is given to another process, nil when p is gone.
+// find returns a handle of p, which never refers to another process with the same id, or nil if p has ended.
 func (p proc) find() *os.Process {
 	if p.PID <= 1 {
 		return nil
@@ -189,7 +189,7 @@ func (p proc) find() *os.Process {
 	if err != nil {
 		return nil
 	}
-	// Only now, when the handle pins the process, does its start time say which one was pinned.
+	// The start time is read after the handle pins the process, so that it belongs to the pinned process.
 	if now, err := newProc(p.PID); err != nil || now != p {
 		h.Release()
 		return nil
@@ -197,7 +197,7 @@ func (p proc) find() *os.Process {
 	return h
 }
 
-// state is what the supervisor tells of the daemon, once that answers.
+// state describes a running daemon. The supervisor writes it once the daemon answers.
 type state struct {
 	Spec    spec      `json:"spec"`
 	Daemon  proc      `json:"daemon"`
@@ -209,13 +209,14 @@ type state struct {
 type phase int
 
 const (
-	absent   phase = iota // no supervisor lives
-	changing              // one does, and its daemon is starting or stopping
-	serving               // and its daemon runs, as far as it knows
-	silent                // and yet does not answer; only who asks can tell
+	absent   phase = iota // there is no supervisor
+	changing              // there is one, and its daemon is starting or stopping
+	serving               // there is one, and its daemon runs
+	silent                // as serving, but the daemon does not answer; only join finds out
 )
 
-// look returns what there is. A state file that cannot be read is the empty state: another daemon than any wanted.
+// look returns the phase and state of the daemon. A state file that cannot be read is the zero state, which differs from
+// every spec.
 func (d rootDir) look() (phase, state, error) {
 	var st state
 	alive, err := d.supervised()
@@ -232,7 +233,7 @@ func (d rootDir) look() (phase, state, error) {
 	return serving, st, nil
 }
 
-// supervised says whether a supervisor lives. The lock is tried shared, so that two who look do not see each other.
+// supervised reports whether there is a supervisor. It tries a shared lock, so that two callers do not see each other.
 func (d rootDir) supervised() (bool, error) {
 	f, err := os.Open(d.serve())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -249,11 +250,11 @@ func (d rootDir) supervised() (bool, error) {
 	return !free, err
 }
 
-// terminate ends the supervisor, and the daemon with it, and waits for that. Its caller holds start.lock.
+// terminate ends the supervisor and with it the daemon, and waits for their end. The caller must hold start.lock.
 func (d rootDir) terminate(ctx context.Context) error {
 	var p proc
 	var h *os.Process
-	// A supervisor signs a moment after it has taken the lock.
+	// A supervisor writes its pid a moment after it takes the lock.
 	for end := time.Now().Add(settle); h == nil; {
 		if alive, err := d.supervised(); err != nil || !alive {
 			return err
@@ -289,19 +290,19 @@ func (d rootDir) terminate(ctx context.Context) error {
 	return fmt.Errorf("stopping the builder in %q: supervisor %d does not end", d, p.PID)
 }
 
-// touch notes that the daemon is used now.
+// touch records that the daemon is in use now.
 func touch(use *os.File) {
 	now := time.Now()
-	// If that fails, because the root was removed, nobody waits for it.
+	// It fails only if the root was removed, and then the time does not matter.
 	_ = os.Chtimes(use.Name(), now, now)
 }
 
-// setIdle leaves the wanted idle time for the supervisor. The form has one width, so that writers who meet do not mix.
+// setIdle writes the idle time for the supervisor. The width is fixed, so that concurrent writes do not mix.
 func setIdle(use *os.File, idle time.Duration) {
 	if was, ok := readIdle(use); ok && was == max(idle, 0) {
 		return
 	}
-	// On a full disk the time that was wanted before stays. That is no reason not to build.
+	// On a full disk the previous time stays. That is no reason to fail a build.
 	_, _ = use.WriteAt(fmt.Appendf(nil, "%020d\n", max(idle, 0)), 0)
 }
 
@@ -330,7 +331,7 @@ func ask(ctx context.Context, addr string) (string, error) {
 	return info.BuildkitVersion.Version, nil
 }
 
-// builds returns how many builds the daemon at addr runs, whoever started them.
+// builds returns the number of builds that the daemon at addr runs, for all its clients.
 func builds(ctx context.Context, addr string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
@@ -371,7 +372,7 @@ func writeJSON(path string, v any) error {
 	return wholefile.WriteBytes(path, append(data, '\n'), 0o600)
 }
 
-// Stat returns what is known of the daemon of root, without asking it.
+// Stat returns the status of the daemon of root, without connecting to it.
 func Stat(root string) (Status, error) {
 	d, err := newRootDir(root)
 	if err != nil {
@@ -412,8 +413,8 @@ func Stat(root string) (Status, error) {
 	return s, nil
 }
 
-// Stop stops the daemon of root and waits until it is gone; one that does not run is no error. While somebody holds a
-// Lease, or a build of anybody runs, it fails with an *InUseError, unless force is set.
+// Stop stops the daemon of root and waits for its end. It is no error if none runs. Unless force is set, Stop returns an
+// *InUseError while there is a Lease or any client's build.
 func Stop(ctx context.Context, root string, force bool) error {
 	d, err := newRootDir(root)
 	if err != nil {
@@ -442,7 +443,7 @@ func Stop(ctx context.Context, root string, force bool) error {
 		}
 		if ph == absent {
 			if d.expel(ctx, proc{}) == nil {
-				d.clear() // of one that was killed
+				d.clear() // a killed daemon leaves files
 			}
 			d.sweep()
 			return nil
@@ -465,8 +466,8 @@ func Stop(ctx context.Context, root string, force bool) error {
 	}
 }
 
-// evict terminates the daemon if nobody uses it; otherwise it fails with an *InUseError. Its caller holds start.lock,
-// and no lock of use.
+// evict terminates the daemon, or returns an *InUseError if it is in use. The caller must hold start.lock, and no lock of
+// use.
 func (d rootDir) evict(ctx context.Context, use *os.File, changed []string) error {
 	free, err := lockWithin(ctx, use, unix.LOCK_EX, settle)
 	if err != nil {
@@ -475,7 +476,7 @@ func (d rootDir) evict(ctx context.Context, use *os.File, changed []string) erro
 	if free {
 		defer unlock(use)
 	}
-	// One that cannot say what it builds, and that nobody holds, is of no use to anybody: an error counts as none.
+	// A daemon without a lease that does not answer is of no use, so an error counts as no builds.
 	n, _ := builds(ctx, d.addr())
 	if ctx.Err() != nil {
 		return fmt.Errorf("asking the builder in %q for its builds: %w", d, context.Cause(ctx))

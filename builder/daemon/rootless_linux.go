@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	// leastIDs is how many subordinate ids make the ids up to 65534, nobody, exist in a build.
+	// leastIDs is the number of subordinate ids that a build needs to have all ids up to 65534 (nobody).
 	leastIDs = 65534
-	// usualIDs is how many useradd gives, and firstID the lowest.
+	// usualIDs is the number of ids that useradd gives, and firstID the lowest.
 	usualIDs = 65536
 	firstID  = 100000
 
@@ -30,13 +30,13 @@ const (
 	tunDev = "/dev/net/tun"
 )
 
-// rootless says how a user who is not root runs buildkitd: in namespaces that rootlesskit makes.
+// rootless says how a user other than root runs buildkitd, in namespaces that rootlesskit makes.
 type rootless struct {
 	Kit     string `json:"rootlesskit"` // path
 	Network string `json:"network"`     // "host" or "slirp4netns"
 }
 
-// sbin is where a distribution may keep runc, and where an ordinary user's PATH does not lead.
+// sbin are folders in which a distribution may install runc, and which are not on an ordinary user's PATH.
 var sbin = []string{"/usr/local/sbin", "/usr/sbin", "/sbin"}
 
 // asUser returns the options with the environment that a daemon of an ordinary user needs.
@@ -48,7 +48,7 @@ func (o Options) asUser(d rootDir, uid int) Options {
 		}
 	}
 	o.Env = append(slices.Clone(o.Env), "PATH="+strings.Join(path, ":"))
-	// After su these may be another user's. In XDG_RUNTIME_DIR runc keeps its state, unless it takes the user for root.
+	// After su, these variables can be another user's. runc keeps its state in XDG_RUNTIME_DIR.
 	o.Env = append(o.Env, "XDG_RUNTIME_DIR="+d.runtime())
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
 		o.Env = append(o.Env, "USER="+u.Username)
@@ -56,7 +56,7 @@ func (o Options) asUser(d rootDir, uid int) Options {
 	return o
 }
 
-// rootless looks for everything that a daemon of the user uid needs beside buildkitd and its runtime.
+// rootless finds the programs and settings that a daemon of user uid needs in addition to buildkitd and its runtime.
 func (o Options) rootless(uid int, c settings) (*rootless, error) {
 	kit, err := o.search("rootlesskit", append([]string{filepath.Dir(o.Serve[0])}, o.path()...), "rootlesskit")
 	if err != nil {
@@ -81,7 +81,7 @@ func (o Options) rootless(uid int, c settings) (*rootless, error) {
 	return &rootless{Kit: kit, Network: network}, err
 }
 
-// forbidden fails where the kernel, whose settings are below sysctl, keeps this process from making the namespaces.
+// forbidden returns a *SetupError if the kernel does not let this process make namespaces. Its settings are below sysctl.
 func forbidden(sysctl string) error {
 	for _, name := range []string{"user/max_user_namespaces", "kernel/unprivileged_userns_clone"} {
 		data, err := os.ReadFile(filepath.Join(sysctl, name))
@@ -89,15 +89,15 @@ func forbidden(sysctl string) error {
 			return &SetupError{Lacks: UserNamespaces, Setting: strings.ReplaceAll(name, "/", ".")}
 		}
 	}
-	// newuidmap would run without the privileges that it exists for.
+	// Without new privileges, newuidmap cannot do its work.
 	if set, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0); err == nil && set == 1 {
 		return &SetupError{Lacks: Privileges}
 	}
 	return nil
 }
 
-// subIDs fails unless /etc/subuid and /etc/subgid give the user enough ids, or getsubids, which knows of other places,
-// lists them.
+// subIDs returns a *SetupError unless the user has enough ids in /etc/subuid and /etc/subgid, or in the output of
+// getsubids, which knows other databases.
 func (o Options) subIDs(name string, uid int) error {
 	getsubids, _ := o.search("", o.path(), "getsubids") // shadow 4.10 and later have it
 	short := &SetupError{Lacks: SubordinateIDs, User: name, Have: leastIDs}
@@ -130,26 +130,26 @@ func (o Options) subIDs(name string, uid int) error {
 	return short
 }
 
-// idsTime is how long getsubids may take, which may ask a directory service over the network.
+// idsTime bounds the run of getsubids, which may query a directory service over the network.
 const idsTime = 5 * time.Second
 
-// askIDs returns what getsubids prints: nothing where it fails, as it does where there are none, or does not end.
+// askIDs returns the output of getsubids, which is empty if it fails or times out. It fails if there are no ids.
 func askIDs(getsubids string, ask ...string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), idsTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, getsubids, ask...)
-	cmd.WaitDelay = time.Second // what it started may hold its output
+	cmd.WaitDelay = time.Second // its children may keep its output open
 	out, _ := cmd.Output()
 	return string(out)
 }
 
-// An idRange is a line of /etc/subuid or /etc/subgid; see subuid(5).
+// idRange is a line of /etc/subuid or /etc/subgid; see subuid(5).
 type idRange struct {
 	owner        string // name or number
 	start, count int
 }
 
-// idRanges returns the lines that are whole; newuidmap overlooks the others, too.
+// idRanges returns the valid lines. newuidmap ignores the others, too.
 func idRanges(lines string) []idRange {
 	var ranges []idRange
 	for line := range strings.Lines(lines) {
@@ -166,7 +166,7 @@ func idRanges(lines string) []idRange {
 	return ranges
 }
 
-// freeIDs returns the first of usualIDs that nobody has.
+// freeIDs returns the start of the first free range of usualIDs.
 func freeIDs(taken []idRange) int {
 	slices.SortFunc(taken, func(a, b idRange) int { return a.start - b.start })
 	free := firstID
@@ -179,7 +179,7 @@ func freeIDs(taken []idRange) int {
 	return free
 }
 
-// listedIDs returns how many ids getsubids has listed, in lines of INDEX: NAME START COUNT.
+// listedIDs returns the number of ids in the output of getsubids, whose lines are INDEX: NAME START COUNT.
 func listedIDs(lines string) (have int) {
 	for line := range strings.Lines(lines) {
 		if fields := strings.Fields(line); len(fields) == 4 {
@@ -191,8 +191,8 @@ func listedIDs(lines string) (have int) {
 	return have
 }
 
-// network returns the network that the daemon is to have. In one of its own its steps may listen on any port, as those
-// of root's may, and do not reach what listens on this machine alone; which a registry that the configuration names may.
+// network returns the network of the daemon. In a network of its own, steps can listen on any port, as they can with
+// root's daemon, but they cannot reach this machine's loopback, where a registry in the configuration may be.
 func (o Options) network(c settings) (string, error) {
 	switch o.Network {
 	case "":
@@ -214,7 +214,7 @@ func (o Options) network(c settings) (string, error) {
 	return "", fmt.Errorf("network %q is not host or %s", o.Network, slirp)
 }
 
-// tunnel fails if this user may not make network devices.
+// tunnel returns an error if this user may not make network devices.
 func tunnel() error {
 	f, err := os.OpenFile(tunDev, os.O_RDWR, 0)
 	if err != nil {
@@ -223,7 +223,7 @@ func tunnel() error {
 	return f.Close()
 }
 
-// loopback says whether the configuration names a registry that only this machine reaches.
+// loopback reports whether the configuration names a registry on this machine's loopback.
 func (c settings) loopback() bool {
 	for name, r := range c.Registry {
 		if slices.ContainsFunc(append(r.Mirrors, name), isLoopback) {
@@ -233,7 +233,7 @@ func (c settings) loopback() bool {
 	return false
 }
 
-// isLoopback says whether a registry, HOST[:PORT][/PATH], is on this machine.
+// isLoopback reports whether a registry, HOST[:PORT][/PATH], is on this machine's loopback.
 func isLoopback(registry string) bool {
 	if _, rest, ok := strings.Cut(registry, "://"); ok {
 		registry = rest
@@ -246,16 +246,16 @@ func isLoopback(registry string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost") || net.ParseIP(host).IsLoopback()
 }
 
-// flags returns the command line of rootlesskit, up to the program that it runs.
+// flags returns the arguments of rootlesskit before the program that it runs.
 func (r *rootless) flags(d rootDir) []string {
 	flags := []string{
 		"--state-dir", d.kit(),
 		"--net", r.Network,
-		// Whoever dies, kill -9 or not: the kernel ends all that is below.
+		// Whichever process is killed, the kernel ends all processes below it.
 		"--pidns",
 	}
 	if r.Network != "host" {
-		// resolv.conf is another there.
+		// The network has a resolv.conf of its own.
 		flags = append(flags, "--copy-up=/etc", "--disable-host-loopback")
 	}
 	return flags

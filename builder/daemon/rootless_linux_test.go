@@ -39,7 +39,7 @@ func TestListedIDs(t *testing.T) {
 	}
 }
 
-// One that hangs, with a child that holds its output, is not waited for.
+// A getsubids that hangs, with a child that keeps its output open, times out.
 func TestAskIDs(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "getsubids")
@@ -72,7 +72,7 @@ func TestForbidden(t *testing.T) {
 	}
 }
 
-// Where the configuration names a registry on this machine, the daemon needs this machine's network.
+// If the configuration names a registry on this machine, the daemon needs this machine's network.
 func TestLoopback(t *testing.T) {
 	for registry, want := range map[string]bool{
 		"localhost": true, "localhost:5000": true, "LOCALHOST/proxy": true, "127.0.0.1:5000/docker": true, "http://[::1]:5000": true, "r.localhost:1": true,
@@ -99,7 +99,7 @@ func TestNetwork(t *testing.T) {
 	o.Network = slirp
 	var missing *MissingError
 	if _, err := o.network(settings{}); !errors.As(err, &missing) || missing.What != slirp {
-		t.Errorf("asked for, and not there: %v", err)
+		t.Errorf("requested and missing: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(empty, slirp), nil, 0o700); err != nil {
 		t.Fatal(err)

@@ -18,12 +18,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// startTime is how long buildkitd may take to answer: it opens, and may repair, the databases of a large cache.
+// startTime is how long buildkitd may take to answer. It opens the databases of a large cache, and may repair them.
 const startTime = time.Minute
 
-// Serve is the supervisor: it runs the daemon of root, as the Acquire that started this process has left word there, and
-// returns nil when it has stopped it, because ctx ended or because nobody used it for its idle time. What buildkitd
-// prints goes to log; make it os.Stderr, which Acquire has connected to the log file. End ctx by SIGTERM.
+// Serve is the supervisor, which Acquire starts as a process. It runs the daemon that Acquire described in root, and stops
+// it when ctx ends or when it has been idle for its idle time. It returns nil if it stopped the daemon.
+//
+// buildkitd's output goes to log, which should be os.Stderr: Acquire connects that to the log file. SIGTERM should end
+// ctx.
 func Serve(ctx context.Context, root string, log io.Writer) error {
 	d, err := newRootDir(root)
 	if err != nil {
@@ -38,7 +40,7 @@ func Serve(ctx context.Context, root string, log io.Writer) error {
 		return err
 	}
 	defer release(use)
-	// Released before use: who waits for that one must not find a supervisor that is about to end.
+	// Released before use, so that a process that waits for use does not find a supervisor that is about to end.
 	lock, err := openLock(d.serve())
 	if err != nil {
 		return err
@@ -54,7 +56,7 @@ func Serve(ctx context.Context, root string, log io.Writer) error {
 	}
 
 	var old state
-	_ = readJSON(d.state(), &old) // if there is none there was no daemon
+	_ = readJSON(d.state(), &old) // without a state there was no daemon
 	d.sweep()
 	if err := d.expel(ctx, old.Daemon); err != nil {
 		return err
@@ -74,14 +76,14 @@ func Serve(ctx context.Context, root string, log io.Writer) error {
 			if serving && d.busy(use) {
 				grace = busyGrace
 			}
-			os.Remove(d.state()) // first, so that nobody joins
+			os.Remove(d.state()) // first, so that no process joins
 			c.stop(grace)
 			d.clear()
 			d.sweep()
 			return
 		}
-		// The root was removed, and there may be a new one. Stopped gently, the daemon would remove its socket by
-		// name, and that may be the new one's.
+		// The root was removed, and there may be a new one. A daemon that stops gently would remove the socket of the
+		// new one, which has the same name.
 		c.stop(0)
 	}()
 	if err := d.publish(ctx, c, s); err != nil {
@@ -94,7 +96,7 @@ func Serve(ctx context.Context, root string, log io.Writer) error {
 	return d.watch(ctx, c, lock, use)
 }
 
-// busy says whether somebody uses the daemon, or builds on it without a lease.
+// busy reports whether the daemon has a lease or a build.
 func (d rootDir) busy(use *os.File) bool {
 	free, err := tryLock(use, unix.LOCK_EX)
 	if err != nil || !free {
@@ -105,7 +107,7 @@ func (d rootDir) busy(use *os.File) bool {
 	return err != nil || n > 0
 }
 
-// sign leaves in serve.lock who holds it, for those who want to end him.
+// sign writes this process to serve.lock, for a process that wants to end it.
 func sign(lock *os.File) error {
 	p, err := newProc(os.Getpid())
 	if err != nil {
@@ -122,13 +124,13 @@ func sign(lock *os.File) error {
 	return err
 }
 
-// command returns the command line that runs buildkitd. What it sets the configuration cannot.
+// command returns the command line of buildkitd. Its flags override the configuration.
 func (d rootDir) command(s spec) []string {
 	var wrapper []string
 	group := os.Getegid()
 	if s.Rootless != nil {
 		wrapper = append([]string{s.Rootless.Kit}, s.Rootless.flags(d)...)
-		group = 0 // which in there is the user's own
+		group = 0 // in the namespace, that is the user's own
 	}
 	command := append(wrapper,
 		s.Buildkitd,
@@ -136,7 +138,7 @@ func (d rootDir) command(s spec) []string {
 		"--addr", d.addr(),
 		"--group", strconv.Itoa(group),
 		"--otel-socket-path", d.telemetry(),
-		"--debugaddr=", // a port that the machine's own buildkitd, with the same configuration, may have
+		"--debugaddr=", // the machine's own buildkitd may use the port in the configuration
 	)
 	for _, e := range s.Entitlements {
 		command = append(command, "--allow-insecure-entitlement", e)
@@ -144,7 +146,7 @@ func (d rootDir) command(s spec) []string {
 	return append(command, s.Flags...)
 }
 
-// has says whether lock is still the file that goes by its name.
+// has reports whether lock is still the file at its path.
 func (d rootDir) has(lock *os.File) bool {
 	named, err := os.Stat(lock.Name())
 	if err != nil {
@@ -154,8 +156,8 @@ func (d rootDir) has(lock *os.File) bool {
 	return err == nil && os.SameFile(named, held)
 }
 
-// expel waits until no buildkitd has the data, and kills the one of a supervisor that was killed: by then that one has
-// the signal anyway, and only its end is to be waited for.
+// expel waits until no buildkitd uses the data. It kills old, the daemon of a killed supervisor, which the kernel has
+// already signaled.
 func (d rootDir) expel(ctx context.Context, old proc) error {
 	f, err := os.Open(d.dataLock())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -183,7 +185,7 @@ func (d rootDir) expel(ctx context.Context, old proc) error {
 	return nil
 }
 
-// publish waits until buildkitd answers, and then tells the world.
+// publish waits until buildkitd answers, and then writes its state.
 func (d rootDir) publish(ctx context.Context, c *child, s spec) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, startTime, fmt.Errorf("buildkitd does not answer after %v", startTime))
 	defer cancel()
@@ -191,7 +193,7 @@ func (d rootDir) publish(ctx context.Context, c *child, s spec) error {
 	if err != nil {
 		return err
 	}
-	// buildkitd lets its group in, and a configuration may name another owner.
+	// buildkitd gives its group access, and the configuration can name another owner.
 	if err := os.Lchown(d.socket(), os.Geteuid(), os.Getegid()); err != nil {
 		return err
 	}
@@ -205,8 +207,8 @@ func (d rootDir) publish(ctx context.Context, c *child, s spec) error {
 	return writeJSON(d.state(), state{Spec: s, Daemon: p, Addr: d.addr(), Version: version, Since: time.Now()})
 }
 
-// watch returns when the daemon has to stop, nil if that is what was wanted: after its idle time it returns with the
-// exclusive lock of use, so that whoever comes now waits, and starts the next one.
+// watch returns when the daemon must stop, with nil if ctx ended or it was idle. After the idle time, watch returns with
+// the exclusive lock of use, so that a new user waits and then starts the next daemon.
 func (d rootDir) watch(ctx context.Context, c *child, lock, use *os.File) error {
 	idle := 10 * time.Minute
 	for {
@@ -232,7 +234,7 @@ func (d rootDir) watch(ctx context.Context, c *child, lock, use *os.File) error 
 			return err
 		}
 		if !free {
-			// Noted here, too: a client that is killed does not note its end.
+			// A killed client does not record the end of its use.
 			touch(use)
 			continue
 		}
@@ -246,7 +248,7 @@ func (d rootDir) watch(ctx context.Context, c *child, lock, use *os.File) error 
 	}
 }
 
-// idleFor returns how long nobody has used the daemon.
+// idleFor returns how long the daemon has been idle.
 func idleFor(use *os.File) time.Duration {
 	fi, err := use.Stat()
 	if err != nil {
@@ -259,23 +261,23 @@ func idleFor(use *os.File) time.Duration {
 	return age
 }
 
-// A child is a running buildkitd.
+// child is a running buildkitd.
 type child struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed at its end
-	err  error         // of cmd.Wait, once done is closed
+	err  error         // of cmd.Wait; valid after done is closed
 }
 
-// startChild starts buildkitd, which does not outlive this process, however that ends.
+// startChild starts buildkitd. The kernel ends it when this process ends.
 func startChild(command []string, log io.Writer) (*child, error) {
 	c := &child{cmd: exec.Command(command[0], command[1:]...), done: make(chan struct{})}
 	c.cmd.Stdout, c.cmd.Stderr = log, log
 	c.cmd.WaitDelay = time.Second
-	// Not SIGTERM: nobody would be there to see that it stops.
+	// Not SIGTERM, since this process could no longer make sure that it stops.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
 	go func() {
-		// The signal comes when the thread that forked ends, and not the process. This goroutine keeps its thread
+		// The kernel sends the signal when the forking thread ends, not the process. So this goroutine keeps its thread
 		// until buildkitd has ended.
 		runtime.LockOSThread()
 		err := c.cmd.Start()
@@ -293,8 +295,7 @@ func (c *child) answer(ctx context.Context, socket string) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for {
-		// buildkitd listens some time before it answers, and a gRPC client that is refused waits a second before it
-		// tries again. So knock first.
+		// A gRPC client that is refused waits a second before it tries again, so test the socket first.
 		conn, err := net.Dial("unix", socket)
 		if err == nil {
 			conn.Close()
@@ -326,7 +327,7 @@ func (c *child) answer(ctx context.Context, socket string) (string, error) {
 	}
 }
 
-// failure says how buildkitd ended, which it should not have.
+// failure returns how buildkitd ended. Any end is a failure.
 func (c *child) failure() error {
 	if c.err == nil {
 		return errors.New("exit status 0")
@@ -334,10 +335,10 @@ func (c *child) failure() error {
 	return c.err
 }
 
-// stop ends buildkitd, by force after the grace.
+// stop ends buildkitd, and kills it after grace.
 func (c *child) stop(grace time.Duration) {
 	if grace > 0 {
-		_ = c.cmd.Process.Signal(unix.SIGTERM) // fails if it is gone
+		_ = c.cmd.Process.Signal(unix.SIGTERM) // fails only if it is gone
 		select {
 		case <-c.done:
 			return
