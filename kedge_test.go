@@ -23,53 +23,6 @@ const (
 	digestC = "sha256:3333333333333333333333333333333333333333333333333333333333333333"
 )
 
-func TestNames(t *testing.T) {
-	const hash = "0123456789ab"
-	long := strings.Repeat("t", 128-len("-args-"+hash))
-	tests := []struct {
-		tag  string
-		want []string
-	}{
-		{"app", []string{"docker.io/library/app:latest", "docker.io/library/app:args-" + hash}},
-		{"app:1.2", []string{"docker.io/library/app:1.2", "docker.io/library/app:1.2-args-" + hash}},
-		{"app:latest", []string{"docker.io/library/app:latest", "docker.io/library/app:latest-args-" + hash}},
-		{"team/app", []string{"docker.io/team/app:latest", "docker.io/team/app:args-" + hash}},
-		{"localhost:5000/app", []string{"localhost:5000/app:latest", "localhost:5000/app:args-" + hash}},
-		{"localhost:5000/app:1", []string{"localhost:5000/app:1", "localhost:5000/app:1-args-" + hash}},
-		{"ghcr.io/o/app:V1_x", []string{"ghcr.io/o/app:V1_x", "ghcr.io/o/app:V1_x-args-" + hash}},
-		{"app:" + long, []string{"docker.io/library/app:" + long, "docker.io/library/app:" + long + "-args-" + hash}},
-		{"app:" + long + "t", nil},
-		{"", nil},
-		{"App", nil},
-		{"app:", nil},
-		{"a:b:c", nil},
-		{"app@" + digestA, nil},
-		{"app:1@" + digestA, nil},
-		{"https://example.com/app", nil},
-		{strings.Repeat("a", 64), nil},
-	}
-	for _, test := range tests {
-		t.Run(test.tag, func(t *testing.T) {
-			got, err := Names([]string{test.tag}, hash)
-			if (err != nil) != (test.want == nil) {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(test.want, got); diff != "" {
-				t.Error(diff)
-			}
-		})
-	}
-	if got, err := Names(nil, hash); err != nil || got != nil {
-		t.Errorf("no tag: %q, %v", got, err)
-	}
-	if got, err := Names([]string{"a", "b:1"}, hash); err != nil || len(got) != 4 {
-		t.Errorf("two tags: %q, %v", got, err)
-	}
-	if got, err := Names([]string{"a", "B"}, hash); err == nil || got != nil {
-		t.Errorf("one of two is none: %q, %v", got, err)
-	}
-}
-
 func TestSecondStart(t *testing.T) {
 	const s, ms = time.Second, time.Millisecond
 	now := time.Date(2026, 5, 6, 7, 8, 40, 0, time.UTC)

@@ -78,6 +78,9 @@ func (ep Endpoint) Open(ctx context.Context) (*Engine, error) {
 	return &Engine{Endpoint: ep, api: api}, nil
 }
 
+// Name returns the address of the Engine.
+func (e *Engine) Name() string { return e.Host }
+
 // Close ends the connection.
 func (e *Engine) Close() error { return e.api.Close() }
 

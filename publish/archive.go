@@ -19,35 +19,23 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// A Format is a form in which an image leaves the store as a tar archive.
-type Format string
-
-const (
-	// OCI is the tar of an OCI image layout.
-	OCI Format = "oci"
-	// Docker is the same, with the manifest.json that `docker load` of older Docker Engines needs.
-	// It names one image, so that an image for several platforms has none: only an Engine with the
-	// containerd image store loads that.
-	Docker Format = "docker"
-)
-
-// Export writes an image to w. The bytes depend on the image, the names and the format alone. When
-// it fails or ctx is done, what w got is not a whole archive.
-func Export(ctx context.Context, st *store.Store, w io.Writer, desc ocispec.Descriptor, names []string, format Format) error {
+// writeArchive writes an image to w, as OCI or Docker. The bytes depend on the image, the names and the type
+// alone. If it fails or ctx is done, w has part of an archive.
+func writeArchive(ctx context.Context, st *store.Store, w io.Writer, desc ocispec.Descriptor, names []string, kind Type) error {
 	defer st.Use()()
-	if err := writeArchive(ctx, st, w, desc, names, format); err != nil {
+	if err := exportArchive(ctx, st, w, desc, names, kind); err != nil {
 		return fmt.Errorf("export image %s: %w", desc.Digest, err)
 	}
 	return nil
 }
 
-func writeArchive(ctx context.Context, st *store.Store, w io.Writer, desc ocispec.Descriptor, names []string, format Format) error {
+func exportArchive(ctx context.Context, st *store.Store, w io.Writer, desc ocispec.Descriptor, names []string, kind Type) error {
 	refs, err := exportNames(names)
 	if err != nil {
 		return err
 	}
 	opts := []archive.ExportOpt{archive.WithManifest(annotated(desc), refs...), archive.WithAllPlatforms()}
-	switch format {
+	switch kind {
 	case OCI:
 		opts = append(opts, archive.WithSkipDockerManifest())
 	case Docker:
@@ -56,16 +44,16 @@ func writeArchive(ctx context.Context, st *store.Store, w io.Writer, desc ocispe
 			return st.Blame(ctx, desc, err)
 		}
 		if len(img.Manifests) == 1 {
-			// Beside attestations, too, there is one image that manifest.json can name.
+			// manifest.json can name the one image, also if there are attestations.
 			opts = append(opts, archive.WithPlatform(platforms.OnlyStrict(img.Manifests[0].Platform)))
 		}
 	default:
-		return fmt.Errorf("unknown format %q", format)
+		return fmt.Errorf("type %q is not an archive", kind)
 	}
 	if _, err := st.Complete(ctx, desc); err != nil {
 		return st.Blame(ctx, desc, err)
 	}
-	// archive.Export looks neither at ctx nor at the error of the last write.
+	// archive.Export ignores ctx and the error of the last write.
 	var failed error
 	out := writerFunc(func(p []byte) (int, error) {
 		if failed == nil && ctx.Err() != nil {
@@ -82,14 +70,14 @@ func writeArchive(ctx context.Context, st *store.Store, w io.Writer, desc ocispe
 	if failed != nil {
 		return failed
 	}
-	return st.Blame(ctx, desc, err) // it checks digests, and says no more than that one was another
+	return st.Blame(ctx, desc, err) // archive.Export does not say whose digest is wrong
 }
 
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// exportNames normalises names, each once, sorted.
+// exportNames returns names in full, sorted, each once.
 func exportNames(names []string) ([]string, error) {
 	refs, err := store.ParseNames(names)
 	if err != nil {
@@ -103,17 +91,17 @@ func exportNames(names []string) ([]string, error) {
 	return slices.Compact(sorted), nil
 }
 
-// ExportDir writes an image to dir as an OCI image layout, which it replaces if there is one. Any
-// other directory that is not empty is refused. When it fails or ctx is done, dir is what it was.
-func ExportDir(ctx context.Context, st *store.Store, dir string, desc ocispec.Descriptor, names []string) error {
+// writeLayout writes an image to dir as an OCI image layout. It replaces a layout and an empty directory, and
+// refuses any other. If it fails or ctx is done, it does not change dir.
+func writeLayout(ctx context.Context, st *store.Store, dir string, desc ocispec.Descriptor, names []string) error {
 	defer st.Use()()
-	if err := exportDir(ctx, st, dir, desc, names); err != nil {
+	if err := exportLayout(ctx, st, dir, desc, names); err != nil {
 		return fmt.Errorf("export image %s to directory %q: %w", desc.Digest, dir, err)
 	}
 	return nil
 }
 
-func exportDir(ctx context.Context, st *store.Store, dir string, desc ocispec.Descriptor, names []string) (err error) {
+func exportLayout(ctx context.Context, st *store.Store, dir string, desc ocispec.Descriptor, names []string) (err error) {
 	refs, err := exportNames(names)
 	if err != nil {
 		return err
@@ -134,7 +122,7 @@ func exportDir(ctx context.Context, st *store.Store, dir string, desc ocispec.De
 		return err
 	}
 	layout, old := filepath.Join(beside, "new"), filepath.Join(beside, "old")
-	// What was in dir is removed only when something else is there.
+	// What was in dir is removed only after the new layout replaced it.
 	defer func() { err = errors.Join(err, os.RemoveAll(layout), os.Remove(beside)) }()
 	for _, b := range blobs {
 		if err := copyBlob(ctx, st, layout, b); err != nil {
@@ -157,7 +145,7 @@ func exportDir(ctx context.Context, st *store.Store, dir string, desc ocispec.De
 	return os.RemoveAll(old)
 }
 
-// checkReplaceable refuses a directory with something else in it than an OCI image layout.
+// checkReplaceable refuses a directory with anything but an OCI image layout in it, and a store.
 func checkReplaceable(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) || err == nil && len(entries) == 0 {
@@ -175,7 +163,7 @@ func checkReplaceable(dir string) error {
 	return nil
 }
 
-// replaceDir renames layout to dir, whose present content it moves to old.
+// replaceDir renames layout to dir, and moves what is there to old.
 func replaceDir(layout, dir, old string) error {
 	err := os.Rename(dir, old)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -216,15 +204,15 @@ func copyBlob(ctx context.Context, st *store.Store, layout string, desc ocispec.
 	return f.Close()
 }
 
-// annotated returns desc with nothing in it but what finds the blob, and its annotations.
+// annotated returns desc with only those fields that find the blob, and its annotations.
 func annotated(desc ocispec.Descriptor) ocispec.Descriptor {
 	d := store.Plain(desc)
 	d.Annotations = desc.Annotations
 	return d
 }
 
-// namedEntries are the entries of a layout that holds one image, annotated as containerd and
-// BuildKit do: ref.name has the tag, which is unique there.
+// namedEntries returns the index entries of a layout that holds one image. Their annotations are those of
+// containerd and BuildKit: ref.name is the tag, which is unique in the layout.
 func namedEntries(desc ocispec.Descriptor, refs []string) []ocispec.Descriptor {
 	if len(refs) == 0 {
 		return []ocispec.Descriptor{desc}
@@ -247,7 +235,7 @@ func namedEntries(desc ocispec.Descriptor, refs []string) []ocispec.Descriptor {
 	return entries
 }
 
-// interruptible returns r, failing once ctx is done.
+// interruptible returns a reader of r that fails when ctx is done.
 func interruptible(ctx context.Context, r io.Reader) io.Reader {
 	return readerFunc(func(p []byte) (int, error) {
 		if ctx.Err() != nil {

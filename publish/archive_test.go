@@ -19,10 +19,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-func exported(t testing.TB, s *store.Store, img store.Image, format Format, names ...string) []byte {
+func exported(t testing.TB, s *store.Store, img store.Image, format Type, names ...string) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	if err := Export(t.Context(), s, &b, img.Descriptor, names, format); err != nil {
+	if err := writeArchive(t.Context(), s, &b, img.Descriptor, names, format); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -70,7 +70,7 @@ func TestExport(t *testing.T) {
 	shared := tarball(t, file("shared", "s"))
 	two := build(t, s, rawImage{platform: amd64, layers: [][]byte{shared}}, rawImage{platform: arm64, layers: [][]byte{shared}})
 	for _, img := range []store.Image{one, two} {
-		for _, format := range []Format{OCI, Docker} {
+		for _, format := range []Type{OCI, Docker} {
 			first := exported(t, s, img, format, "app:v1", "app", "app:v1")
 			time.Sleep(2 * time.Millisecond)
 			if !bytes.Equal(first, exported(t, s, img, format, "app", "app:v1")) {
@@ -129,7 +129,7 @@ func TestExportAttestations(t *testing.T) {
 	if len(blobs) != 7 { // index, two manifests, two configs, layer, statement
 		t.Fatalf("%d blobs: %v", len(blobs), blobs)
 	}
-	for _, format := range []Format{OCI, Docker} {
+	for _, format := range []Type{OCI, Docker} {
 		content := untar(t, exported(t, s, store.Image{Descriptor: img.Top()}, format, "app"))
 		for _, b := range blobs {
 			if _, ok := content["blobs/sha256/"+b.Digest.Encoded()]; !ok {
@@ -147,19 +147,19 @@ func TestExportFails(t *testing.T) {
 	img := build(t, s, small(t, string(noise(3<<20))))
 	whole := len(exported(t, s, img, OCI))
 	for _, left := range []int{0, 2 << 20, whole - 1} {
-		if err := Export(t.Context(), s, &failAfter{left: left}, img.Descriptor, nil, OCI); !errors.Is(err, errFull) {
+		if err := writeArchive(t.Context(), s, &failAfter{left: left}, img.Descriptor, nil, OCI); !errors.Is(err, errFull) {
 			t.Errorf("disk full after %d of %d bytes: %v", left, whole, err)
 		}
 	}
-	if err := Export(t.Context(), s, io.Discard, img.Descriptor, nil, "rpm"); err == nil {
+	if err := writeArchive(t.Context(), s, io.Discard, img.Descriptor, nil, "rpm"); err == nil {
 		t.Error("an unknown format was written")
 	}
-	if err := Export(t.Context(), s, io.Discard, img.Descriptor, []string{"UPPER"}, OCI); err == nil {
+	if err := writeArchive(t.Context(), s, io.Discard, img.Descriptor, []string{"UPPER"}, OCI); err == nil {
 		t.Error("a bad name was written")
 	}
 	var b bytes.Buffer
 	ctx := newCancelAfter(t.Context(), 30)
-	if err := Export(ctx, s, &b, img.Descriptor, nil, OCI); !errors.Is(err, errInterrupted) {
+	if err := writeArchive(ctx, s, &b, img.Descriptor, nil, OCI); !errors.Is(err, errInterrupted) {
 		t.Errorf("interrupted: %v", err)
 	}
 	if b.Len() == 0 || b.Len() >= whole {
@@ -168,7 +168,7 @@ func TestExportFails(t *testing.T) {
 	removeBlob(t, s, img.Manifests[0].Layers[0].Descriptor.Digest)
 	b.Reset()
 	var damaged *store.DamagedError
-	if err := Export(t.Context(), s, &b, img.Descriptor, nil, OCI); !errors.As(err, &damaged) || b.Len() > 0 {
+	if err := writeArchive(t.Context(), s, &b, img.Descriptor, nil, OCI); !errors.As(err, &damaged) || b.Len() > 0 {
 		t.Errorf("without a layer: %v after %d bytes", err, b.Len())
 	}
 }
@@ -180,7 +180,7 @@ func TestExportDir(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "new", "layout")
 	for _, img := range []store.Image{a, b} { // makes it, then replaces it
-		if err := ExportDir(t.Context(), s, dir, img.Descriptor, []string{"app"}); err != nil {
+		if err := writeLayout(t.Context(), s, dir, img.Descriptor, []string{"app"}); err != nil {
 			t.Fatal(err)
 		}
 		got := files(t, dir)
@@ -199,14 +199,14 @@ func TestExportDir(t *testing.T) {
 	}
 	before := files(t, parent)
 
-	err := ExportDir(newCancelAfter(t.Context(), 5), s, dir, a.Descriptor, nil)
+	err := writeLayout(newCancelAfter(t.Context(), 5), s, dir, a.Descriptor, nil)
 	if !errors.Is(err, errInterrupted) {
 		t.Errorf("interrupted: %v", err)
 	}
 	foreign := t.TempDir()
 	writeFile(t, filepath.Join(foreign, "thesis.tex"), nil)
 	for _, dir := range []string{foreign, s.Dir()} {
-		if err := ExportDir(t.Context(), s, dir, a.Descriptor, nil); err == nil || !strings.Contains(err.Error(), "not an OCI image layout") {
+		if err := writeLayout(t.Context(), s, dir, a.Descriptor, nil); err == nil || !strings.Contains(err.Error(), "not an OCI image layout") {
 			t.Errorf("export to %q: %v", dir, err)
 		}
 	}
@@ -215,7 +215,7 @@ func TestExportDir(t *testing.T) {
 	data[len(data)/2] ^= 1
 	writeFile(t, path, data)
 	var damaged *store.DamagedError
-	if err := ExportDir(t.Context(), s, dir, a.Descriptor, nil); !errors.As(err, &damaged) || !strings.Contains(err.Error(), "another digest") {
+	if err := writeLayout(t.Context(), s, dir, a.Descriptor, nil); !errors.As(err, &damaged) || !strings.Contains(err.Error(), "another digest") {
 		t.Errorf("export of a rotten blob: %v", err)
 	}
 	if diff := gocmp.Diff(before, files(t, parent)); diff != "" {

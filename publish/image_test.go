@@ -330,10 +330,10 @@ func TestDamage(t *testing.T) {
 					t.Fatal(err)
 				}
 				for name, export := range map[string]func(store.Image) error{
-					"oci":    func(i store.Image) error { return Export(t.Context(), s, io.Discard, i.Descriptor, nil, OCI) },
-					"docker": func(i store.Image) error { return Export(t.Context(), s, io.Discard, i.Descriptor, nil, Docker) },
-					"tar":    func(i store.Image) error { return ExportTar(t.Context(), s, io.Discard, i.Descriptor, RootOptions{}) },
-					"dir":    func(i store.Image) error { return ExportDir(t.Context(), s, t.TempDir()+"/d", i.Descriptor, nil) },
+					"oci":    func(i store.Image) error { return writeArchive(t.Context(), s, io.Discard, i.Descriptor, nil, OCI) },
+					"docker": func(i store.Image) error { return writeArchive(t.Context(), s, io.Discard, i.Descriptor, nil, Docker) },
+					"tar":    func(i store.Image) error { return writeTar(t.Context(), s, io.Discard, i.Descriptor, RootOptions{}) },
+					"dir":    func(i store.Image) error { return writeLayout(t.Context(), s, t.TempDir()+"/d", i.Descriptor, nil) },
 				} {
 					var damaged *store.DamagedError
 					if err := export(bad); !errors.As(err, &damaged) || damaged.Blob != want {

@@ -19,31 +19,31 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// RootOptions are choices for ExportFolder and ExportTar. The zero value exports all of an image.
+// RootOptions say which files of an image Local and Tar have. The zero value is all.
 type RootOptions struct {
-	// Split has each platform in a folder of its own, such as linux_amd64. Nil: where there are
-	// several platforms.
+	// Split gives each platform a folder of its own, such as linux_amd64. If it is nil, it does so if there
+	// are several platforms.
 	Split *bool
-	// Source is the folder of the image that is exported; empty for its root. Links within the image
-	// are followed.
+	// Source is the folder of the image that is exported. Symbolic links in the image are followed. Empty is
+	// the root.
 	Source string
 }
 
 // A PathError says which path of an image cannot be exported as a file tree, and why.
 type PathError = layer.PathError
 
-// ExportTar writes the root file system of an image to w, its layers on top of each other, as a tar:
-// folders before what is in them, sorted, with the owners, modes and times that the image says. The
-// bytes depend on the image and o alone. When it fails, what w got is no whole tar.
-func ExportTar(ctx context.Context, st *store.Store, w io.Writer, desc ocispec.Descriptor, o RootOptions) error {
+// writeTar writes the root file system of an image to w as a tar: sorted, folders before their content, with
+// the owners, modes and times of the image. The bytes depend on the image and o alone. If it fails, w has part
+// of a tar.
+func writeTar(ctx context.Context, st *store.Store, w io.Writer, desc ocispec.Descriptor, o RootOptions) error {
 	return exportRoot(ctx, st, desc, o, func(fs *rootFS) error { return fs.writeTar(ctx, w) })
 }
 
-// ExportFolder writes the root file system of an image into dir, which it makes if it is absent. What
-// is there already stays, unless the image has something at the same path. Modes and times are those
-// that the image says; the owner is who runs this, as BuildKit has it. No path or link of the image
-// leads out of dir. All layers are read before the first file is written.
-func ExportFolder(ctx context.Context, st *store.Store, dir string, desc ocispec.Descriptor, o RootOptions) error {
+// writeFolder writes the root file system of an image into dir, which it creates if it is absent. Existing
+// files stay unless the image has the same path. Modes and times are those of the image; the owner is the
+// user who runs kedge, as with BuildKit. No path or link of the image leads out of dir. Nothing is written
+// before all layers are read.
+func writeFolder(ctx context.Context, st *store.Store, dir string, desc ocispec.Descriptor, o RootOptions) error {
 	return exportRoot(ctx, st, desc, o, func(fs *rootFS) error { return fs.writeFolder(ctx, dir) })
 }
 

@@ -82,7 +82,7 @@ func TestExportTar(t *testing.T) {
 			img := build(t, s, raw)
 			var one, two bytes.Buffer
 			for _, b := range []*bytes.Buffer{&one, &two} {
-				if err := ExportTar(t.Context(), s, b, img.Descriptor, RootOptions{}); err != nil {
+				if err := writeTar(t.Context(), s, b, img.Descriptor, RootOptions{}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -124,7 +124,7 @@ func TestExportRootRefuses(t *testing.T) {
 			s := testStore(t)
 			img := based(t, s, tarball(t, test.entries...))
 			dir := filepath.Join(t.TempDir(), "out")
-			err := ExportFolder(t.Context(), s, dir, img.Descriptor, RootOptions{Source: test.source})
+			err := writeFolder(t.Context(), s, dir, img.Descriptor, RootOptions{Source: test.source})
 			var wrong *PathError
 			if !errors.As(err, &wrong) || wrong.Path != test.path {
 				t.Fatalf("%v", err)
@@ -136,7 +136,7 @@ func TestExportRootRefuses(t *testing.T) {
 	}
 	s := testStore(t)
 	img := based(t, s, tarball(t, file("../out", "x")))
-	if err := ExportFolder(t.Context(), s, t.TempDir(), img.Descriptor, RootOptions{}); err == nil || !strings.Contains(err.Error(), `path with ".."`) {
+	if err := writeFolder(t.Context(), s, t.TempDir(), img.Descriptor, RootOptions{}); err == nil || !strings.Contains(err.Error(), `path with ".."`) {
 		t.Errorf("a path out of the root: %v", err)
 	}
 }
@@ -172,7 +172,7 @@ func TestExportFolder(t *testing.T) {
 		}
 	}
 	for range 2 { // over its own result, too
-		if err := ExportFolder(t.Context(), s, dir, img.Descriptor, RootOptions{}); err != nil {
+		if err := writeFolder(t.Context(), s, dir, img.Descriptor, RootOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -232,7 +232,7 @@ func TestExportPlatforms(t *testing.T) {
 	}
 	for _, test := range tests {
 		var b bytes.Buffer
-		if err := ExportTar(t.Context(), s, &b, img.Descriptor, test.o); err != nil {
+		if err := writeTar(t.Context(), s, &b, img.Descriptor, test.o); err != nil {
 			t.Fatal(err)
 		}
 		var got []string
@@ -249,7 +249,7 @@ func TestExportPlatforms(t *testing.T) {
 	both := build(t, s,
 		rawImage{platform: amd64, layers: [][]byte{tarball(t, shared)}}, rawImage{platform: arm64, layers: [][]byte{tarball(t, shared)}})
 	var conflict *PathError
-	if err := ExportTar(t.Context(), s, io.Discard, both.Descriptor, RootOptions{Split: &no}); !errors.As(err, &conflict) || conflict.Path != "etc/same" {
+	if err := writeTar(t.Context(), s, io.Discard, both.Descriptor, RootOptions{Split: &no}); !errors.As(err, &conflict) || conflict.Path != "etc/same" {
 		t.Errorf("two platforms have the same path: %v", err)
 	}
 }

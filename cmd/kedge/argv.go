@@ -44,15 +44,15 @@ type unknownError struct {
 
 func (e *unknownError) Error() string { return e.Message }
 
-func (e *unknownError) advice() (int, string) {
+func (e *unknownError) hint() string {
 	if len(e.Verbs) == 0 && slices.Contains(buildxVerbs, e.Verb) {
-		return exitUsage, fmt.Sprintf("docker buildx %s is still there", e.Verb)
+		return fmt.Sprintf("docker buildx %s is still there", e.Verb)
 	}
 	help := strings.Join(slices.Concat([]string{"kedge"}, e.Verbs, []string{"--help"}), " ") + " lists what there is"
 	if e.Nearest != "" {
 		help = fmt.Sprintf("did you mean %s? %s", e.Nearest, help)
 	}
-	return exitUsage, help
+	return help
 }
 
 // parse takes apart the words after the program's name. Its errors are [*unknownError], for a flag or

@@ -167,7 +167,7 @@ func TestArgv(t *testing.T) {
 		got = append(got, c.Args().Slice()...)
 		return nil
 	}
-	strict(root.Subcommands)
+	(&process{}).strict(root.Subcommands)
 	line, err := parse(root, []string{"build", "help", "-f-", "--build-arg", " A=1, 2 ", "--target=", "--build-arg=-B", "--", "-x", "--target"})
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/kedge-build/kedge"
+	"github.com/kedge-build/kedge/publish"
 	"github.com/kedge-build/kedge/secret"
 	"github.com/urfave/cli/v2"
 )
@@ -26,101 +27,67 @@ func (p *process) buildVerb() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return p.withBuilder(c, func(env kedge.Env, o kedge.Options) error {
-				if asked.name != "" {
-					return p.call(c, env, o, asked)
-				}
-				return p.build(c, env, o, c.Bool("verify"))
-			})
-		},
-	}
-}
-
-func (p *process) verifyVerb() *cli.Command {
-	return &cli.Command{
-		Name: "verify", Usage: "build twice and say whether it is the same, bit for bit", ArgsUsage: "PATH | URL | -",
-		Flags: append(slices.Concat(sourceFlags(), []cli.Flag{p.lockedFlag()}, solveFlags()),
-			&cli.BoolFlag{Name: "no-cache", Usage: "take no step of the first build from the builder's cache; the second never does"},
-			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"},
-			reportFlag(), varyFlag(), secretCheckFlag()),
-		Action: func(c *cli.Context) error {
-			return p.withBuilder(c, func(env kedge.Env, o kedge.Options) error { return p.build(c, env, o, true) })
+			if asked.name != "" {
+				return p.withBuilder(c, func(env kedge.Env, o kedge.Options) error { return p.call(c, env, o, asked) })
+			}
+			if len(c.StringSlice("vary")) > 0 && !c.Bool("verify") {
+				return usagef("--vary is about a second build: --verify makes one")
+			}
+			return p.build(c, c.Bool("verify"))
 		},
 	}
 }
 
 func varyFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "vary", Usage: "have the second build differ in `RESPECTS`: time, hostname, cpus, umask, locale, order"}
+	return &cli.StringSliceFlag{Name: "vary", Usage: "make the second build differ in `RESPECTS`: time, hostname, cpus, umask, locale, order"}
 }
 
-func (p *process) build(c *cli.Context, env kedge.Env, o kedge.Options, verified bool) error {
-	ctx := c.Context
-	want, err := p.wanted(c)
+// build builds, if verified is set twice, delivers the image and prints the answer.
+func (p *process) build(c *cli.Context, verified bool) error {
+	a, err := p.answer(c)
 	if err != nil {
 		return err
 	}
-	o.Annotations = want.annotations
-	if len(c.StringSlice("vary")) > 0 && !verified {
-		return usagef("--vary is about a second build: --verify makes one")
-	}
-	to, err := p.whereTo(c, want)
-	if err != nil {
-		return err
-	}
-	if to.Engine != nil {
-		defer to.Close()
-	}
-	if env.Store, err = p.openStore(ctx); err != nil {
-		return err
-	}
-	defer env.Store.Close()
-	if err := want.clear(); err != nil {
-		return err
-	}
-	build := kedge.Build
-	if verified {
-		build = kedge.Verify
-	}
-	res, err := build(ctx, env, o)
-	if err != nil {
-		return err
-	}
-	p.tell(res, o.Pull)
-	if path := c.String("report"); path != "" {
-		if err := p.writeReport(path, buildReport(res)); err != nil {
+	return p.withBuilder(c, func(env kedge.Env, o kedge.Options) error {
+		ctx := c.Context
+		o.Annotations = a.annotations
+		delivery, err := publish.Prepare(ctx, a.wanted, p.publishEnv(env.Auth))
+		if err != nil {
 			return err
 		}
-	}
-	if v := res.Verdict; v != nil && !v.Reproducible {
-		return p.sayNo(ctx, want, res)
-	}
-	if res.Lockfile == "" {
-		p.say("warning: nothing holds the lock, and the next build may be made from something else: --lockfile FILE names a place for it")
-	}
-	names, err := want.deliver(ctx, p, env.Store, res, to, env.Auth)
-	if err != nil {
-		return err
-	}
-	id := to.id(ctx, res).String()
-	if path := want.iidfile; path != "" {
-		if err := writeFile(path, func(w io.Writer) error { _, err := io.WriteString(w, id); return err }); err != nil {
+		defer delivery.Close()
+		if env.Store, err = p.openStore(ctx); err != nil {
 			return err
 		}
-	}
-	if err := want.writeMetadata(p, res, names); err != nil {
-		return err
-	}
-	if err := p.writeLock(ctx, res); err != nil {
-		return err
-	}
-	if want.quiet {
-		_, err := fmt.Fprintln(want.answer(p), id)
-		return err
-	}
-	return p.print(want.answer(p), want.format, res, names)
+		defer env.Store.Close()
+		if err := a.clear(); err != nil {
+			return err
+		}
+		build := kedge.Build
+		if verified {
+			build = kedge.Verify
+		}
+		res, err := build(ctx, env, o)
+		if err != nil {
+			return err
+		}
+		p.tell(res, o.Pull)
+		if err := p.writePage(a, res); err != nil {
+			return err
+		}
+		if v := res.Verdict; v != nil && !v.Reproducible {
+			return p.sayNo(ctx, a, res)
+		}
+		receipt, err := delivery.Deliver(ctx, env.Store, res.Image, res.ArgsHash)
+		p.tellDelivery(res, receipt)
+		if err != nil {
+			return err
+		}
+		return p.sayDone(ctx, a, res, receipt)
+	})
 }
 
-// tell says what a person may want to know of a build besides its answer.
+// tell tells about a build what is not part of its answer.
 func (p *process) tell(res *kedge.Result, pull bool) {
 	if rules := normalised(res.Image); rules != "" {
 		p.note("normalised %s", rules)
@@ -128,10 +95,7 @@ func (p *process) tell(res *kedge.Result, pull bool) {
 	for _, m := range res.Moved {
 		p.say("%s %s has moved: %s -> %s; kedge lock --refresh=%s takes it", m.Source.Kind, m.Source.Ref, m.Old, m.New, m.Source.Ref)
 	}
-	switch {
-	case res.NotLookedUp != nil:
-		p.say("warning: whether newer images exist is not known: %v", res.NotLookedUp)
-	case pull && len(res.Moved) == 0:
+	if pull && len(res.Moved) == 0 {
 		p.note("every image is what the lock says")
 	}
 	if len(res.NotSought) > 0 {
@@ -154,19 +118,58 @@ func (p *process) tell(res *kedge.Result, pull bool) {
 	}
 }
 
-// sayNo gives the answer that two builds differ, and delivers no image.
-func (p *process) sayNo(ctx context.Context, want *wanted, res *kedge.Result) error {
-	answer := want.answer(p)
-	if want.quiet {
-		answer = p.stderr // stdout is the digest's
+// tellDelivery tells what became of the image.
+func (p *process) tellDelivery(res *kedge.Result, r publish.Receipt) {
+	if res.Lockfile == "" {
+		p.say("warning: nothing holds the lock, and the next build may be made from something else: --lockfile FILE names a place for it")
 	}
-	if err := want.writeMetadata(p, res, nil); err != nil {
+	for _, s := range r.Steps {
+		if s.Action == publish.Present {
+			p.note("Docker at %q has it already", s.Name)
+		} else {
+			p.note("%s %s", s.Action, s.Name)
+		}
+	}
+	if r.NotLoaded != nil {
+		name := res.Image.Top().Digest.String()
+		if len(r.Names) > 0 {
+			name = r.Names[0]
+		}
+		p.note("the image is in kedge's store only: %v (later: kedge export %s -o type=docker,dest=- | docker load)", r.NotLoaded, name)
+	}
+}
+
+// sayDone gives the answer that the image was built, and writes the lock.
+func (p *process) sayDone(ctx context.Context, a *answer, res *kedge.Result, r publish.Receipt) error {
+	if err := a.writeID(r.ID.String()); err != nil {
 		return err
 	}
-	if err := p.print(answer, want.format, res, nil); err != nil {
+	if err := p.writeMetadata(a, res, r.Names); err != nil {
 		return err
 	}
-	// That the lock could not be written does not change the answer.
+	if err := p.writeLock(ctx, res); err != nil {
+		return err
+	}
+	if p.view.quiet {
+		_, err := fmt.Fprintln(a.out, r.ID)
+		return err
+	}
+	return p.print(a.out, a.format, res, r.Names)
+}
+
+// sayNo gives the answer that two builds differ. No image is delivered.
+func (p *process) sayNo(ctx context.Context, a *answer, res *kedge.Result) error {
+	out := a.out
+	if p.view.quiet {
+		out = p.stderr // stdout is for a digest
+	}
+	if err := p.writeMetadata(a, res, nil); err != nil {
+		return err
+	}
+	if err := p.print(out, a.format, res, nil); err != nil {
+		return err
+	}
+	// A lock that cannot be written does not change the answer.
 	if err := p.writeLock(ctx, res); err != nil {
 		p.say("%v", err)
 	}

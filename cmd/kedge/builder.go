@@ -6,11 +6,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/docker/go-units"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/builder/daemon"
+	"github.com/kedge-build/kedge/docker"
 	"github.com/urfave/cli/v2"
 )
 
@@ -122,4 +124,28 @@ func (p *process) builderLogs(*cli.Context) error {
 	defer f.Close()
 	_, err = io.Copy(p.stdout, f)
 	return err
+}
+
+// sayWhere prints which builder a build would use, and where its image would go.
+func (p *process) sayWhere(c *cli.Context) {
+	builds, loads := "kedge's own builder", ""
+	if name, by := p.namedBuilder(c); name != "" {
+		builds = fmt.Sprintf("%q, by %s", name, by)
+		if !strings.Contains(name, "://") {
+			b, err := docker.New(p.env).Builder(name)
+			if err != nil {
+				builds += ": " + err.Error()
+			} else {
+				builds += fmt.Sprintf(": the %s driver, %s", b.Driver, counted(len(b.Nodes), "node"))
+			}
+		}
+	}
+	engine, err := p.findEngine(c.Context)
+	if err != nil {
+		loads = err.Error()
+	} else {
+		loads = fmt.Sprintf("the Docker Engine at %q, by context %q", engine.Host, engine.Context)
+		engine.Close()
+	}
+	fmt.Fprintf(p.stdout, "builds   %s\nloads    %s\n", builds, loads)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/publish"
 	"github.com/moby/buildkit/frontend/subrequests/lint"
 	"github.com/tonistiigi/go-csvvalue"
 	"github.com/urfave/cli/v2"
@@ -23,9 +24,9 @@ func callFlags() []cli.Flag {
 	}
 }
 
-// call is what the frontend is asked in place of a build.
+// A call is a question to the frontend.
 type call struct {
-	name         string // of BuildKit's subrequest; empty: a build
+	name         string // of BuildKit's subrequest; empty for a build
 	json         bool
 	ignoreStatus bool
 }
@@ -70,11 +71,6 @@ func parseCall(c *cli.Context) (call, error) {
 	return asked, nil
 }
 
-// statusError ends a verb with an exit code, where all is said.
-type statusError int
-
-func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
-
 // call asks the frontend and prints the answer as docker build does.
 func (p *process) call(c *cli.Context, env kedge.Env, o kedge.Options, asked call) error {
 	a, err := kedge.Call(c.Context, env, o, asked.name)
@@ -86,7 +82,7 @@ func (p *process) call(c *cli.Context, env kedge.Env, o kedge.Options, asked cal
 		if !json.Valid([]byte(a.JSON)) {
 			said["result.json"] = a.JSON
 		}
-		if err := writeFile(path, func(w io.Writer) error { return printJSON(w, said) }); err != nil {
+		if err := publish.WriteFile(path, func(w io.Writer) error { return printJSON(w, said) }); err != nil {
 			return err
 		}
 	}
@@ -110,7 +106,7 @@ func (p *process) printLint(a *builder.Answer) error {
 	var found lint.LintResults
 	if a.JSON != "" {
 		if err := json.Unmarshal([]byte(a.JSON), &found); err != nil {
-			return fmt.Errorf("reading what the frontend says: %w", err)
+			return fmt.Errorf("reading the answer of the frontend: %w", err)
 		}
 	}
 	switch n := len(found.Warnings); {
@@ -122,7 +118,7 @@ func (p *process) printLint(a *builder.Answer) error {
 		fmt.Fprintln(p.stdout, "Check complete, no warnings found.")
 	}
 	if err := found.PrintTo(p.stdout, nil); err != nil {
-		return fmt.Errorf("reading what the frontend says: %w", err)
+		return fmt.Errorf("reading the answer of the frontend: %w", err)
 	}
 	if found.Error != nil {
 		var text bytes.Buffer

@@ -1,12 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,13 +9,11 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/configfile"
+	"github.com/docker/cli/cli/config/credentials"
 	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/builder"
-	"github.com/kedge-build/kedge/builder/daemon"
+	"github.com/kedge-build/kedge/docker"
 	"github.com/kedge-build/kedge/rules"
-	"github.com/kedge-build/kedge/store"
-	"github.com/moby/buildkit/client"
-	"github.com/moby/buildkit/util/progress/progressui"
 	"github.com/urfave/cli/v2"
 )
 
@@ -56,7 +49,7 @@ func ownBuilderFlags() []cli.Flag {
 	}
 }
 
-// lockedFlag is for the verbs that build: in CI nothing is added to a lock unasked.
+// lockedFlag is for the verbs that build. In CI they add nothing to a lock by default.
 func (p *process) lockedFlag() cli.Flag {
 	ci := p.env["CI"] != ""
 	if value, err := strconv.ParseBool(p.env["CI"]); err == nil {
@@ -65,7 +58,7 @@ func (p *process) lockedFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "locked", Value: ci, Usage: "add nothing to the lock; what $CI says, unless it is given"}
 }
 
-// options reads the flags that say what to build.
+// options reads the flags of the verbs that read a Dockerfile.
 func (p *process) options(c *cli.Context, auth *configfile.ConfigFile) (kedge.Options, error) {
 	if c.NArg() != 1 {
 		return kedge.Options{}, usagef("%s takes one PATH, URL or - (standard input), the build context, and got %d", c.Command.Name, c.NArg())
@@ -73,74 +66,81 @@ func (p *process) options(c *cli.Context, auth *configfile.ConfigFile) (kedge.Op
 	o := kedge.Options{
 		Context: c.Args().First(), Dockerfile: c.String("file"), Lockfile: c.String("lockfile"),
 		Target: c.String("target"), Locked: c.Bool("locked"), NoCache: c.Bool("no-cache"), Pull: c.Bool("pull"),
+		KeepModes: c.String("context-modes") == "keep", NoSecretCheck: !c.Bool("secret-check"),
+	}
+	if modes := c.String("context-modes"); modes != "git" && modes != "keep" {
+		return o, usagef("context-modes %q is not git or keep", modes)
 	}
 	var err error
 	if o.Platforms, err = linuxPlatforms(askedPlatforms(c)); err != nil {
-		return kedge.Options{}, err
+		return o, err
 	}
-	if o.Args, err = p.buildArgs(c.StringSlice("build-arg")); err != nil {
-		return kedge.Options{}, err
+	if err := p.args(c, &o); err != nil {
+		return o, err
 	}
 	if o.Contexts, err = namedContexts(c.StringSlice("build-context")); err != nil {
-		return kedge.Options{}, err
+		return o, err
 	}
+	if o.Normalize, err = parseRules(c.StringSlice("normalize")); err != nil {
+		return o, err
+	}
+	if o.Vary, err = p.varied(c.StringSlice("vary")); err != nil {
+		return o, err
+	}
+	if o.Attest, err = attest(c); err != nil {
+		return o, err
+	}
+	if o.Settings, err = p.settings(c, auth); err != nil {
+		return o, err
+	}
+	return o, p.refuse(c, &o)
+}
+
+// dockerConfig reads docker's configuration. As docker does, it warns and goes on if that cannot be read.
+func (p *process) dockerConfig() *configfile.ConfigFile {
+	file, err := config.Load(docker.Dir(p.env))
+	if err != nil {
+		p.say("warning: docker's configuration, and with it logins, is not read: %v", err)
+	}
+	if !file.ContainsAuth() {
+		file.CredentialsStore = credentials.DetectDefaultStore(file.CredentialsStore)
+	}
+	return file
+}
+
+// args reads --build-arg and the epoch, which a build arg may be.
+func (p *process) args(c *cli.Context, o *kedge.Options) (err error) {
+	if o.Args, err = p.buildArgs(c.StringSlice("build-arg")); err != nil {
+		return err
+	}
+	const name = "SOURCE_DATE_EPOCH"
 	epoch := c.String("source-date-epoch")
-	if arg, ok := o.Args["SOURCE_DATE_EPOCH"]; ok && epoch == "" {
-		epoch = arg // docker's own way to say it
+	if epoch == "" {
+		epoch = o.Args[name]
 	}
-	delete(o.Args, "SOURCE_DATE_EPOCH")
-	if err := refuseArgs(o.Args); err != nil {
-		return kedge.Options{}, err
-	}
-	if epoch == "" && c.Command.Name != "lock" { // what is to be locked is said by a flag
-		epoch = p.env["SOURCE_DATE_EPOCH"]
+	delete(o.Args, name)
+	if epoch == "" && c.Command.Name != "lock" { // a lock changes only by a flag
+		epoch = p.env[name]
 	}
 	if o.Epoch, err = kedge.ParseEpoch(epoch); err != nil {
-		return kedge.Options{}, usageError{err}
+		return usageError{err}
 	}
-	words := c.StringSlice("normalize")
+	return refuseArgs(o.Args)
+}
+
+// parseRules reads --normalize.
+func parseRules(words []string) (rules.Set, error) {
 	if len(words) == 0 {
 		words = []string{"all"}
 	}
-	if o.Normalize, err = rules.Parse(strings.Join(words, ",")); err != nil {
-		return kedge.Options{}, usageError{fmt.Errorf("--normalize: %w", err)}
-	}
-	if o.Vary, err = p.varied(c.StringSlice("vary")); err != nil {
-		return kedge.Options{}, err
-	}
-	switch modes := c.String("context-modes"); modes {
-	case "git", "keep":
-		o.KeepModes = modes == "keep"
-	default:
-		return kedge.Options{}, usagef("context-modes %q is not git or keep", modes)
-	}
-	o.NoSecretCheck = !c.Bool("secret-check")
-	if o.Attest, err = attest(c); err != nil {
-		return kedge.Options{}, err
-	}
-	if o.Settings, err = p.settings(c, auth); err != nil {
-		return kedge.Options{}, err
-	}
-	if err := p.refuse(c, &o); err != nil {
-		return kedge.Options{}, err
-	}
-	return o, nil
-}
-
-// buildEnv returns what a build takes from this process, but no builder and no store.
-func (p *process) buildEnv(c *cli.Context) (kedge.Env, error) {
-	p.debug = c.Bool("debug")
-	mode, err := p.progressMode(c)
+	parsed, err := rules.Parse(strings.Join(words, ","))
 	if err != nil {
-		return kedge.Env{}, err
+		err = usageError{fmt.Errorf("--normalize: %w", err)}
 	}
-	return kedge.Env{
-		Now: time.Now, Environ: p.environ, Stdin: p.stdin, Auth: config.LoadDefaultConfigFile(io.Discard),
-		Progress: func(title string) (chan *client.SolveStatus, func()) { return p.display(mode, title) },
-	}, nil
+	return parsed, err
 }
 
-// linuxPlatforms returns those platforms, if kedge can build for each.
+// linuxPlatforms returns the platforms if kedge can build for each of them.
 func linuxPlatforms(asked []string) ([]string, error) {
 	for _, platform := range asked {
 		parsed, err := platforms.Parse(platform)
@@ -154,7 +154,7 @@ func linuxPlatforms(asked []string) ([]string, error) {
 	return asked, nil
 }
 
-// buildArgs reads --build-arg. A name that the environment lacks is left out, as docker does.
+// buildArgs reads --build-arg. As docker does, it ignores a name that the environment does not have.
 func (p *process) buildArgs(values []string) (map[string]string, error) {
 	args := map[string]string{}
 	for _, arg := range values {
@@ -205,85 +205,4 @@ func (p *process) varied(values []string) (kedge.Vary, error) {
 		p.say("the second build begins in another minute: a builder's clock cannot be moved further")
 	}
 	return vary, nil
-}
-
-// display shows a build as BuildKit does.
-func (p *process) display(mode progressui.DisplayMode, title string) (chan *client.SolveStatus, func()) {
-	status := make(chan *client.SolveStatus)
-	done := make(chan struct{})
-	var warnings []client.VertexWarning
-	d, err := progressui.NewDisplay(p.stderr, mode, progressui.WithPhase(title))
-	if err != nil {
-		d, err = progressui.NewDisplay(p.stderr, progressui.PlainMode, progressui.WithPhase(title))
-	}
-	go func() {
-		defer close(done)
-		if err == nil {
-			// It ends when status is closed: an interrupt is to be shown to its end.
-			warnings, _ = d.UpdateFrom(context.Background(), status)
-		}
-		for range status { // a build must not wait for a display that has ended
-		}
-	}()
-	return status, func() {
-		<-done
-		if title == "" { // the other builds warn of the same
-			p.warn(mode, warnings)
-			warnings = nil
-		}
-	}
-}
-
-func (p *process) dataDir() string {
-	if dir := p.env["XDG_DATA_HOME"]; filepath.IsAbs(dir) {
-		return filepath.Join(dir, "kedge")
-	}
-	return filepath.Join(p.env["HOME"], ".local", "share", "kedge")
-}
-
-func (p *process) builderRoot() string { return filepath.Join(p.dataDir(), "builder") }
-
-func (p *process) storeDir() string { return filepath.Join(p.dataDir(), "store") }
-
-func (p *process) openStore(ctx context.Context) (*store.Store, error) {
-	return store.Open(ctx, p.storeDir())
-}
-
-// withBuilder runs a verb that needs a builder.
-func (p *process) withBuilder(c *cli.Context, verb func(kedge.Env, kedge.Options) error) error {
-	env, err := p.buildEnv(c)
-	if err != nil {
-		return err
-	}
-	o, err := p.options(c, env.Auth)
-	if err != nil {
-		return err
-	}
-	if env.Builder, err = p.openBuilder(c.Context, c); err != nil {
-		return err
-	}
-	defer env.Builder.Close()
-	return verb(env, o)
-}
-
-func (p *process) daemonOptions(c *cli.Context) (daemon.Options, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return daemon.Options{}, err
-	}
-	if c.Duration("builder-idle") < 0 {
-		return daemon.Options{}, usagef("builder-idle %v is negative", c.Duration("builder-idle"))
-	}
-	if name, by := p.namedBuilder(c); name != "" && c.String("buildkitd-config") != "" {
-		return daemon.Options{}, usagef("--buildkitd-config is for kedge's own builder, and %s names another", by)
-	}
-	network := p.env["KEDGE_ROOTLESS_NET"]
-	if !slices.Contains([]string{"", "host", "slirp4netns"}, network) {
-		return daemon.Options{}, usagef("KEDGE_ROOTLESS_NET %q is not host or slirp4netns", network)
-	}
-	return daemon.Options{
-		Network: network,
-		Root:    p.builderRoot(), Serve: []string{exe, "builder", "serve"}, Env: p.environ,
-		Buildkitd: p.env["KEDGE_BUILDKITD"], Config: c.String("buildkitd-config"), Idle: c.Duration("builder-idle"),
-	}, nil
 }

@@ -1,27 +1,23 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/publish"
-	"github.com/moby/buildkit/util/progress/progressui"
 	"github.com/tonistiigi/go-csvvalue"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 )
 
-// outputFlags say where the result of a build goes, and what is said of it.
+// outputFlags say where the result of a build goes and how it is reported.
 func outputFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the result to `DIR`, - or type=TYPE,dest=PATH: oci, docker, image, registry, local, tar or cacheonly"},
@@ -39,169 +35,83 @@ func secretCheckFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "secret-check", Value: true, Usage: "fail if the value of a secret is in the image"}
 }
 
-// progressMode returns how a build is shown. To build, -q and --progress=quiet mean the same, as docker has
-// it; --progress=none and $BUILDKIT_PROGRESS are about the display alone.
-func (p *process) progressMode(c *cli.Context) (progressui.DisplayMode, error) {
-	mode := progressui.DisplayMode(c.String("progress"))
-	fromEnv := string(mode) == p.env["BUILDKIT_PROGRESS"]
-	p.quiet = c.Bool("quiet")
-	switch mode {
-	case progressui.AutoMode:
-	case progressui.TtyMode, progressui.PlainMode, progressui.RawJSONMode:
-		if p.quiet && !fromEnv {
-			return "", usagef("-q shows no progress, and --progress=%s does: which?", mode)
-		}
-	case progressui.QuietMode:
-		p.quiet = p.quiet || !fromEnv && c.Command.Name == "build"
-	case "none":
-		mode = progressui.QuietMode
-	default:
-		return "", usagef("progress %q is not auto, tty, plain, rawjson, none or quiet", mode)
-	}
-	if p.quiet {
-		mode = progressui.QuietMode
-	}
-	p.rawjson = mode == progressui.RawJSONMode
-	return mode, nil
-}
-
-// The types of an output, as docker has them.
-const (
-	typeOCI       = "oci"
-	typeDocker    = "docker"
-	typeImage     = "image"
-	typeRegistry  = "registry"
-	typeLocal     = "local"
-	typeTar       = "tar"
-	typeCacheOnly = "cacheonly"
-)
-
-// output is one -o.
-type output struct {
-	kind  string
-	dest  string // "-" is stdout
-	dir   bool   // dest is a directory
-	names []string
-	push  push
-	root  publish.RootOptions // for local and tar
-
-	annotations []image.Annotation
-}
-
-// push is how an output of type image or registry is pushed.
-type push struct {
-	on       bool
-	byDigest bool
-}
-
-// files reports whether an output is the files of an image, and not the image.
-func (o output) files() bool { return o.kind == typeLocal || o.kind == typeTar }
-
-// load reports whether an output is loaded into Docker.
-func (o output) load() bool { return o.kind == typeDocker && o.dest == "" }
-
-func toStdout(outputs []output) bool {
-	return slices.ContainsFunc(outputs, func(o output) bool { return o.dest == "-" })
-}
-
-// parseOutputs reads each -o as docker does.
-func (p *process) parseOutputs(values []string) ([]output, error) {
-	var outputs []output
+// parseOutputs reads each -o as docker does. An output may annotate the image.
+func (p *process) parseOutputs(values []string) (outputs []publish.Output, annotations []image.Annotation, err error) {
 	for _, value := range values {
 		if value == "" {
 			continue
 		}
 		o, err := parseOutput(value)
 		if err != nil {
-			return nil, err
+			return nil, nil, usagef("output %q: %v", value, err)
 		}
-		if o.dest == "-" {
-			if toStdout(outputs) {
-				return nil, usagef("output %q: there is one stdout", value)
-			}
-			if isTerminal(p.stdout) {
-				return nil, usagef("output %q: refusing to write an archive to the terminal: dest=FILE, or redirect it", value)
-			}
+		if o.Dest == "-" && isTerminal(p.stdout) {
+			return nil, nil, usagef("output %q: refusing to write an archive to the terminal: dest=FILE, or redirect it", value)
 		}
-		if err := o.check(); err != nil {
-			return nil, err
-		}
-		outputs = append(outputs, o)
+		outputs, annotations = append(outputs, o.Output), append(annotations, o.annotations...)
 	}
-	return outputs, nil
+	return outputs, annotations, nil
 }
+
+// An output is one -o.
+type output struct {
+	publish.Output
+	annotations []image.Annotation
+}
+
+// registry is docker's name for a publish.Image that is pushed.
+const registry publish.Type = "registry"
 
 func parseOutput(value string) (output, error) {
 	fields, err := csvvalue.Fields(value, nil)
 	if err != nil {
-		return output{}, usagef("output %q: %v", value, err)
+		return output{}, err
 	}
 	var o output
 	attrs := map[string]string{}
 	switch {
 	case value == "-":
-		o.kind, o.dest = typeTar, "-"
+		o.Type, o.Dest = publish.Tar, "-"
 	case len(fields) == 1 && fields[0] == value && !strings.HasPrefix(value, "type="):
-		o.kind, o.dest = typeLocal, value
+		o.Type, o.Dest = publish.Local, value
 	default:
 		for _, field := range fields {
 			key, v, ok := strings.Cut(field, "=")
 			if !ok {
-				return output{}, usagef("output %q: %q is not KEY=VALUE", value, field)
+				return output{}, fmt.Errorf("%q is not KEY=VALUE", field)
 			}
 			switch key = strings.TrimSpace(strings.ToLower(key)); key {
 			case "type":
-				o.kind = v
+				o.Type = publish.Type(v)
 			case "dest":
-				o.dest = v
+				o.Dest = v
 			default:
 				attrs[key] = v
 			}
 		}
 	}
-	switch o.kind {
-	case typeOCI, typeDocker, typeImage, typeRegistry, typeLocal, typeTar, typeCacheOnly:
+	switch o.Type {
+	case publish.OCI, publish.Docker, publish.Image, registry, publish.Local, publish.Tar, publish.CacheOnly:
 	case "":
-		return output{}, usagef("output %q has no type=", value)
+		return output{}, errors.New("type= is missing")
 	default:
-		return output{}, usagef("output %q: type=%s is not oci, docker, image, registry, local, tar or cacheonly", value, o.kind)
+		return output{}, fmt.Errorf("type=%s is not oci, docker, image, registry, local, tar or cacheonly", o.Type)
 	}
 	for _, key := range slices.Sorted(maps.Keys(attrs)) {
 		if err := o.attr(key, attrs[key]); err != nil {
-			return output{}, usagef("output %q: %v", value, err)
+			return output{}, err
 		}
 	}
-	if o.kind == typeRegistry {
-		o.kind, o.push.on = typeImage, true
+	if o.Type == registry {
+		o.Type, o.Push = publish.Image, true
 	}
-	return o, o.place(value)
+	o.Output, err = o.Place()
+	return o, err
 }
 
-// place checks that what is written has a place, and that what is not has none.
-func (o *output) place(value string) error {
-	switch {
-	case o.kind == typeLocal:
-		o.dir = true
-	case o.dest == "" && (o.kind == typeTar || o.kind == typeOCI && !o.dir):
-		o.dest = "-"
-	case o.dest != "" && (o.kind == typeImage || o.kind == typeCacheOnly):
-		return usagef("output %q: type=%s has no dest", value, o.kind)
-	}
-	if o.dir && o.dest == "" {
-		return usagef("output %q: dest=DIR is missing", value)
-	}
-	if o.dir && o.dest == "-" {
-		return usagef("output %q: a directory cannot go to stdout", value)
-	}
-	if o.dir && o.kind == typeDocker {
-		return usagef("output %q: tar=false is for type=oci", value)
-	}
-	return nil
-}
-
-// fixed are attributes that change the bytes of an image, with the value that kedge's always has and
-// why it has no other. docs/outputs.md lists them.
-var fixed = map[string]struct{ value, why string }{
+// fixedAttrs are attributes that change the bytes of an image, with their value in every image of kedge's and
+// the reason for it. docs/outputs.md lists them.
+var fixedAttrs = map[string]struct{ value, why string }{
 	"compression":           {"gzip", "layers are compressed in one way, so that they have one digest"},
 	"force-compression":     {"false", "the layers of a base image are taken as they are"},
 	"oci-mediatypes":        {"true", "an image is written in one form, OCI's"},
@@ -215,9 +125,10 @@ var fixed = map[string]struct{ value, why string }{
 
 // attr takes an attribute of an output.
 func (o *output) attr(key, value string) error {
-	isImage := o.kind == typeImage || o.kind == typeRegistry || o.kind == typeOCI || o.kind == typeDocker
+	files := o.Type == publish.Local || o.Type == publish.Tar
+	isImage := o.Type == publish.Image || o.Type == registry || o.Type == publish.OCI || o.Type == publish.Docker
 	if isImage {
-		if f, ok := fixed[key]; ok {
+		if f, ok := fixedAttrs[key]; ok {
 			if same(value, f.value) {
 				return nil
 			}
@@ -242,31 +153,31 @@ func (o *output) attr(key, value string) error {
 	case key == "name" && isImage:
 		for name := range strings.SplitSeq(value, ",") {
 			if name != "" {
-				o.names = append(o.names, name)
+				o.Names = append(o.Names, name)
 			}
 		}
 		return nil
-	case key == "tar" && (o.kind == typeOCI || o.kind == typeDocker):
+	case key == "tar" && (o.Type == publish.OCI || o.Type == publish.Docker):
 		tar := true
 		err := flag(&tar)
-		o.dir = !tar
+		o.Dir = !tar
 		return err
-	case key == "push" && (o.kind == typeImage || o.kind == typeRegistry):
-		return flag(&o.push.on)
-	case key == "push-by-digest" && (o.kind == typeImage || o.kind == typeRegistry):
-		return flag(&o.push.byDigest)
+	case key == "push" && (o.Type == publish.Image || o.Type == registry):
+		return flag(&o.Push)
+	case key == "push-by-digest" && (o.Type == publish.Image || o.Type == registry):
+		return flag(&o.ByDigest)
 	case (key == "store" || key == "name-canonical") && isImage:
-		return flag(new(bool)) // of the builder's own images: kedge's are in its store, and are found by digest
-	case key == "platform-split" && o.files():
-		o.root.Split = new(bool)
-		return flag(o.root.Split)
-	case key == "src" && o.files():
+		return flag(new(bool)) // about images of the builder: kedge's are in its store, by digest
+	case key == "platform-split" && files:
+		o.Root.Split = new(bool)
+		return flag(o.Root.Split)
+	case key == "src" && files:
 		if value == "" {
 			return errors.New("src= is empty; leave it out for all files")
 		}
-		o.root.Source = value
+		o.Root.Source = value
 		return nil
-	case key == "mode" && o.kind == typeLocal:
+	case key == "mode" && o.Type == publish.Local:
 		if value == "copy" {
 			return nil
 		}
@@ -275,7 +186,7 @@ func (o *output) attr(key, value string) error {
 		}
 		return fmt.Errorf("mode=%s is not copy", value)
 	}
-	return fmt.Errorf("type=%s has no %s", o.kind, key)
+	return fmt.Errorf("type=%s has no %s", o.Type, key)
 }
 
 // same reports whether two values of an attribute mean the same.
@@ -285,35 +196,7 @@ func same(a, b string) bool {
 	return a == b || errA == nil && errB == nil && x == y
 }
 
-// check finds what would only be found once the image is built.
-func (o output) check() error {
-	if o.dest == "-" || o.dest == "" {
-		return nil
-	}
-	info, err := os.Stat(o.dest)
-	switch {
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("writing %q: %w", o.dest, err)
-	case err == nil && info.IsDir() && !o.dir:
-		return usagef("output %q is a directory", o.dest)
-	case err == nil && !info.IsDir() && o.dir:
-		return usagef("output %q is a file", o.dest)
-	}
-	dir := filepath.Dir(o.dest)
-	if o.kind == typeLocal {
-		dir = filepath.Clean(o.dest)
-	}
-	// What is missing of the path is made.
-	for _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir); _, err = os.Stat(dir) {
-		dir = filepath.Dir(dir)
-	}
-	if err := unix.Access(dir, unix.W_OK); err != nil {
-		return fmt.Errorf("writing %q: directory %q: %w", o.dest, dir, err)
-	}
-	return nil
-}
-
-// isTerminal reports whether what is written to w is read by a person.
+// isTerminal reports whether w is a terminal.
 func isTerminal(w io.Writer) bool {
 	if c, ok := w.(*checkedWriter); ok {
 		w = c.w
@@ -324,30 +207,4 @@ func isTerminal(w io.Writer) bool {
 	}
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil
-}
-
-// write writes the image to where o says, and pushes it if o says that.
-func (d *delivery) write(ctx context.Context, p *process, o output) error {
-	to := func(w io.Writer) error {
-		return publish.Export(ctx, d.store, w, d.desc, d.names, publish.Format(o.kind))
-	}
-	switch o.kind {
-	case typeCacheOnly, typeImage:
-		return nil
-	case typeLocal:
-		return publish.ExportFolder(ctx, d.store, o.dest, d.desc, o.root)
-	case typeTar:
-		to = func(w io.Writer) error { return publish.ExportTar(ctx, d.store, w, d.desc, o.root) }
-	case typeOCI:
-		if o.dir {
-			return publish.ExportDir(ctx, d.store, o.dest, d.desc, d.names)
-		}
-	}
-	if o.dest == "-" {
-		return to(p.stdout)
-	}
-	if err := os.MkdirAll(filepath.Dir(o.dest), 0o755); err != nil {
-		return fmt.Errorf("writing %q: %w", o.dest, err)
-	}
-	return writeFile(o.dest, to)
 }

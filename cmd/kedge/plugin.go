@@ -88,7 +88,3 @@ type pruneError struct{}
 func (*pruneError) Error() string {
 	return "docker builder prune, or docker kedge prune: kedge cannot tell what is to be freed"
 }
-
-func (*pruneError) advice() (int, string) {
-	return exitUsage, "docker buildx prune frees the cache of docker's builders, kedge builder prune that of kedge's, and kedge prune removes images"
-}

@@ -13,6 +13,7 @@ import (
 	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/diff"
 	"github.com/kedge-build/kedge/explain"
+	"github.com/kedge-build/kedge/publish"
 	"github.com/kedge-build/kedge/report"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/urfave/cli/v2"
@@ -25,7 +26,7 @@ func reportFlag() cli.Flag {
 // writeReport writes a page.
 func (p *process) writeReport(path string, r *report.Report) error {
 	r.Created = time.Now().UTC().Truncate(time.Second)
-	if err := writeFile(path, func(w io.Writer) error { return report.HTML(w, r) }); err != nil {
+	if err := publish.WriteFile(path, func(w io.Writer) error { return report.HTML(w, r) }); err != nil {
 		return err
 	}
 	p.say("wrote %s", path)

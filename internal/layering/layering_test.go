@@ -28,7 +28,7 @@ rules: internal/layer internal/format/jks internal/format/pyc internal/format/zi
 store: rules internal/layer internal/strictjson
 secret: store internal/layer internal/strictjson
 image: rules internal/format/pyc secret store internal/chunk internal/layer internal/strictjson
-publish: store internal/layer
+publish: store internal/layer internal/wholefile
 cause: internal/decompress
 fix: cause
 diff/packages:
@@ -37,7 +37,7 @@ diff/source: store
 explain: cause diff internal/layer
 verify: cause diff explain fix frontend store
 kedge: builder cause frontend image lock rules secret store verify
-cmd/kedge: kedge builder builder/daemon docker frontend image lock rules secret store verify cause diff diff/source explain plugin publish report internal/wholefile
+cmd/kedge: kedge builder builder/daemon docker frontend image lock rules secret store verify cause diff diff/source explain plugin publish report
 plugin: internal/wholefile
 report:
 internal/chunk:

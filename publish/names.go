@@ -1,4 +1,4 @@
-package kedge
+package publish
 
 import (
 	"fmt"
@@ -6,8 +6,9 @@ import (
 	"github.com/distribution/reference"
 )
 
-// Names returns the names of an image: each of tags as a full reference, and the same with the hash of its
-// build args, NAME:args-HASH or NAME:TAG-args-HASH.
+// Names returns the names that tags stand for: each as a full reference, and with the hash of the build args,
+// as NAME:args-HASH or NAME:TAG-args-HASH. A tag that is no name of an image, has a digest or leaves no room
+// for the hash is an error.
 func Names(tags []string, argsHash string) ([]string, error) {
 	var names []string
 	for _, tag := range tags {

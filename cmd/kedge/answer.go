@@ -1,0 +1,128 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/kedge-build/kedge"
+	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/publish"
+	"github.com/urfave/cli/v2"
+)
+
+// An answer says where the result of a build goes, and how it is reported.
+type answer struct {
+	wanted      publish.Wanted
+	annotations []image.Annotation
+	out         io.Writer // stdout, or stderr if stdout is for an archive
+	format      string    // "text" or "json"
+	// Paths of files to write, empty for none.
+	idFile, metadata, page string
+}
+
+// answer reads the flags of build and verify that say so.
+func (p *process) answer(c *cli.Context) (*answer, error) {
+	a := &answer{out: p.stdout, format: c.String("format"), idFile: c.String("iidfile"), metadata: c.String("metadata-file"), page: c.String("report")}
+	noDefault, _ := strconv.ParseBool(p.env["BUILDX_NO_DEFAULT_LOAD"])
+	a.wanted = publish.Wanted{
+		Tags: c.StringSlice("tag"), Push: c.Bool("push"), Load: c.Bool("load"), Platforms: len(askedPlatforms(c)),
+		LoadDefault: c.Command.Name == "build" && !c.IsSet("load") && !noDefault,
+	}
+	var err error
+	if a.wanted.Outputs, a.annotations, err = p.parseOutputs(c.StringSlice("output")); err != nil {
+		return nil, err
+	}
+	annotations, err := parseAnnotations(c.StringSlice("annotation"))
+	if err != nil {
+		return nil, err
+	}
+	a.annotations = append(a.annotations, annotations...)
+	if a.wanted.Stdout() {
+		a.out = p.stderr
+	}
+	return a, a.check(p.view)
+}
+
+// check returns an error that would otherwise be found when the image is built.
+func (a *answer) check(v view) error {
+	if a.format != "text" && a.format != "json" {
+		return usagef("format %q is not text or json", a.format)
+	}
+	if v.quiet && a.format == "json" {
+		return usagef("-q prints the digest alone, and --format json a value: which?")
+	}
+	if a.idFile != "" && a.wanted.Files() {
+		return usagef("--iidfile is about an image, and type=local and type=tar write its files")
+	}
+	for _, path := range []string{a.page, a.metadata, a.idFile} {
+		if path != "" {
+			if err := publish.CheckFile(path); err != nil {
+				return err
+			}
+		}
+	}
+	return a.wanted.Check()
+}
+
+// clear removes the ID file of an earlier build, so that nobody takes it for this one's if this one fails.
+func (a *answer) clear() error {
+	if a.idFile == "" || !publish.Replaceable(a.idFile) {
+		return nil
+	}
+	if err := os.Remove(a.idFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing what an earlier build wrote: %w", err)
+	}
+	return nil
+}
+
+func (a *answer) writeID(id string) error {
+	if a.idFile == "" {
+		return nil
+	}
+	return publish.WriteFile(a.idFile, func(w io.Writer) error { _, err := io.WriteString(w, id); return err })
+}
+
+// writePage writes the page of --report.
+func (p *process) writePage(a *answer, res *kedge.Result) error {
+	if a.page == "" {
+		return nil
+	}
+	return p.writeReport(a.page, buildReport(res))
+}
+
+// writeMetadata writes the keys of buildx, and kedge's own below kedge. There is no buildx.build.ref: it names
+// a record of docker's build history, which has no builds of kedge.
+func (p *process) writeMetadata(a *answer, res *kedge.Result, names []string) error {
+	if a.metadata == "" {
+		return nil
+	}
+	metadata := map[string]any{
+		"containerimage.digest":     res.Image.Top().Digest,
+		"kedge.digest":              res.Image.Descriptor.Digest,
+		"containerimage.descriptor": res.Image.Described(),
+		"kedge.args":                res.ArgsHash,
+		"kedge.epoch":               res.Epoch.Unix(),
+		"kedge.normalised":          res.Image.Normalised(),
+	}
+	if res.Lockfile != "" {
+		metadata["kedge.lockfile"] = res.Lockfile
+	}
+	if len(res.Image.Manifests) == 1 {
+		metadata["containerimage.config.digest"] = res.Image.Manifests[0].Config
+	}
+	if len(names) > 0 {
+		metadata["image.name"] = strings.Join(names, ",")
+	}
+	if res.Verdict != nil {
+		metadata["kedge.verdict"] = res.Verdict
+	}
+	if on, _ := strconv.ParseBool(p.env["BUILDX_METADATA_WARNINGS"]); on && len(res.Warnings) > 0 {
+		metadata["buildx.build.warnings"] = res.Warnings
+	}
+	return publish.WriteFile(a.metadata, func(out io.Writer) error { return printJSON(out, metadata) })
+}

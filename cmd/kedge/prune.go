@@ -1,0 +1,32 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/urfave/cli/v2"
+)
+
+func (p *process) pruneVerb() *cli.Command {
+	return &cli.Command{
+		Name: "prune", Usage: "remove images without a name, or damaged, from kedge's store",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "remove every image"}},
+		Action: func(c *cli.Context) error {
+			store, err := p.openStore(c.Context)
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			pruned, err := store.Prune(c.Context, c.Bool("all"))
+			if err != nil {
+				return err
+			}
+			for _, e := range pruned.Damaged {
+				p.say("%s was damaged: %v", strings.Join(e.Names, ", "), e.Err)
+			}
+			fmt.Fprintf(p.stdout, "removed %s, %s\n", counted(len(pruned.Images), "image"), units.HumanSize(float64(pruned.Bytes)))
+			return nil
+		},
+	}
+}
