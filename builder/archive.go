@@ -3,9 +3,6 @@ package builder
 import (
 	"archive/tar"
 	"bufio"
-	"bytes"
-	"compress/bzip2"
-	"compress/gzip"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -17,9 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
+	"github.com/kedge-build/kedge/internal/decompress"
 	"github.com/moby/buildkit/session/upload"
-	"github.com/therootcompany/xz"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 )
@@ -51,9 +47,12 @@ func NewArchive(r io.Reader) (*Archive, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	a, sum := &Archive{file: file}, sha256.New()
-	if r, err = decompressed(r); err == nil {
-		err = retimed(r, retiming{file, time.Time{}, true}, retiming{sum, time.Unix(0, 0), false})
+	content, err := decompress.Open(r, decompress.Gzip|decompress.Zstd|decompress.Bzip2|decompress.XZ)
+	if err != nil {
+		return nil, errors.Join(&ArchiveError{err}, file.Close())
 	}
+	defer content.Close()
+	err = retimed(content, retiming{file, time.Time{}, true}, retiming{sum, time.Unix(0, 0), false})
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
@@ -63,29 +62,6 @@ func NewArchive(r io.Reader) (*Archive, error) {
 
 // Close frees the archive's file.
 func (a *Archive) Close() error { return a.file.Close() }
-
-// decompressed returns a reader of the decompressed content of r.
-func decompressed(r io.Reader) (io.Reader, error) {
-	b := bufio.NewReader(r)
-	head, _ := b.Peek(6)
-	var err error
-	switch {
-	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
-		r, err = gzip.NewReader(b)
-	case bytes.HasPrefix(head, []byte("BZh")):
-		r = bzip2.NewReader(b)
-	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
-		r, err = xz.NewReader(b, 0)
-	case bytes.HasPrefix(head, []byte("\x28\xb5\x2f\xfd")):
-		r, err = zstd.NewReader(b, zstd.WithDecoderConcurrency(1))
-	default:
-		return b, nil
-	}
-	if err != nil {
-		return nil, &ArchiveError{err}
-	}
-	return r, nil
-}
 
 // retiming is a copy of an archive with other times: the epoch, or for a copy that keeps times the later
 // of an entry's own time and the epoch.

@@ -4,10 +4,13 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +23,7 @@ import (
 	"github.com/kedge-build/kedge/explain"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/image"
+	kedgelayer "github.com/kedge-build/kedge/internal/layer"
 	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -254,6 +258,57 @@ func TestCompareErrors(t *testing.T) {
 	other := write(t, s, false, built{platform: amd64, layers: [][]byte{layer(t, "a", "2")}})
 	if v, err := Compare(t.Context(), testStore(t), single, other, Builds{}); !errdefs.IsNotFound(err) || v != nil {
 		t.Errorf("blobs that are gone: %v, %v", v, err)
+	}
+}
+
+// TestCompareChecksLayers: a layer with another content than its image names is an error, and no verdict.
+func TestCompareChecksLayers(t *testing.T) {
+	s := testStore(t)
+	first := write(t, s, false, built{platform: amd64, layers: [][]byte{layer(t, "a", "1")}})
+	second := write(t, s, true, built{platform: amd64, layers: [][]byte{layer(t, "a", "2")}})
+	other := write(t, s, false, built{platform: amd64, layers: [][]byte{layer(t, "a", "3")}})
+	blob := func(img store.Image) string {
+		return filepath.Join(s.Dir(), "blobs", "sha256", img.Manifests[0].Layers[0].Descriptor.Digest.Encoded())
+	}
+	data, err := os.ReadFile(blob(other))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := second
+	wrong.Manifests = slices.Clone(second.Manifests)
+	wrong.Manifests[0].Layers = slices.Clone(second.Manifests[0].Layers)
+	wrong.Manifests[0].Layers[0].DiffID = digest.FromString("another")
+	var mismatch *kedgelayer.DigestError
+	if v, err := Compare(t.Context(), s, first, wrong, Builds{}); !errors.As(err, &mismatch) || mismatch.Kind != "diffID" || v != nil {
+		t.Errorf("another diffID: %v, %v", v, err)
+	}
+	if err := os.WriteFile(blob(second), data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := Compare(t.Context(), s, first, second, Builds{}); !errors.As(err, &mismatch) || mismatch.Kind != "digest" || v != nil {
+		t.Errorf("another blob: %v, %v", v, err)
+	}
+}
+
+// TestCompareRunsNothing: containerd decompresses with these programs if they are in PATH.
+func TestCompareRunsNothing(t *testing.T) {
+	bin := t.TempDir()
+	ran := filepath.Join(bin, "ran")
+	for _, name := range []string{"igzip", "unpigz"} {
+		script := fmt.Sprintf("#!/bin/sh\n: > %q\nexec gzip -dc\n", ran)
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	s := testStore(t)
+	first := write(t, s, false, built{platform: amd64, layers: [][]byte{layer(t, "a", "1")}})
+	second := write(t, s, true, built{platform: amd64, layers: [][]byte{layer(t, "a", "2")}})
+	if v, err := Compare(t.Context(), s, first, second, Builds{}); err != nil || v.Reproducible {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if _, err := os.Stat(ran); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a program from PATH was run: %v", err)
 	}
 }
 

@@ -2,7 +2,6 @@ package source
 
 import (
 	"archive/tar"
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -16,15 +15,13 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
+	"github.com/kedge-build/kedge/internal/decompress"
 )
 
 // The limits of an archive: an image has a few hundred members at most.
 const (
 	maxMembers = 1 << 18
 	maxLinks   = 8
-	maxWindow  = 128 << 20 // of zstd, in bytes
 )
 
 // archive opens an image of a tar: an OCI layout, or what docker save writes.
@@ -50,29 +47,15 @@ func (o Options) plain(f *os.File, img *Image) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	br := bufio.NewReader(f)
-	magic, err := br.Peek(4)
-	if err != nil && !errors.Is(err, io.EOF) {
+	content, err := decompress.Open(f, decompress.Gzip|decompress.Zstd)
+	if err != nil {
 		return nil, err
 	}
-	switch {
-	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
-		zr, err := gzip.NewReader(br)
-		if err != nil {
-			return nil, err
-		}
-		return o.spool(zr, img)
-	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		zr, err := zstd.NewReader(br, zstd.WithDecoderMaxWindow(maxWindow))
-		if err != nil {
-			return nil, err
-		}
-		defer zr.Close()
-		return o.spool(zr, img)
-	case !info.Mode().IsRegular(): // a pipe
-		return o.spool(br, img)
+	defer content.Close()
+	if content.Format == 0 && info.Mode().IsRegular() { // not a pipe
+		return f, nil
 	}
-	return f, nil
+	return o.spool(content, img)
 }
 
 // members are the files of a tar, by path.
@@ -254,8 +237,12 @@ func (m *members) layer(name string, diffID v1.Hash) (v1.Descriptor, error) {
 		d.Digest, err = v1.NewHash("sha256:" + digest)
 		return d, err
 	}
-	var magic [2]byte
-	if _, err := io.ReadFull(r, magic[:]); err == nil && magic == [2]byte{0x1f, 0x8b} {
+	content, err := decompress.Open(r, decompress.Gzip|decompress.Zstd)
+	if err != nil {
+		return d, err
+	}
+	defer content.Close()
+	if content.Format != 0 {
 		d.MediaType = types.DockerLayer
 		again, _, err := m.open(name)
 		if err != nil {

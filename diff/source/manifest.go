@@ -14,6 +14,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -191,7 +192,11 @@ func (o Options) pick(entries []v1.Descriptor, alone bool) (v1.Descriptor, error
 }
 
 func isAttestation(d v1.Descriptor) bool {
-	return d.Annotations["vnd.docker.reference.type"] != "" || d.Platform != nil && d.Platform.OS == "unknown"
+	o := ocispec.Descriptor{Annotations: d.Annotations}
+	if d.Platform != nil {
+		o.Platform = &ocispec.Platform{OS: d.Platform.OS, Architecture: d.Platform.Architecture}
+	}
+	return store.IsAttestation(o)
 }
 
 // check refuses an image for another platform than was asked for.

@@ -23,7 +23,7 @@ lock: internal/wholefile
 frontend: lock
 builder/daemon: internal/wholefile
 docker:
-builder: lock frontend builder/daemon
+builder: lock frontend builder/daemon internal/decompress
 rules: internal/layer internal/format/jks internal/format/pyc internal/format/zip
 store: rules internal/layer internal/strictjson
 secret: store internal/layer internal/strictjson
@@ -33,7 +33,7 @@ cause: internal/decompress
 fix: cause
 diff/packages:
 diff: diff/packages internal/chunk internal/layer
-diff/source: store
+diff/source: store internal/decompress
 explain: cause diff internal/layer
 verify: cause diff explain fix frontend store
 kedge: builder cause frontend image lock rules secret store verify
