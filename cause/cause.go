@@ -56,6 +56,8 @@ type Hints struct {
 	Hostnames     [2]string // of the first and the second build
 	Paths         [2]string // the directory that each build ran in
 	Varied        Varied
+	// Caches are the targets of the cache mounts of the step, which the second build began with empty.
+	Caches []string
 }
 
 // Varied is what the second build was made to have, and the first had not. The zero value is nothing.
@@ -138,9 +140,28 @@ func Find(ctx context.Context, name string, first, second *File, h Hints) ([]Cau
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("looking for the cause in %q: %w", name, err)
 	}
+	f.cacheMounts()
 	// What explains nothing comes last.
 	slices.SortStableFunc(f.causes, func(a, b Cause) int { return cmp.Compare(rank(a.Kind), rank(b.Kind)) })
 	return f.causes, nil
+}
+
+// cacheMounts gives what nothing else explains the cause that its step had cache mounts, which held
+// something in the first build alone.
+func (f *finder) cacheMounts() {
+	unexplained := func(c Cause) bool { return c.Kind == Unknown || c.Kind == OneBuildOnly && c.Format == "" }
+	known := slices.ContainsFunc(f.causes, func(c Cause) bool { return rank(c.Kind) == 0 && !unexplained(c) })
+	if len(f.hints.Caches) == 0 || known {
+		return
+	}
+	for i, c := range f.causes {
+		if unexplained(c) {
+			d := describe(CacheMount)
+			c.Kind, c.Format, c.Fix = CacheMount, strings.Join(f.hints.Caches, " "), d.Fix
+			c.Why = "The step has the cache mount " + printable([]byte(c.Format)) + ", which the second build began with empty; nothing else that is known explains the difference."
+			f.causes[i] = c
+		}
+	}
 }
 
 func rank(k Kind) int {
@@ -179,8 +200,8 @@ func (f *finder) add(c Cause) {
 	d := describe(c.Kind)
 	c.Why, c.Fix = cmp.Or(c.Why, d.Why), cmp.Or(c.Fix, d.Fix)
 	c.Count = max(c.Count, 1)
-	if slices.Contains(shortenedIn, c.Kind) {
-		c.First, c.Second = shorten(c.First), shorten(c.Second)
+	if slices.Contains(shortenedKinds, c.Kind) {
+		c.First, c.Second = shorten(c.First, c.Second)
 	}
 	k := key{c.Kind, c.Where, c.Format, c.Why, c.Clock}
 	if len(f.causes) >= maxCauses {

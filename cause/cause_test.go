@@ -118,6 +118,24 @@ func TestText(t *testing.T) {
 		{name: "hex", first: "token=9f86d081884c7d65", second: "token=2c26b46b68ffc68f", want: []Kind{Random}, format: "hex"},
 		{name: "traceparent", first: "PWD=/\nTRACEPARENT=00-b029ce6b04d97e7ce5faaf20d2ab2842-b7febab8d35453f9-01\n", second: "PWD=/\nTRACEPARENT=00-6e9e1c2f83a04b5d97e0aa11c3d24f56-4a96bb0c17e2d835-01\n", want: []Kind{Random}, format: "trace context"},
 		{name: "no traceparent", first: "SUM=00-b029ce6b04d97e7ce5faaf20d2ab2842\n", second: "SUM=00-6e9e1c2f83a04b5d97e0aa11c3d24f56\n", want: []Kind{Random}, format: "hex"},
+		{name: "id in a URL", first: "see https://example.org/f/9f86d081884c7d65/x.css now", second: "see https://example.org/f/2c26b46b68ffc68f/x.css now", want: []Kind{Random}, format: "URL"},
+		{name: "short id in a URL", first: "see https://cdn.example.org/a/k3j9x2m1qz/x.css now", second: "see https://cdn.example.org/a/p0w7t5r8ba/x.css now", want: []Kind{Random}, format: "URL"},
+		{name: "another host in a URL", first: "see https://mirror.example.org/build/x/y now", second: "see https://server.example.org/build/x/y now", want: []Kind{Unknown}},
+		{name: "another version in a URL", first: "see https://example.org/build/1.2.3/y now", second: "see https://example.org/build/1.2.4/y now", want: []Kind{Unknown}},
+		{name: "records of paths", first: "a=/build/one/x.c\nb=1\n\na=/build/two/x.c\nb=22\n", second: "a=/build/two/x.c\nb=22\n\na=/build/one/x.c\nb=3\n", want: []Kind{Order, Unknown}, format: "records"},
+		{name: "a record with another path", first: "a=/build/one/x.c\nb=1\n\na=/build/two/x.c\nb=2\n", second: "a=/build/six/x.c\nb=1\n\na=/build/two/x.c\nb=2\n", want: []Kind{BuildPath}},
+		{name: "14 days after the builds", first: `{"expire_at":1796654514123}`, second: `{"expire_at":1796655127456}`, want: []Kind{Timestamp}, format: "epoch milliseconds", clock: BuildClock},
+		{name: "an hour before the builds", first: "since=1795441314\n", second: "since=1795441927\n", want: []Kind{Timestamp}, format: "epoch seconds", clock: BuildClock},
+		{name: "14 days and 20 minutes after the builds", first: `{"expire_at":1796655714123}`, second: `{"expire_at":1796656327456}`, want: []Kind{Unknown}},
+		{name: "14 days and 15 days after the builds", first: "t=1796654514\n", second: "t=1796741527\n", want: []Kind{Unknown}},
+		{name: "Next.js's key", path: "app/.next/cache/.rscinfo", first: `{"encryption.key":"q83vEjRWeJCrze8SNFZ4kKvN7w=="}`, second: `{"encryption.key":"ZmFrZSBieSBkaWNlIHJvbGxlZDI="}`, want: []Kind{SecretKey}},
+		{name: "64 hex digits that sign", first: `{"previewModeSigningKey":"9f86d081884c7d659a2feaa0c55ad0159f86d081884c7d659a2feaa0c55ad015"}`, second: `{"previewModeSigningKey":"2c26b46b68ffc68ff99b453c1d3041342c26b46b68ffc68ff99b453c1d304134"}`, want: []Kind{SecretKey}},
+		{name: "64 hex digits that name a cache", first: `{"cacheKey":"9f86d081884c7d659a2feaa0c55ad0159f86d081884c7d659a2feaa0c55ad015"}`, second: `{"cacheKey":"2c26b46b68ffc68ff99b453c1d3041342c26b46b68ffc68ff99b453c1d304134"}`, want: []Kind{Random}, format: "hex"},
+		{name: "a secret that is a word", first: "secret: internationalization\n", second: "secret: internationalisierung\n", want: []Kind{Unknown}},
+		{name: "address of an object", first: "<x.Y object at 0x7f3a2c001b40>", second: "<x.Y object at 0x7fe1d4a01b40>", want: []Kind{MemoryAddress}},
+		{name: "address of Ruby", first: "#<Foo:0x00007f3a2c001b40>", second: "#<Foo:0x0000563ad4a01b40>", want: []Kind{MemoryAddress}},
+		{name: "a number in hex", first: "crc 0x1f3a2c00 of x", second: "crc 0x2fe1d4a0 of x", want: []Kind{Unknown}},
+		{name: "fontconfig", path: "usr/share/fonts/.uuid", first: "7d444840-9dc0-11d1-b245-5ffdce74fad2", second: "1b4e28ba-2fa1-41d2-883f-0016d3cca427", want: []Kind{UUID}},
 		{name: "base64", first: "k: q83vEjRWeJCrze8SNFZ4kKvN7w==", second: "k: ZmFrZSBieSBkaWNlIHJvbGxlZDI=", want: []Kind{Random}, format: "base64"},
 		{name: "long words", first: "internationalization", second: "internationalisierung", want: []Kind{Unknown}},
 		{name: "long names", first: "InternationalizationHelper", second: "ConfigurationFactoryBeans", want: []Kind{Unknown}},
@@ -206,6 +224,56 @@ func TestExcerpts(t *testing.T) {
 		if strings.ContainsAny(c.First+c.Second, "\x1b\a") {
 			t.Errorf("%q %q", c.First, c.Second)
 		}
+	}
+}
+
+// TestDifferingExcerpts: excerpts show what differs, and a secret on neither side.
+func TestDifferingExcerpts(t *testing.T) {
+	long := strings.Repeat("some words, ", 20)
+	for name, c := range map[string]struct{ first, second, a, b string }{
+		"in a long line":          {long + "pear\nfig\n", "fig\n" + long + "pear\n", "", ""},
+		"behind the first four":   {"x: statQ7jW9kL2mN4pR8sT\n", "x: statZ1xC3vB5nM7aS9dF\n", "…Q7jW…", "…Z1xC…"},
+		"on one side":             {"x q83vEjRWeJCrze8S4F8 y\n", "x none y\n", "q83v…", "none"},
+		"on one side, other long": {"x q83vEjRWeJCrze8S4F8 y\n", "x qpassword-of-mine y\n", "…83vE…", "…pass…"},
+	} {
+		for _, got := range find(t, "x", c.first, c.second, hints) {
+			if got.First == got.Second || !strings.Contains(got.First, c.a) || !strings.Contains(got.Second, c.b) {
+				t.Errorf("%s: %q, %q", name, got.First, got.Second)
+			}
+			for _, secret := range []string{"Q7jW9", "Z1xC3", "3vEjR", "sword"} {
+				if strings.Contains(got.First+got.Second, secret) {
+					t.Errorf("%s shows a secret: %q, %q", name, got.First, got.Second)
+				}
+			}
+		}
+	}
+}
+
+// TestCacheMounts: what nothing else explains comes from the cache mounts of its step, if it has any.
+func TestCacheMounts(t *testing.T) {
+	with := hints
+	with.Caches = []string{"/c", "/d"}
+	for name, c := range map[string]struct {
+		first, second string
+		hints         Hints
+		want          []Kind
+	}{
+		"cache mounts":           {"2\n", "1\n", with, []Kind{CacheMount}},
+		"none":                   {"2\n", "1\n", hints, []Kind{Unknown}},
+		"a time":                 {"2026-11-23T14:41:54Z", "2026-11-23T14:52:07Z", with, []Kind{Timestamp}},
+		"a time and other bytes": {"2026-11-23T14:41:54Z\nsome other text in the middle\nfoo\n", "2026-11-23T14:52:07Z\nsome other text in the middle\nbar\n", with, []Kind{Timestamp, Unknown}},
+	} {
+		got := find(t, "n", c.first, c.second, c.hints)
+		if diff := cmp.Diff(c.want, kindsOf(got)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		if got[0].Kind == CacheMount && (got[0].Format != "/c /d" || !strings.Contains(got[0].Why, "/c /d")) {
+			t.Errorf("%s: %+v", name, got[0])
+		}
+	}
+	one, err := Find(t.Context(), "n", fileOf("x"), nil, with)
+	if err != nil || len(one) != 1 || one[0].Kind != CacheMount {
+		t.Errorf("a file of one build: %+v, %v", one, err)
 	}
 }
 

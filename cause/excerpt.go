@@ -51,6 +51,17 @@ func printable(b []byte) string {
 	return s
 }
 
+// excerpts returns excerpts of two tokens that differ: of those too long to show the difference, from the
+// first byte that differs.
+func excerpts(first, second []byte) (a, b string) {
+	a, b = printable(first), printable(second)
+	if a == b {
+		n := commonText(string(first), string(second))
+		a, b = "…"+printable(first[n:]), "…"+printable(second[n:])
+	}
+	return a, b
+}
+
 // excerptAt is an excerpt of what is at off.
 func excerptAt(r *io.SectionReader, off int64) string {
 	return printable(readAt(r, off, maxExcerpt+1))

@@ -16,6 +16,7 @@ type window struct {
 	off          int64 // of a in the first version
 	spanA, spanB int   // how long the difference is, also beyond the window
 	binary       bool  // the file is none of text
+	compiled     bool  // it stands in such a file
 	bytes        bool  // the differing bytes are no text
 	times        [2]time.Time
 	name         string
@@ -105,6 +106,8 @@ var tokens = []func(f *finder, w *window) (found, bool){
 	(*finder).inode,
 	(*finder).cpu,
 	(*finder).hostname,
+	(*finder).address,
+	(*finder).url,
 	(*finder).random,
 	(*finder).path,
 	(*finder).locale,
@@ -137,9 +140,12 @@ func (f *finder) explainIn(p pair, spans []span, section func(off int64) string)
 			}
 			known = true
 			c := hit.cause
+			if c.First == "" && c.Second == "" && moved(p, c.Kind, w.a[hit.a[0]:hit.a[1]], w.b[hit.b[0]:hit.b[1]]) {
+				c = Cause{Kind: Order, Format: "records", Why: "The same records are in another order."}
+			}
 			c.Where, c.Offset = p.where, s.a+int64(hit.a[0]-w.at)
 			if c.First == "" && c.Second == "" {
-				c.First, c.Second = printable(w.a[hit.a[0]:hit.a[1]]), printable(w.b[hit.b[0]:hit.b[1]])
+				c.First, c.Second = excerpts(w.a[hit.a[0]:hit.a[1]], w.b[hit.b[0]:hit.b[1]])
 			}
 			if name := section(c.Offset); name != "" && c.Why == "" {
 				c.Why = describe(c.Kind).Why
@@ -158,6 +164,23 @@ func (f *finder) explainIn(p pair, spans []span, section func(off int64) string)
 		}
 	}
 	f.unknown(p, rest, known, section)
+}
+
+// moved reports whether two tokens that differ are both in the other content as well: the records that hold
+// them have changed places.
+func moved(p pair, k Kind, first, second []byte) bool {
+	const maxContent, minToken = 256 << 10, 8
+	switch k {
+	case BuildPath, TempName, UUID, Random:
+	default:
+		return false
+	}
+	if len(first) < minToken || len(second) < minToken || p.first.Size() > maxContent || p.second.Size() > maxContent {
+		return false
+	}
+	a, ok1 := whole(p.first)
+	b, ok2 := whole(p.second)
+	return ok1 && ok2 && bytes.Contains(a, second) && bytes.Contains(b, first)
 }
 
 // after is what is left of a range behind a token that was explained.
@@ -182,6 +205,9 @@ func (f *finder) after(p pair, s span, w *window, hit found) span {
 
 func (f *finder) token(w *window) (found, bool) {
 	if w.bytes {
+		if hit, ok := f.address(w); ok {
+			return hit, true
+		}
 		if hit, ok := f.binaryTime(w); ok {
 			return hit, true
 		}
@@ -208,7 +234,7 @@ func (f *finder) windowAt(p pair, s span, binary bool) *window {
 	lead := min(s.a, s.b, before)
 	w := &window{
 		a: readAt(p.first, s.a-lead, lead+after), b: readAt(p.second, s.b-lead, lead+after),
-		at: int(lead), bt: int(lead), off: s.a - lead, binary: binary, times: p.times, name: p.name,
+		at: int(lead), bt: int(lead), off: s.a - lead, binary: binary, compiled: binary, times: p.times, name: p.name,
 		spanA: int(s.aEnd - s.a), spanB: int(s.bEnd - s.b),
 	}
 	w.at, w.bt = min(w.at, len(w.a)), min(w.bt, len(w.b))
@@ -308,6 +334,7 @@ func (f *finder) strays(p pair, rest []span) (any bool) {
 		spans := g.spans(in.first, in.second)
 		for _, s := range spans {
 			w := g.windowAt(in, s, false)
+			w.compiled = true
 			hit, ok := g.token(w)
 			if !ok {
 				continue
@@ -316,7 +343,7 @@ func (f *finder) strays(p pair, rest []span) (any bool) {
 			c := hit.cause
 			c.Where, c.Offset = p.where, first[i].off+s.a+int64(hit.a[0]-w.at)
 			if c.First == "" && c.Second == "" {
-				c.First, c.Second = printable(w.a[hit.a[0]:hit.a[1]]), printable(w.b[hit.b[0]:hit.b[1]])
+				c.First, c.Second = excerpts(w.a[hit.a[0]:hit.a[1]], w.b[hit.b[0]:hit.b[1]])
 			}
 			f.add(c)
 			break

@@ -208,6 +208,33 @@ func TestPyc(t *testing.T) {
 	}
 }
 
+// TestCompiled finds names of temporary files and addresses in binary files.
+func TestCompiled(t *testing.T) {
+	object := func(name string, address uint64) []byte {
+		b := append([]byte("\x00\x01\x02\x03\x00main.c\x00"), name...)
+		b = append(b, "\x00printf\x00"...)
+		b = append(b, make([]byte, 64-len(b))...)
+		return binary.LittleEndian.AppendUint64(b, address)
+	}
+	const address = 0x7f3a2c001b40
+	for name, c := range map[string]struct {
+		first, second []byte
+		want          []Kind
+	}{
+		"a template":                {object("mono_aot_Kd93jS", address), object("mono_aot_p0W7tZ", address), []Kind{TempName}},
+		"link time optimisation":    {object("ccKd93jS.ltrans0.ltrans.o", address), object("ccp0W7tZ.ltrans0.ltrans.o", address), []Kind{TempName}},
+		"two words":                 {object("mono_aot_reader", address), object("mono_aot_writes", address), []Kind{Unknown}},
+		"an address":                {object("main", address), object("main", 0x7fe1d4a01b40), []Kind{MemoryAddress}},
+		"an address within a page":  {object("main", address), object("main", 0x7fe1d4a01b48), []Kind{Unknown}},
+		"a number, and no address":  {object("main", 0x123a2c001b40), object("main", 0x12e1d4a01b40), []Kind{Unknown}},
+		"an address not at a field": {append([]byte("abcd"), object("main", address)...), append([]byte("abcd"), object("main", 0x7fe1d4a01b40)...), []Kind{Unknown}},
+	} {
+		if diff := cmp.Diff(c.want, kindsOf(find(t, "x.so", c.first, c.second, hints))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 // TestPycVersions knows the header of every version of Python that has one, and no other.
 func TestPycVersions(t *testing.T) {
 	for _, c := range []struct {

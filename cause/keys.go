@@ -21,8 +21,10 @@ const maxKeys = 4 << 20 // of a file with keys; bundles of certificates have som
 var (
 	pemBegin  = []byte("-----BEGIN ")
 	sshPublic = regexp.MustCompile(`^(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-\S+|sk-\S+) AAAA[\w+/=]+`)
-	keyText   = regexp.MustCompile(`\bkey\s+"?[\w.-]+"?\s*\{\s*algorithm\s+"?hmac-[\w-]+"?\s*;\s*secret\s+"[A-Za-z0-9+/]*$`)
-	valueText = regexp.MustCompile(`^[A-Za-z0-9+/]*={0,2}"`)
+	// A key as BIND's configuration has it, or behind a name that says what it is for.
+	keyText = regexp.MustCompile(`(\bkey\s+"?[\w.-]+"?\s*\{\s*algorithm\s+"?hmac-[\w-]+"?\s*;\s*secret\s+"[A-Za-z0-9+/]*)$|` +
+		`(?i:\b[\w.-]*(?:(?:encryption|signing|secret|private|session|master|cookie|auth|access|api|jwt|hmac)[._-]?key|secret)(?:[._-]?base)?["']?\s*(?:=>|[:=])\s*["']?)([A-Za-z0-9+/_-]*)$`)
+	valueText = regexp.MustCompile(`^([A-Za-z0-9+/_-]*={0,2})(?:["'\s;,]|$)`)
 	oidData   = []byte{0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01} // PKCS #7 data
 )
 
@@ -164,19 +166,31 @@ func describePEM(c *Cause, name, kind string) {
 	}
 }
 
-// secretKey finds the secret of a key as BIND's configuration has it, which is not shown.
+// secretKey finds the value of a key that two programs share, or that one encrypts and signs with. It is not
+// shown.
 func (f *finder) secretKey(w *window) (found, bool) {
-	if w.bytes || !w.near("secret") {
+	if w.bytes || !w.near("key", "secret") {
 		return found{}, false
 	}
-	m, n := keyText.FindIndex(w.a[:w.at]), keyText.FindIndex(w.b[:w.bt])
-	x, y := valueText.FindIndex(w.a[w.at:]), valueText.FindIndex(w.b[w.bt:])
+	m, n := keyText.FindSubmatchIndex(w.a[:w.at]), keyText.FindSubmatchIndex(w.b[:w.bt])
+	x, y := valueText.FindSubmatchIndex(w.a[w.at:]), valueText.FindSubmatchIndex(w.b[w.bt:])
 	if m == nil || n == nil || x == nil || y == nil {
 		return found{}, false
 	}
 	hit := found{
-		Cause{Kind: SecretKey, Format: "TSIG", First: "secret key", Second: "another secret key"},
-		[2]int{m[0], w.at + x[1]}, [2]int{n[0], w.bt + y[1]},
+		Cause{Kind: SecretKey, First: "secret key", Second: "another secret key"},
+		[2]int{m[0], w.at + x[3]}, [2]int{n[0], w.bt + y[3]},
+	}
+	switch {
+	case m[2] >= 0: // BIND's configuration
+		hit.cause.Format = "TSIG"
+		hit.cause.Why = "Installing bind9 makes a key with which rndc gives named its orders. Everyone who has the image has it."
+		hit.cause.Fix = "Remove /etc/bind/rndc.key in the same RUN, and run rndc-confgen -a at start."
+	case !chance(w.a[m[4]:w.at+x[3]], w.b[n[4]:w.bt+y[3]]):
+		return found{}, false
+	case path.Base(w.name) == ".rscinfo":
+		hit.cause.Why = "Next.js makes a key to encrypt what server actions close over. Everyone who has the image has it."
+		hit.cause.Fix = "Give the build NEXT_SERVER_ACTIONS_ENCRYPTION_KEY as a secret, or remove .next/cache in the same RUN."
 	}
 	return hit, true
 }

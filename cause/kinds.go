@@ -18,6 +18,7 @@ const (
 	Hostname      Kind = "hostname"
 	UUID          Kind = "uuid"
 	Random        Kind = "random"
+	MemoryAddress Kind = "memory-address"
 	PrivateKey    Kind = "private-key"
 	SSHKey        Kind = "ssh-key"
 	SecretKey     Kind = "secret-key"
@@ -48,6 +49,7 @@ const (
 	LinkTarget    Kind = "link-target"
 	Device        Kind = "device"
 	OneBuildOnly  Kind = "one-build-only"
+	CacheMount    Kind = "cache-mount"
 	Unopened      Kind = "unopened"
 	Unknown       Kind = "unknown"
 )
@@ -124,6 +126,13 @@ var kinds = []Description{
 		rbDocs + "randomness/",
 	},
 	{
+		MemoryAddress,
+		"The address of something in memory is another one.",
+		"A program wrote down where an object was in memory, which the kernel chooses at random for each process.",
+		"Write the object's name or number instead of its address, or make the file at start.",
+		rbDocs + "randomness/",
+	},
+	{
 		PrivateKey,
 		"A private key is another one.",
 		"The build made a key pair. Besides, everyone who has the image has the key.",
@@ -140,9 +149,9 @@ var kinds = []Description{
 	{
 		SecretKey,
 		"A secret key, which two programs share, is another one.",
-		"Installing bind9 makes a key with which rndc gives named its orders. Everyone who has the image has it.",
-		"Remove /etc/bind/rndc.key in the same RUN, and run rndc-confgen -a at start.",
-		"https://manpages.debian.org/stable/bind9/rndc-confgen.8.en.html",
+		"A program made a key to sign, to encrypt or to log in with. Everyone who has the image has it.",
+		"Make the key at start, or give it to the container; remove it in the same RUN.",
+		rbDocs + "randomness/",
 	},
 	{
 		Certificate,
@@ -332,6 +341,13 @@ var kinds = []Description{
 		"Its name holds something that differs, or a step made it only under some condition: a cache, a race, what the network answered.",
 		"Find the step that makes it, and give the file a fixed name or remove it in the same RUN.",
 		rbDocs + "definition-strategies/",
+	},
+	{
+		CacheMount,
+		"The step has a cache mount, and nothing else that is known explains the difference.",
+		"What a cache mount holds follows from earlier builds, and the step put some of that into the image.",
+		"Copy nothing out of the cache mount but what the step would make without it.",
+		"https://docs.docker.com/reference/dockerfile/#run---mounttypecache",
 	},
 	{
 		Unopened,

@@ -3,6 +3,8 @@ package cause
 import (
 	"bytes"
 	"slices"
+	"strings"
+	"unicode/utf8"
 )
 
 // What is shown of a token that may be a secret.
@@ -25,17 +27,59 @@ func Redact(b []byte) []byte {
 	return b
 }
 
-// shortenedIn are the kinds whose excerpts may have a secret in them.
-var shortenedIn = []Kind{Random, Unknown, Order, HashOrder, LocaleOrder, ParallelOrder}
+// shortenedKinds are the kinds whose excerpts may hold a secret.
+var shortenedKinds = []Kind{Random, Unknown, Order, HashOrder, LocaleOrder, ParallelOrder}
 
-// shorten is an excerpt with no more of such tokens than their first four characters.
-func shorten(s string) string {
-	return string(baseText.ReplaceAllFunc([]byte(s), func(token []byte) []byte {
-		if !drawn(token) {
-			return token
+// shorten returns two excerpts with at most four characters of each token that looks drawn: its first, or
+// the first that differ. A token in which the excerpts begin to differ is shortened on both sides if it is
+// on one.
+func shorten(first, second string) (string, string) {
+	at := commonText(first, second)
+	hide := drawnAt(first, at) || drawnAt(second, at)
+	return shortenSide(first, at, hide), shortenSide(second, at, hide)
+}
+
+// drawnAt reports whether the token at an offset looks drawn.
+func drawnAt(s string, at int) bool {
+	for _, t := range baseText.FindAllStringIndex(s, -1) {
+		if t[0] <= at && at <= t[1] && drawn([]byte(s[t[0]:t[1]])) {
+			return true
 		}
-		return append(token[:shownOf:shownOf], "…"...)
-	}))
+	}
+	return false
+}
+
+// shortenSide shortens the tokens of an excerpt that look drawn, and with hide the one at an offset.
+func shortenSide(s string, at int, hide bool) string {
+	var out strings.Builder
+	last := 0
+	for _, t := range tokenText.FindAllStringIndex(s, -1) {
+		here := t[0] <= at && at <= t[1]
+		if !(hide && here) && !(t[1]-t[0] >= minSecret && drawn([]byte(s[t[0]:t[1]]))) || t[1]-t[0] <= shownOf {
+			continue
+		}
+		from := t[0]
+		out.WriteString(s[last:from])
+		if here && at > from && at < t[1] {
+			from = at
+			out.WriteString("…")
+		}
+		out.WriteString(s[from:min(from+shownOf, t[1])])
+		if from+shownOf < t[1] {
+			out.WriteString("…")
+		}
+		last = t[1]
+	}
+	return out.String() + s[last:]
+}
+
+// commonText returns the length of what two texts have in common at their beginning, in whole runes.
+func commonText(first, second string) int {
+	n := common([]byte(first), []byte(second))
+	for n > 0 && (n < len(first) && !utf8.RuneStart(first[n]) || n < len(second) && !utf8.RuneStart(second[n])) {
+		n--
+	}
+	return n
 }
 
 // drawn reports whether a token looks as if it was made by chance: capital and small letters and digits
@@ -47,22 +91,27 @@ func drawn(token []byte) bool {
 	changes, last := 0, 0
 	var seen []int
 	for _, c := range token {
-		class := 0
-		switch {
-		case c >= '0' && c <= '9':
-			class = 1
-		case c >= 'a' && c <= 'z':
-			class = 2
-		case c >= 'A' && c <= 'Z':
-			class = 3
-		}
-		if class > 0 && last > 0 && class != last {
+		now := class(c)
+		if now > 0 && last > 0 && now != last {
 			changes++
 		}
-		last = class
-		if class > 0 && !slices.Contains(seen, class) {
-			seen = append(seen, class)
+		last = now
+		if now > 0 && !slices.Contains(seen, now) {
+			seen = append(seen, now)
 		}
 	}
 	return len(seen) > 1 && changes*4 >= len(token)
+}
+
+// class tells digits, small and capital letters apart; it is 0 for anything else.
+func class(c byte) int {
+	switch {
+	case c >= '0' && c <= '9':
+		return 1
+	case c >= 'a' && c <= 'z':
+		return 2
+	case c >= 'A' && c <= 'Z':
+		return 3
+	}
+	return 0
 }

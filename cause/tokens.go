@@ -2,9 +2,13 @@ package cause
 
 import (
 	"bytes"
+	"encoding/binary"
+	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 var (
@@ -12,7 +16,15 @@ var (
 	goBuild  = regexp.MustCompile(`Go build ID: "[\w/=-]*"`)
 
 	// Names as mktemp, Python's tempfile, GCC, Go and pip make them.
-	tempText = regexp.MustCompile(`\btmp\.[A-Za-z0-9]{6,12}\b|/(?:var/)?tmp/[\w.+-]*|\bcc[A-Za-z0-9]{6}\.(?:o|s|res|ld|le)\b|\bgo-build\d{5,}\b|\bpip-[a-z-]+-[a-z0-9_]{8}\b|\btmp[a-z0-9_]{8}\b|\bnpm-\d+-[0-9a-f]{8}\b`)
+	tempText = regexp.MustCompile(`\btmp\.[A-Za-z0-9]{6,12}\b|/(?:var/)?tmp/[\w.+-]*|\bcc[A-Za-z0-9]{6}\.(?:o|s|res|ld|le|ltrans[\w.]*)\b|\bgo-build\d{5,}\b|\bpip-[a-z-]+-[a-z0-9_]{8}\b|\btmp[a-z0-9_]{8}\b|\bnpm-\d+-[0-9a-f]{8}\b`)
+
+	// A name that mkstemp made from a template, in a compiled file.
+	templateText = regexp.MustCompile(`\b([A-Za-z][\w+-]*[._-])([A-Za-z0-9]{6})((?:\.\w{1,8})*)\b`)
+
+	// Addresses of Linux's programs and their heaps, and those that Python, Ruby and others print of objects.
+	addressText = regexp.MustCompile(`(?i)\b0x0{0,4}(?:7[ef]|5[56])[0-9a-f]{10}\b|\bat 0x[0-9a-f]{8,16}\b|#<[\w:]+:0x[0-9a-f]{8,16}\b`)
+
+	urlText = regexp.MustCompile(`\b[a-z][a-z0-9+.-]{1,15}://[^\s"'<>]+`)
 
 	elapsedText = regexp.MustCompile(`\b\d+(?:\.\d+)?(?: ?(?:ns|us|µs|ms|s|secs?|seconds?|mins?|minutes?)\b|m ?\d+(?:\.\d+)?s\b)`)
 	elapsedName = regexp.MustCompile(`(?i)"?(?:real|user|sys|elapsed|duration|took|seconds|time)"?[ \t]*[:=]?[ \t]*\d[\d.:ms]*`)
@@ -34,6 +46,7 @@ var (
 	ldapText  = regexp.MustCompile(`\{(?:SSHA\d*|SMD5|CRYPT)\}[./A-Za-z0-9$=+]{8,}|\be(?:1NTSE(?:F9|EyNTZ9|E1MTJ9)|1NNRDV9|0NSWVBUf)[A-Za-z0-9+/]{8,}={0,2}`) // also in base64
 	traceText = regexp.MustCompile(`\b00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\b`)
 	hexText   = regexp.MustCompile(`(?:\b|_)[0-9a-f]{8,}(?:\b|_)|\b[0-9A-F]{8,}\b`)
+	tokenText = regexp.MustCompile(`[A-Za-z0-9+/_-]+={0,2}`)
 	baseText  = regexp.MustCompile(`[A-Za-z0-9+/_-]{16,}={0,2}`)
 
 	pathText = regexp.MustCompile(`/?(?:[\w.+@~-]+/)+[\w.+@~-]*`)
@@ -80,12 +93,22 @@ func (f *finder) uuid(w *window) (found, bool) {
 	if !w.near("-") {
 		return found{}, false
 	}
-	return w.simple(UUID, uuidText)
+	hit, ok := w.simple(UUID, uuidText)
+	if ok && path.Base(w.name) == ".uuid" {
+		hit.cause.Why = "fontconfig before 2.14 gives each folder of fonts a UUID, to name the cache of the folder by."
+		hit.cause.Fix = "Remove it in the same RUN: find / -xdev -name .uuid -path '*font*' -delete; fontconfig works without."
+	}
+	return hit, ok
 }
 
 // temp finds names of temporary files. What both have in common of a path says where it was, and
 // what differs has to look like chance.
 func (f *finder) temp(w *window) (found, bool) {
+	if w.compiled && !w.bytes {
+		if hit, ok := w.template(); ok {
+			return hit, true
+		}
+	}
 	if !w.near("tmp", "cc", "go-build", "pip-", "npm-") {
 		return found{}, false
 	}
@@ -106,6 +129,105 @@ func (f *finder) temp(w *window) (found, bool) {
 		hit.cause.Fix = "Leave debug information out: CFLAGS=-g0 pip install."
 	}
 	return hit, true
+}
+
+// template finds two names that mkstemp made from one template: six letters and digits differ.
+func (w *window) template() (found, bool) {
+	hit, ok := w.simple(TempName, templateText)
+	if !ok {
+		return hit, false
+	}
+	a, b := templateText.FindSubmatch(w.a[hit.a[0]:hit.a[1]]), templateText.FindSubmatch(w.b[hit.b[0]:hit.b[1]])
+	if a == nil || b == nil || !bytes.Equal(a[1], b[1]) || !bytes.Equal(a[3], b[3]) {
+		return hit, false
+	}
+	changes := func(s []byte) (n int) {
+		for i := 1; i < len(s); i++ {
+			if class(s[i]) != class(s[i-1]) {
+				n++
+			}
+		}
+		return n
+	}
+	differ := 0
+	for i := range a[2] {
+		if a[2][i] != b[2][i] {
+			differ++
+		}
+	}
+	return hit, differ >= 4 && changes(a[2]) >= 2 && changes(b[2]) >= 2
+}
+
+// address finds an address in memory, as text or as eight bytes: the kernel moves whole pages, so the last
+// twelve bits of both sides agree.
+func (f *finder) address(w *window) (found, bool) {
+	if !w.bytes {
+		if !w.near("0x") {
+			return found{}, false
+		}
+		return w.simple(MemoryAddress, addressText)
+	}
+	if !w.compiled {
+		return found{}, false
+	}
+	i := w.at - int((w.off+int64(w.at))%8)
+	j := i - w.at + w.bt
+	if i < 0 || j < 0 || i+8 > len(w.a) || j+8 > len(w.b) {
+		return found{}, false
+	}
+	x, y := binary.LittleEndian.Uint64(w.a[i:]), binary.LittleEndian.Uint64(w.b[j:])
+	mapped := func(n uint64) bool { return n>>40 == 0x7f || n>>40 == 0x7e || n>>40 == 0x55 || n>>40 == 0x56 }
+	if !mapped(x) || !mapped(y) || x>>40 != y>>40 && (x>>44 != y>>44) || x&0xfff != y&0xfff {
+		return found{}, false
+	}
+	c := Cause{Kind: MemoryAddress, Format: "u64 LE", First: fmt.Sprintf("%#x", x), Second: fmt.Sprintf("%#x", y)}
+	return found{c, [2]int{i, i + 8}, [2]int{j, j + 8}}, true
+}
+
+// url finds a part of a URL that looks drawn.
+func (f *finder) url(w *window) (found, bool) {
+	if w.bytes || !w.near("://") {
+		return found{}, false
+	}
+	hit, ok := w.simple(Random, urlText)
+	if !ok {
+		return hit, false
+	}
+	part := func(s []byte, at int, url [2]int) [2]int {
+		const separators = "/?&=#:@,;."
+		from := url[0] + bytes.LastIndexAny(s[url[0]:at], separators) + 1
+		to := url[1]
+		if n := bytes.IndexAny(s[at:url[1]], separators); n >= 0 {
+			to = at + n
+		}
+		return [2]int{from, to}
+	}
+	if hit.a[1] < w.at || hit.b[1] < w.bt {
+		return hit, false
+	}
+	hit.a, hit.b = part(w.a, w.at, hit.a), part(w.b, w.bt, hit.b)
+	a, b := w.a[hit.a[0]:hit.a[1]], w.b[hit.b[0]:hit.b[1]]
+	if len(a) < 8 || len(a) != len(b) || !lettersAndDigits(a) || !lettersAndDigits(b) || !mostDiffer(a, b) {
+		return hit, false
+	}
+	hit.cause.Format = "URL"
+	hit.cause.Why = "A part of a URL differs in most places: a random id, or a hash."
+	return hit, true
+}
+
+func lettersAndDigits(s []byte) bool {
+	return bytes.ContainsAny(s, "0123456789") && bytes.ContainsFunc(s, unicode.IsLetter)
+}
+
+// mostDiffer reports whether two tokens differ in more than half of their places.
+func mostDiffer(a, b []byte) bool {
+	n, differ := min(len(a), len(b)), 0
+	for i := range n {
+		if a[i] != b[i] {
+			differ++
+		}
+	}
+	return differ*2 > n
 }
 
 func (f *finder) duration(w *window) (found, bool) {
@@ -274,13 +396,7 @@ func chance(a, b []byte) bool {
 	case !hex && (!digit1 && !digit2 || !lower1 || !upper1 || !lower2 || !upper2):
 		return false
 	}
-	n, differ := min(len(a), len(b)), 0
-	for i := range n {
-		if a[i] != b[i] {
-			differ++
-		}
-	}
-	return differ*2 > n
+	return mostDiffer(a, b)
 }
 
 func fully(re *regexp.Regexp, b []byte) bool {
@@ -326,6 +442,9 @@ func (f *finder) path(w *window) (found, bool) {
 	hit, ok := w.simple(BuildPath, pathText)
 	if !ok {
 		return hit, false
+	}
+	if bytes.HasSuffix(w.a[:hit.a[0]], []byte(":/")) {
+		return hit, false // of a URL
 	}
 	a, b := w.a[hit.a[0]:hit.a[1]], w.b[hit.b[0]:hit.b[1]]
 	// The same file in two directories: a relative path, or a file of another name, says nothing.

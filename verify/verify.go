@@ -129,7 +129,9 @@ func (b *Builds) layers(ctx context.Context, from content.Provider, first, secon
 		if err != nil {
 			return nil, fmt.Errorf("comparing layer %d: %w", i, err)
 		}
-		l.Paths, err = explain.Files(ctx, []diff.Blob{blob(ctx, from, x)}, []diff.Blob{blob(ctx, from, y)}, paths, b.Hints)
+		hints := b.Hints
+		hints.Caches = l.Caches
+		l.Paths, err = explain.Files(ctx, []diff.Blob{blob(ctx, from, x)}, []diff.Blob{blob(ctx, from, y)}, paths, hints)
 		if err != nil {
 			return nil, fmt.Errorf("comparing layer %d: %w", i, err)
 		}

@@ -347,6 +347,22 @@ func files(paths ...diff.Path) []explain.File {
 	return files
 }
 
+// TestCompareCacheMounts: a difference of a step with cache mounts has that cause, one of another step has not.
+func TestCompareCacheMounts(t *testing.T) {
+	s := testStore(t)
+	first := write(t, s, false, built{platform: amd64, layers: [][]byte{layer(t, "n", "2"), layer(t, "m", "2")}})
+	second := write(t, s, true, built{platform: amd64, layers: [][]byte{layer(t, "n", "1"), layer(t, "m", "1")}})
+	v, err := Compare(t.Context(), s, first, second, Builds{Steps: map[string][]frontend.Step{"linux/amd64": {{Line: 2, Caches: []string{"/c"}}, {Line: 3}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []cause.Kind{cause.CacheMount, cause.Unknown} {
+		if causes := v.Platforms[0].Layers[i].Paths[0].Causes; len(causes) != 1 || causes[0].Kind != want {
+			t.Errorf("layer %d: %+v, want %s", i, causes, want)
+		}
+	}
+}
+
 // TestCompareExplains: a cause, the instruction in another stage that made what is copied, and a patch.
 func TestCompareExplains(t *testing.T) {
 	s := testStore(t)
