@@ -71,7 +71,7 @@ func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_
 	res, err := j.b.client.Build(ctx, opt, "kedge", func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
 		accepted = true
 		var out *gateway.Result
-		if buildErr = j.supported(c); buildErr == nil {
+		if buildErr = j.fit(c.BuildOpts()); buildErr == nil {
 			out, buildErr = fn(ctx, c)
 			buildErr = j.blameLock(ctx, c, buildErr)
 		}
@@ -100,10 +100,13 @@ func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_
 	return res, nil
 }
 
-// supported reports what the daemon lacks for j.
-func (j *job) supported(c gateway.Client) error {
-	if err := j.settings.complete(c.BuildOpts()); err != nil {
+// fit returns an error if the daemon does not support j, and fills in what only the daemon knows.
+func (j *job) fit(daemon gateway.BuildOpts) (err error) {
+	if err := j.settings.check(daemon); err != nil {
 		return err
 	}
-	return checkCapabilities(c.BuildOpts().LLBCaps)
+	if j.settings.Hosts, err = resolveHosts(j.settings.Hosts, daemon.Workers); err != nil {
+		return err
+	}
+	return checkCapabilities(daemon.LLBCaps)
 }

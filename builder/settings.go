@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -194,9 +195,8 @@ var cacheCaps = map[string]apicaps.CapID{
 	"gha": pb.CapRemoteCacheGHA, "s3": pb.CapRemoteCacheS3, "azblob": pb.CapRemoteCacheAzBlob,
 }
 
-// complete replaces host-gateway by the daemon's address for it. It returns an error if the daemon does
-// not support a setting.
-func (s *Settings) complete(have gateway.BuildOpts) error {
+// check returns an error if the daemon does not support a setting: a *CapabilityError or a *CacheError.
+func (s Settings) check(have gateway.BuildOpts) error {
 	if len(s.Resources) > 0 && have.LLBCaps.Supports(pb.CapExecMetaLinuxResources) != nil {
 		return &CapabilityError{"limit the resources of a step", "v0.31"}
 	}
@@ -205,24 +205,27 @@ func (s *Settings) complete(have gateway.BuildOpts) error {
 			return &CacheError{Type: cache.Type}
 		}
 	}
-	hosts := make([]string, len(s.Hosts))
-	for i, entry := range s.Hosts {
+	return nil
+}
+
+// resolveHosts returns entries of /etc/hosts, NAME=IP, in which the address of the daemon's host replaces
+// host-gateway. If no worker of the daemon knows the address, the error is a *GatewayError.
+func resolveHosts(entries []string, workers []gateway.WorkerInfo) ([]string, error) {
+	gatewayIP := ""
+	for _, w := range workers {
+		gatewayIP = cmp.Or(gatewayIP, w.Labels["org.mobyproject.buildkit.worker.moby.host-gateway-ip"])
+	}
+	resolved := make([]string, len(entries))
+	for i, entry := range entries {
 		host, ip, _ := strings.Cut(entry, "=")
 		if ip == "host-gateway" {
-			ip = ""
-			for _, w := range have.Workers {
-				if label := w.Labels["org.mobyproject.buildkit.worker.moby.host-gateway-ip"]; ip == "" {
-					ip = label
-				}
-			}
-			if ip == "" {
-				return &GatewayError{Host: host}
+			if ip = gatewayIP; ip == "" {
+				return nil, &GatewayError{Host: host}
 			}
 		}
-		hosts[i] = host + "=" + ip
+		resolved[i] = host + "=" + ip
 	}
-	s.Hosts = hosts
-	return nil
+	return resolved, nil
 }
 
 // forgetProxies removes the values of proxies from the history, where a Dockerfile that declares them as
