@@ -163,7 +163,7 @@ func checkReplaceable(dir string) error {
 	return nil
 }
 
-// replaceDir renames layout to dir, and moves what is there to old.
+// replaceDir renames layout to dir, and an existing dir to old.
 func replaceDir(layout, dir, old string) error {
 	err := os.Rename(dir, old)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {

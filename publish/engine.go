@@ -33,7 +33,7 @@ func (e *PlatformsError) Error() string {
 	return fmt.Sprintf("the Docker Engine at %q keeps no image for several platforms", e.Engine)
 }
 
-// connect finds the Engine, if it can hold what is wanted.
+// connect finds the Engine, and checks that it can hold the image.
 func connect(ctx context.Context, w Wanted, env Env) (Engine, error) {
 	engine, err := env.Engine(ctx)
 	if err != nil || w.Platforms <= 1 {

@@ -22,8 +22,8 @@ type folderWriter struct {
 	ctx   context.Context
 	fs    *rootFS
 	top   *os.Root
-	first map[*inode]string // the path of what is written, for hard links
-	// beside is what a file is called until it is whole: a name that neither an image nor another command has.
+	first map[*inode]string // path of each written file, for hard links
+	// beside is the name of a file until it is complete. No image and no other command uses it.
 	beside string
 }
 
@@ -40,7 +40,7 @@ func (fs *rootFS) writeFolder(ctx context.Context, dir string) (err error) {
 	return w.children(top, "", fs.root)
 }
 
-// children writes what is in the folder at a path, which in has open.
+// children writes the content of the folder at a path, which in has open.
 func (w *folderWriter) children(in *os.Root, at string, n *fileNode) error {
 	dir, err := in.Open(".")
 	if err != nil {
@@ -64,7 +64,7 @@ func (w *folderWriter) children(in *os.Root, at string, n *fileNode) error {
 	return nil
 }
 
-// folder writes a folder and what is in it.
+// folder writes a folder and its content.
 func (w *folderWriter) folder(in *os.Root, dir *os.File, name, full string, n *fileNode) error {
 	info, err := in.Lstat(name)
 	if err == nil && !info.IsDir() {
@@ -99,7 +99,7 @@ func (w *folderWriter) folder(in *os.Root, dir *os.File, name, full string, n *f
 	return setTime(dir, name, n.File.header)
 }
 
-// file writes what is no folder beside its place, and then puts it there.
+// file writes anything but a folder under the name beside, and then renames it.
 func (w *folderWriter) file(in *os.Root, dir *os.File, name, full string, f *inode) (err error) {
 	if first, ok := w.first[f]; ok {
 		err = w.link(dir, first)
@@ -116,7 +116,7 @@ func (w *folderWriter) file(in *os.Root, dir *os.File, name, full string, f *ino
 	return nil
 }
 
-// place gives what is whole its name, in the place of what has it.
+// place renames the finished file to name, replacing whatever is there.
 func (w *folderWriter) place(in *os.Root, name string) error {
 	if info, err := in.Lstat(name); err == nil && info.IsDir() {
 		if err := in.RemoveAll(name); err != nil {
@@ -126,7 +126,7 @@ func (w *folderWriter) place(in *os.Root, name string) error {
 	return in.Rename(w.beside, name)
 }
 
-// link makes a hard link. The folder of its target is opened from the top, so that it may be anywhere.
+// link creates a hard link. It opens the folder of its target from the top, because that may be anywhere.
 func (w *folderWriter) link(dir *os.File, target string) error {
 	from, err := w.top.Open(path.Dir(target))
 	if err != nil {
@@ -173,15 +173,15 @@ func (w *folderWriter) regular(in *os.Root, f *inode) error {
 	return errors.Join(err, out.Close())
 }
 
-// setXattrs sets the extended attributes that it can, as BuildKit does: not every file system takes
-// each, and not from everybody.
+// setXattrs sets extended attributes and, like BuildKit, ignores errors: a file system may not support an
+// attribute, or allow it only for root.
 func setXattrs(f *os.File, h *tar.Header) {
 	for k, v := range layer.Xattrs(h) {
 		_ = unix.Fsetxattr(int(f.Fd()), layer.XattrName(k), []byte(v), 0)
 	}
 }
 
-// setTime sets the times of what is called name in dir, and follows no link.
+// setTime sets the times of the file called name in dir. It does not follow a symbolic link.
 func setTime(dir *os.File, name string, h *tar.Header) error {
 	t := unix.NsecToTimespec(h.ModTime.UnixNano())
 	if err := unix.UtimesNanoAt(int(dir.Fd()), name, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW); err != nil {

@@ -90,7 +90,7 @@ func (o Output) check() error {
 // CheckFile returns an error if a file cannot be written to path. It writes nothing.
 func CheckFile(path string) error { return checkPath(path, false, filepath.Dir(path)) }
 
-// checkPath checks a file or directory that is to be written, and the folder that it is created in.
+// checkPath checks the path of a file or directory to write, and the folder that it will be created in.
 func checkPath(path string, isDir bool, dir string) error {
 	info, err := os.Stat(path)
 	switch {
@@ -111,8 +111,8 @@ func checkPath(path string, isDir bool, dir string) error {
 	return nil
 }
 
-// Write writes an image to the destination of o, which replaces what is there. An Image and CacheOnly have
-// none. Standard output is stdout.
+// Write writes an image to the destination of o, and replaces an existing file. An Image and CacheOnly have no
+// destination. Dest "-" means stdout.
 func (o Output) Write(ctx context.Context, st *store.Store, desc ocispec.Descriptor, names []string, stdout io.Writer) error {
 	write := func(w io.Writer) error { return writeArchive(ctx, st, w, desc, names, o.Type) }
 	switch {

@@ -31,7 +31,7 @@ type Wanted struct {
 	Platforms   int // number of platforms that are asked for
 }
 
-// A UsageError says that what is wanted contradicts itself or cannot be.
+// A UsageError says that a Wanted contradicts itself or is impossible.
 type UsageError struct{ Reason string }
 
 func (e *UsageError) Error() string { return e.Reason }
@@ -71,7 +71,7 @@ func (w Wanted) Stdout() bool {
 // Files reports whether an output has the files of the image instead of the image.
 func (w Wanted) Files() bool { return slices.ContainsFunc(w.Outputs, Output.files) }
 
-// namesOf returns the names of an output. The tags replace those of its own, as docker has it.
+// namesOf returns the names of an output. Tags replace its own names, like in docker.
 func (w Wanted) namesOf(o Output) []string {
 	if len(w.Tags) > 0 {
 		return w.Tags
@@ -104,7 +104,7 @@ func (w Wanted) outputNames() [][]string {
 	return all
 }
 
-// Env is what delivering an image needs of the process. Engine may be nil if nothing is loaded.
+// Env holds the parts of the process that a delivery uses. Engine may be nil if nothing is loaded.
 type Env struct {
 	Stdout io.Writer
 	// Engine finds the Docker Engine.
@@ -123,8 +123,7 @@ type Delivery struct {
 	missing error
 }
 
-// Prepare checks what is wanted before the image is built, and connects to the Docker Engine if the image
-// is for it. If only LoadDefault asks for one, a missing Engine is no error. The caller must close the
+// Prepare checks w before the image is built, and connects to the Docker Engine if the image is for it. If only LoadDefault asks for one, a missing Engine is no error. The caller must close the
 // Delivery.
 func Prepare(ctx context.Context, w Wanted, env Env) (*Delivery, error) {
 	if err := w.Check(); err != nil {
@@ -156,7 +155,8 @@ type Receipt struct {
 	// ID is what docker run calls the image: in the Engine that has it the ID there, else its digest.
 	ID    digest.Digest
 	Steps []Step // in their order
-	// NotLoaded says why the image is in the store only. It is nil if the image was loaded, or was not to be.
+	// NotLoaded says why the image is in the store only. It is nil if the image was loaded or is not for an
+	// Engine.
 	NotLoaded error
 }
 
@@ -175,8 +175,8 @@ const (
 	Present Action = "present" // the Engine had the image already
 )
 
-// Deliver names the image, which was built with the args of argsHash, and brings it to all places that are
-// wanted. If it fails, the Receipt says what was done before.
+// Deliver names the image, which was built with the args of argsHash, and brings it everywhere it is wanted.
+// If it fails, the Receipt has the steps before the failure.
 func (d *Delivery) Deliver(ctx context.Context, st *store.Store, img store.Image, argsHash string) (Receipt, error) {
 	r := Receipt{ID: img.Top().Digest, NotLoaded: d.missing}
 	names, err := d.wanted.names(argsHash)

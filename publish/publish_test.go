@@ -222,7 +222,7 @@ func TestDeliver(t *testing.T) {
 	}
 }
 
-// A failure leaves the receipt of what was done before, and an image that is not loaded says why.
+// A failure leaves the receipt of the steps before it, and an image that is not loaded says why.
 func TestDeliverFails(t *testing.T) {
 	s := testStore(t)
 	img := build(t, s, small(t, "a"))

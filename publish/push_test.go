@@ -19,7 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// testRegistry is a registry in this process that notes what is asked of it.
+// A testRegistry is a registry in this process that records its requests.
 type testRegistry struct {
 	host string
 

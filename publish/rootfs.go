@@ -62,7 +62,7 @@ func exportRoot(ctx context.Context, st *store.Store, desc ocispec.Descriptor, o
 	return nil
 }
 
-// A rootFS is what the layers of an image result in. The content of its files is in spool.
+// A rootFS is the root file system of an image. The content of its files is in spool.
 type rootFS struct {
 	root  *fileNode
 	spool *os.File
@@ -78,7 +78,7 @@ type inode struct {
 	at, n  int64 // the content in the spool
 }
 
-// newFolder returns a folder that no layer names, only what is in it.
+// newFolder returns a folder that no layer has an entry for, only for its content.
 func newFolder(when time.Time) *fileNode {
 	h := &tar.Header{Typeflag: tar.TypeDir, Mode: 0o755, ModTime: when}
 	return &fileNode{Kind: h.Typeflag, File: &inode{header: h}, Children: map[string]*fileNode{}}
@@ -99,7 +99,7 @@ func readRootFS(ctx context.Context, st *store.Store, desc ocispec.Descriptor, o
 			err = errors.Join(err, fs.spool.Close())
 		}
 	}()
-	// It has no name from here on, so that nothing can leave it behind. Prune may have been there before.
+	// Without a name the file is gone when it is closed, also if kedge is killed. Prune may have removed it already.
 	if err := os.Remove(fs.spool.Name()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func merge(at string, n, o *fileNode) error {
 // left into the spool.
 func (fs *rootFS) read(ctx context.Context, st *store.Store, m store.Manifest) (*layer.Overlay[*inode], error) {
 	files := &layer.Overlay[*inode]{Implied: func() *inode { return newFolder(m.Created).File }}
-	wanted := make([]map[int]*inode, len(m.Layers)) // files by their place in the layer
+	wanted := make([]map[int]*inode, len(m.Layers)) // files by their position in the layer
 	for i, l := range m.Layers {
 		wanted[i] = map[int]*inode{}
 		var added []*inode
@@ -217,7 +217,7 @@ func (fs *rootFS) read(ctx context.Context, st *store.Store, m store.Manifest) (
 	return files, nil
 }
 
-// plainHeader returns what is exported of an entry.
+// plainHeader returns the fields of an entry that are exported.
 func plainHeader(h *tar.Header) *tar.Header {
 	p := &tar.Header{
 		Typeflag: h.Typeflag, Linkname: h.Linkname, Mode: h.Mode & 0o7777, Uid: h.Uid, Gid: h.Gid,

@@ -8,13 +8,13 @@ import (
 	"github.com/kedge-build/kedge/image"
 )
 
-// placeForm is how the place of an annotation is written: a type, and perhaps a platform.
+// placeForm matches the place of an annotation: TYPE or TYPE[PLATFORM].
 var placeForm = regexp.MustCompile(`^([a-z-]+)(?:\[([A-Za-z0-9_/-]+)\])?$`)
 
-// attrForm is the same as an attribute of an output: annotation-TYPE[PLATFORM].KEY.
+// attrForm matches an attribute of an output that is an annotation: annotation-TYPE[PLATFORM].KEY.
 var attrForm = regexp.MustCompile(`^annotation(?:-([a-z-]+))?(?:\[([A-Za-z0-9_/-]+)\])?\.(\S+)$`)
 
-// parseAnnotations reads [TYPE[PLATFORM],...:]KEY=VALUE as docker does.
+// parseAnnotations reads --annotation, [TYPE[PLATFORM],...:]KEY=VALUE, as docker does.
 func parseAnnotations(values []string) ([]image.Annotation, error) {
 	var all []image.Annotation
 	for _, value := range values {
@@ -47,8 +47,7 @@ func parseAnnotations(values []string) ([]image.Annotation, error) {
 	return all, nil
 }
 
-// annotationAttr reads an annotation that is written as an attribute of an output; ok is false for any
-// other attribute.
+// annotationAttr reads an annotation among the attributes of an output. For any other attribute, ok is false.
 func annotationAttr(key, value string) (a image.Annotation, ok bool, err error) {
 	m := attrForm.FindStringSubmatch(key)
 	if m == nil {

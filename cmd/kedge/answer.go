@@ -69,7 +69,7 @@ func (a *answer) check(v view) error {
 	return a.wanted.Check()
 }
 
-// clear removes the ID file of an earlier build, so that nobody takes it for this one's if this one fails.
+// clear removes the ID file of an earlier build. If this build fails, it must not look like its result.
 func (a *answer) clear() error {
 	if a.idFile == "" || !publish.Replaceable(a.idFile) {
 		return nil

@@ -11,21 +11,21 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// commandLine is an argv, taken apart as docker takes apart its own (github.com/spf13/pflag).
+// A commandLine is a parsed argv. Its syntax is that of docker (github.com/spf13/pflag).
 type commandLine struct {
 	verbs   []string     // "builder", "prune"
-	command *cli.Command // what they name; kedge itself, if there are none
-	flags   []flagValue  // in their order
+	command *cli.Command // that the verbs name; kedge itself if there are none
+	flags   []flagValue  // in the order of the command line
 	args    []string
 	help    bool
 	version bool
 }
 
-// flagValue is a flag by its canonical name.
+// A flagValue is a flag, by its canonical name, with its value.
 type flagValue struct{ name, value string }
 
-// argv returns the command line as urfave/cli wants it: flags first, in one spelling, each with its
-// value in the same word.
+// argv returns the command line in the form that urfave/cli reads: flags first, each by its canonical name
+// and in one word with its value.
 func (l commandLine) argv() []string {
 	argv := append([]string{"kedge"}, l.verbs...)
 	for _, f := range l.flags {
@@ -34,12 +34,12 @@ func (l commandLine) argv() []string {
 	return slices.Concat(argv, []string{"--"}, l.args)
 }
 
-// unknownError is a flag or a verb that there is none of.
+// An unknownError says that kedge has no such flag or verb.
 type unknownError struct {
 	Message string
-	Verb    string   // if it is one
-	Verbs   []string // where it was looked for
-	Nearest string   // what may have been meant
+	Verb    string   // empty for a flag
+	Verbs   []string // the verbs in front of it
+	Nearest string   // the most similar flag or verb, if there is one
 }
 
 func (e *unknownError) Error() string { return e.Message }
@@ -55,8 +55,7 @@ func (e *unknownError) hint() string {
 	return help
 }
 
-// parse takes apart the words after the program's name. Its errors are [*unknownError], for a flag or
-// verb that is not there, or usage errors.
+// parse parses the words after the name of the program. Its errors are *unknownError and usageError.
 func parse(root *cli.Command, words []string) (commandLine, error) {
 	line := commandLine{command: root}
 	options := slices.Concat([]option{helpOption, versionOption}, carriedOptions)
@@ -88,10 +87,10 @@ func parse(root *cli.Command, words []string) (commandLine, error) {
 	if line.help || line.version || len(line.verbs) == 0 {
 		return line, nil
 	}
-	for i := 0; i < len(line.flags); i++ { // one that stood before its verb
+	for i := 0; i < len(line.flags); i++ { // also those before the verb
 		switch name := line.flags[i].name; {
 		case slices.ContainsFunc(options, func(o option) bool { return o.named(name) }):
-		case name == "debug": // which every command of docker's takes
+		case name == "debug": // docker accepts it for every command
 			line.flags = slices.Delete(line.flags, i, i+1)
 			i--
 		default:
@@ -101,8 +100,8 @@ func parse(root *cli.Command, words []string) (commandLine, error) {
 	return line, nil
 }
 
-// take takes a word with flags, and the next one if it is the value of the last flag. It returns
-// the words that are left.
+// take parses a word with flags. If the last flag needs a value that is not in the word, the next word is it.
+// take returns the remaining words.
 func (l *commandLine) take(options []option, word string, rest []string) ([]string, error) {
 	if name, ok := strings.CutPrefix(word, "--"); ok {
 		name, value, joined := strings.Cut(name, "=")
@@ -172,7 +171,7 @@ func (l *commandLine) noFlag(message, name string, options []option) error {
 	e := &unknownError{Message: message, Verbs: l.verbs}
 	var names []string
 	for _, o := range options {
-		if o.name == name { // by one dash
+		if o.name == name { // with one dash
 			e.Nearest = "--" + name
 			return e
 		}

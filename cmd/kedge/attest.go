@@ -11,16 +11,16 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// attestFlags say which attestations an image has. There is none by default: docs/outputs.md says why.
+// attestFlags say which attestations an image has. By default it has none; docs/outputs.md says why.
 func attestFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "attest", Usage: "attach an attestation, `type=provenance|sbom`,..., with docker's attributes"},
 		&cli.StringFlag{Name: "provenance", Usage: "attach provenance: true, false or `ATTRIBUTES`; short for --attest type=provenance"},
-		&cli.StringFlag{Name: "sbom", Usage: "attach a list of what is in the image: true, false or `ATTRIBUTES`; short for --attest type=sbom"},
+		&cli.StringFlag{Name: "sbom", Usage: "attach a list of the image's contents: true, false or `ATTRIBUTES`; short for --attest type=sbom"},
 	}
 }
 
-// attest reads those flags as docker does. The first one that is about a type counts.
+// attest reads these flags as docker does. For each type the first one counts.
 func attest(c *cli.Context) (builder.Attest, error) {
 	said := slices.Clone(c.StringSlice("attest"))
 	for _, kind := range []string{"provenance", "sbom"} {
@@ -78,7 +78,7 @@ func parseAttest(value string) (kind, attrs string, on bool, err error) {
 	if kind != "provenance" && kind != "sbom" {
 		return "", "", false, usagef("attestation %q: type=%s is not provenance or sbom", value, kind)
 	}
-	// The daemon reads them in the same form. A value with a comma is quoted there, too.
+	// The daemon parses the same CSV syntax, so a value with a comma must be quoted.
 	words := []string{"type=" + kind}
 	for _, key := range slices.Sorted(maps.Keys(rest)) {
 		word := key + "=" + rest[key]

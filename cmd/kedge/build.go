@@ -42,7 +42,7 @@ func varyFlag() cli.Flag {
 	return &cli.StringSliceFlag{Name: "vary", Usage: "make the second build differ in `RESPECTS`: time, hostname, cpus, umask, locale, order"}
 }
 
-// build builds, if verified is set twice, delivers the image and prints the answer.
+// build builds once, or twice if verified is set, delivers the image and prints the answer.
 func (p *process) build(c *cli.Context, verified bool) error {
 	a, err := p.answer(c)
 	if err != nil {

@@ -46,12 +46,12 @@ func (p *process) builderVerb() *cli.Command {
 			},
 			{
 				Name: "stop", Usage: "stop it",
-				Flags:  []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "also while it is in use"}},
+				Flags:  []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "stop it even if it is in use"}},
 				Action: func(c *cli.Context) error { return daemon.Stop(c.Context, p.builderRoot(), c.Bool("force")) },
 			},
 			{
-				Name: "prune", Usage: "free its cache of what no build uses",
-				Flags: append(builderFlags(), &cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also what belongs to BuildKit itself"}),
+				Name: "prune", Usage: "free the part of its cache that no build uses",
+				Flags: append(builderFlags(), &cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also free what belongs to BuildKit itself"}),
 				Action: func(c *cli.Context) error {
 					b, err := p.runningBuilder(c)
 					if err != nil {
@@ -75,7 +75,8 @@ func (p *process) builderVerb() *cli.Command {
 	}
 }
 
-// runningBuilder opens kedge's own builder as it runs, with whatever configuration; or as openBuilder does.
+// runningBuilder opens kedge's own builder with the configuration that it runs with. If it does not run, or
+// the flags name another builder, it does what openBuilder does.
 func (p *process) runningBuilder(c *cli.Context) (*builder.Builder, error) {
 	name, _ := p.namedBuilder(c)
 	if st, err := daemon.Stat(p.builderRoot()); err == nil && st.Running && name == "" && c.String("buildkitd-config") == "" {
@@ -116,7 +117,7 @@ func (p *process) builderLogs(*cli.Context) error {
 	}
 	f, err := os.Open(st.Log)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it has never run
+		return nil // the builder never ran
 	}
 	if err != nil {
 		return err
@@ -126,7 +127,7 @@ func (p *process) builderLogs(*cli.Context) error {
 	return err
 }
 
-// sayWhere prints which builder a build would use, and where its image would go.
+// sayWhere prints which builder a build would use, and which Docker Engine would get the image.
 func (p *process) sayWhere(c *cli.Context) {
 	builds, loads := "kedge's own builder", ""
 	if name, by := p.namedBuilder(c); name != "" {

@@ -18,7 +18,7 @@ import (
 
 func callFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "call", Value: "build", Usage: "build, or print what the frontend says: `check|outline|targets`[,format=json]"},
+		&cli.StringFlag{Name: "call", Value: "build", Usage: "build, or print the frontend's answer: `check|outline|targets`[,format=json]"},
 		&cli.BoolFlag{Name: "check", Usage: "look for mistakes in the Dockerfile; short for --call=check"},
 		&cli.StringFlag{Name: "print", Hidden: true},
 	}

@@ -23,7 +23,7 @@ var shells = []string{"bash", "fish", "zsh"}
 
 func (p *process) completionVerb() *cli.Command {
 	return &cli.Command{
-		Name: "completion", Usage: "print a script that has a shell complete kedge's words", ArgsUsage: "bash|fish|zsh",
+		Name: "completion", Usage: "print a script with which a shell completes kedge's commands", ArgsUsage: "bash|fish|zsh",
 		Description: "In ~/.bashrc or ~/.zshrc: source <(kedge completion bash), or zsh.\nIn ~/.config/fish/config.fish: kedge completion fish | source.",
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 || !slices.Contains(shells, c.Args().First()) {
@@ -38,12 +38,12 @@ func (p *process) completionVerb() *cli.Command {
 	}
 }
 
-// completeVerb asks for what a word may become: kedge __complete WORD... BEGINNING. The answer is that of
-// programs made with github.com/spf13/cobra, so that docker's own completion understands it: a line for
-// each, with a tab and what it is, and then a colon and the sum of the directives.
+// completeVerb completes a word: kedge __complete WORD... BEGINNING. The answer has the form of
+// github.com/spf13/cobra, which docker's own completion reads: a line for each candidate, perhaps with a tab
+// and a description, then a colon and the sum of the directives.
 const completeVerb = "__complete"
 
-// Directives, as cobra numbers them.
+// Directives, with the numbers that cobra gives them.
 const (
 	orFiles   = 0
 	noSpace   = 2
@@ -51,10 +51,10 @@ const (
 	orFolders = 16
 )
 
-// candidates are what a word may become.
+// candidates are the completions of a word.
 type candidates struct {
 	words     []string
-	texts     map[string]string // what some of them are
+	texts     map[string]string // descriptions of some of words
 	directive int
 }
 
@@ -77,7 +77,7 @@ func (p *process) complete(ctx context.Context, root *cli.Command, words []strin
 }
 
 func (p *process) candidates(ctx context.Context, root *cli.Command, words []string, beginning string) candidates {
-	// Words that make no sense so far are passed over: it is not the time to complain.
+	// Skip words that make no sense: the command line is not finished.
 	line := commandLine{command: root}
 	options := slices.Concat([]option{helpOption, versionOption}, carriedOptions)
 	for len(words) > 0 {
@@ -126,7 +126,7 @@ func (p *process) candidates(ctx context.Context, root *cli.Command, words []str
 	return p.arguments(ctx, line)
 }
 
-// valueMissing returns the option whose value the next word is.
+// valueMissing returns the option that the next word is the value of, if word ends with one.
 func valueMissing(options []option, word string) (option, bool) {
 	probe := commandLine{}
 	rest, err := probe.take(options, word, []string{"value"})
@@ -149,7 +149,7 @@ func flagCandidates(options []option) candidates {
 	return found
 }
 
-// flagValues are the values of flags that take one of a few.
+// flagValues are the values of flags that have only a few.
 var flagValues = map[string][]string{
 	"allow":             {"network.host", "security.insecure"},
 	"call":              {"build", "check", "outline", "targets"},
@@ -164,13 +164,13 @@ var flagValues = map[string][]string{
 	"vary":              {"time", "hostname", "cpus", "umask", "locale", "order"},
 }
 
-// listFlags take several values, with commas between them.
+// listFlags are flags whose value is a list, separated by commas.
 var listFlags = []string{"normalize", "platform", "type", "vary"}
 
-// fileFlags take a file.
+// fileFlags are flags whose value is a file.
 var fileFlags = []string{"buildkitd-config", "file", "iidfile", "lockfile", "metadata-file", "report", "tlscacert", "tlscert", "tlskey"}
 
-// values are those of a flag, behind what stands before it in its word.
+// values returns the completions of a flag's value. The word starts with before, and the value with beginning.
 func (p *process) values(line commandLine, o option, beginning, before string) candidates {
 	found := candidates{directive: noFiles}
 	if slices.Contains(listFlags, o.name) {
@@ -207,7 +207,7 @@ func (p *process) values(line commandLine, o option, beginning, before string) c
 	return found
 }
 
-// stages are the names of the stages of the Dockerfile that the line is about, if it is a file here.
+// stages returns the names of the stages in the Dockerfile of the command line, if that is a local file.
 func (p *process) stages(line commandLine) []string {
 	path := "."
 	if len(line.args) > 0 {
@@ -240,7 +240,7 @@ func (p *process) stages(line commandLine) []string {
 	return names
 }
 
-// arguments are what is no flag.
+// arguments returns the completions of an argument that is no flag.
 func (p *process) arguments(ctx context.Context, line commandLine) candidates {
 	switch usage := line.command.ArgsUsage; {
 	case usage == "" || len(line.command.Subcommands) > 0:
@@ -249,12 +249,12 @@ func (p *process) arguments(ctx context.Context, line commandLine) candidates {
 		return candidates{words: shells, directive: noFiles}
 	case strings.HasPrefix(usage, "PATH"):
 		return candidates{directive: orFolders}
-	default: // names of images, or files that are
+	default: // names of images, or files
 		return candidates{words: p.imageNames(ctx), directive: orFiles}
 	}
 }
 
-// imageNames are those in kedge's store, if there is one.
+// imageNames returns the names of the images in kedge's store, if there is one.
 func (p *process) imageNames(ctx context.Context) []string {
 	if _, err := os.Stat(p.storeDir()); err != nil {
 		return nil

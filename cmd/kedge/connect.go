@@ -29,8 +29,8 @@ func (p *process) withBuilder(c *cli.Context, verb func(kedge.Env, kedge.Options
 	return verb(env, o)
 }
 
-// namedBuilder returns the builder that is asked for and what asks for it; both are empty for kedge's
-// own. An empty --builder asks for that.
+// namedBuilder returns the name of the requested builder, and the flag or variable with it. Both are empty for
+// kedge's own builder, which an empty --builder requests as well.
 func (p *process) namedBuilder(c *cli.Context) (name, by string) {
 	if c.IsSet("builder") {
 		return c.String("builder"), "--builder"
@@ -43,6 +43,7 @@ func (p *process) namedBuilder(c *cli.Context) (name, by string) {
 	return "", ""
 }
 
+// openBuilder connects to the requested builder, or starts kedge's own.
 func (p *process) openBuilder(ctx context.Context, c *cli.Context) (*builder.Builder, error) {
 	own, err := p.daemonOptions(c)
 	if err != nil {
@@ -77,12 +78,13 @@ func (p *process) openBuilder(ctx context.Context, c *cli.Context) (*builder.Bui
 	return builder.Open(ctx, o)
 }
 
-// askedPlatforms are those of --platform, which may be lists.
+// askedPlatforms returns the platforms of --platform, whose values may be lists.
 func askedPlatforms(c *cli.Context) []string {
 	asked := strings.Split(strings.Join(c.StringSlice("platform"), ","), ",")
 	return slices.DeleteFunc(asked, func(s string) bool { return s == "" })
 }
 
+// daemonOptions reads the flags for kedge's own builder.
 func (p *process) daemonOptions(c *cli.Context) (daemon.Options, error) {
 	exe, err := os.Executable()
 	if err != nil {

@@ -35,7 +35,8 @@ func (p *process) saveFromDocker(ctx context.Context, name string) (io.ReadClose
 	return &savedImage{ReadCloser: saved, engine: engine}, nil
 }
 
-// patience is how long an Engine may take to say whether it has an image. Nothing says that it does.
+// patience is how long an Engine may take to say whether it has an image. The user may not expect that kedge
+// asks it.
 const patience = time.Second
 
 // inDocker reports whether the Docker Engine of the current context has an image, if that answers in time.
@@ -63,7 +64,7 @@ type savedImage struct {
 
 func (s *savedImage) Close() error { return errors.Join(s.ReadCloser.Close(), s.engine.Close()) }
 
-// publishEnv is what delivering an image needs of this process.
+// publishEnv returns what publish needs from this process.
 func (p *process) publishEnv(auth *configfile.ConfigFile) publish.Env {
 	return publish.Env{
 		Stdout: p.stdout,

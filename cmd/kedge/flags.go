@@ -26,13 +26,13 @@ func sourceFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "platform", Usage: "the `PLATFORM` to build for, such as linux/arm64", EnvVars: []string{"DOCKER_DEFAULT_PLATFORM"}},
 		&cli.StringFlag{Name: "lockfile", Usage: "the lockfile `PATH` (default: DOCKERFILE.lock)"},
 		&cli.StringFlag{Name: "source-date-epoch", Usage: "SOURCE_DATE_EPOCH: a `NUMBER`, git (the commit's time) or base (the newest base image's)"},
-		&cli.StringFlag{Name: "context-modes", Value: "git", Usage: "the modes of a context's files: git for those that it records, keep for those on this machine"},
+		&cli.StringFlag{Name: "context-modes", Value: "git", Usage: "file modes in a context: git for those that git records, keep for those on this machine"},
 		&cli.StringSliceFlag{Name: "normalize", Usage: "normalisation `RULES`: all, none, or -RULE,+RULE"},
 		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, tty, plain, rawjson, none or quiet", EnvVars: []string{"BUILDKIT_PROGRESS"}},
 	}, append(sessionFlags(), builderFlags()...)...)
 }
 
-// builderFlags say which builder, and how to reach it.
+// builderFlags say which builder to use, and how to connect to it.
 func builderFlags() []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringFlag{Name: "builder", Usage: "a builder of buildx by `NAME`, a docker context or BuildKit's address ($BUILDX_BUILDER, $BUILDKIT_HOST)"},
@@ -49,13 +49,13 @@ func ownBuilderFlags() []cli.Flag {
 	}
 }
 
-// lockedFlag is for the verbs that build. In CI they add nothing to a lock by default.
+// lockedFlag is for the verbs that build. In CI its default is true, so that a build there changes no lock.
 func (p *process) lockedFlag() cli.Flag {
 	ci := p.env["CI"] != ""
 	if value, err := strconv.ParseBool(p.env["CI"]); err == nil {
 		ci = value
 	}
-	return &cli.BoolFlag{Name: "locked", Value: ci, Usage: "add nothing to the lock; what $CI says, unless it is given"}
+	return &cli.BoolFlag{Name: "locked", Value: ci, Usage: "add nothing to the lock; the default is true if $CI is set"}
 }
 
 // options reads the flags of the verbs that read a Dockerfile.
@@ -119,7 +119,7 @@ func (p *process) args(c *cli.Context, o *kedge.Options) (err error) {
 		epoch = o.Args[name]
 	}
 	delete(o.Args, name)
-	if epoch == "" && c.Command.Name != "lock" { // a lock changes only by a flag
+	if epoch == "" && c.Command.Name != "lock" { // the environment must not change a lock
 		epoch = p.env[name]
 	}
 	if o.Epoch, err = kedge.ParseEpoch(epoch); err != nil {

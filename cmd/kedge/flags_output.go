@@ -21,7 +21,7 @@ import (
 func outputFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "output", Aliases: []string{"o"}, Usage: "write the result to `DIR`, - or type=TYPE,dest=PATH: oci, docker, image, registry, local, tar or cacheonly"},
-		&cli.BoolFlag{Name: "load", Usage: "load the image into Docker, as -o type=docker; the default where that answers, without -o and --push"},
+		&cli.BoolFlag{Name: "load", Usage: "load the image into Docker, as -o type=docker; the default if Docker answers, without -o and --push"},
 		&cli.BoolFlag{Name: "push", Usage: "push the image to the registries of its names; short for -o type=registry"},
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "show no progress, and print the image's digest alone"},
 		&cli.StringFlag{Name: "iidfile", Usage: "write the image's digest to `FILE`"},
@@ -123,7 +123,7 @@ var fixedAttrs = map[string]struct{ value, why string }{
 	"buildinfo":             {"false", "build info changes from build to build"},
 }
 
-// attr takes an attribute of an output.
+// attr reads an attribute of an output.
 func (o *output) attr(key, value string) error {
 	files := o.Type == publish.Local || o.Type == publish.Tar
 	isImage := o.Type == publish.Image || o.Type == registry || o.Type == publish.OCI || o.Type == publish.Docker
@@ -167,7 +167,7 @@ func (o *output) attr(key, value string) error {
 	case key == "push-by-digest" && (o.Type == publish.Image || o.Type == registry):
 		return flag(&o.ByDigest)
 	case (key == "store" || key == "name-canonical") && isImage:
-		return flag(new(bool)) // about images of the builder: kedge's are in its store, by digest
+		return flag(new(bool)) // these are about images of the builder, not those in kedge's store
 	case key == "platform-split" && files:
 		o.Root.Split = new(bool)
 		return flag(o.Root.Split)

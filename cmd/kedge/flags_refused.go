@@ -10,10 +10,11 @@ import (
 )
 
 func policyFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "policy", Hidden: true, Usage: "disabled=true: build in spite of a DOCKERFILE.rego"}
+	return &cli.StringSliceFlag{Name: "policy", Hidden: true, Usage: "disabled=true: build although there is a DOCKERFILE.rego"}
 }
 
-// refuse finds what docker build honours and kedge does not, and what must not be passed over in silence, where the verb builds.
+// refuse returns an error for settings that docker build honours and kedge does not, and that it must not
+// ignore silently. It applies to the verbs that build.
 func (p *process) refuse(c *cli.Context, o *kedge.Options) error {
 	if c.Command.Name != "build" && c.Command.Name != "verify" {
 		return nil
@@ -46,7 +47,7 @@ func (p *process) refuse(c *cli.Context, o *kedge.Options) error {
 	return nil
 }
 
-// refuseArgs does the same for build args.
+// refuseArgs returns an error for such build args.
 func refuseArgs(args map[string]string) error {
 	if inline, err := strconv.ParseBool(args["BUILDKIT_INLINE_CACHE"]); err == nil && inline {
 		return errInline("build arg BUILDKIT_INLINE_CACHE")

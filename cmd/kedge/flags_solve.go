@@ -22,12 +22,12 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// sessionFlags are what looking a source up may need.
+// sessionFlags are flags that the look-up of a source may need.
 func sessionFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringSliceFlag{Name: "secret", Usage: "a secret for RUN --mount=type=secret and for git: `id=ID[,src=FILE|,env=NAME]`"},
 		&cli.StringSliceFlag{Name: "ssh", Usage: "an ssh agent or keys for RUN --mount=type=ssh and for git: `default|ID[=SOCKET|KEY[,KEY]]`"},
-		&cli.BoolFlag{Name: "debug", Aliases: []string{"D"}, Usage: "say more of warnings and errors"},
+		&cli.BoolFlag{Name: "debug", Aliases: []string{"D"}, Usage: "print details of warnings and errors"},
 	}
 }
 
@@ -43,13 +43,13 @@ func solveFlags() []cli.Flag {
 		&cli.StringFlag{Name: "network", Value: "default", Usage: "the `NETWORK` of RUN: default, none or host"},
 		&cli.StringSliceFlag{Name: "no-cache-filter", Usage: "take no step of the `STAGE` from a cache"},
 		&cli.StringSliceFlag{Name: "resource", Usage: "limit a RUN, `NAME=VALUE`: memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus, cpuset-mems"},
-		&cli.BoolFlag{Name: "pull", Usage: "say which tags have moved since they were locked; the build uses what is locked"},
+		&cli.BoolFlag{Name: "pull", Usage: "print which tags have moved since they were locked; the build uses the locked images"},
 		&cli.StringFlag{Name: "shm-size", Usage: "the `SIZE` of /dev/shm in RUN, such as 128m"},
 		&cli.StringSliceFlag{Name: "ulimit", Usage: "a ulimit of RUN, `TYPE=SOFT[:HARD]`"},
 
 		policyFlag(),
 
-		// What docker still takes, and does nothing with.
+		// Flags that docker still accepts and ignores.
 		&cli.BoolFlag{Name: "rm", Hidden: true, Value: true},
 		&cli.BoolFlag{Name: "force-rm", Hidden: true},
 		&cli.BoolFlag{Name: "compress", Hidden: true},
@@ -63,18 +63,18 @@ func solveFlags() []cli.Flag {
 	return flags
 }
 
-// ignored are flags of docker's old builder that change nothing any more, and what there is in their place.
+// ignored are flags of docker's old builder that have no effect, with the reason or what replaces them.
 var ignored = map[string]string{
 	"isolation":    "BuildKit has no choice of isolation",
 	"security-opt": "RUN --security=insecure is BuildKit's way",
 	"squash":       "several stages in the Dockerfile keep layers out of the image",
 }
 
-// resources are the limits of --resource, which are flags of their own, too.
+// resources are the limits of --resource. Each is also a flag of its own.
 var resources = []struct {
-	name, option string // as docker calls it, and as BuildKit's frontend does
+	name, option string // the names in docker and in BuildKit's frontend
 	short        []string
-	parse        func(string) (int64, error) // nil for text, which BuildKit judges
+	parse        func(string) (int64, error) // nil for a text that BuildKit checks
 }{
 	{"memory", "memory", []string{"m"}, units.RAMInBytes},
 	{"memory-swap", "memswap", nil, swapInBytes},
@@ -93,7 +93,7 @@ func parseInt(s string) (int64, error) {
 	return n, nil
 }
 
-// swapInBytes takes -1 for no limit.
+// swapInBytes parses a size, or -1 for no limit.
 func swapInBytes(s string) (int64, error) {
 	if s == "-1" {
 		return -1, nil
@@ -101,7 +101,7 @@ func swapInBytes(s string) (int64, error) {
 	return units.RAMInBytes(s)
 }
 
-// settings reads the flags that are handed on to BuildKit.
+// settings reads the flags that are passed on to BuildKit.
 func (p *process) settings(c *cli.Context, auth *configfile.ConfigFile) (s builder.Settings, err error) {
 	if s.Secrets, err = p.secrets(c.StringSlice("secret")); err != nil {
 		return s, err
@@ -133,7 +133,7 @@ func (p *process) settings(c *cli.Context, auth *configfile.ConfigFile) (s build
 	}
 	for _, allow := range c.StringSlice("allow") {
 		if allow == "" || allow == "buildx.local.delete" {
-			continue // about outputs, and not for BuildKit
+			continue // for outputs, not for BuildKit
 		}
 		if _, _, err := entitlements.Parse(allow); err != nil {
 			return s, usagef("allow %q is not network.host, security.insecure or device", allow)
@@ -169,8 +169,8 @@ func (p *process) settings(c *cli.Context, auth *configfile.ConfigFile) (s build
 	return s, nil
 }
 
-// secrets reads --secret. An id alone is the environment variable of that name, else the file. What was
-// mistaken for a value may be the secret itself: no error repeats it.
+// secrets reads --secret. An id alone names an environment variable or else a file. No error repeats a value,
+// which may be the secret itself by mistake.
 func (p *process) secrets(values []string) (builder.Secrets, error) {
 	all := builder.Secrets{}
 	for _, value := range values {
@@ -220,7 +220,7 @@ func (p *process) secrets(values []string) (builder.Secrets, error) {
 		if info.IsDir() || info.Size() > secretsprovider.MaxSecretSize {
 			return nil, usagef("secret %q: %q is not a file of at most %s", id, file, units.BytesSize(secretsprovider.MaxSecretSize))
 		}
-		if !info.Mode().IsRegular() { // a pipe is read once, and the secret is needed again
+		if !info.Mode().IsRegular() { // a pipe can be read only once, but the secret is needed again
 			value, err := os.ReadFile(file)
 			if err != nil {
 				return nil, usagef("secret %q: %v", id, err)
@@ -233,7 +233,7 @@ func (p *process) secrets(values []string) (builder.Secrets, error) {
 	return all, nil
 }
 
-// ssh reads --ssh. A context that git fetches over ssh asks for the default one.
+// ssh reads --ssh. If git fetches the context over ssh, the default agent is added.
 func (p *process) ssh(s *builder.Settings, values []string, context string) error {
 	if url, err := gitutil.ParseURL(context); len(values) == 0 && err == nil && url.Scheme == gitutil.SSHProtocol {
 		values = []string{"default"}
@@ -261,8 +261,8 @@ func (p *process) ssh(s *builder.Settings, values []string, context string) erro
 	return nil
 }
 
-// proxies returns the proxy args of docker's configuration, as docker build has them: those of the Engine
-// of the current context, whatever builds, else the default ones.
+// proxies returns the proxy args of docker's configuration as docker build does: those for the Engine of the
+// current context, whichever builder is used, or else the default ones.
 func (p *process) proxies(auth *configfile.ConfigFile) map[string]string {
 	config := auth.Proxies["default"]
 	if ep, err := docker.New(p.env).Endpoint(""); err == nil {
@@ -277,7 +277,7 @@ func (p *process) proxies(auth *configfile.ConfigFile) map[string]string {
 	return set
 }
 
-// caches reads --cache-from and --cache-to. They may hold keys to a cache, which no error repeats.
+// caches reads --cache-from and --cache-to. No error repeats a value, which may hold a key to the cache.
 func (p *process) caches(flag string, values []string) ([]client.CacheOptionsEntry, error) {
 	var all []client.CacheOptionsEntry
 	for _, value := range values {
@@ -338,7 +338,8 @@ func errInline(what string) error {
 	return usagef("%s: an inline cache is part of the image, and would change it from build to build: use --cache-to type=registry,ref=REF,mode=max", what)
 }
 
-// credit adds what the environment of a CI job says of a cache, as docker does; it reports whether the cache can be used.
+// credit adds the credentials for a cache from the environment of a CI job, as docker does. It reports whether
+// the cache can be used.
 func (p *process) credit(entry client.CacheOptionsEntry) bool {
 	add := func(key string, names ...string) {
 		for _, name := range names {
@@ -397,7 +398,7 @@ func hosts(values []string) ([]string, error) {
 	return all, nil
 }
 
-// ulimits reads --ulimit; of two of a type the last counts.
+// ulimits reads --ulimit. For each type the last one counts.
 func ulimits(values []string) ([]string, error) {
 	last := map[string]string{}
 	for _, value := range values {
@@ -410,7 +411,7 @@ func ulimits(values []string) ([]string, error) {
 	return slices.Sorted(maps.Values(last)), nil
 }
 
-// limits reads --resource, which wins over the flags of docker's old builder.
+// limits reads --resource, which overrides the flags of docker's old builder.
 func limits(c *cli.Context) (map[string]string, error) {
 	var values []string
 	for _, r := range resources {

@@ -10,7 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// dockerFlags are the flags of docker build, in docs and help apart from kedge's own.
+// dockerFlags are the flags of docker build. Help and docs list kedge's own flags after them.
 var dockerFlags = []string{
 	"add-host", "allow", "annotation", "attest", "build-arg", "build-context", "builder", "cache-from", "cache-to", "call",
 	"cgroup-parent", "check", "debug", "file", "iidfile", "label", "load", "metadata-file", "network", "no-cache",
@@ -18,7 +18,7 @@ var dockerFlags = []string{
 	"secret", "shm-size", "ssh", "tag", "target", "ulimit",
 }
 
-// verbGroups are the verbs in the order that help has them. One that is in no group is hidden.
+// verbGroups are the verbs in the order of the help. A verb that is in no group is hidden.
 var verbGroups = []struct {
 	heading string
 	verbs   []string
@@ -29,7 +29,7 @@ var verbGroups = []struct {
 	{"kedge itself", []string{"install", "completion", "help", "version"}},
 }
 
-// page is the help of kedge or one of its verbs; the text and the man page are made of it.
+// A page is the help of kedge or one of its verbs. The help text and the man page are rendered from it.
 type page struct {
 	path        []string // "kedge", "builder", "prune"
 	synopsis    string
@@ -100,7 +100,7 @@ func newPage(path []string, c *cli.Command) page {
 	return p
 }
 
-// helpWidth is how long a line of help is at most.
+// helpWidth is the length of the longest line of help.
 const helpWidth = 100
 
 // write writes the page in the layout of docker's help.
@@ -134,7 +134,7 @@ func (p page) write(out io.Writer) error {
 	return w.Flush()
 }
 
-// left is an option and the kind of its value, as docker writes them.
+// left returns an option and the kind of its value in docker's notation.
 func (o option) left() string {
 	left := "      --" + o.name
 	if o.short != "" {
@@ -143,7 +143,7 @@ func (o option) left() string {
 	return strings.TrimRight(left+" "+o.kind, " ")
 }
 
-// text is what an option does, and what holds without it.
+// text returns the description of an option, with its default and its environment variables.
 func (o option) text() string {
 	text := o.usage
 	if o.fallback != "" {
@@ -155,7 +155,7 @@ func (o option) text() string {
 	return text
 }
 
-// wrapped breaks a text into lines of a width, all but the first of them indented.
+// wrapped breaks a text into lines of at most width bytes, and indents all but the first.
 func wrapped(text string, width, indent int) string {
 	var b strings.Builder
 	n := 0

@@ -12,17 +12,17 @@ import (
 
 func (p *process) installVerb() *cli.Command {
 	return &cli.Command{
-		Name: "install", Usage: "become a docker command, and docker build itself with --alias",
-		Description: "It links kedge into docker's folder of plugins: docker kedge build is kedge build then.\n" +
-			"--alias has docker build, docker builder build and docker image build run kedge, too;\n" +
-			"docker buildx stays what it is. --undo brings back what was there before.",
+		Name: "install", Usage: "install kedge as a docker command, and with --alias as docker build",
+		Description: "It links kedge into docker's folder of plugins, so that docker kedge build runs kedge build.\n" +
+			"With --alias, docker build, docker builder build and docker image build run kedge, too;\n" +
+			"docker buildx stays as it is. --undo restores the earlier state.",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "alias", Usage: "have docker build run kedge"},
-			&cli.BoolFlag{Name: "undo", Usage: "take back what install did"},
+			&cli.BoolFlag{Name: "alias", Usage: "make docker build run kedge"},
+			&cli.BoolFlag{Name: "undo", Usage: "undo the installation"},
 		},
 		Action: func(c *cli.Context) error {
 			if c.Bool("alias") && c.Bool("undo") {
-				return usagef("--undo takes back all, the alias included: leave --alias out")
+				return usagef("--undo removes the alias, too: leave --alias out")
 			}
 			program, err := os.Executable()
 			if err != nil {
@@ -82,7 +82,7 @@ func (p *process) uninstall(program string) error {
 	return err
 }
 
-// pluginMetadataVerb is what docker asks a plugin first.
+// pluginMetadataVerb answers the first question that docker asks a plugin.
 func (p *process) pluginMetadataVerb() *cli.Command {
 	return &cli.Command{
 		Name: metadataVerb, Hidden: true, Usage: "tell docker what this plugin is",

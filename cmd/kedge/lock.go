@@ -11,9 +11,9 @@ import (
 func (p *process) lockVerb() *cli.Command {
 	refresh := &refreshValue{}
 	return &cli.Command{
-		Name: "lock", Usage: "write what a build is made from into its lockfile", ArgsUsage: "PATH | URL | -",
+		Name: "lock", Usage: "write the sources of a build into its lockfile", ArgsUsage: "PATH | URL | -",
 		Flags: append(append(sourceFlags(), attestFlags()...),
-			&cli.GenericFlag{Name: "refresh", Value: refresh, Usage: "look up everything anew; --refresh=REF only that, repeatable"},
+			&cli.GenericFlag{Name: "refresh", Value: refresh, Usage: "look up every source again; --refresh=REF only that one, repeatable"},
 			&cli.BoolFlag{Name: "check", Usage: "change nothing, and exit with 4 if the lock would change"}),
 		Action: func(c *cli.Context) error {
 			return p.withBuilder(c, func(env kedge.Env, o kedge.Options) error {
@@ -52,7 +52,7 @@ func (p *process) lock(c *cli.Context, env kedge.Env, o kedge.Options, refresh k
 	return nil
 }
 
-// refreshValue is --refresh and --refresh=REF.
+// A refreshValue collects --refresh and --refresh=REF.
 type refreshValue struct{ kedge.Refresh }
 
 func (r *refreshValue) IsBoolFlag() bool { return true }

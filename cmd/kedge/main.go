@@ -11,12 +11,12 @@ import (
 	"github.com/docker/cli/cli-plugins/socket"
 )
 
-// version is stamped by the Makefile.
+// version is set by the Makefile.
 var version = "unknown"
 
 func main() {
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it
 		signals = append(signals, syscall.SIGHUP)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
@@ -25,7 +25,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "kedge:", err)
 		os.Exit(exitUsage)
 	}
-	for name, value := range env { // libraries ask for it, too
+	for name, value := range env { // libraries read them, too
 		os.Unsetenv(name)
 		if value != "" {
 			os.Setenv(name, value)

@@ -8,21 +8,20 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// option is what the command line, its help and its completion know of a flag. All of it comes from
-// the flag's own data.
+// An option describes a flag for the command line, its help and its completion.
 type option struct {
-	name     string // the long one
+	name     string // long name
 	short    string // one letter, or empty
 	others   []string
-	kind     string // of its value, in docker's words; empty where it takes none
+	kind     string // of its value, in docker's words; empty if it takes none
 	usage    string
 	boolean  bool
-	fallback string // the default, if help is to name one
+	fallback string // default that help prints, if any
 	hidden   bool
 	env      []string
 }
 
-// optionOf describes a flag. One that takes no value has it as an optional one: --flag=VALUE.
+// optionOf describes a flag. A flag that takes no value accepts one as --flag=VALUE.
 func optionOf(f cli.Flag) option {
 	var o option
 	for _, name := range f.Names() {
@@ -78,7 +77,7 @@ func optionOf(f cli.Flag) option {
 	return o
 }
 
-// canonical returns the name that the option is handed on by.
+// canonical returns the name of the option in a commandLine.
 func (o option) canonical() string {
 	if o.name != "" {
 		return o.name
@@ -90,7 +89,7 @@ func (o option) named(name string) bool {
 	return name != "" && (name == o.name || name == o.short || slices.Contains(o.others, name))
 }
 
-// optionsOf describes the flags of a verb, and what every verb takes.
+// optionsOf describes the flags of a verb, including those of every verb.
 func optionsOf(c *cli.Command) []option {
 	var options []option
 	for _, f := range c.Flags {
@@ -102,6 +101,6 @@ func optionsOf(c *cli.Command) []option {
 var (
 	helpOption    = option{name: "help", short: "h", boolean: true, usage: "print help", hidden: true}
 	versionOption = option{name: "version", short: "v", boolean: true, usage: "print the version"}
-	// carriedOptions may also stand before the verb, as they may for docker buildx.
+	// carriedOptions are also accepted before the verb, as by docker buildx.
 	carriedOptions = []option{{name: "builder", kind: "string", hidden: true}, {name: "debug", short: "D", boolean: true, hidden: true}}
 )

@@ -9,7 +9,7 @@ import (
 	"github.com/kedge-build/kedge/plugin"
 )
 
-// dockerOptions are docker's own, which stand before the plugin's name.
+// dockerOptions are docker's own options, which it passes in front of the name of the plugin.
 var dockerOptions = []option{
 	{name: "config", kind: "string"},
 	{name: "context", short: "c", kind: "string"},
@@ -23,12 +23,12 @@ var dockerOptions = []option{
 	{name: "tlsverify", boolean: true},
 }
 
-// isPlugin says whether docker runs this program as its plugin.
+// isPlugin reports whether docker runs this program as a plugin.
 func isPlugin(program string) bool { return filepath.Base(program) == "docker-"+plugin.Name }
 
-// fromDocker takes apart how docker runs a plugin: docker-kedge OPTIONS kedge WORD..., where the options
-// are those of docker. It returns the argv of kedge itself, and what the options come to as environment
-// variables; one that is to be unset is empty. An argv of another program is returned as it is.
+// fromDocker parses the argv with which docker runs a plugin: docker-kedge OPTIONS kedge WORD..., with
+// docker's own options. It returns the argv of kedge itself, and the options as environment variables; an
+// empty one must be unset. It returns any other argv unchanged.
 func fromDocker(argv []string) ([]string, map[string]string, error) {
 	if len(argv) == 0 || !isPlugin(argv[0]) {
 		return argv, nil, nil
@@ -67,7 +67,7 @@ func fromDocker(argv []string) ([]string, map[string]string, error) {
 			env["DOCKER_CERT_PATH"] = dir
 		}
 	}
-	// The name stands first, or behind help or what completion asks by.
+	// The name is the first word, or follows help or completeVerb.
 	before := slices.Index(words, plugin.Name)
 	if before == 0 || before == 1 && (words[0] == "help" || strings.HasPrefix(words[0], completeVerb)) {
 		words = slices.Concat(words[:before], words[before+1:])
@@ -75,16 +75,16 @@ func fromDocker(argv []string) ([]string, map[string]string, error) {
 	return slices.Concat(argv[:1], carried, words), env, nil
 }
 
-// buildxVerbs are those of docker buildx, which docker builder reaches where there is no alias, and
-// which are not kedge's.
+// buildxVerbs are the verbs of docker buildx that kedge does not have. Without the alias docker builder runs
+// them.
 var buildxVerbs = []string{
 	"bake", "create", "dap", "debug", "dial-stdio", "du", "history", "imagetools", "inspect", "ls", "policy", "rm", "stop",
 	"uninstall", "use",
 }
 
-// pruneError is docker builder prune or docker kedge prune: docker tells a plugin neither.
+// A pruneError says that docker ran either docker builder prune or docker kedge prune: a plugin cannot tell.
 type pruneError struct{}
 
 func (*pruneError) Error() string {
-	return "docker builder prune, or docker kedge prune: kedge cannot tell what is to be freed"
+	return "docker builder prune, or docker kedge prune: kedge cannot tell which of the two this is"
 }

@@ -26,7 +26,7 @@ func (p *process) say(format string, args ...any) {
 	fmt.Fprintf(p.stderr, "kedge: %s\n", harmless(fmt.Sprintf(format, args...)))
 }
 
-// note prints a message that nobody has to act on. With -q, and if a program reads stderr, it prints nothing.
+// note prints a message that needs no action. With -q and --progress=rawjson it prints nothing.
 func (p *process) note(format string, args ...any) {
 	if !p.view.quiet && p.view.mode != progressui.RawJSONMode {
 		p.say(format, args...)

@@ -13,8 +13,9 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+// run runs kedge and returns its exit code.
 func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	// Libraries log what kedge says itself, or what nobody can act on.
+	// Libraries log errors that they also return, and details that are of no use to the user.
 	logrus.SetOutput(io.Discard)
 	log.SetOutput(io.Discard)
 	answer := &checkedWriter{w: stdout}
@@ -23,7 +24,7 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 		k, v, _ := strings.Cut(kv, "=")
 		p.env[k] = v
 	}
-	if p.env["HOME"] == "" { // as cron and init have it
+	if p.env["HOME"] == "" { // cron and init do not set it
 		if u, err := user.Current(); err == nil {
 			p.env["HOME"] = u.HomeDir
 		}
@@ -35,10 +36,10 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	return code
 }
 
-// runVerb runs what the words after the program's name say.
+// runVerb parses the words after the name of the program, and runs the verb.
 func (p *process) runVerb(ctx context.Context, words []string) error {
 	app := p.app()
-	if len(words) > 0 && strings.HasPrefix(words[0], completeVerb) { // docker's has a suffix where it wants no texts
+	if len(words) > 0 && strings.HasPrefix(words[0], completeVerb) { // the variant of docker without descriptions has a suffix
 		return p.complete(ctx, rootOf(app), words[1:])
 	}
 	line, err := parse(rootOf(app), words)
@@ -66,7 +67,7 @@ func (p *process) app() *cli.App {
 		Writer:    p.stdout,
 		ErrWriter: p.stderr,
 		HideHelp:  true, // help.go has it
-		// A value may hold a comma.
+		// A value may contain a comma.
 		DisableSliceFlagSeparator: true,
 		ExitErrHandler:            func(*cli.Context, error) {},
 		Commands: []*cli.Command{
@@ -79,17 +80,17 @@ func (p *process) app() *cli.App {
 	return app
 }
 
-// rootOf returns kedge itself as the verb above all others.
+// rootOf returns kedge itself as the verb that has all others.
 func rootOf(app *cli.App) *cli.Command {
 	return &cli.Command{Name: app.Name, Usage: app.Usage, Description: exitCodes, Subcommands: app.Commands}
 }
 
-// helpVerb is only looked at: parse knows the word help.
+// helpVerb exists for the list of verbs: parse handles the word help.
 func helpVerb() *cli.Command {
 	return &cli.Command{Name: "help", Usage: "say what a verb does, and its flags", ArgsUsage: "[VERB]"}
 }
 
-// checkedWriter keeps the first error: an answer that did not arrive is none.
+// A checkedWriter keeps the first error, so that a verb fails if its answer cannot be written.
 type checkedWriter struct {
 	w   io.Writer
 	err error
