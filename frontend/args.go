@@ -73,19 +73,20 @@ func omitted(name string, given bool) bool {
 	return false
 }
 
-// Hash returns a name of 12 hex digits for a set of build args: the start of the SHA-256 of the sorted
-// NAME=VALUE pairs, each with a NUL at its end. For A=1 and B=2 this command prints it:
+// Hash returns the hash of a set of build args: the first 12 lower-case hex digits (48 bits) of the SHA-256
+// of the NAME=VALUE pairs, each followed by a NUL byte, sorted bytewise. For A=1 and B=2 this prints it:
 //
 //	printf '%s\0' A=1 B=2 | LC_ALL=C sort -z | sha256sum | head -c 12
 //
-// No value contains a NUL, so different sets have different inputs. Tags use it as args-HASH; another
-// algorithm would get another prefix.
+// No args hash as the empty string does. Neither a name nor a value can hold a NUL, so that no two sets have
+// one encoding. Tags carry the hash as args-HASH. It never changes: another algorithm would get another
+// prefix.
 func Hash(args []Arg) string {
 	lines := make([]string, len(args))
 	for i, a := range args {
 		lines[i] = a.Name + "=" + a.Value + "\x00"
 	}
-	// sort -z compares without the NUL.
+	// sort -z compares the pairs without their NUL.
 	slices.SortFunc(lines, func(a, b string) int {
 		return strings.Compare(strings.TrimSuffix(a, "\x00"), strings.TrimSuffix(b, "\x00"))
 	})
