@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/internal/wholefile"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/rules"
 	"golang.org/x/sys/unix"
@@ -70,7 +70,7 @@ func open(ctx context.Context, env Env, o Options) (_ *project, err error) {
 	}
 	text := in.dockerfile.Data
 	if in.dockerfile.Path != "" {
-		if text, err = os.ReadFile(in.dockerfile.Path); err != nil {
+		if text, err = wholefile.Read(in.dockerfile.Path, maxStdin); err != nil {
 			return nil, fmt.Errorf("reading the Dockerfile: %w", err)
 		}
 	}

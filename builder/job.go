@@ -105,7 +105,7 @@ func (j *job) fit(daemon gateway.BuildOpts) (err error) {
 	if err := j.settings.check(daemon); err != nil {
 		return err
 	}
-	if j.settings.Hosts, err = resolveHosts(j.settings.Hosts, daemon.Workers); err != nil {
+	if j.settings.Hosts, err = resolveHosts(j.settings.Hosts, daemon.Workers, j.b.lease != nil && j.b.lease.HostNetwork()); err != nil {
 		return err
 	}
 	return checkCapabilities(daemon.LLBCaps)

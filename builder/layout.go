@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"github.com/kedge-build/kedge/internal/wholefile"
 	"github.com/moby/buildkit/util/contentutil"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -24,6 +25,9 @@ type Layout struct {
 	Dir    string
 	Digest digest.Digest // of the image's index or manifest
 }
+
+// maxIndex bounds the bytes of a layout's index.json: about 50,000 images.
+const maxIndex = 16 << 20
 
 // parseLayout parses DIR[:TAG][@DIGEST] as docker buildx does. The tag defaults to latest. If no image has
 // the tag and the layout has only one image, that one is meant.
@@ -40,7 +44,7 @@ func parseLayout(word string) (*Layout, error) {
 	if dir, last, ok := cutLast(l.Dir, ":"); ok && reference.TagRegexp.FindString(last) == last && last != "" {
 		l.Dir, tag = dir, last
 	}
-	data, err := os.ReadFile(filepath.Join(l.Dir, ocispec.ImageIndexFile))
+	data, err := wholefile.Read(filepath.Join(l.Dir, ocispec.ImageIndexFile), maxIndex)
 	if err != nil {
 		return nil, fmt.Errorf("not an OCI layout: %w", err)
 	}
@@ -106,23 +110,25 @@ type layoutStore struct {
 	dir string
 }
 
-func (s layoutStore) path(dgst digest.Digest) (string, error) {
+// stat returns the path of a blob, which must be a regular file: opening a pipe could block for ever.
+func (s layoutStore) stat(dgst digest.Digest) (string, fs.FileInfo, error) {
 	if err := dgst.Validate(); err != nil {
-		return "", fmt.Errorf("digest %q: %w: %w", dgst, err, errdefs.ErrInvalidArgument)
+		return "", nil, fmt.Errorf("digest %q: %w: %w", dgst, err, errdefs.ErrInvalidArgument)
 	}
-	return filepath.Join(s.dir, ocispec.ImageBlobsDir, dgst.Algorithm().String(), dgst.Encoded()), nil
+	path := filepath.Join(s.dir, ocispec.ImageBlobsDir, dgst.Algorithm().String(), dgst.Encoded())
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = fmt.Errorf("blob %s: %w", dgst, errdefs.ErrNotFound)
+	case err == nil && !info.Mode().IsRegular():
+		err = &wholefile.NotRegularError{Path: path, Mode: info.Mode()}
+	}
+	return path, info, err
 }
 
 // Info implements content.InfoProvider.
 func (s layoutStore) Info(_ context.Context, dgst digest.Digest) (content.Info, error) {
-	path, err := s.path(dgst)
-	if err != nil {
-		return content.Info{}, err
-	}
-	fi, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("blob %s: %w", dgst, errdefs.ErrNotFound)
-	}
+	_, fi, err := s.stat(dgst)
 	if err != nil {
 		return content.Info{}, err
 	}
@@ -131,7 +137,7 @@ func (s layoutStore) Info(_ context.Context, dgst digest.Digest) (content.Info, 
 
 // ReaderAt implements content.Provider.
 func (s layoutStore) ReaderAt(_ context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
-	path, err := s.path(desc.Digest)
+	path, _, err := s.stat(desc.Digest)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,6 @@
 package builder
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/apicaps"
 	"github.com/moby/buildkit/util/entitlements"
+	"github.com/moby/buildkit/worker/label"
 )
 
 // Settings control how steps run and what they may use. They change nothing of the image but its
@@ -209,12 +209,10 @@ func (s Settings) check(have gateway.BuildOpts) error {
 }
 
 // resolveHosts returns entries of /etc/hosts, NAME=IP, in which the address of the daemon's host replaces
-// host-gateway. If no worker of the daemon knows the address, the error is a *GatewayError.
-func resolveHosts(entries []string, workers []gateway.WorkerInfo) ([]string, error) {
-	gatewayIP := ""
-	for _, w := range workers {
-		gatewayIP = cmp.Or(gatewayIP, w.Labels["org.mobyproject.buildkit.worker.moby.host-gateway-ip"])
-	}
+// host-gateway. local says that the daemon runs in this machine's network. If the address is not known, the
+// error is a *GatewayError.
+func resolveHosts(entries []string, workers []gateway.WorkerInfo, local bool) ([]string, error) {
+	gatewayIP := hostGateway(workers, local)
 	resolved := make([]string, len(entries))
 	for i, entry := range entries {
 		host, ip, _ := strings.Cut(entry, "=")
@@ -226,6 +224,20 @@ func resolveHosts(entries []string, workers []gateway.WorkerInfo) ([]string, err
 		resolved[i] = host + "=" + ip
 	}
 	return resolved, nil
+}
+
+// hostGateway returns the address at which RUN steps reach the daemon's host, or "" if it is not known. An
+// Engine reports it in a label. Steps in the network of the host reach the host at its loopback.
+func hostGateway(workers []gateway.WorkerInfo, local bool) string {
+	for _, w := range workers {
+		if ip := w.Labels["org.mobyproject.buildkit.worker.moby.host-gateway-ip"]; ip != "" {
+			return ip
+		}
+	}
+	if local && len(workers) > 0 && workers[0].Labels[label.Network] == "host" {
+		return "127.0.0.1"
+	}
+	return ""
 }
 
 // forgetProxies removes the values of proxies from the history, where a Dockerfile that declares them as

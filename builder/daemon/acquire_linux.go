@@ -18,13 +18,17 @@ import (
 
 // Lease keeps a daemon running until Release or the end of the process.
 type Lease struct {
-	addr string
-	use  *os.File
-	once sync.Once
+	addr        string
+	hostNetwork bool
+	use         *os.File
+	once        sync.Once
 }
 
 // Addr returns the address of the daemon, unix:///....
 func (l *Lease) Addr() string { return l.addr }
+
+// HostNetwork reports whether the daemon runs in this machine's network, rather than one of its own.
+func (l *Lease) HostNetwork() bool { return l.hostNetwork }
 
 // Release ends the lease, and the daemon's idle time begins. It may be called more than once.
 func (l *Lease) Release() {
@@ -53,6 +57,11 @@ func Acquire(ctx context.Context, o Options) (*Lease, error) {
 	if err := d.prepare(); err != nil {
 		return nil, err
 	}
+	if o.Config == "" {
+		if o.Config, err = d.keptConfig(); err != nil {
+			return nil, err
+		}
+	}
 	want, err := o.find()
 	if err != nil {
 		return nil, err
@@ -61,8 +70,12 @@ func Acquire(ctx context.Context, o Options) (*Lease, error) {
 	if err != nil {
 		return nil, fmt.Errorf("using the builder: %w", err)
 	}
-	l := &Lease{addr: d.addr(), use: use}
-	if err := d.acquire(ctx, use, want, o); err != nil {
+	l := &Lease{addr: d.addr(), hostNetwork: want.Rootless == nil || want.Rootless.Network == "host", use: use}
+	err = d.acquire(ctx, use, want, o)
+	if err == nil && o.Keep {
+		err = d.keepConfig(want.Config)
+	}
+	if err != nil {
 		release(use)
 		return nil, err
 	}

@@ -40,10 +40,13 @@ type Options struct {
 	// Runtime is the path of the OCI runtime, or its name on PATH. The default is the one in the configuration, else
 	// the one that buildkitd finds on PATH, else runc or crun next to Serve[0], else crun on PATH.
 	Runtime string
-	// Config is the path of buildkitd.toml, which must exist. The default is the first of $BUILDKITD_CONFIG,
+	// Config is the path of buildkitd.toml, which must exist. The default is the one of an earlier Acquire with Keep,
+	// else the first of $BUILDKITD_CONFIG,
 	// /etc/buildkit/buildkitd.toml and buildkit/buildkitd.toml in the user's configuration folder. For a user other
 	// than root, that folder comes before /etc. kedge overrides where the daemon keeps its state and listens.
 	Config string
+	// Keep makes Config the default for every later Acquire, until Stop.
+	Keep bool
 	// Idle is how long the daemon stays after its last use. Zero or less keeps it. The last Acquire decides.
 	Idle time.Duration
 	// Network is the network of a daemon that does not run as root. "host" is this machine's. "slirp4netns" is one of

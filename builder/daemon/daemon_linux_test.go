@@ -1137,6 +1137,28 @@ func BenchmarkAcquireWarm(b *testing.B) {
 	}
 }
 
+// The configuration that Keep remembers ends with Stop, even if no daemon runs.
+func TestKeptConfig(t *testing.T) {
+	d := rootDir(t.TempDir())
+	if got, err := d.keptConfig(); got != "" || err != nil {
+		t.Errorf("at first: %q, %v", got, err)
+	}
+	for _, want := range []string{"/a/buildkitd.toml", "/b"} {
+		if err := d.keepConfig(want); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := d.keptConfig(); got != want || err != nil {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
+	}
+	if err := Stop(t.Context(), string(d), false); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := d.keptConfig(); got != "" || err != nil {
+		t.Errorf("after Stop: %q, %v", got, err)
+	}
+}
+
 // A missing folder has no mounts, rather than all.
 func TestMountsBelow(t *testing.T) {
 	all := func(string) bool { return true }

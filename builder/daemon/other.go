@@ -20,6 +20,9 @@ type Lease struct{}
 // Addr returns the address of the daemon.
 func (*Lease) Addr() string { return "" }
 
+// HostNetwork returns false.
+func (*Lease) HostNetwork() bool { return false }
+
 // Release does nothing.
 func (*Lease) Release() {}
 

@@ -52,6 +52,7 @@ func (d rootDir) serve() string     { return d.file("serve.lock") }
 func (d rootDir) spec() string      { return d.file("spec.json") }
 func (d rootDir) state() string     { return d.file("state.json") }
 func (d rootDir) log() string       { return d.file("buildkitd.log") }
+func (d rootDir) kept() string      { return d.file("config") }
 func (d rootDir) data() string      { return d.file("buildkit") }
 func (d rootDir) dataLock() string  { return filepath.Join(d.data(), "buildkitd.lock") }
 func (d rootDir) socket() string    { return filepath.Join(d.sockets(), "buildkitd.sock") }
@@ -372,6 +373,32 @@ func writeJSON(path string, v any) error {
 	return wholefile.WriteBytes(path, append(data, '\n'), 0o600)
 }
 
+// maxConfigPath bounds the length of a path; Linux allows 4096 bytes.
+const maxConfigPath = 4096
+
+// keepConfig makes path the configuration of a daemon that is started without one. An empty path ends that.
+func (d rootDir) keepConfig(path string) error {
+	if path == "" {
+		if err := os.Remove(d.kept()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	return wholefile.WriteBytes(d.kept(), []byte(path), 0o600)
+}
+
+// keptConfig returns the path that keepConfig wrote, or "" if there is none.
+func (d rootDir) keptConfig() (string, error) {
+	path, err := wholefile.Read(d.kept(), maxConfigPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading which configuration the builder keeps: %w", err)
+	}
+	return string(path), nil
+}
+
 // Stat returns the status of the daemon of root, without connecting to it.
 func Stat(root string) (Status, error) {
 	d, err := newRootDir(root)
@@ -421,7 +448,7 @@ func Stop(ctx context.Context, root string, force bool) error {
 		return err
 	}
 	if _, err := os.Stat(d.serve()); errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return d.keepConfig("")
 	}
 	start, err := openLock(d.start())
 	if err != nil {
@@ -446,7 +473,7 @@ func Stop(ctx context.Context, root string, force bool) error {
 				d.clear() // a killed daemon leaves files
 			}
 			d.sweep()
-			return nil
+			return d.keepConfig("")
 		}
 		if force {
 			if err := d.terminate(ctx); err != nil {

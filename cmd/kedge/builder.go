@@ -28,13 +28,14 @@ func (p *process) builderVerb() *cli.Command {
 				return nil
 			}},
 			{
-				Name: "start", Usage: "start it, if it does not run",
+				Name: "start", Usage: "start it; --buildkitd-config holds for later builds until stop",
 				Flags: ownBuilderFlags(),
 				Action: func(c *cli.Context) error {
 					o, err := p.daemonOptions(c)
 					if err != nil {
 						return err
 					}
+					o.Keep = o.Config != ""
 					lease, err := daemon.Acquire(c.Context, o)
 					if err != nil {
 						return err
@@ -45,7 +46,7 @@ func (p *process) builderVerb() *cli.Command {
 				},
 			},
 			{
-				Name: "stop", Usage: "stop it",
+				Name: "stop", Usage: "stop it, and forget the configuration of start",
 				Flags:  []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "stop it even if it is in use"}},
 				Action: func(c *cli.Context) error { return daemon.Stop(c.Context, p.builderRoot(), c.Bool("force")) },
 			},

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/platforms"
 	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/builder/daemon"
@@ -78,10 +79,32 @@ func (p *process) openBuilder(ctx context.Context, c *cli.Context) (*builder.Bui
 	return builder.Open(ctx, o)
 }
 
-// askedPlatforms returns the platforms of --platform, whose values may be lists.
+// askedPlatforms returns the platforms of --platform, each once. A value can be a list. "local" is this
+// machine's platform, as with docker buildx.
 func askedPlatforms(c *cli.Context) []string {
-	asked := strings.Split(strings.Join(c.StringSlice("platform"), ","), ",")
-	return slices.DeleteFunc(asked, func(s string) bool { return s == "" })
+	return uniquePlatforms(strings.Split(strings.Join(c.StringSlice("platform"), ","), ","))
+}
+
+func uniquePlatforms(words []string) []string {
+	var unique []string
+	seen := map[string]bool{}
+	for _, word := range words {
+		word = strings.TrimSpace(word)
+		if strings.EqualFold(word, "local") {
+			local := platforms.DefaultSpec()
+			local.OS = "linux" // on macOS, the builder's virtual machine runs Linux
+			word = platforms.Format(local)
+		}
+		key := word
+		if parsed, err := platforms.Parse(word); err == nil {
+			key = platforms.Format(platforms.Normalize(parsed))
+		}
+		if word != "" && !seen[key] {
+			seen[key] = true
+			unique = append(unique, word)
+		}
+	}
+	return unique
 }
 
 // daemonOptions reads the flags for kedge's own builder.

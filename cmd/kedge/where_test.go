@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -396,5 +397,25 @@ func readJSON(t *testing.T, path string, into any) {
 	}
 	if err != nil {
 		t.Fatalf("%s: %v", path, err)
+	}
+}
+
+// A platform that is given twice, in whatever spelling, is built once; "local" is this machine's.
+func TestUniquePlatforms(t *testing.T) {
+	local := uniquePlatforms([]string{"local"})
+	if len(local) != 1 || local[0] != "linux/"+runtime.GOARCH && !strings.HasPrefix(local[0], "linux/"+runtime.GOARCH+"/") {
+		t.Errorf("local is %q", local)
+	}
+	for words, want := range map[string]string{
+		"":                                      "",
+		"linux/amd64,linux/amd64":               "linux/amd64",
+		"linux/arm64/v8, linux/arm64,amd64":     "linux/arm64/v8 amd64",
+		"linux/arm/v7,linux/arm,linux/arm/v6":   "linux/arm/v7 linux/arm/v6",
+		"no/such/platform/x,no/such/platform/x": "no/such/platform/x",
+		"LOCAL,local," + local[0]:               local[0],
+	} {
+		if got := strings.Join(uniquePlatforms(strings.Split(words, ",")), " "); got != want {
+			t.Errorf("%q: %q, want %q", words, got, want)
+		}
 	}
 }

@@ -3,17 +3,15 @@ package source
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/distribution/reference"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/kedge-build/kedge/internal/wholefile"
 	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -77,14 +75,7 @@ func readAll(r io.Reader) ([]byte, error) {
 	return data, err
 }
 
-func readFile(name string) (_ []byte, err error) {
-	f, err := os.Open(filepath.Clean(name))
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	return readAll(f)
-}
+func readFile(name string) ([]byte, error) { return wholefile.Read(name, maxJSON) }
 
 // fromIndex returns the image of a layout's index.json that which, a name or digest, stands for. An
 // empty one stands for the only image there is.

@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/kedge-build/kedge/internal/wholefile"
 	"github.com/kedge-build/kedge/store"
 )
 
@@ -188,15 +189,7 @@ func (o Options) layout(_ context.Context, name string, img *Image) error {
 		return err
 	}
 	b := func(h v1.Hash) (io.ReadCloser, int64, error) {
-		f, err := os.Open(filepath.Join(dir, "blobs", h.Algorithm, h.Hex))
-		if err != nil {
-			return nil, 0, err
-		}
-		info, err := f.Stat()
-		if err != nil || !info.Mode().IsRegular() {
-			return nil, 0, errors.Join(err, f.Close(), fmt.Errorf("blob %s is no file", h))
-		}
-		return f, info.Size(), nil
+		return wholefile.Open(filepath.Join(dir, "blobs", h.Algorithm, h.Hex))
 	}
 	img.Image, err = o.fromIndex(b, index, which)
 	return err

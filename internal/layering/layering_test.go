@@ -23,7 +23,7 @@ lock: internal/wholefile
 frontend: lock
 builder/daemon: internal/wholefile
 docker:
-builder: lock frontend builder/daemon internal/decompress
+builder: lock frontend builder/daemon internal/decompress internal/wholefile
 rules: internal/layer internal/format/jks internal/format/pyc internal/format/zip
 store: rules internal/layer internal/strictjson
 secret: store internal/layer internal/strictjson
@@ -33,10 +33,10 @@ cause: internal/decompress
 fix: cause
 diff/packages:
 diff: diff/packages internal/chunk internal/layer
-diff/source: store internal/decompress
+diff/source: store internal/decompress internal/wholefile
 explain: cause diff internal/layer
 verify: cause diff explain fix frontend store
-kedge: builder cause frontend image lock rules secret store verify
+kedge: builder cause frontend image lock rules secret store verify internal/wholefile
 cmd/kedge: kedge builder builder/daemon docker frontend image lock rules secret store verify cause diff diff/source explain plugin publish report
 plugin: internal/wholefile
 report:

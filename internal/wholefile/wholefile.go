@@ -76,23 +76,16 @@ func WriteBytes(path string, data []byte, perm fs.FileMode) error {
 // Read returns the content of the regular file at path. It returns a *NotRegularError for anything
 // else, without waiting for the other end of a pipe, and a *TooLargeError for more than limit bytes.
 func Read(path string, limit int64) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, size, err := Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, &NotRegularError{Path: path, Mode: info.Mode()}
-	}
-	if info.Size() > limit {
+	if size > limit {
 		return nil, &TooLargeError{Path: path, Limit: limit}
 	}
 	var b bytes.Buffer
-	b.Grow(int(info.Size()) + bytes.MinRead)
+	b.Grow(int(size) + bytes.MinRead)
 	n, err := b.ReadFrom(io.LimitReader(f, limit+1)) // a file of /proc, or one that grows
 	if err != nil {
 		return nil, err
@@ -101,6 +94,24 @@ func Read(path string, limit int64) ([]byte, error) {
 		return nil, &TooLargeError{Path: path, Limit: limit}
 	}
 	return b.Bytes(), nil
+}
+
+// Open opens the regular file at path for reading, and returns its size in bytes. It returns a
+// *NotRegularError for anything else. os.Open would wait for the other end of a pipe.
+func Open(path string) (io.ReadCloser, int64, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &NotRegularError{Path: path, Mode: info.Mode()}
+	}
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
 }
 
 // NotRegularError says that Path is a folder, a pipe, a device or a socket.
