@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/internal/testenv"
 	"github.com/kedge-build/kedge/lock"
 )
 
@@ -114,9 +115,7 @@ func TestParseEpoch(t *testing.T) {
 // newCheckout returns a git repository with one commit, made at that time.
 func newCheckout(t testing.TB, committed time.Time) string {
 	t.Helper()
-	if _, err := exec.LookPath("git"); err != nil {
-		t.Skip(err)
-	}
+	testenv.Require(t, "git")
 	dir := t.TempDir()
 	for _, args := range [][]string{
 		{"init", "--quiet"},

@@ -441,7 +441,7 @@ func TestFast(t *testing.T) {
 		find(t, "x", c.first, c.second, hints)
 		took := time.Since(start)
 		t.Logf("%s: %v", c.name, took)
-		if took > 10*time.Second { // on a machine that does other things, too
+		if took > time.Minute { // far above what any machine takes
 			t.Errorf("%s: %v for %d MiB", c.name, took, size>>20)
 		}
 	}

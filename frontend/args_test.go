@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/internal/testenv"
 	"github.com/moby/buildkit/frontend/subrequests/outline"
 )
 
@@ -106,11 +107,7 @@ func TestHashTellsApart(t *testing.T) {
 
 // TestHashIsThatOfTheCommand runs the command in the comment of Hash.
 func TestHashIsThatOfTheCommand(t *testing.T) {
-	for _, tool := range []string{"sh", "sort", "sha256sum", "head"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip(err)
-		}
-	}
+	testenv.Require(t, "sh", "sort", "sha256sum", "head")
 	tests := [][]Arg{
 		{{"A", "1"}, {"B", "2"}},
 		{{"B", "2"}, {"A", "1"}},

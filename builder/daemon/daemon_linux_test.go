@@ -164,11 +164,15 @@ func status(t testing.TB, o Options) Status {
 	return st
 }
 
-func eventually(t testing.TB, what string, within time.Duration, ok func() bool) {
+// patience is how long a test waits for what has to happen, on any machine.
+const patience = time.Minute
+
+// eventually waits for a condition.
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(within); !ok(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", within, what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }
@@ -177,7 +181,7 @@ func eventually(t testing.TB, what string, within time.Duration, ok func() bool)
 func wantGone(t testing.TB, dir string) {
 	t.Helper()
 	var left []string
-	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		left = nil
 		files, err := filepath.Glob("/proc/[0-9]*/cmdline")
 		if err != nil {
@@ -370,7 +374,7 @@ func TestIdle(t *testing.T) {
 	}
 	l.Release()
 	released := time.Now()
-	eventually(t, "the idle daemon stops", 5*time.Second, func() bool {
+	eventually(t, "the idle daemon stops", func() bool {
 		st, err := Stat(o.Root)
 		return err == nil && !st.Running
 	})
@@ -453,7 +457,7 @@ func TestForeignBuild(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Errorf("the build: %v", err)
 	}
-	eventually(t, "the daemon stops after the build", 5*time.Second, func() bool {
+	eventually(t, "the daemon stops after the build", func() bool {
 		st, err := Stat(o.Root)
 		return err == nil && !st.Running
 	})
@@ -515,7 +519,7 @@ func TestKilledClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // killed
-	eventually(t, "the daemon stops", 5*time.Second, func() bool {
+	eventually(t, "the daemon stops", func() bool {
 		st, err := Stat(o.Root)
 		return err == nil && !st.Running
 	})
@@ -580,7 +584,7 @@ func TestFrozen(t *testing.T) {
 	if err := unix.Kill(st.PID, unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the daemon is frozen", 3*time.Second, func() bool {
+	eventually(t, "the daemon is frozen", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		_, err := ask(ctx, st.Addr)
@@ -685,7 +689,7 @@ func TestRootRemoved(t *testing.T) {
 	if now := status(t, o); now.PID == st.PID {
 		t.Error("the daemon of the removed root serves the new root")
 	}
-	eventually(t, "the daemon of the removed root ends", 3*time.Second, func() bool {
+	eventually(t, "the daemon of the removed root ends", func() bool {
 		return unix.Kill(st.PID, 0) != nil
 	})
 	status(t, o)
@@ -833,9 +837,6 @@ func TestFind(t *testing.T) {
 }
 
 func TestFindConfig(t *testing.T) {
-	if _, err := os.Stat(systemConfig); err == nil {
-		t.Skipf("%s is there", systemConfig)
-	}
 	dir := t.TempDir()
 	user := filepath.Join(dir, ".config", "buildkit", "buildkitd.toml")
 	if err := os.MkdirAll(filepath.Dir(user), 0o755); err != nil {
@@ -843,15 +844,23 @@ func TestFindConfig(t *testing.T) {
 	}
 	writeFile(t, user, "")
 	writeFile(t, filepath.Join(dir, "env.toml"), "")
+	// This machine may have a system's own, which comes first for root.
+	system, found := "", user
+	if _, err := os.Stat(systemConfig); err == nil {
+		system = systemConfig
+		if os.Geteuid() == 0 {
+			found = system
+		}
+	}
 	for _, tc := range []struct {
 		env  []string
 		want string
 	}{
-		{nil, ""},
-		{[]string{"HOME=" + dir}, user},
-		{[]string{"HOME=/nonexistent", "XDG_CONFIG_HOME=" + dir + "/.config"}, user},
+		{nil, system},
+		{[]string{"HOME=" + dir}, found},
+		{[]string{"HOME=/nonexistent", "XDG_CONFIG_HOME=" + dir + "/.config"}, found},
 		{[]string{"HOME=" + dir, "BUILDKITD_CONFIG=" + dir + "/env.toml"}, dir + "/env.toml"},
-		{[]string{"HOME=" + dir, "BUILDKITD_CONFIG=/nonexistent"}, user},
+		{[]string{"HOME=" + dir, "BUILDKITD_CONFIG=/nonexistent"}, found},
 	} {
 		got, _, err := Options{Env: tc.env}.config()
 		if err != nil || got != tc.want {
@@ -1065,7 +1074,7 @@ func TestCancel(t *testing.T) {
 	if _, err := Acquire(ctx, o); !errors.Is(err, why) {
 		t.Errorf("Acquire: %v", err)
 	}
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > patience/2 {
 		t.Errorf("took %v", took)
 	}
 	wantGone(t, filepath.Dir(o.Root))

@@ -52,7 +52,7 @@ func TestAskIDs(t *testing.T) {
 	}
 	began := time.Now()
 	askIDs(path, "-g", "ada")
-	if took := time.Since(began); took > idsTime+5*time.Second {
+	if took := time.Since(began); took > idsTime+30*time.Second {
 		t.Errorf("took %v", took)
 	}
 }

@@ -173,11 +173,31 @@ func interruptDocker(t *testing.T, command func(string, ...string) *exec.Cmd, do
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.AfterFunc(2*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGINT) })
-	defer timer.Stop()
+	waitForProcess(t, "sleep\x0061\x00")
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Error(err)
+	}
 	err := cmd.Wait()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != exitInterrupt || !strings.Contains(errs.String(), "kedge: interrupted") {
 		t.Errorf("%v\n%s", err, &errs)
 	}
+}
+
+// waitForProcess waits until a process runs that has that command line, with a
+// zero byte behind each word.
+func waitForProcess(t *testing.T, commandLine string) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if line, err := os.ReadFile(f); err == nil && string(line) == commandLine {
+				return
+			}
+		}
+	}
+	t.Fatalf("%q never ran", commandLine)
 }
