@@ -58,11 +58,19 @@ demo: deps build ## lock, build and verify examples/hello on kedge's own builder
 
 .PHONY: test
 test: deps build engines testdeps ## all tests, with real daemons; installs what they need
-	KEDGE_TEST_REQUIRE=1 $(GO) test -count=1 -timeout=$(TESTTIMEOUT) ./...
+	KEDGE_TEST_REQUIRE=1 $(GO) test -count=1 -shuffle=on -timeout=$(TESTTIMEOUT) ./...
+
+# The base image's date is the mirror's: no test may depend on it.
+.PHONY: test-dates
+test-dates: deps build testdeps ## the scripts, on base images with an old date and one to come
+	set -e; for created in 2001-02-03T04:05:06Z 2035-06-07T08:09:10Z; do \
+		KEDGE_TEST_REQUIRE=1 KEDGE_TEST_BASE_CREATED=$$created \
+			$(GO) test -count=1 -shuffle=on -timeout=$(TESTTIMEOUT) -run '^TestScript$$' ./cmd/kedge; \
+	done
 
 .PHONY: test-short
 test-short: ## the tests that need nothing but Go
-	$(GO) test -short ./...
+	$(GO) test -short -shuffle=on ./...
 
 .PHONY: bench
 bench: deps build ## how long builds take, with kedge and without
