@@ -11,19 +11,19 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// likeDocker are words behind "kedge build", which docker's own parser takes apart the same way.
+// likeDocker are arguments of "kedge build" that docker's own parser parses in the same way.
 var likeDocker = []string{
 	".",
 	"-",
 	"--tag=a --tag b -tc -t=d -t e .",
-	". -t a", // flags behind the path
+	". -t a", // flags after the path
 	"-t a . -f x -",
 	"-f - .",
 	"--file - .",
 	"-o - .",
 	"--output=- .",
 	"-o-",
-	"-f -x .", // a value that begins with a dash
+	"-f -x .", // a value that starts with a dash
 	"--target --load .",
 	"--file -- .",
 	"-tag .", // -t ag
@@ -68,7 +68,7 @@ var likeDocker = []string{
 	"",
 }
 
-// verbs returns the verb build with one more flag, to bundle: -X.
+// verbs returns the verb build with one more flag, -X, for bundles of short flags.
 func verbs() *cli.Command {
 	p := &process{env: map[string]string{}}
 	build := p.buildVerb()
@@ -76,7 +76,7 @@ func verbs() *cli.Command {
 	return &cli.Command{Name: "kedge", Subcommands: []*cli.Command{build}}
 }
 
-// seen is what docker's parser makes of words.
+// seen returns what docker's parser reads from words.
 type seen struct {
 	flags *[]flagValue
 	o     option
@@ -116,7 +116,7 @@ func compareWithDocker(t *testing.T, words []string) {
 	t.Helper()
 	flags, args, want := byDocker(words)
 	if errors.Is(want, pflag.ErrHelp) {
-		return // help wins here; there, too, but what stands behind it is not looked at
+		return // help wins in both, but docker does not read the words after it
 	}
 	line, err := parse(verbs(), append([]string{"build"}, words...))
 	if (err == nil) != (want == nil) {
@@ -126,7 +126,7 @@ func compareWithDocker(t *testing.T, words []string) {
 		if code, _ := advice(err, line.verbs); code != exitUsage {
 			t.Errorf("%q: %v is no usage error", words, err)
 		}
-		// docker quotes a byte of what is no ASCII.
+		// docker quotes a byte of a rune that is not ASCII.
 		plain := !strings.ContainsFunc(strings.Join(words, ""), func(r rune) bool { return r >= utf8.RuneSelf })
 		if plain && !strings.HasPrefix(want.Error(), "invalid argument") && err.Error() != want.Error() {
 			t.Errorf("%q: %v, and docker: %v", words, err, want)
@@ -157,7 +157,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// What parse makes of a command line reaches the verb through urfave/cli.
+// A command line that parse has read reaches the verb through urfave/cli.
 func TestArgv(t *testing.T) {
 	root := verbs()
 	build := root.Subcommands[0]
@@ -199,7 +199,7 @@ func TestParseHints(t *testing.T) {
 	}
 }
 
-// A flag may stand before the verb where docker buildx takes it there.
+// A flag may stand before the verb if docker buildx accepts it there.
 func TestParseCarried(t *testing.T) {
 	line, err := parse(verbs(), strings.Fields("--builder=b build --builder c ."))
 	if diff := cmp.Diff([]flagValue{{"builder", "b"}, {"builder", "c"}}, line.flags, cmp.AllowUnexported(flagValue{})); err != nil || diff != "" {

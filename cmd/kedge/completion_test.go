@@ -18,7 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// completed returns what kedge answers a shell.
+// completed returns kedge's answer to a shell.
 func completed(t *testing.T, words ...string) []string {
 	t.Helper()
 	out, _ := runKedge(t, nil, 0, append([]string{completeVerb}, words...)...)
@@ -62,7 +62,7 @@ func TestComplete(t *testing.T) {
 		"diff --format m":                         "markdown :4",
 		"verify --format m":                       ":4",
 		"build " + dir + " --target ":             "base second :4",
-		"build --target=s " + dir:                 ":16", // not its turn
+		"build --target=s " + dir:                 ":16", // the option has a value already
 		"build -f " + other + " . --target=":      "--target=third :4",
 		"build -f " + dir + " --target ":          ":4",
 		"export a":                                ":0",
@@ -71,7 +71,7 @@ func TestComplete(t *testing.T) {
 	} {
 		got := strings.Join(completed(t, strings.Split(words, " ")...), " ")
 		if words == "build -f" {
-			want = strings.Join(completed(t, "build", "-"), " ") // all flags, which the shell narrows down
+			want = strings.Join(completed(t, "build", "-"), " ") // all flags: the shell filters them
 			if !strings.Contains(want, "--file ") {
 				t.Error(want)
 			}
@@ -83,7 +83,7 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-// What is offered is there: a flag of some verb, which takes the value.
+// Every completion is valid: some verb has the flag, and accepts the value.
 func TestCompleteData(t *testing.T) {
 	known := map[string]bool{}
 	everyVerb(func(_ []string, c *cli.Command) {
@@ -109,7 +109,7 @@ func TestCompletionVerb(t *testing.T) {
 	runKedge(t, nil, exitUsage, completeVerb)
 }
 
-// typed are keys on a command line, and the words that the shell then runs kedge with.
+// typed are keys on a command line, with the arguments that the shell then passes to kedge.
 var typed = map[string]string{
 	"kedge verif\t":                        "verify",
 	"kedge build --progress=pl\t":          "build --progress=plain",
@@ -122,10 +122,10 @@ var typed = map[string]string{
 	"kedge build --normalize=-login-r\t .": "build --normalize=-login-records .",
 }
 
-// The scripts are run by the shells themselves, on a terminal.
+// The shells themselves run the scripts, on a terminal.
 func TestCompletionShells(t *testing.T) {
 	testenv.Require(t, "script")
-	program, err := exec.LookPath("kedge") // this test, as testscript has it
+	program, err := exec.LookPath("kedge") // testscript makes it this test
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,11 +136,11 @@ func TestCompletionShells(t *testing.T) {
 	} {
 		t.Run(shell.name, func(t *testing.T) {
 			testenv.Require(t, shell.name)
-			// This kedge completes, and else notes its words.
+			// This kedge completes words, and otherwise records its arguments.
 			dir := write(t, map[string]string{
 				shell.file:  shell.config + "\n",
 				"bin/kedge": fmt.Sprintf("#!/bin/sh\ncase $1 in\n%s | completion) exec %s \"$@\" ;;\nesac\necho \"$*\" >>\"$HOME/noted\"\n", completeVerb, program),
-				".local/share/fish/generated_completions/none": "", // else fish makes them of man pages
+				".local/share/fish/generated_completions/none": "", // without it fish generates completions from man pages
 				"ctx/Dockerfile": "FROM a AS base\nFROM base AS test\n", "ctx/a file.docker": "FROM a\n",
 			})
 			if err := os.Chmod(filepath.Join(dir, "bin", "kedge"), 0o755); err != nil {
@@ -171,7 +171,7 @@ func TestCompletionShells(t *testing.T) {
 				}
 				return lines, ready
 			}
-			// What is typed before the shell reads may be lost; later, it waits for the command before it.
+			// Keys that are typed before the shell reads may be lost. Later ones wait for the command before them.
 			for ready := false; !ready && ctx.Err() == nil; _, ready = noted() {
 				fmt.Fprint(keyboard, "kedge ready\n")
 				time.Sleep(300 * time.Millisecond)

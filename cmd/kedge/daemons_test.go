@@ -37,7 +37,7 @@ func digestOf(t *testing.T, stdout string) string {
 	return m[1]
 }
 
-// write fills a new folder with files, by name.
+// write creates a folder with files, by name, and returns its path.
 func write(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -65,16 +65,16 @@ CMD ["hello"]
 	"greeting": "hello\n",
 }
 
-// owners is about what root may do and a user may not, outside of namespaces: owners, special modes and capabilities of
-// files; and about what an overlay keeps in ways of its own: what is removed, a folder in place of another, hard links.
+// owners has what only root may do outside of namespaces: owners, special modes and capabilities of files. It also has
+// what an overlay stores in its own way: removed files, a folder that replaces another, hard links.
 const owners = `RUN cp /bin/true /usr/local/bin/able && setcap cap_net_raw+ep /usr/local/bin/able \
  && install -d -o 1234 -g 65534 -m 3775 /srv/owned && install -o 65534 -g 1 -m 6755 /bin/true /srv/owned/setuid \
  && ln /srv/owned/setuid /srv/owned/hard && mkfifo /srv/fifo && mkdir /srv/old && touch /srv/old/a /srv/old/b
 RUN ln /srv/owned/setuid /srv/hard && rm -r /srv/old /etc/issue && mkdir /srv/old && touch /srv/old/b && chown 100:101 /srv/owned
 `
 
-// The same context has one digest on daemons that have nothing in common: two snapshotters, a unix
-// socket and TLS, a cold cache and a warm one, root and an ordinary user; also where it installs packages.
+// The same context has one digest on daemons that have nothing in common: two snapshotters, a unix socket and TLS, a
+// cold and a warm cache, root and an ordinary user. This holds for contexts that install packages, too.
 func TestOneDigestEverywhere(t *testing.T) {
 	registry, shared := testenv.Shared(t)
 	native := testenv.StartBuildkitd(t, testenv.BuildkitdOptions{Registry: registry, Snapshotter: "native", TCP: true})
@@ -116,7 +116,7 @@ func TestOneDigestEverywhere(t *testing.T) {
 	}
 }
 
-// What a second build leaves in the builder is released, its cache mounts among it; a user's stay.
+// Everything that a second build leaves in the builder is released, including its cache mounts. The user's stay.
 func TestVerifyReleases(t *testing.T) {
 	registry := testenv.NewRegistry(t)
 	testenv.Debian(t, registry)
@@ -141,7 +141,7 @@ func TestVerifyReleases(t *testing.T) {
 	}
 }
 
-// usage returns what the cache of a daemon holds, by record.
+// usage returns the cache records of a daemon.
 func usage(t *testing.T, b *testenv.Buildkitd) map[string]string {
 	t.Helper()
 	c, err := client.New(t.Context(), b.Addr)
@@ -190,7 +190,7 @@ func TestInterrupt(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, f := range files {
-			// Whole, where what came after it was interrupted.
+			// It is complete if the interrupt came after it.
 			if f.Name() != filepath.Base(out) {
 				t.Fatalf("after %v: left %v", delay, f)
 			}
@@ -214,7 +214,7 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// Every example is built twice, and comes out the same.
+// Every example is built twice, and is the same.
 func TestExamples(t *testing.T) {
 	_, buildkitd := testenv.Shared(t)
 	dirs, err := filepath.Glob(filepath.Join(testenv.Repository(t), "examples", "*", "Dockerfile"))

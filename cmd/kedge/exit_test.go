@@ -45,7 +45,7 @@ func TestAdvice(t *testing.T) {
 	}
 }
 
-// A docker configuration that cannot be read is warned of once, and none is none to speak of.
+// A docker configuration that cannot be read causes one warning. A missing one causes none.
 func TestDockerConfig(t *testing.T) {
 	dir := t.TempDir()
 	var stderr bytes.Buffer

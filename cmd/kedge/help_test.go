@@ -21,7 +21,7 @@ import (
 
 var update = flag.Bool("update", false, "write man/")
 
-// everyVerb calls f for kedge itself and each verb that is not hidden.
+// everyVerb calls f for kedge itself and every verb that is not hidden.
 func everyVerb(f func(path []string, c *cli.Command)) {
 	var walk func(path []string, c *cli.Command)
 	walk = func(path []string, c *cli.Command) {
@@ -35,7 +35,7 @@ func everyVerb(f func(path []string, c *cli.Command)) {
 	walk([]string{"kedge"}, rootOf((&process{env: map[string]string{}}).app()))
 }
 
-// A flag has a text that fits into help, and a verb has a place there.
+// Every flag has a text that fits into help, and every verb is listed.
 func TestHelp(t *testing.T) {
 	everyVerb(func(path []string, c *cli.Command) {
 		name := strings.Join(path, " ")
@@ -69,7 +69,7 @@ func TestHelp(t *testing.T) {
 	})
 }
 
-// problems are what is wrong with a verb's text, and those of its flags.
+// problems returns what is wrong with the texts of a verb and its flags.
 func problems(c *cli.Command) []string {
 	var found []string
 	bad := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
@@ -148,7 +148,7 @@ Options of kedge's own:
 	}
 }
 
-// roff renders a page, and what is below it, as a man page.
+// roff renders the help of a verb and of the verbs below it as a man page.
 func roff(path []string, c *cli.Command) string {
 	var b strings.Builder
 	word := strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`).Replace

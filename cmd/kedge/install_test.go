@@ -54,7 +54,7 @@ func TestFromDocker(t *testing.T) {
 	}
 }
 
-// The docker command itself runs kedge, and does not once it is undone.
+// The docker command runs kedge until the installation is undone.
 func TestInstallDocker(t *testing.T) {
 	for _, cli := range []string{"docker", "docker-modern"} {
 		t.Run(cli, func(t *testing.T) {
@@ -138,7 +138,7 @@ func TestInstallDocker(t *testing.T) {
 				t.Error(errs)
 			}
 			run(0, docker, "context", "rm", "away")
-			if cli == "docker-modern" { // one of old hands on nothing
+			if cli == "docker-modern" { // the old one passes nothing on
 				interruptDocker(t, command, docker)
 			}
 
@@ -151,7 +151,7 @@ func TestInstallDocker(t *testing.T) {
 				t.Error(err)
 			}
 			for _, entry := range left {
-				if name := entry.Name(); name != "config.json" && name != "contexts" { // which docker made
+				if name := entry.Name(); name != "config.json" && name != "contexts" { // docker created these
 					t.Errorf("left %s", name)
 				}
 			}

@@ -17,7 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// withDaemons ends the daemons that the scripts shared.
+// withDaemons stops the shared daemons at the end.
 type withDaemons struct{ *testing.M }
 
 func (m withDaemons) Run() int { return testenv.Main(m.M) }
@@ -26,11 +26,11 @@ func TestMain(m *testing.M) {
 	testscript.Main(withDaemons{m}, map[string]func(){"kedge": main, "docker-kedge": main})
 }
 
-// TestScript runs the scripts against a buildkitd that they share. Beside testscript's own commands
-// they have those of the table below.
+// TestScript runs the scripts against a shared buildkitd. They have testscript's own commands and those of the table
+// below.
 func TestScript(t *testing.T) {
 	registry, buildkitd := testenv.Shared(t)
-	// Where nohup runs the tests, what they start would ignore it. A signal that is handled here is not ignored there.
+	// Under nohup the programs that the tests start would ignore SIGHUP. They do not if it is handled here.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -41,7 +41,7 @@ func TestScript(t *testing.T) {
 			e.Setenv("BUILDKIT_HOST", buildkitd.Addr)
 			e.Setenv("BUILDKITD_CONFIG", buildkitd.Config)
 			e.Setenv("BUILDKIT_PROGRESS", "plain")
-			e.Setenv("BUILDX_NO_DEFAULT_LOAD", "1") // into the machine's Docker
+			e.Setenv("BUILDX_NO_DEFAULT_LOAD", "1") // a test must not load into the machine's Docker
 			e.Setenv("REGISTRY", registry.Addr)
 			e.Setenv("KEDGE_BUILDKITD", filepath.Join(testenv.Repository(t), "bin", "buildkitd"))
 			e.Setenv("PATH", e.Getenv("PATH")+":"+filepath.Join(testenv.Repository(t), "bin")) // buildctl
@@ -67,12 +67,12 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		created := time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC)
 		ts.Value("registry").(*testenv.Registry).Push(t, args[0], testenv.Derive(t, base, created, map[string]string{args[1]: args[2]}))
 	},
-	// serve PATH CONTENT: has the file server serve it.
+	// serve PATH CONTENT: serves the content on the file server.
 	"serve": func(ts *testscript.TestScript, _ bool, args []string) {
 		need(ts, args, 2, "serve PATH CONTENT")
 		ts.Value("files").(*testenv.Files).Set(args[0], args[1], time.Time{})
 	},
-	// code N PROGRAM ARG...: runs it, and fails unless it ends with that exit code.
+	// code N PROGRAM ARG...: runs the program, and fails unless its exit code is N.
 	"code": func(ts *testscript.TestScript, _ bool, args []string) {
 		if len(args) < 2 {
 			ts.Fatalf("usage: code N PROGRAM ARG...")
@@ -90,7 +90,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 			ts.Fatalf("exit code %d, not %d", got, want)
 		}
 	},
-	// lookups REPOSITORY: fails unless the registry was asked what a tag of it names.
+	// lookups REPOSITORY: fails unless the registry was asked for a tag of it.
 	"lookups": func(ts *testscript.TestScript, neg bool, args []string) {
 		need(ts, args, 1, "lookups REPOSITORY")
 		asked := false
@@ -101,17 +101,17 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 			ts.Fatalf("asked for tags of %s: %v", args[0], asked)
 		}
 	},
-	// forget: forgets what the registry was asked.
+	// forget: forgets the requests to the registry.
 	"forget": func(ts *testscript.TestScript, _ bool, args []string) {
 		need(ts, args, 0, "forget")
 		ts.Value("registry").(*testenv.Registry).Forget()
 	},
-	// secret REPOSITORY USER PASSWORD: has the registry ask for them.
+	// secret REPOSITORY USER PASSWORD: makes the registry require them.
 	"secret": func(ts *testscript.TestScript, _ bool, args []string) {
 		need(ts, args, 3, "secret REPOSITORY USER PASSWORD")
 		ts.Value("registry").(*testenv.Registry).RequireAuth(args[0], args[1], args[2])
 	},
-	// login USER PASSWORD: as docker login keeps it.
+	// login USER PASSWORD: writes what docker login would.
 	"login": func(ts *testscript.TestScript, _ bool, args []string) {
 		need(ts, args, 2, "login USER PASSWORD")
 		ts.Setenv("DOCKER_CONFIG", ts.Value("registry").(*testenv.Registry).DockerConfig(ts.Value("t").(*testing.T), args[0], args[1]))
@@ -143,19 +143,19 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		need(ts, args, 2, "gittag TAG COMMIT")
 		ts.Value("git").(*testenv.Git).Tag(ts.Value("t").(*testing.T), args[0], args[1])
 	},
-	// servefile PATH FILE: has the file server serve what is in a file.
+	// servefile PATH FILE: serves a file on the file server.
 	"servefile": func(ts *testscript.TestScript, _ bool, args []string) {
 		need(ts, args, 2, "servefile PATH FILE")
 		ts.Value("files").(*testenv.Files).Set(args[0], ts.ReadFile(args[1]), time.Time{})
 	},
 	"sshagent": sshagent,
 	"newer":    newer,
-	// gitsecret TOKEN: has the git server ask for it.
+	// gitsecret TOKEN: makes the git server require it.
 	"gitsecret": func(ts *testscript.TestScript, _ bool, args []string) {
 		need(ts, args, 1, "gitsecret TOKEN")
 		ts.Value("git").(*testenv.Git).RequireToken(args[0])
 	},
-	// rewind BRANCH COMMIT: force-pushes, so that what came after is gone.
+	// rewind BRANCH COMMIT: force-pushes, which removes later commits.
 	"rewind": func(ts *testscript.TestScript, _ bool, args []string) {
 		need(ts, args, 2, "rewind BRANCH COMMIT")
 		t, git := ts.Value("t").(*testing.T), ts.Value("git").(*testenv.Git)

@@ -14,7 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// oneMore is a rule that a later kedge brings.
+// oneMore is a rule that a later kedge has.
 const oneMore = `package rules
 
 func init() {

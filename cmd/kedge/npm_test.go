@@ -16,7 +16,7 @@ import (
 	"github.com/kedge-build/kedge/internal/testenv"
 )
 
-// TestRulesOfNpm: what npm installs is the same each time once its cache and logs are gone, and goes on
+// TestRulesOfNpm checks that packages that npm installs are the same each time without its cache and logs, and work
 // without them.
 func TestRulesOfNpm(t *testing.T) {
 	registry, buildkitd := testenv.Shared(t)

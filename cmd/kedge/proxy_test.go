@@ -7,8 +7,8 @@ import (
 	"github.com/kedge-build/kedge/internal/testenv"
 )
 
-// What BuildKit's proxy does to a step leaves nothing in the image: with it, a bundle of certificates is written twice,
-// to put the proxy's own in and to take it out, and the step has other variables.
+// BuildKit's proxy leaves nothing in the image, although it writes a bundle of certificates twice, to add and to remove
+// its own, and sets variables of the step.
 func TestProxyNetwork(t *testing.T) {
 	registry, direct := testenv.Shared(t)
 	proxied := testenv.StartBuildkitd(t, testenv.BuildkitdOptions{Registry: registry, Args: []string{"--proxy-network"}})

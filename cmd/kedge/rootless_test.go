@@ -17,7 +17,7 @@ import (
 	"github.com/kedge-build/kedge/internal/testenv"
 )
 
-// An asUser runs kedge as an ordinary user, whose own builder takes a registry for docker.io.
+// An asUser runs kedge as an ordinary user, whose builder uses a registry as docker.io.
 type asUser struct {
 	*testenv.User
 	config string
@@ -36,7 +36,7 @@ func newUser(t *testing.T, registry *testenv.Registry) asUser {
 	return u
 }
 
-// put writes a file at the user's home.
+// put writes a file in the user's home.
 func (u asUser) put(t *testing.T, name, content string) {
 	t.Helper()
 	path := filepath.Join(u.Home, name)
@@ -77,8 +77,8 @@ func (u asUser) log() string {
 	return string(data)
 }
 
-// The life of a builder without root: it starts, says so, stops when told and when idle, and leaves nothing behind, which
-// of its processes ever is killed. The user has come by su, which keeps variables of root's.
+// A builder without root starts, reports its status and stops, on command and when idle. It leaves nothing behind,
+// whichever of its processes is killed. The user is logged in by su, which keeps variables of root.
 func TestRootless(t *testing.T) {
 	registry, _ := testenv.Shared(t)
 	u := newUser(t, registry)
@@ -87,7 +87,7 @@ func TestRootless(t *testing.T) {
 	u.kedge(t, su, exitOK, "build", "host")
 	u.wantStatus(t, "rootless network host")
 
-	// A network of its own: steps may listen on any port there.
+	// With its own network, steps may listen on any port.
 	testenv.Require(t, "slirp4netns")
 	slirp := append(su, "KEDGE_ROOTLESS_NET=slirp4netns")
 	u.put(t, "slirp/Dockerfile", "FROM debian:bookworm-slim\nRUN grep -q tap0 /proc/net/dev && grep -q '^nameserver 10.0.2.3' /etc/resolv.conf\nRUN touch /started; sleep 60\n")
@@ -95,7 +95,7 @@ func TestRootless(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.put(t, "slirp/Dockerfile.lock", string(lock)) // the registry is out of reach, and the image is there
+	u.put(t, "slirp/Dockerfile.lock", string(lock)) // the registry cannot be reached, and the builder has the image
 	for i, victim := range []string{"supervisor", "rootlesskit", "buildkitd"} {
 		var out bytes.Buffer
 		build := u.command(slirp, "build", "slirp")
@@ -125,7 +125,7 @@ func TestRootless(t *testing.T) {
 	u.wantNothing(t)
 }
 
-// Whatever is missing for a builder without root is one line, and what to do another.
+// If a builder without root lacks something, one line says what, and another what to do.
 func TestRootlessSetup(t *testing.T) {
 	u := newUser(t, testenv.NewRegistry(t))
 	u.put(t, "app/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
@@ -151,7 +151,7 @@ func TestRootlessSetup(t *testing.T) {
 			want: `KEDGE_ROOTLESS_NET "bridge" is not host or slirp4netns`, hint: "kedge"},
 		{name: "home", subids: ids + "65536", env: []string{"HOME=/root"}, code: exitFailed,
 			want: "making the builder's directory: mkdir /root/", hint: "set XDG_DATA_HOME to a folder that you may write in"},
-		// By number, and in two lines; and the user's home is where /etc/passwd says.
+		// The user by number, in two lines. The home is that of /etc/passwd.
 		{name: "enough", subids: fmt.Sprintf("%d:5000000:30000\n%[1]d:6000000:40000", u.ID), env: []string{"HOME=", "TMPDIR=/root"}, code: exitOK},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -186,7 +186,7 @@ func TestRootlessSetup(t *testing.T) {
 	}
 }
 
-// process returns the process of the user's whose command line has the words, the lowest where there are several; 0 for none.
+// process returns the lowest PID of the user's processes whose command line has the words, or 0.
 func (u asUser) process(words string) int {
 	least := 0
 	for _, p := range u.Processes() {
@@ -214,7 +214,7 @@ func (u asUser) wantStatus(t *testing.T, line string) {
 	}
 }
 
-// wantNothing fails the test if anything of the builder runs, or lies where the next one would be misled by it.
+// wantNothing fails the test if a process of the builder runs, or a file is left that could mislead the next one.
 func (u asUser) wantNothing(t *testing.T) {
 	t.Helper()
 	u.eventually(t, "all processes end", func() bool { return u.Processes() == nil })

@@ -21,7 +21,7 @@ import (
 	"github.com/kedge-build/kedge/internal/testenv"
 )
 
-// ruled is what testdata/rules/leave leaves behind: for each rule, the path that it is about.
+// ruled are the paths that testdata/rules/leave creates, by the rule about them.
 var ruled = map[string]string{
 	"repeats":                 "etc/debian_version",
 	"whiteout-of-nothing":     "var/cache/ldconfig/.wh.aux-cache",
@@ -58,20 +58,20 @@ var ruled = map[string]string{
 	"autoconf-cache":          "opt/configured/autom4te.cache/requests",
 }
 
-// alsoRuled is what else a rule is about.
+// alsoRuled are further paths of rules.
 var alsoRuled = map[string][]string{
 	"histories":  {"root/.wget-hsts"},
 	"git-index":  {"opt/git/origin/.git/index", "opt/git/clone/.git/modules/sub/index", "opt/git/clone/.git/worktrees/tree/index"},
 	"git-reflog": {"opt/git/clone/.git/modules/sub/logs/HEAD", "opt/git/clone/.git/worktrees/tree/logs/HEAD"},
 }
 
-// rulesBuild builds below testdata/rules, where the epoch is 2024, and pushes what comes out.
+// A rulesBuild builds a folder of testdata/rules with an epoch in 2024, and pushes the image.
 type rulesBuild struct {
 	registry *testenv.Registry
 	builder  string
 	env      []string
 	index    string // a package index for pip
-	hsts     string // a server that wants to be asked by https from now on
+	hsts     string // a server that requires https from then on
 }
 
 func (b *rulesBuild) run(t *testing.T, dir, tag, normalize string) normalisedImage {
@@ -127,9 +127,8 @@ func (b *rulesBuild) files(t *testing.T, tag string, n int) (files map[string]st
 
 var check = regexp.MustCompile(`(?m)^#\d+ [\d.]+ (check .*: (ok|failed)|checks: done)$`)
 
-// TestRules installs what rules are about, has it leave what rules take away, and uses it after that:
-// nothing that a program needs is lost. Without a rule, and where a comment keeps it, there is what the
-// rule takes away.
+// TestRules installs programs that rules are about, makes them create the files that rules drop, and runs them
+// afterwards: no program needs those files. If a rule is off, or a comment keeps a file, the file is there.
 func TestRules(t *testing.T) {
 	registry, buildkitd := testenv.Shared(t)
 	base := testenv.Debian(t, registry)
@@ -208,7 +207,7 @@ func TestRules(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// All but those that are not about single files.
+		// All rules but those that are not about single files.
 		paths := maps.Clone(ruled)
 		delete(paths, "repeats")
 		delete(paths, "whiteout-of-nothing")
@@ -227,10 +226,10 @@ func TestRules(t *testing.T) {
 	})
 }
 
-// emptied are rules after which a file may be as the base image has it.
+// emptied are rules after which a file may be the same as in the base image.
 var emptied = []string{"machine-id", "login-records"}
 
-// differs reports whether a file, or one below a folder, is in a and not in b, or has another content.
+// differs reports whether a file, or one below a folder, is in a but not in b, or has other content.
 func differs(a, b map[string]string, name string) bool {
 	for p, content := range a {
 		if was, ok := b[p]; (p == name || strings.HasPrefix(p, name+"/")) && (!ok || was != content) {
@@ -240,13 +239,13 @@ func differs(a, b map[string]string, name string) bool {
 	return false
 }
 
-// A normalisedImage is what kedge build --format json says.
+// A normalisedImage is the output of kedge build --format json.
 type normalisedImage struct {
 	Digest     string
 	Normalised map[string]map[string][]string
 }
 
-// paths returns what a rule dropped or changed.
+// paths returns the paths that a rule dropped or changed.
 func (n normalisedImage) paths(rule string) []string {
 	var all []string
 	for _, rules := range n.Normalised {
@@ -255,13 +254,13 @@ func (n normalisedImage) paths(rule string) []string {
 	return all
 }
 
-// touched reports whether a rule dropped or changed a path, or something below it.
+// touched reports whether a rule dropped or changed a path or one below it.
 func (n normalisedImage) touched(rule, name string) bool {
 	return slices.ContainsFunc(n.paths(rule), func(p string) bool { return p == "/"+name || strings.HasPrefix(p, "/"+name+"/") })
 }
 
-// strictServer serves a page by https, which says that it is never to be asked for in another way, and
-// returns its URL. Such a wish is remembered of names, not of addresses.
+// strictServer serves a page by https with an HSTS header, and returns its URL. Clients remember HSTS only for names,
+// not for addresses.
 func strictServer(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

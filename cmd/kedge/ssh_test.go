@@ -30,7 +30,7 @@ func sshagent(ts *testscript.TestScript, _ bool, args []string) {
 			if err != nil {
 				return
 			}
-			go agent.ServeAgent(keys, conn) //nolint:errcheck // its end is that of the connection
+			go agent.ServeAgent(keys, conn) //nolint:errcheck // it ends with the connection
 		}
 	}()
 }

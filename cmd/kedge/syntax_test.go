@@ -13,7 +13,7 @@ import (
 	"github.com/kedge-build/kedge/internal/testenv"
 )
 
-// configured returns an image with another config.
+// configured returns an image with a changed config.
 func configured(t *testing.T, img v1.Image, edit func(*v1.Config)) v1.Image {
 	t.Helper()
 	file, err := img.ConfigFile()
@@ -30,8 +30,8 @@ func configured(t *testing.T, img v1.Image, edit func(*v1.Config)) v1.Image {
 
 var created = time.Date(2021, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// A frontend is a program that runs in the daemon: it is locked like any other source, and one that
-// is not is not even started.
+// A frontend is a program that runs in the daemon. It is locked like any other source, and an unlocked one is not
+// started.
 func TestSyntax(t *testing.T) {
 	registry, buildkitd := testenv.Shared(t)
 	program := filepath.Join(t.TempDir(), "dockerfile-frontend")
@@ -62,7 +62,7 @@ func TestSyntax(t *testing.T) {
 	if err != nil || !strings.Contains(string(text), `"docker.io/test/frontend:1" = "sha256:`) {
 		t.Errorf("%v\n%s", err, text)
 	}
-	registry.Push(t, "test/frontend:1", testenv.Scratch(t, "amd64")) // moves the tag to what cannot run
+	registry.Push(t, "test/frontend:1", testenv.Scratch(t, "amd64")) // moves the tag to an image that cannot run
 	runKedge(t, nil, 0, "build", "--builder", buildkitd.Addr, "--locked", dir)
 
 	// The same by a build arg.
@@ -73,7 +73,7 @@ func TestSyntax(t *testing.T) {
 	}
 }
 
-// What a base image's ONBUILD fetches is locked, though no line of the Dockerfile names it.
+// Sources in ONBUILD of a base image are locked, although no line of the Dockerfile names them.
 func TestOnBuild(t *testing.T) {
 	registry, buildkitd := testenv.Shared(t)
 	image := configured(t, testenv.Scratch(t, "amd64"), func(c *v1.Config) {

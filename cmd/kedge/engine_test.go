@@ -35,7 +35,7 @@ func newDockerHome(t *testing.T, env ...string) *dockerHome {
 	return h
 }
 
-// do runs a program with this configuration, and fails the test where that fails.
+// do runs a program with this configuration, and fails the test if it fails.
 func (h *dockerHome) do(t *testing.T, program string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(program, args...)
@@ -49,7 +49,7 @@ func (h *dockerHome) do(t *testing.T, program string, args ...string) string {
 	return string(out)
 }
 
-// script writes a shell script that is found on PATH before any other program of its name.
+// script writes a shell script, and puts it first on PATH.
 func script(t *testing.T, name, content string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -59,7 +59,7 @@ func script(t *testing.T, name, content string) {
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
-// offline is hello without a network, which engines for tests do not have.
+// offline is hello without a network, because Engines for tests have none.
 func offline() map[string]string {
 	return map[string]string{
 		"Dockerfile": strings.ReplaceAll(hello["Dockerfile"], "RUN ", "RUN --network=none "),
@@ -67,8 +67,7 @@ func offline() map[string]string {
 	}
 }
 
-// The same context and lock have one digest on builders of every kind, as docker buildx create makes
-// them.
+// The same context and lock have one digest on every kind of builder that docker buildx create makes.
 func TestOneDigestOnEveryBuilder(t *testing.T) {
 	registry, shared := testenv.Shared(t)
 	native := testenv.StartBuildkitd(t, testenv.BuildkitdOptions{Registry: registry, TCP: true})
@@ -79,7 +78,7 @@ func TestOneDigestOnEveryBuilder(t *testing.T) {
 	docker.do(t, buildx, "create", "--name", "far", "--driver", "remote", native.TCP,
 		"--driver-opt", "cacert="+native.TLS.CA+",cert="+native.TLS.Cert+",key="+native.TLS.Key)
 
-	// A BuildKit that runs in a container, from an image that kedge has built and loaded.
+	// A BuildKit in a container, from an image that kedge has built and loaded.
 	image := write(t, map[string]string{"Dockerfile": "FROM debian:bookworm-slim\nCOPY bin /usr/local/bin\nCOPY lib /usr/lib\nENTRYPOINT [\"buildkitd\"]\n"})
 	for _, name := range []string{"buildkitd", "buildctl", "runc"} {
 		copyProgram(t, testenv.Program(t, name), image)
@@ -90,7 +89,7 @@ func TestOneDigestOnEveryBuilder(t *testing.T) {
 	engine.Docker(t, "create", "--name", "buildx_buildkit_boxed0", "--privileged", "--network=host", "--volume=/var/lib/buildkit",
 		"--volume="+testenv.Config(t, registry)+":/etc/buildkit/buildkitd.toml", "buildkit:test")
 
-	// A driver that only buildx knows: here buildx takes it for the remote one.
+	// A driver that only buildx supports. Here buildx sees it as the remote one.
 	docker.do(t, buildx, "create", "--name", "cluster", "--driver", "remote", shared.Addr)
 	cluster := newDockerHome(t)
 	rename(t, filepath.Join(docker.dir, "buildx/instances/cluster"), filepath.Join(cluster.dir, "buildx/instances/cluster"), `"remote"`, `"kubernetes"`)
@@ -132,8 +131,7 @@ func TestOneDigestOnEveryBuilder(t *testing.T) {
 	}
 }
 
-// copyProgram copies a program to bin in a folder, and the libraries that it needs and no base image has
-// to lib.
+// copyProgram copies a program to bin in a folder, and those of its libraries that base images lack to lib.
 func copyProgram(t *testing.T, program, dir string) {
 	t.Helper()
 	put := func(from, to string) {
@@ -149,7 +147,7 @@ func copyProgram(t *testing.T, program, dir string) {
 		}
 	}
 	put(program, "bin")
-	linked, _ := exec.Command("ldd", program).Output() // fails where nothing is linked
+	linked, _ := exec.Command("ldd", program).Output() // fails for a static program
 	for _, m := range regexp.MustCompile(`(?m)=> (\S*/libseccomp\S*)`).FindAllStringSubmatch(string(linked), -1) {
 		put(m[1], "lib")
 	}
@@ -170,13 +168,13 @@ func rename(t *testing.T, from, to, word, by string) {
 	}
 }
 
-// byDefault has builds load into Docker as they do outside of tests.
+// byDefault makes builds load into Docker by default, which tests turn off.
 const byDefault = "BUILDX_NO_DEFAULT_LOAD="
 
-// tiny is a context whose image is made at once.
+// tiny is a context that is built quickly.
 var tiny = map[string]string{"Dockerfile": "FROM scratch\nCOPY greeting /\n", "greeting": "hello\n"}
 
-// An image is loaded where a Docker Engine answers, under all its names, and once.
+// If a Docker Engine answers, an image is loaded under all its names, and only once.
 func TestLoad(t *testing.T) {
 	for name, modern := range map[string]bool{"graphdriver": false, "containerd": true} {
 		t.Run(name, func(t *testing.T) {
@@ -232,7 +230,7 @@ func TestLoad(t *testing.T) {
 			if _, errs = runKedge(t, env, 0, "build", other); !strings.Contains(errs, "has it already") {
 				t.Errorf("without a name, twice: %s", errs)
 			}
-			// Attestations go where an Engine keeps them, and the image is the same with them.
+			// Attestations are loaded if the Engine keeps them. The image is the same with them.
 			out, _ = runKedge(t, env, 0, "build", "-q", "-t", "attested", "--provenance=true", dir)
 			if id := strings.TrimSpace(engine.Docker(t, "image", "inspect", "--format", "{{.Id}}", "attested")); id != strings.TrimSpace(out) {
 				t.Errorf("with attestations its ID is %s, and -q says %s", id, out)
@@ -254,7 +252,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// The Engine is that of the current context, also over TLS and ssh.
+// The Engine of the current context gets the image, also over TLS and ssh.
 func TestLoadIntoContext(t *testing.T) {
 	_, buildkitd := testenv.Shared(t)
 	engine := testenv.StartDockerd(t, testenv.DockerdOptions{Modern: true, TCP: true})
@@ -269,7 +267,7 @@ func TestLoadIntoContext(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// What ssh would run on the other machine, this one runs here.
+	// This ssh runs the command on this machine.
 	script(t, "ssh", fmt.Sprintf("DOCKER_HOST=%s exec %s system dial-stdio", engine.Host, cli))
 	dir := write(t, tiny)
 	defer func() {
@@ -279,13 +277,13 @@ func TestLoadIntoContext(t *testing.T) {
 			t.Error(errs)
 		}
 
-		// A name that says nothing of where its image is: kedge's store comes first, here an empty one, then the Engine.
+		// A bare name is looked for first in kedge's store, which is empty here, then in the Engine.
 		bare := append(docker.env, "XDG_DATA_HOME="+t.TempDir(), "DOCKER_CONTEXT=lab")
 		out, errs := runKedge(t, bare, 0, "diff", "tls-by-the-context", "docker-daemon:tls-by-the-context")
 		if !strings.Contains(errs, fmt.Sprintf("tls-by-the-context is that of the Docker Engine at %q", engine.TCP)) {
 			t.Error(out, errs)
 		}
-		for _, name := range []string{"DOCKER_CONTEXT=lab", "DOCKER_CONTEXT=open"} { // one that does not have it, one that does not answer
+		for _, name := range []string{"DOCKER_CONTEXT=lab", "DOCKER_CONTEXT=open"} { // an Engine without the image, and one that does not answer
 			_, errs := runKedge(t, append(bare, name), exitFailed, "diff", "127.0.0.1:1/moon", "docker-daemon:ssh")
 			if !strings.Contains(errs, "neither kedge's store nor a Docker Engine that answers has it") || !strings.Contains(errs, "\nhint: ") {
 				t.Error(errs)
@@ -315,7 +313,7 @@ func TestLoadIntoContext(t *testing.T) {
 	}
 }
 
-// Without an Engine the image stays in kedge's store, which one line says.
+// Without an Engine the image stays in kedge's store, and one line says so.
 func TestLoadWithoutAnEngine(t *testing.T) {
 	_, buildkitd := testenv.Shared(t)
 	env := []string{"DOCKER_HOST=unix://" + filepath.Join(t.TempDir(), "docker.sock"), "BUILDKIT_HOST=" + buildkitd.Addr, byDefault}
@@ -348,7 +346,7 @@ func TestLoadWithoutAnEngine(t *testing.T) {
 	}
 }
 
-// What a builder cannot do is said at the start, with the way out.
+// If a builder cannot do something, an error at the start says so, with a hint.
 func TestBuildersThatCannot(t *testing.T) {
 	old := testenv.StartDockerd(t, testenv.DockerdOptions{})
 	graph := testenv.StartDockerd(t, testenv.DockerdOptions{Modern: true, Graphdriver: true})
