@@ -14,6 +14,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/gofrs/flock"
 	"github.com/kedge-build/kedge/internal/strictjson"
+	"github.com/kedge-build/kedge/internal/wholefile"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -22,11 +23,10 @@ import (
 // A Draft is a directory in a Store that holds blobs which are not yet part of it. The Store cannot be
 // pruned until the Draft is closed. A Draft is safe for use by several goroutines.
 type Draft struct {
-	store    *Store
-	dir      string
-	lock     *flock.Flock
-	recordMu sync.Mutex
-	close    sync.Once
+	store *Store
+	dir   string
+	lock  *flock.Flock
+	close sync.Once
 }
 
 const draftLock = "lock"
@@ -171,9 +171,7 @@ func (d *Draft) WriteRecord(r Record) error {
 }
 
 func (d *Draft) writeLayerFile(name string, data []byte) error {
-	d.recordMu.Lock()
-	defer d.recordMu.Unlock()
-	return writeRename(filepath.Join(d.dir, name), d.store.path(layersDir, name), data)
+	return wholefile.WriteVia(d.dir, d.store.path(layersDir, name), data, 0o666)
 }
 
 // KeepListing keeps the listing of a layer, which is a form of its entries that only the caller knows. A

@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/gofrs/flock"
 	"github.com/kedge-build/kedge/internal/strictjson"
+	"github.com/kedge-build/kedge/internal/wholefile"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -266,30 +267,11 @@ func LayoutIndex(entries []ocispec.Descriptor) ([]byte, error) {
 	})
 }
 
-// replaceFile writes a file at the top of the store. The index lock must be held: it guards the
-// name beside.
+// replaceFile replaces a file at the top of the store. The index lock must be held: it keeps cleanTmp from
+// removing the temporary file.
 func (s *Store) replaceFile(name string, data []byte) error {
-	if err := writeRename(s.path(tmpDir, name), s.path(name), data); err != nil {
+	if err := wholefile.WriteVia(s.path(tmpDir), s.path(name), data, 0o666); err != nil {
 		return fmt.Errorf("write %q: %w", name, err)
-	}
-	return nil
-}
-
-// writeRename writes data to the file beside, to disk, and renames it to path.
-func writeRename(beside, path string, data []byte) error {
-	f, err := os.Create(beside)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(beside, path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(beside))
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ builder/daemon: internal/wholefile
 docker:
 builder: lock frontend builder/daemon internal/decompress internal/wholefile
 rules: internal/layer internal/format/jks internal/format/pyc internal/format/zip
-store: rules internal/layer internal/strictjson
+store: rules internal/layer internal/strictjson internal/wholefile
 secret: store internal/layer internal/strictjson
 image: rules internal/format/pyc secret store internal/chunk internal/layer internal/strictjson
 publish: store internal/layer internal/wholefile

@@ -41,15 +41,33 @@ func Write(path string, perm fs.FileMode, write func(io.Writer) error) (err erro
 		return &NotRegularError{Path: path, Mode: old.Mode()}
 	}
 	sweep(path)
-	tmp, err := create(path, perm)
+	tmp, err := create(filepath.Dir(path), prefix(path), perm)
 	if err != nil {
 		return err
 	}
-	// The file is renamed while it is open, hence locked, so that no sweep removes it.
-	defer tmp.Close()
 	if exists {
 		err = inherit(tmp, old)
 	}
+	return finish(tmp, path, err, write)
+}
+
+// WriteVia is Write with the temporary file in another folder of the same file system. It is for a folder
+// that the caller owns: WriteVia follows no symlinks, keeps no mode and removes no files of killed processes.
+func WriteVia(dir, path string, data []byte, perm fs.FileMode) error {
+	tmp, err := create(dir, prefix(path), perm)
+	if err != nil {
+		return err
+	}
+	return finish(tmp, path, nil, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// finish fills a temporary file and renames it to path, or removes it if anything fails or err is not nil.
+func finish(tmp *os.File, path string, err error, write func(io.Writer) error) error {
+	// The file is renamed while it is open, hence locked, so that no sweep removes it.
+	defer tmp.Close()
 	if err == nil {
 		err = write(tmp)
 	}
@@ -179,10 +197,10 @@ func prefix(path string) string {
 	return "." + base[:min(len(base), 200)] + ".kedge-" // a name has at most 255 bytes
 }
 
-// create makes a temporary file beside path and locks it, as a sign that its process lives.
-func create(path string, perm fs.FileMode) (*os.File, error) {
+// create makes a temporary file and locks it, as a sign that its process lives.
+func create(dir, prefix string, perm fs.FileMode) (*os.File, error) {
 	for {
-		name := filepath.Join(filepath.Dir(path), prefix(path)+rand.Text())
+		name := filepath.Join(dir, prefix+rand.Text())
 		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 		if err != nil {
 			return nil, err

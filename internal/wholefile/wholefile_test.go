@@ -162,6 +162,24 @@ func TestWriteSweeps(t *testing.T) {
 	}
 }
 
+func TestWriteVia(t *testing.T) {
+	tmp, dir := t.TempDir(), t.TempDir()
+	for _, want := range []string{"first", "second"} {
+		if err := WriteVia(tmp, filepath.Join(dir, "f"), []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := content(t, filepath.Join(dir, "f")); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if err := WriteVia(tmp, filepath.Join(dir, "gone", "f"), nil, 0o644); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing folder: %v", err)
+	}
+	if left := names(t, tmp); len(left) != 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
 func TestWriteManyAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, strings.Repeat("n", 255)) // the longest name there is
