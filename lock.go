@@ -140,7 +140,7 @@ func (p *project) relock(ctx context.Context, r Refresh) (*Locked, *lock.File, e
 	}, after, nil
 }
 
-// targetToLock returns the target that the lock is to declare: the one that is asked for, if any.
+// targetToLock returns the target to declare: the one that is asked for or, without one, target.
 func (p *project) targetToLock() (string, error) {
 	if p.options.Target != "" {
 		return p.parsed.Target(p.options.Target)

@@ -13,7 +13,7 @@ import (
 	"github.com/moby/buildkit/client"
 )
 
-// A Result is an image in the store, and what is known about how it was built.
+// A Result is an image in the store, and how it was built.
 type Result struct {
 	Image                store.Image
 	ArgsHash             string     // as [ArgsHash] returns it

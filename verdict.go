@@ -36,7 +36,7 @@ func patchName(d builder.Dockerfile) string {
 	return filepath.Base(path)
 }
 
-// hints returns what is known about the circumstances of both builds. Steps from the builder's cache are of
+// hints returns the circumstances of both builds. Steps from the builder's cache are of
 // unknown age: if every RUN was cached, the first build has no window of time.
 func hints(v Vary, first, second *builder.Result) cause.Hints {
 	h := cause.Hints{Epoch: first.Epoch, Second: cause.Window{From: second.Started, To: second.Finished}}

@@ -95,7 +95,10 @@ func (p *process) tell(res *kedge.Result, pull bool) {
 	for _, m := range res.Moved {
 		p.say("%s %s has moved: %s -> %s; kedge lock --refresh=%s takes it", m.Source.Kind, m.Source.Ref, m.Old, m.New, m.Source.Ref)
 	}
-	if pull && len(res.Moved) == 0 {
+	switch {
+	case res.NotLookedUp != nil:
+		p.say("warning: whether newer images exist is not known: %v", res.NotLookedUp)
+	case pull && len(res.Moved) == 0:
 		p.note("every image is what the lock says")
 	}
 	if len(res.NotSought) > 0 {

@@ -1,5 +1,5 @@
-// Package layering holds the arrows of docs/design.md: which package of kedge may import which, and
-// which of them may know of BuildKit, Docker's CLI and flags.
+// Package layering tests the arrows of docs/design.md: which package of kedge may import which, and which
+// of them may import BuildKit, Docker's CLI and a library for flags.
 package layering
 
 import (
@@ -17,7 +17,7 @@ const module = "github.com/kedge-build/kedge"
 // root is the name in arrows of the package at the root of the module.
 const root = "kedge"
 
-// arrows are the packages of kedge that each of its packages may import, not counting tests.
+// arrows lists the packages of kedge that each package of kedge may import. Tests may import more.
 var arrows = table(`
 lock: internal/wholefile
 frontend: lock
@@ -53,7 +53,7 @@ internal/testenv: internal/debian internal/rig
 internal/wholefile:
 `)
 
-// table reads a package and those that it may import from each line.
+// table reads lines of the form PACKAGE: PACKAGE...
 func table(s string) map[string][]string {
 	arrows := map[string][]string{}
 	for line := range strings.Lines(strings.TrimSpace(s)) {
@@ -63,7 +63,7 @@ func table(s string) map[string][]string {
 	return arrows
 }
 
-// outside are modules that only some packages may import.
+// outside lists modules that only some packages may import.
 var outside = map[string][]string{
 	"github.com/moby/buildkit": {"frontend", "fix", "builder", "builder/daemon", root, "cmd/kedge", "internal/demo", "internal/testenv"},
 	"github.com/moby/moby":     {"docker"},
@@ -99,7 +99,7 @@ func TestLayering(t *testing.T) {
 	}
 }
 
-// refused says why a package may not import another; it is empty where it may.
+// refused returns why a package may not import another, or "" if it may.
 func refused(name, path string) string {
 	for prefix, may := range outside {
 		if (path == prefix || strings.HasPrefix(path, prefix+"/")) && !slices.Contains(may, name) {
