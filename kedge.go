@@ -16,11 +16,13 @@
 //
 // Every build goes the same way:
 //
-//	Options --parse--> project --resolve--> plan --solve--> export --canonicalise--> image
-//	                                                                  \--compare--> verdict
+//	Options --parse--> project --resolve--> plan --solve--> export --canonicalise--> image --publish--> receipt
+//	                                                                                   \--compare--> verdict
 //
-// The plan holds the [builder.Request]. Package publish takes the image from the store to where it is
-// wanted, and [Result.WriteLock] comes last, so that a command that fails leaves the lock that it found.
+// Each arrow is a function, and nothing changes what an arrow has made. The plan holds the
+// [builder.Request]; the second build of a verification is a [builder.Pass] through the same arrows. Package
+// publish delivers the image. [Result.WriteLock] comes last, so that a command that fails leaves the lock as
+// it was.
 package kedge
 
 import (
