@@ -8,18 +8,18 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// An Annotation is written into what describes an image, not into the image config.
+// An Annotation is a key and a value in a manifest, an index or a descriptor, but not in the image config.
 type Annotation struct {
 	On         AnnotationPlace
 	Platform   *ocispec.Platform // of the manifest; nil for all
 	Key, Value string
 }
 
-// An AnnotationPlace is where an Annotation is written.
+// An AnnotationPlace is a place for an Annotation.
 type AnnotationPlace string
 
-// The places of annotations. Those on a descriptor are where it stands: in the index, or, for the top of
-// an image, in the index.json of an exported OCI layout.
+// The places of annotations. A descriptor is part of an index or, for the top of an image, of the
+// index.json of an exported OCI layout.
 const (
 	OnManifest           AnnotationPlace = "manifest"
 	OnManifestDescriptor AnnotationPlace = "manifest-descriptor"
@@ -37,15 +37,16 @@ func (e *AnnotationError) Error() string {
 	return fmt.Sprintf("annotation %q of the %s: %s", e.Annotation.Key, e.Annotation.On, e.Reason)
 }
 
-// CheckAnnotations returns an *AnnotationError for the first annotation that an image for these platforms
-// has no place for. Where nobody has said for which platforms it is, there is one, and any may be it.
-func CheckAnnotations(all []Annotation, of []ocispec.Platform, index bool) error {
+// CheckAnnotations returns an *AnnotationError for the first annotation that has no place in an image for
+// these platforms, with or without an index. No platforms stand for one unknown platform, which may be
+// any.
+func CheckAnnotations(all []Annotation, targets []ocispec.Platform, index bool) error {
 	for _, a := range all {
 		if !index && (a.On == OnIndex || a.On == OnIndexDescriptor) {
 			return &AnnotationError{a, "an image for one platform has no index"}
 		}
-		found := a.Platform == nil || len(of) == 0
-		for _, p := range of {
+		found := a.Platform == nil || len(targets) == 0
+		for _, p := range targets {
 			found = found || platformKey(*a.Platform) == platformKey(p)
 		}
 		if !found {
@@ -57,8 +58,9 @@ func CheckAnnotations(all []Annotation, of []ocispec.Platform, index bool) error
 
 type annotations []Annotation
 
-// on returns what is written in one place, nil for nothing. A platform's own come over those for all.
-func (as annotations) on(place AnnotationPlace, platform *ocispec.Platform) map[string]string {
+// in returns the annotations of one place, nil for none. Those for a single platform override those for
+// all.
+func (as annotations) in(place AnnotationPlace, platform *ocispec.Platform) map[string]string {
 	var all, own map[string]string
 	for _, a := range as {
 		to := &all

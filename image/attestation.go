@@ -24,11 +24,11 @@ const (
 	attestationKind = "attestation-manifest"
 )
 
-// nowhere is the platform of an attestation, so that nothing runs it.
+// nowhere is the platform of attestations. No machine has it, so no client runs one.
 var nowhere = ocispec.Platform{OS: "unknown", Architecture: "unknown"}
 
-// writeAttestations writes the index of an image with its attestations, each of which then is about what
-// was written and not about what the builder exported. It returns nothing where there are none.
+// writeAttestations writes the index of an image with its attestations. They are changed to be about the
+// written image instead of the builder's export. Without attestations it returns a zero descriptor.
 func (in *Ingest) writeAttestations(ctx context.Context, exports []export, manifests []store.Manifest, notes annotations) (ocispec.Descriptor, error) {
 	var images, statements []ocispec.Descriptor
 	for i, e := range exports {
@@ -92,14 +92,14 @@ func (in *Ingest) writeAttestation(ctx context.Context, e export, m store.Manife
 	return desc, err
 }
 
-// statement returns an in-toto statement, with the digests of what was written in place of the builder's.
-// One that names no subject is about the manifest.
+// statement returns an in-toto statement with the digests of the written image instead of the builder's. A
+// statement without a subject gets the manifest as its subject.
 func (in *Ingest) statement(ctx context.Context, desc ocispec.Descriptor, names map[string]ocispec.Descriptor, m store.Manifest) ([]byte, error) {
 	data, err := store.ReadBlob(ctx, in, desc, store.MaxStatement)
 	if err != nil {
 		return nil, err
 	}
-	// The predicate is somebody else's, and may say things twice.
+	// The predicate may come from a generator that repeats keys, so this decoder is lenient.
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	var doc map[string]any
@@ -114,7 +114,7 @@ func (in *Ingest) statement(ctx context.Context, desc ocispec.Descriptor, names 
 	return strictjson.Encode(doc)
 }
 
-// renamed returns what was written for each digest of the builder's export.
+// renamed maps each digest of the builder's export to the blob that replaces it.
 func renamed(e export, m store.Manifest) map[string]ocispec.Descriptor {
 	names := map[string]ocispec.Descriptor{}
 	add := func(old digest.Digest, now ocispec.Descriptor) {
@@ -125,7 +125,7 @@ func renamed(e export, m store.Manifest) map[string]ocispec.Descriptor {
 	for i, l := range m.Layers {
 		add(e.config.diffIDs[i], ocispec.Descriptor{Digest: l.DiffID})
 	}
-	for i, l := range m.Layers { // over diffIDs, since a raw layer that is not compressed has one digest for both
+	for i, l := range m.Layers { // after the diffIDs: for an uncompressed raw layer both digests are the same
 		add(e.layers[i].Digest, l.Descriptor)
 	}
 	add(e.rawConfig, ocispec.Descriptor{Digest: m.Config})
@@ -133,8 +133,8 @@ func renamed(e export, m store.Manifest) map[string]ocispec.Descriptor {
 	return names
 }
 
-// rename replaces digests in a document, whole ones and those in a text, with size and media type where
-// they stand beside.
+// rename replaces digests in a document, including those within strings, and the size and media type
+// beside them.
 func rename(doc any, names map[string]ocispec.Descriptor) any {
 	switch v := doc.(type) {
 	case map[string]any:

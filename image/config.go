@@ -11,8 +11,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A config is an image config with all its fields, also those that kedge does not know.
-// See https://github.com/opencontainers/image-spec/blob/v1.1.1/config.md.
+// A config is an image config with all its fields, including those that kedge does not know. See
+// https://github.com/opencontainers/image-spec/blob/v1.1.1/config.md.
 type config struct {
 	fields  map[string]any
 	rootfs  map[string]any
@@ -20,8 +20,8 @@ type config struct {
 	history []map[string]any
 }
 
-// parseConfig reads the JSON of an image config strictly: a key that occurs twice, a wrong type or
-// a history that does not fit the layers is an error.
+// parseConfig reads the JSON of an image config. It refuses duplicate keys, wrong types and a history that
+// does not match the layers.
 func parseConfig(data []byte) (*config, error) {
 	doc, err := strictjson.Decode(data)
 	if err != nil {
@@ -82,17 +82,17 @@ func (c *config) parseHistory() error {
 		}
 		c.history = append(c.history, h)
 	}
-	// BuildKit sees to it (exporter/containerimage, normalizeLayersAndHistory), and verdicts are
-	// told to instructions by it.
+	// BuildKit guarantees this (exporter/containerimage, normalizeLayersAndHistory), and verdicts find the
+	// instruction of a layer by it.
 	if layers != len(c.diffIDs) {
 		return fmt.Errorf("history names %d layers, rootfs %d", layers, len(c.diffIDs))
 	}
 	return nil
 }
 
-// canonical renders the config of the canonical image: diffIDs are those of its layers, the first
-// baseHistory history entries stay, and everything that says when the build ran says epoch.
-// The config must not be used afterwards.
+// canonical renders the config of the canonical image. It sets diffIDs as the layers, keeps the first
+// baseHistory history entries, and replaces every other time of the build by epoch. The config must not be
+// used afterwards.
 func (c *config) canonical(epoch time.Time, baseHistory int, diffIDs []digest.Digest, labels map[string]string) ([]byte, error) {
 	if baseHistory < 0 || baseHistory > len(c.history) {
 		return nil, fmt.Errorf("%d history entries of the base image, but %d in all", baseHistory, len(c.history))
@@ -144,7 +144,7 @@ func field[T any](m map[string]any, key string) (T, error) {
 	return t, nil
 }
 
-// object returns the object at a key, which it makes if there is none.
+// object returns the object at a key. It creates the object if the key is absent.
 func object(m map[string]any, key string) (map[string]any, error) {
 	o, err := field[map[string]any](m, key)
 	if err != nil {

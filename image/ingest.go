@@ -26,34 +26,33 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// An Ingest is a content.Store that takes one export of a builder, the raw image, and writes the
-// canonical image from it. It says that it has what need not travel: blobs that the Store has, and
-// raw layers of which the Store has a canonical form. All else is kept until Close.
+// An Ingest is a content.Store that receives one export of a builder, the raw image, and writes the
+// canonical image from it. It claims to have the blobs that need not be sent: those of the Store, and raw
+// layers whose canonical form the Store has. It keeps everything else until Close.
 type Ingest struct {
-	blobStore // of what this export sent
+	blobStore // the blobs that the builder sent
 	store     *store.Store
 	draft     *store.Draft
 	epoch     time.Time
 	opts      IngestOptions
-	claimed   sync.Map // digests of raw layers that Info said need not be sent
-	checked   sync.Map // digests of blobs of the Store, and whether each is what its digest says
+	claimed   sync.Map // digests of raw layers that Info claimed to have
+	checked   sync.Map // by digest of a blob of the Store: whether its content was right
 }
 
 type blobStore interface{ content.Store }
 
-// A Source says what the builder knows of the image for one platform.
+// A Source describes the image for one platform, as the builder knows it.
 type Source struct {
 	Platform ocispec.Platform
-	// BaseLayers and BaseHistory are how many layers and history entries, from the lowest, come
-	// from the base image. They stay as they are.
+	// BaseLayers and BaseHistory count the layers and history entries of the base image, from the lowest.
+	// They are kept unchanged.
 	BaseLayers, BaseHistory int
-	// BaseRef is the reference of the base image, if it has one: a push can then mount its layers
+	// BaseRef is the reference of the base image, if it has one. It allows a push to mount the base layers
 	// within the registry.
 	BaseRef string
-	// Keep are, for layers by their index, the paths that no normalisation rule touches, and what is
-	// below them.
+	// Keep lists, for layers by index, the paths that no rule changes, with everything below them.
 	Keep map[int][]string
-	// Run are the layers, by their index, that a RUN made: what others bring is an input.
+	// Run names the layers, by index, that a RUN instruction made. The files of other layers are inputs.
 	Run map[int]bool
 }
 
@@ -61,15 +60,16 @@ type Source struct {
 type Options struct {
 	Labels map[string]string // set in the image config, over labels of the same name
 	Rules  rules.Set
-	// Annotations that the image has no place for end Write with an *AnnotationError.
+	// Annotations are written into manifests and indexes. Write returns an *AnnotationError for one that
+	// the image has no place for.
 	Annotations []Annotation
-	// Secrets are values, by id, that must not be in new layers, configs and attestations: a *secret.LeakError ends Write.
-	// One of fewer than secret.MinSecret bytes is not looked for.
+	// Secrets are values, by id, that must not be in new layers, configs and attestations: Write returns a
+	// *secret.LeakError if it finds one. It skips values of fewer than secret.MinSecret bytes.
 	Secrets map[string][]byte
 }
 
-// A NotSentError says that a raw layer is needed that the builder was told not to send: the Store
-// has canonical forms of it, but over other layers than now. An export with IngestOptions.All sends it.
+// A NotSentError says that Write needs a raw layer that the builder did not send. The Store has canonical
+// forms of it, but over other layers than now. An export with IngestOptions.All sends it.
 type NotSentError struct{ Layer digest.Digest }
 
 func (e *NotSentError) Error() string {
@@ -78,19 +78,18 @@ func (e *NotSentError) Error() string {
 
 // IngestOptions are choices for NewIngest. The zero value is a plain build.
 type IngestOptions struct {
-	// All has all layers travel, also those that the Store remembers.
+	// All makes the builder send all layers, including those that the Store remembers.
 	All bool
-	// Check has each blob of the Store read before it is relied on. One that is not what its digest says
-	// is sent or made again.
+	// Check reads each blob of the Store before relying on it. A damaged blob is sent or made again.
 	Check bool
-	// Second is for the second build of a verification, of which nothing is taken from memory. Since
-	// its image is expected to be there already, Write finds the diffID of each layer before it
-	// compresses anything. It implies All and Check.
+	// Second is for the second build of a verification, which takes nothing from memory. Its layers
+	// usually exist already, so Write computes the diffID of each before compressing anything. It implies
+	// All and Check.
 	Second bool
 }
 
-// NewIngest starts an export into st whose image is written for epoch, in whole seconds. The caller must
-// close it. Until then the store cannot be pruned.
+// NewIngest starts an export into st. The image is written for epoch, in whole seconds. The caller must
+// close the Ingest; until then the store cannot be pruned.
 func NewIngest(ctx context.Context, st *store.Store, epoch time.Time, opts IngestOptions) (*Ingest, error) {
 	in := &Ingest{store: st, epoch: time.Unix(epoch.Unix(), 0).UTC(), opts: opts}
 	var err error
@@ -103,7 +102,7 @@ func NewIngest(ctx context.Context, st *store.Store, epoch time.Time, opts Inges
 	return in, nil
 }
 
-// Close forgets the export and frees what it held. It may be called more than once.
+// Close discards the export and frees its files. It may be called more than once.
 func (in *Ingest) Close() error {
 	if err := in.draft.Close(); err != nil {
 		return fmt.Errorf("end an export: %w", err)
@@ -111,7 +110,7 @@ func (in *Ingest) Close() error {
 	return nil
 }
 
-// Info implements content.InfoProvider. It knows what Writer says exists.
+// Info implements content.InfoProvider. It knows the blobs that Writer says exist.
 func (in *Ingest) Info(ctx context.Context, dgst digest.Digest) (content.Info, error) {
 	info, err := in.blobStore.Info(ctx, dgst)
 	if err == nil || !errdefs.IsNotFound(err) {
@@ -132,7 +131,8 @@ func (in *Ingest) Info(ctx context.Context, dgst digest.Digest) (content.Info, e
 	return content.Info{}, err
 }
 
-// sound reports whether nothing is known against a blob of the Store. Only with Check is it read for that.
+// sound reports whether a blob of the Store can be relied on. It reads the blob only if Check or Second is
+// set.
 func (in *Ingest) sound(ctx context.Context, dgst digest.Digest) bool {
 	if sound, ok := in.checked.Load(dgst); ok {
 		return sound.(bool)
@@ -151,8 +151,8 @@ func (in *Ingest) sound(ctx context.Context, dgst digest.Digest) bool {
 	return err == nil
 }
 
-// Writer implements content.Ingester. The error wraps errdefs.ErrAlreadyExists for a blob that need
-// not be sent.
+// Writer implements content.Ingester. The error wraps errdefs.ErrAlreadyExists if the blob need not be
+// sent.
 func (in *Ingest) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
 	var w content.WriterOpts
 	for _, opt := range opts {
@@ -161,7 +161,7 @@ func (in *Ingest) Writer(ctx context.Context, opts ...content.WriterOpt) (conten
 		}
 	}
 	if dgst := w.Desc.Digest; dgst != "" {
-		// Info is asked again, without the size, before what is sent is taken.
+		// containerd calls Info again before it commits, without the size.
 		if info, err := in.store.Info(ctx, dgst); err == nil && w.Desc.Size > 0 && info.Size != w.Desc.Size {
 			in.checked.Store(dgst, false)
 		}
@@ -172,7 +172,7 @@ func (in *Ingest) Writer(ctx context.Context, opts ...content.WriterOpt) (conten
 	return in.blobStore.Writer(ctx, opts...)
 }
 
-// ReaderAt implements content.Provider, for what was sent and what the Store has.
+// ReaderAt implements content.Provider for blobs that were sent and for those of the Store.
 func (in *Ingest) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
 	ra, err := in.blobStore.ReaderAt(ctx, desc)
 	if errdefs.IsNotFound(err) {
@@ -181,13 +181,13 @@ func (in *Ingest) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (conten
 	return ra, err
 }
 
-// Write writes the canonical image of the export whose top, a manifest or an index, is root, into
-// the Store, where it is then listed, without a name if it has none. There must be a source for
-// every platform. An image for one platform is a manifest, also when root is an index; attestations are
-// in an index of their own.
+// Write writes the canonical image of an export into the Store and lists it there, without a name if it
+// has none. The top of the export, root, is a manifest or an index. There must be a Source for every
+// platform. An image for one platform is a manifest, even if root is an index; attestations are in an
+// index of their own.
 //
-// New layers are normalised and compressed side by side. When Write fails or ctx is done, the Store
-// lists what it listed before. A *NotSentError asks for another export.
+// Write normalises and compresses several new layers at the same time. If it fails or ctx is done, the
+// Store lists what it listed before. After a *NotSentError the caller should export again.
 func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []Source, opts Options) (store.Image, error) {
 	set, err := opts.Rules.Check()
 	if err != nil {
@@ -198,12 +198,12 @@ func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []
 		return store.Image{}, fmt.Errorf("read exported image %s: %w", root.Digest, err)
 	}
 	notes := annotations(opts.Annotations)
-	var of []ocispec.Platform
+	var targets []ocispec.Platform
 	attested := false
 	for _, e := range exports {
-		of, attested = append(of, e.Platform), attested || e.attestation.Digest != ""
+		targets, attested = append(targets, e.Platform), attested || e.attestation.Digest != ""
 	}
-	if err := CheckAnnotations(notes, of, len(of) > 1 || attested || in.opts.Second); err != nil {
+	if err := CheckAnnotations(notes, targets, len(targets) > 1 || attested || in.opts.Second); err != nil {
 		return store.Image{}, err
 	}
 	for _, e := range exports {
@@ -253,7 +253,7 @@ type export struct {
 	base        reference.Named // nil if there is none
 }
 
-// exports finds the manifest of each source below root, and reads it. They are sorted by platform.
+// exports finds the manifest of each source below root and reads it. It returns them sorted by platform.
 func (in *Ingest) exports(ctx context.Context, root ocispec.Descriptor, sources []Source) ([]export, error) {
 	manifests := []ocispec.Descriptor{root}
 	about := map[string]ocispec.Descriptor{}
@@ -263,8 +263,8 @@ func (in *Ingest) exports(ctx context.Context, root ocispec.Descriptor, sources 
 			return nil, err
 		}
 		for _, d := range index.Manifests {
-			if of := d.Annotations[referenceDigest]; store.IsAttestation(d) && of != "" {
-				about[of] = d
+			if subject := d.Annotations[referenceDigest]; store.IsAttestation(d) && subject != "" {
+				about[subject] = d
 			}
 		}
 		manifests = slices.DeleteFunc(index.Manifests, store.IsAttestation)
@@ -346,7 +346,7 @@ func (in *Ingest) adopt(ctx context.Context, dgst digest.Digest) error {
 	return err
 }
 
-// adoptBase takes the layers of the base image as they are.
+// adoptBase adds the layers of the base image to the Store, unchanged.
 func (in *Ingest) adoptBase(ctx context.Context, e export) error {
 	for _, l := range e.layers[:e.BaseLayers] {
 		err := in.adopt(ctx, l.Digest)
@@ -363,8 +363,7 @@ func (in *Ingest) adoptBase(ctx context.Context, e export) error {
 	return nil
 }
 
-// notSent returns a *NotSentError where a layer is missing because Info said that it need not be sent,
-// else err.
+// notSent returns a *NotSentError if a layer is missing because Info claimed to have it, else err.
 func (in *Ingest) notSent(raw digest.Digest, err error) error {
 	if _, ok := in.claimed.Load(raw); ok {
 		return &NotSentError{raw}
@@ -381,7 +380,7 @@ func newLayer(r store.Record, raw digest.Digest) store.Layer {
 	}
 }
 
-// readRaw hands fn the bytes of a raw layer.
+// readRaw calls fn with the stored bytes of a raw layer.
 func (in *Ingest) readRaw(ctx context.Context, raw rawLayer, fn func(io.ReadCloser) error) error {
 	ra, err := in.ReaderAt(ctx, ocispec.Descriptor{Digest: raw.digest})
 	if errdefs.IsNotFound(err) {
@@ -397,7 +396,7 @@ func (in *Ingest) readRaw(ctx context.Context, raw rawLayer, fn func(io.ReadClos
 	return fn(io.NopCloser(content.NewReader(ra)))
 }
 
-// compressLayer writes the canonical blob of a raw layer beside those that were sent.
+// compressLayer writes the canonical blob of a raw layer into the Draft.
 func (in *Ingest) compressLayer(ctx context.Context, raw rawLayer, p *plan) (_ store.Record, err error) {
 	ref := "canonical-" + raw.under.String() + "-" + raw.digest.String()
 	w, err := in.blobStore.Writer(ctx, content.WithRef(ref))
@@ -436,7 +435,7 @@ func (in *Ingest) writeManifest(ctx context.Context, e export, layers []store.La
 		MediaType: ocispec.MediaTypeImageManifest,
 		Layers:    []ocispec.Descriptor{},
 
-		Annotations: annotations(opts.Annotations).on(OnManifest, &e.Platform),
+		Annotations: annotations(opts.Annotations).in(OnManifest, &e.Platform),
 	}
 	var diffIDs []digest.Digest
 	for i, desc := range e.layers {
@@ -466,14 +465,14 @@ func (in *Ingest) writeManifest(ctx context.Context, e export, layers []store.La
 	return m, nil
 }
 
-// inIndex returns the descriptor of a manifest as an index has it.
+// inIndex returns the descriptor of a manifest for an index.
 func inIndex(m store.Manifest, notes annotations) ocispec.Descriptor {
 	d := m.Descriptor
-	d.Platform, d.Annotations = &m.Platform, notes.on(OnManifestDescriptor, &m.Platform)
+	d.Platform, d.Annotations = &m.Platform, notes.in(OnManifestDescriptor, &m.Platform)
 	return d
 }
 
-// writeTop writes the index that images for several platforms need, and returns the top of the image.
+// writeTop writes an index if there are several platforms, and returns the top of the image.
 func (in *Ingest) writeTop(ctx context.Context, manifests []store.Manifest, notes annotations) (ocispec.Descriptor, error) {
 	var descs []ocispec.Descriptor
 	for _, m := range manifests {
@@ -491,19 +490,19 @@ func (in *Ingest) writeIndex(ctx context.Context, descs []ocispec.Descriptor, no
 		Versioned:   specs.Versioned{SchemaVersion: 2},
 		MediaType:   ocispec.MediaTypeImageIndex,
 		Manifests:   descs,
-		Annotations: notes.on(OnIndex, nil),
+		Annotations: notes.in(OnIndex, nil),
 	})
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	top, err := in.writeBlob(ctx, ocispec.MediaTypeImageIndex, data)
-	top.Annotations = notes.on(OnIndexDescriptor, nil)
+	top.Annotations = notes.in(OnIndexDescriptor, nil)
 	return top, err
 }
 
 func (in *Ingest) writeBlob(ctx context.Context, mediaType string, data []byte) (ocispec.Descriptor, error) {
 	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
-	if in.store.CheckBlob(ctx, desc) == nil { // it is small
+	if in.store.CheckBlob(ctx, desc) == nil { // cheap, because it is small
 		return desc, nil
 	}
 	if err := content.WriteBlob(ctx, in.blobStore, desc.Digest.String(), bytes.NewReader(data), desc); err != nil {
@@ -512,7 +511,7 @@ func (in *Ingest) writeBlob(ctx context.Context, mediaType string, data []byte) 
 	return desc, in.adopt(ctx, desc.Digest)
 }
 
-// list enters a written image into the index, with the repositories of its base layers.
+// list adds a written image to the index, with the repositories of its base layers.
 func (in *Ingest) list(ctx context.Context, img store.Image, exports []export) error {
 	var sources []store.Source
 	for _, e := range exports {

@@ -16,12 +16,12 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A rawLayer is a layer as the builder made it. The diffID is what the config says of it.
+// A rawLayer is a layer as the builder made it. Its diffID comes from the config and is not checked yet.
 type rawLayer struct {
 	digest, diffID digest.Digest
 	size           int64
-	// under is a digest of what the canonical form depends on besides the layer and the epoch: the
-	// layers below, which of them are the base image's, the rules, what they are to keep, and which
+	// under is a digest of everything that the canonical form depends on besides the layer and the epoch:
+	// the layers below, how many of them belong to the base image, the rules, the paths to keep, and which
 	// layers a RUN made.
 	under digest.Digest
 	keep  []string
@@ -55,7 +55,7 @@ func (in *Ingest) writeLayers(ctx context.Context, exports []export, set rules.S
 			break
 		}
 	}
-	// What is under way has failed first, if it has.
+	// If a layer in progress failed, it failed first.
 	if gerr := w.group.Wait(); gerr != nil {
 		return nil, gerr
 	}
@@ -71,22 +71,22 @@ func (in *Ingest) writeLayers(ctx context.Context, exports []export, set rules.S
 	return out, nil
 }
 
-// A layerWriter writes layers side by side. What is to become of each it decides one after the other.
+// A layerWriter writes several layers at the same time. It plans them one after the other.
 type layerWriter struct {
 	in    *Ingest
 	set   rules.Set
 	group *errgroup.Group
-	done  map[string]*store.Layer // by the raw layer and what is under it; complete when the group is
+	done  map[string]*store.Layer // by raw layer and its under; complete when the group is
 }
 
-// export begins to write the new layers of an export.
+// export starts to write the new layers of an export.
 func (w *layerWriter) export(ctx context.Context, e export) ([]*store.Layer, error) {
 	var layers []*store.Layer
-	below, n := &tree{}, 0 // what the lowest n layers hold together
+	below, n := &tree{}, 0 // the lowest n layers
 	raws := e.raws(w.set)
 	for i, raw := range raws {
 		key := raw.digest.String() + raw.under.String()
-		// A second build is to be looked at, and not to be remembered.
+		// Do not look up the layers of a second build: it must be made from its own content.
 		if !w.in.opts.Second {
 			if r, ok := w.in.store.RawRecord(raw.digest, w.in.epoch, raw.under); ok && w.in.sound(ctx, r.Digest) {
 				if r.RawDiffID != raw.diffID {
@@ -127,8 +127,8 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*store.Layer, err
 	return layers, nil
 }
 
-// plan decides about a new layer over below, which it changes into the tree with the layer. Of the
-// highest layer it reads only what below may have as well.
+// plan decides what to do with the entries of a new layer over below, and adds the layer to below. In the
+// highest layer it reads only files that below may have as well.
 func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highest bool) (*plan, error) {
 	matcher := w.set.Matcher(raw.keep, raw.run)
 	s := scanner{epoch: w.in.epoch, clamp: w.in.epoch, rules: matcher}
@@ -151,7 +151,7 @@ func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highe
 	if err := scan(); err != nil {
 		return nil, err
 	}
-	// Only now is it known which files have more names.
+	// The first scan shows which files have other names.
 	if linked := linkedBelow(entries, below); len(linked) > 0 {
 		first := s.read
 		s.read = func(e *entry) bool { return first(e) || linked[e.Name] }
@@ -162,8 +162,8 @@ func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highe
 	return below.plan(entries, w.in.epoch, w.set, matcher), nil
 }
 
-// writeLayer writes a new layer as it was planned. whole says that the plan is made from all of its
-// content, so that what it holds is known for later builds.
+// writeLayer writes a new layer according to its plan. If whole is set, the plan comes from reading all of
+// its content, so that its entries can be kept for later builds.
 func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan, whole bool) (store.Layer, error) {
 	if in.opts.Second {
 		var diffID digest.Digest
@@ -175,7 +175,7 @@ func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan, whole b
 			return store.Layer{}, err
 		}
 		if r, ok := in.store.DiffRecord(diffID); ok && in.sound(ctx, r.Digest) {
-			r.Normalised = p.normalised() // which may differ where the result does not
+			r.Normalised = p.normalised() // may differ although the result does not
 			return newLayer(r, raw.digest), nil
 		}
 	}
@@ -190,7 +190,7 @@ func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan, whole b
 	if err := in.draft.WriteRecord(r); err != nil {
 		return store.Layer{}, err
 	}
-	// A raw layer that is only compared is not seen again, so there is nothing to remember.
+	// The raw layer of a second build never comes again, so there is nothing to remember.
 	if !in.opts.Second {
 		r.Raw, r.RawDiffID, r.RawSize, r.Epoch, r.Under = raw.digest, raw.diffID, raw.size, in.epoch.Unix(), raw.under
 		if err := in.draft.WriteRecord(r); err != nil {
@@ -203,7 +203,7 @@ func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan, whole b
 	return newLayer(r, raw.digest), nil
 }
 
-// entries returns what a layer of the base image, or one that the Store has, holds.
+// entries returns the entries of a layer of the base image or of the Store.
 func (in *Ingest) entries(ctx context.Context, l store.Layer) ([]entry, error) {
 	if listing, ok := in.store.Listing(l.DiffID); ok {
 		if entries, ok := decodeEntries(listing); ok {

@@ -15,8 +15,7 @@ import (
 	"github.com/kedge-build/kedge/rules"
 )
 
-// An entry is what is known of an entry of a layer, in its canonical form. Fields are exported for
-// encoding/gob.
+// An entry describes an entry of a layer in its canonical form. Fields are exported for encoding/gob.
 type entry struct {
 	Name         string // without slashes around it
 	Type         byte
@@ -25,21 +24,21 @@ type entry struct {
 	Size         int64
 	Link         string
 	Major, Minor int64
-	Xattrs       string // sha256 of the extended attributes; empty where there are none
+	Xattrs       string // sha256 of the extended attributes; empty for none
 	Time         int64  // of modification, in seconds since 1970
-	// Sum is the sha256 of a file's content, in neutral form where a rule rewrites it. It is empty
-	// for a file that was not read.
+	// Sum is the sha256 of the content of a file that was read. A file that a rule rewrites is hashed in
+	// its rewritten form, a compiled Python file in a neutral one.
 	Sum []byte
-	// Source is what a compiled file says that the time of its source is.
+	// Source is the time of its source that a compiled Python file records.
 	Source *uint32
 
-	rawTime int64       // as the build had it
-	rule    *rules.Rule // about the file, with a content that it applies to
+	rawTime int64       // in the build
+	rule    *rules.Rule // the rule that applies to the file, nil for none
 	off     bool        // a compiled file that no rule rewrites
-	skip    bool        // not a file at all
+	skip    bool        // no file, but a global header
 }
 
-// repeats reports whether two entries are the same but for their times.
+// repeats reports whether two entries differ in nothing but their times.
 func (e *entry) repeats(o *entry) bool {
 	if e.off || e.Type != o.Type || e.Mode != o.Mode || e.UID != o.UID || e.GID != o.GID || e.Link != o.Link ||
 		e.Major != o.Major || e.Minor != o.Minor || e.Xattrs != o.Xattrs {
@@ -51,10 +50,10 @@ func (e *entry) repeats(o *entry) bool {
 	return e.Size == o.Size && len(e.Sum) > 0 && string(e.Sum) == string(o.Sum)
 }
 
-// endOfTime clamps nothing.
+// endOfTime is an epoch later than every timestamp.
 var endOfTime = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
 
-// A scanner reads layers.
+// A scanner reads the entries of layers.
 type scanner struct {
 	epoch time.Time      // of the image
 	clamp time.Time      // the epoch for the layer's times
@@ -102,9 +101,9 @@ func (s *scanner) scan(r *layer.Reader) ([]entry, error) {
 	}
 }
 
-// inspect finds the rule about an entry, and reads its content where the rule goes by that. A file is
-// compared by what it will be, which for compiled Python files follows from other files: those are
-// compared by what is the same whatever it will be.
+// inspect finds the rule for an entry and reads the content if the rule depends on it. Files are compared
+// by their rewritten content. A rewritten compiled Python file depends on other files, so it is compared
+// in a form that does not.
 func (s *scanner) inspect(e *entry, r io.Reader) error {
 	if _, ok := layer.ParseWhiteout(e.Name); ok {
 		return nil
@@ -169,7 +168,7 @@ func (t *tree) lookup(name string) *entry {
 	return nil
 }
 
-// inodeOf returns the file that a path is a name of, nil if there is none.
+// inodeOf returns the file with a path, nil if there is none. For a hard link it is the link's target.
 func (t *tree) inodeOf(name string) *entry {
 	if n := t.Lookup(name); n != nil {
 		return n.File
@@ -177,8 +176,8 @@ func (t *tree) inodeOf(name string) *entry {
 	return nil
 }
 
-// apply puts a canonical layer on top. It ignores entries that have no place in a file system, so that
-// nothing of later layers is dropped because of them.
+// apply adds a canonical layer on top. It ignores entries that have no place in a file system, so that
+// they never cause an entry of a later layer to be dropped.
 func (t *tree) apply(entries []entry) {
 	for i := range entries {
 		if w, ok := layer.ParseWhiteout(entries[i].Name); ok {
@@ -193,27 +192,27 @@ func (t *tree) apply(entries []entry) {
 	}
 }
 
-// A plan says what becomes of the entries of a layer, by their index.
+// A plan says what to do with the entries of a layer, by index.
 type plan struct {
 	epoch   time.Time
 	drop    map[int]string // the id of the rule
-	time    map[int]int64  // of modification, in seconds since 1970, where it is another
+	time    map[int]int64  // modification time in seconds since 1970, if it changes
 	rewrite map[int]change
 	decided bool          // drop is complete
-	kept    []entry       // what stays
-	touched map[int]touch // what a rule dropped or changed; complete once the layer is written
+	kept    []entry       // the entries that stay
+	touched map[int]touch // paths that a rule dropped or changed; complete once the layer is written
 }
 
 // A touch is a path that a rule dropped or changed.
 type touch struct{ rule, path string }
 
-// A change is how the content of a file is rewritten.
+// A change is a rewrite of a file's content.
 type change struct {
 	rule  *rules.Rule
 	facts rules.Facts
 }
 
-// plan decides about a new layer over t, which it changes into the tree with the layer.
+// plan decides what to do with the entries of a new layer over t, and adds the layer to t.
 func (t *tree) plan(entries []entry, epoch time.Time, set rules.Set, m *rules.Matcher) *plan {
 	p := &plan{epoch: epoch, drop: map[int]string{}, time: map[int]int64{}, rewrite: map[int]change{}, touched: map[int]touch{}}
 	whiteouts := set.Has(rules.WhiteoutOfNothing)
@@ -271,8 +270,8 @@ func (p *plan) normalised() map[string][]string {
 	return paths
 }
 
-// keepNeeded takes back what would leave a hard link without its target, or a file without its
-// folder.
+// keepNeeded keeps an entry after all if an entry that stays needs it: the target of a hard link, or the
+// folder of a file.
 func (p *plan) keepNeeded(entries []entry) {
 	needed := map[string]bool{}
 	for i := len(entries) - 1; i >= 0; i-- {
@@ -290,13 +289,13 @@ func (p *plan) keepNeeded(entries []entry) {
 	}
 }
 
-// dropRepeats drops what t holds already. A folder stays where the layer has something below it: a
-// Docker Engine makes those that are absent with a mode of its own, over that of the layers below.
-// It then keeps its time, too, unless something came into it or went.
+// dropRepeats drops entries that t has already. A folder stays if the layer has something below it,
+// because a Docker Engine creates missing folders with its own mode, and that mode would hide the folder
+// below. Such a folder keeps its time from t unless an entry was added to it or removed from it.
 func (p *plan) dropRepeats(at layerIndex, t *tree, m *rules.Matcher) {
 	entries := at.entries
 	linked, moved, needed := map[string]bool{}, map[string]bool{}, map[string]bool{}
-	for i := len(entries) - 1; i >= 0; i-- { // what is in a folder comes after it
+	for i := len(entries) - 1; i >= 0; i-- { // a folder comes before its files
 		e := &entries[i]
 		if _, ok := p.drop[i]; ok || e.skip {
 			continue
@@ -307,7 +306,7 @@ func (p *plan) dropRepeats(at layerIndex, t *tree, m *rules.Matcher) {
 				p.drop[i] = rules.Repeats
 				continue
 			}
-			linked[e.Link] = true // it comes before its links
+			linked[e.Link] = true // a file comes before its links
 		}
 		if below != nil && !at.twice[e.Name] && !m.Keeps(e.Name) && e.repeats(below) && p.sameSource(e, below, at, t) {
 			switch {
@@ -326,15 +325,15 @@ func (p *plan) dropRepeats(at layerIndex, t *tree, m *rules.Matcher) {
 	}
 }
 
-// repeatsLinked reports whether a hard link is to what t has by that name. A snapshotter that knows of hard links across
-// layers names every one of a file that got one more, an overlay only the new one.
+// repeatsLinked reports whether a hard link leads to the same content that t has by that name. If a file
+// gets another name, some snapshotters list all of its names, and an overlay only the new one.
 func (l layerIndex) repeatsLinked(link *entry, t *tree) bool {
 	file, below := l.lookup(link.Link), t.inodeOf(link.Name)
 	return file != nil && below != nil && !l.twice[file.Name] && file.Type == tar.TypeReg && file.Source == nil && file.repeats(below)
 }
 
-// linkedBelow returns the names of the files in a layer that have not been read, and that have another name by which
-// below may have the same.
+// linkedBelow returns the names of files that the scan did not read, and that have a hard link by whose
+// name below may have the same file.
 func linkedBelow(entries []entry, below *tree) map[string]bool {
 	names, files := map[string]bool{}, map[string]*entry{}
 	for i := range entries {
