@@ -13,10 +13,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// A DamagedError says that a store cannot be read as what it is.
+// A DamagedError says that a blob or the index of a store is missing or has the wrong content.
 type DamagedError struct {
 	Dir  string
-	Blob digest.Digest // that is missing, or not what its digest says; empty: the store's index
+	Blob digest.Digest // that is missing or damaged; empty for the store's index
 	Err  error
 }
 
@@ -26,7 +26,7 @@ func (e *DamagedError) Error() string {
 
 func (e *DamagedError) Unwrap() error { return e.Err }
 
-// CheckSize returns a *DamagedError unless the store has a blob with the size that desc says.
+// CheckSize returns a *DamagedError unless the store has a blob of the size in desc.
 func (s *Store) CheckSize(ctx context.Context, desc ocispec.Descriptor) error {
 	info, err := s.Info(ctx, desc.Digest)
 	if errdefs.IsNotFound(err) {
@@ -38,7 +38,8 @@ func (s *Store) CheckSize(ctx context.Context, desc ocispec.Descriptor) error {
 	return err
 }
 
-// CheckBlob returns a *DamagedError unless a blob is what desc says.
+// CheckBlob returns a *DamagedError unless the store has a blob with the size and digest of desc. It reads
+// the blob.
 func (s *Store) CheckBlob(ctx context.Context, desc ocispec.Descriptor) error {
 	if err := s.CheckSize(ctx, desc); err != nil {
 		return err
@@ -63,8 +64,8 @@ func (s *Store) Mismatch(dgst digest.Digest) error {
 	return &DamagedError{s.dir, dgst, fmt.Errorf("blob %s: its content has another digest", dgst)}
 }
 
-// check reads all blobs of an image but those that are known to be sound, to which it adds. The error
-// is a *DamagedError unless a blob cannot be read at all.
+// check reads all blobs of an image, except those that are known to be sound, and adds to sound. The error
+// is a *DamagedError, unless a blob cannot be read.
 func (s *Store) check(ctx context.Context, desc ocispec.Descriptor, sound map[digest.Digest]bool) error {
 	return s.walk(ctx, desc, func(d ocispec.Descriptor) error {
 		if sound[d.Digest] {
@@ -76,8 +77,8 @@ func (s *Store) check(ctx context.Context, desc ocispec.Descriptor, sound map[di
 	})
 }
 
-// Blame returns the *DamagedError that explains why an image could not be read or was not taken, if
-// there is one, and else err. Only what failed is worth reading every blob again.
+// Blame returns the *DamagedError that explains why reading or delivering an image failed with err. If the
+// image is sound, it returns err. It reads every blob, so call it only after a failure.
 func (s *Store) Blame(ctx context.Context, desc ocispec.Descriptor, err error) error {
 	var damaged *DamagedError
 	if err == nil || ctx.Err() != nil || errors.As(err, &damaged) {
@@ -89,8 +90,8 @@ func (s *Store) Blame(ctx context.Context, desc ocispec.Descriptor, err error) e
 	return err
 }
 
-// unlistable returns err, for an image whose manifests and configs cannot be read, as a *DamagedError
-// unless something else is the cause.
+// unlistable wraps err, for an image whose manifests or configs cannot be read, in a *DamagedError, unless
+// it is one already or a lack of permission.
 func (s *Store) unlistable(desc ocispec.Descriptor, err error) error {
 	var damaged *DamagedError
 	if err == nil || errors.As(err, &damaged) || errors.Is(err, fs.ErrPermission) {
@@ -99,7 +100,8 @@ func (s *Store) unlistable(desc ocispec.Descriptor, err error) error {
 	return &DamagedError{s.dir, desc.Digest, err}
 }
 
-// Complete returns all blobs of an image, or a *DamagedError if one is missing or of another size.
+// Complete returns the descriptors of all blobs of an image, or a *DamagedError if one is missing or has
+// another size.
 func (s *Store) Complete(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	var blobs []ocispec.Descriptor
 	err := s.walk(ctx, desc, func(d ocispec.Descriptor) error {

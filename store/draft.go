@@ -92,7 +92,7 @@ func (d *Draft) Adopt(ctx context.Context, dgst digest.Digest) (moved bool, err 
 	}
 	draft := filepath.Join(d.dir, ocispec.ImageBlobsDir, dgst.Algorithm().String(), dgst.Encoded())
 	if err := os.Rename(draft, target); err != nil {
-		// Nobody sent the blob, or two layers share it and it was moved already.
+		// The blob was not sent, or two layers share it and it was moved already.
 		if _, err := d.store.Info(ctx, dgst); err == nil {
 			return false, nil
 		}

@@ -1,4 +1,5 @@
-// Package store keeps images on disk: their blobs, their names, and what is known of their layers.
+// Package store keeps images on disk: their blobs, their names, and records about their layers that save
+// later builds work.
 package store
 
 import (
@@ -17,14 +18,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// An Image is an image in a Store, a value that is not to be changed.
+// An Image is an image in a Store. It must not be changed.
 type Image struct {
-	// Descriptor is the top of the image: the manifest of an image for one platform, the index of
-	// one for several. It has the annotations of that descriptor, which an image that is read back
-	// from the store has lost.
+	// Descriptor is the top of the image: the manifest of an image for one platform, or the index of one
+	// for several. It has annotations only until the image is read back from the store.
 	Descriptor ocispec.Descriptor
-	// Attested is the index that has the attestations, too, where some were asked for. It differs from
-	// build to build. Of an image that is read back it is zero, and Descriptor is that index.
+	// Attested is the index with the attestations, which differs from build to build. It is zero if there
+	// are none, and for an image that is read back: there the index is Descriptor.
 	Attested ocispec.Descriptor
 	// Manifests are the images of the platforms, sorted by platform.
 	Manifests []Manifest
@@ -35,7 +35,7 @@ type Manifest struct {
 	Platform   ocispec.Platform
 	Descriptor ocispec.Descriptor
 	Config     digest.Digest
-	Created    time.Time // as the config says; zero if it does not
+	Created    time.Time // from the config; zero if it has none
 	Layers     []Layer   // lowest first
 }
 
@@ -43,16 +43,16 @@ type Manifest struct {
 type Layer struct {
 	Descriptor ocispec.Descriptor
 	DiffID     digest.Digest // of the uncompressed tar
-	// Raw is the digest of the blob that the layer was made from. It is empty for the layers of a
-	// base image, which are taken as they are, and for an image that is read back from the store.
+	// Raw is the digest of the raw layer that the layer was made from. It is empty for layers of a base
+	// image, and for an image that is read back from the store.
 	Raw digest.Digest
-	// Normalised are the paths that rules dropped or changed, sorted, by the id of the rule; as far as
-	// the store remembers.
+	// Normalised lists the paths that rules dropped or changed, sorted, by rule id, as far as the store
+	// remembers.
 	Normalised map[string][]string
 }
 
-// Normalised returns the paths that rules dropped or changed, sorted, by platform and rule; for an image
-// of a store, as far as that remembers.
+// Normalised returns the paths that rules dropped or changed, sorted, by platform and rule id, as far as
+// the store remembers.
 func (i Image) Normalised() map[string]map[string][]string {
 	all := map[string]map[string][]string{}
 	for _, m := range i.Manifests {
@@ -74,7 +74,7 @@ func (i Image) Normalised() map[string]map[string][]string {
 	return all
 }
 
-// Described returns Top with the platform, where that is one.
+// Described returns Top, with the platform if the image is for one.
 func (i Image) Described() ocispec.Descriptor {
 	d := i.Top()
 	if len(i.Manifests) == 1 && d.Digest == i.Manifests[0].Descriptor.Digest {
@@ -83,7 +83,7 @@ func (i Image) Described() ocispec.Descriptor {
 	return d
 }
 
-// Top returns what is delivered and named: the index with the attestations where there are some, else
+// Top returns the descriptor to deliver and name: the index with the attestations if there are any, else
 // Descriptor.
 func (i Image) Top() ocispec.Descriptor {
 	if i.Attested.Digest != "" {
@@ -95,12 +95,11 @@ func (i Image) Top() ocispec.Descriptor {
 // MaxDocument bounds manifests, indexes and configs, in bytes. Registries take 4 MiB.
 const MaxDocument = 8 << 20
 
-// MaxStatement is the length of the longest attestation that BuildKit makes, in bytes, with room for its
-// head.
+// MaxStatement bounds an attestation, in bytes: the longest that BuildKit makes, with room for its head.
 const MaxStatement = 96 << 20
 
-// Image reads the image that desc, a manifest or an index, is the top of. The error wraps
-// errdefs.ErrNotFound if a blob is missing; layer blobs are not looked at.
+// Image reads the image whose top is desc, a manifest or an index. The error wraps errdefs.ErrNotFound if
+// a blob is missing. Image does not look at layer blobs.
 func (s *Store) Image(ctx context.Context, desc ocispec.Descriptor) (Image, error) {
 	desc = Plain(desc)
 	img := Image{Descriptor: desc}
@@ -132,7 +131,7 @@ func (s *Store) Image(ctx context.Context, desc ocispec.Descriptor) (Image, erro
 	return img, nil
 }
 
-// manifest reads a manifest, and adds what the store remembers of its layers.
+// manifest reads a manifest and the records of its layers.
 func (s *Store) manifest(ctx context.Context, desc ocispec.Descriptor) (Manifest, error) {
 	m, err := readManifest(ctx, s, desc)
 	for i := range m.Layers {
@@ -243,8 +242,8 @@ func IsAttestation(desc ocispec.Descriptor) bool {
 		desc.Platform != nil && desc.Platform.OS == "unknown" && desc.Platform.Architecture == "unknown"
 }
 
-// walk calls fn for every blob that desc needs, each once, parents before children.
-// A blob that is not in the store has no children.
+// walk calls fn once for every blob that desc needs, parents before children. It passes over the children
+// of a blob that is missing.
 func (s *Store) walk(ctx context.Context, desc ocispec.Descriptor, fn func(ocispec.Descriptor) error) error {
 	seen := map[digest.Digest]bool{}
 	var visit func(ocispec.Descriptor) error

@@ -16,33 +16,32 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A Record is what the store knows of a layer, a JSON file in layers. There are three kinds, by
-// file name:
+// A Record is a JSON file in layers that describes a layer. There are three kinds, by file name:
 //
-//	raw-ALG-HEX-EPOCH-UNDER.json  what normalising a raw layer to an epoch gave, over what is under it
+//	raw-ALG-HEX-EPOCH-UNDER.json  the canonical form of a raw layer for an epoch, over other layers
 //	diff-ALG-HEX.json             the blob of a canonical layer, by its diffID
-//	source-ALG-HEX.json           the repositories that a base layer is in
+//	source-ALG-HEX.json           the repositories that have a base layer
 //
-// A record only saves work. One that cannot be read, does not fit its name, is of another version
-// or names a blob that is not in the store is as good as none.
+// A record only saves work. The store ignores a record that it cannot read, that does not match its name,
+// that has another version, or whose blob is missing.
 type Record struct {
 	Version int `json:"version"`         // recordVersion
 	Rules   int `json:"rules,omitempty"` // rules.Version, for raw and diff
 
-	// What the layer was made from, for raw.
+	// The raw layer that the canonical layer was made from, for raw.
 	Raw       digest.Digest `json:"raw,omitempty"`
 	RawDiffID digest.Digest `json:"rawDiffID,omitempty"`
 	RawSize   int64         `json:"rawSize,omitempty"`
 	Epoch     int64         `json:"epoch,omitempty"` // seconds since 1970
-	Under     digest.Digest `json:"under,omitempty"` // what else its form depends on; see rawLayer
+	Under     digest.Digest `json:"under,omitempty"` // everything else that the canonical form depends on
 
-	// The paths that rules dropped or changed, by the rule's id, for raw and diff.
+	// The paths that rules dropped or changed, by rule id, for raw and diff.
 	Normalised map[string][]string `json:"normalised,omitempty"`
 
 	// The canonical layer, for raw and diff.
 	DiffID digest.Digest `json:"diffID,omitempty"`
 
-	// The blob that the record is about, for all.
+	// The blob that the record describes, for all kinds.
 	Digest digest.Digest `json:"digest"`
 	Size   int64         `json:"size"` // in bytes
 
@@ -52,7 +51,7 @@ type Record struct {
 
 const recordVersion = 2
 
-// maxRepos bounds the sources of a layer; one would do.
+// maxRepos bounds the repositories of a layer, although one is enough.
 const maxRepos = 8
 
 func (r Record) name() string {
@@ -70,7 +69,7 @@ func rawName(raw digest.Digest, epoch int64, under digest.Digest) string {
 	return fmt.Sprintf("%s%s.json", rawPrefix(raw, epoch), under.Encoded())
 }
 
-// rawPrefix is what the names begin with that records of one raw layer have.
+// rawPrefix starts the names of all records of a raw layer and an epoch.
 func rawPrefix(raw digest.Digest, epoch int64) string {
 	return fmt.Sprintf("raw-%s-%s-%d-", raw.Algorithm(), raw.Encoded(), epoch)
 }
@@ -83,7 +82,7 @@ func sourceName(dgst digest.Digest) string {
 	return fmt.Sprintf("source-%s-%s.json", dgst.Algorithm(), dgst.Encoded())
 }
 
-// parseRecord reads a record strictly; name is that of its file.
+// parseRecord reads a record strictly. The name is that of its file.
 func parseRecord(name string, data []byte) (Record, error) {
 	var r Record
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -118,7 +117,7 @@ func parseRecord(name string, data []byte) (Record, error) {
 	return r, nil
 }
 
-// readRecord returns the record in a file of layers, if there is one that can be used.
+// readRecord returns the record in a file of layers, if it is valid.
 func (s *Store) readRecord(name string) (Record, bool) {
 	data, err := os.ReadFile(s.path(layersDir, name))
 	if err != nil {
@@ -139,12 +138,12 @@ func (s *Store) readRecord(name string) (Record, bool) {
 	return r, true
 }
 
-// DiffRecord returns the record of a canonical layer, if its blob is still here.
+// DiffRecord returns the record of a canonical layer, if the store still has its blob.
 func (s *Store) DiffRecord(diffID digest.Digest) (Record, bool) {
 	return s.readRecord(diffName(diffID))
 }
 
-// RawRecord returns what normalising a raw layer gave, if its blob is still here.
+// RawRecord returns the record of the canonical form of a raw layer, if the store still has its blob.
 func (s *Store) RawRecord(raw digest.Digest, epoch time.Time, under digest.Digest) (Record, bool) {
 	if raw.Validate() != nil {
 		return Record{}, false
@@ -152,7 +151,7 @@ func (s *Store) RawRecord(raw digest.Digest, epoch time.Time, under digest.Diges
 	return s.readRecord(rawName(raw, epoch.Unix(), under))
 }
 
-// rawRecordNames returns the names of the records of a raw layer, whatever it lies on.
+// rawRecordNames returns the names of the records of a raw layer over any layers.
 func (s *Store) rawRecordNames(raw digest.Digest, epoch time.Time) []string {
 	if raw.Validate() != nil {
 		return nil
@@ -180,14 +179,14 @@ func (s *Store) AnyRawRecord(raw digest.Digest, epoch time.Time) (Record, bool) 
 	return Record{}, false
 }
 
-// sources returns the repositories that a blob is in, with their host.
+// sources returns the repositories that have a blob, with their hosts.
 func (s *Store) sources(dgst digest.Digest) []string {
 	r, _ := s.readRecord(sourceName(dgst))
 	return r.Repos
 }
 
-// SourceLabels says in containerd's form which repositories a blob is in: a label for each host,
-// whose port containerd leaves out, with the names joined by commas.
+// SourceLabels returns the labels by which containerd knows the repositories of a blob. There is one for
+// each host, without its port. Its value is the names, joined by commas.
 func SourceLabels(repos []string) map[string]string {
 	var m map[string]string
 	for _, repo := range repos {
@@ -208,8 +207,8 @@ func SourceLabels(repos []string) map[string]string {
 	return m
 }
 
-// pruneEntries removes what is known of the content of layers.
-func (s *Store) pruneEntries() error {
+// pruneListings removes the listings of layers.
+func (s *Store) pruneListings() error {
 	files, err := os.ReadDir(s.path(layersDir))
 	for _, f := range files {
 		if strings.HasSuffix(f.Name(), ".gob") {
@@ -219,7 +218,7 @@ func (s *Store) pruneEntries() error {
 	return err
 }
 
-// pruneRecords removes the records that are of no use, or all.
+// pruneRecords removes the records that are not valid, or all.
 func (s *Store) pruneRecords(all bool) error {
 	files, err := os.ReadDir(s.path(layersDir))
 	if err != nil {

@@ -29,24 +29,23 @@ import (
 //
 // Beside the layout's files the directory holds
 //
-//	layers/     what is known of layers: results of normalisation, where base layers came from
-//	tmp/        one directory for each Draft, locked by it
-//	store.lock  shared by all who use the store, exclusive for Prune
+//	layers/     records and listings of layers
+//	tmp/        one directory for each Draft, which holds its lock
+//	store.lock  shared by all users of the store, exclusive for Prune
 //	index.lock  exclusive, held for moments, for index.json and tmp
 //
-// Whatever is in blobs is complete: blobs are written in tmp and renamed. So several processes may
-// use a store at once, and one that fails or is killed leaves nothing but its directory in tmp.
+// Every blob in blobs is complete, because blobs are written in tmp and renamed. So several processes
+// can use a store at the same time. One that fails or is killed leaves only its directory in tmp.
 // A Store is safe for use by several goroutines.
 type Store struct {
 	dir  string
 	lock *flock.Flock
 
-	// use is what store.lock is to processes, for the goroutines of this one.
+	// use does for goroutines what store.lock does for processes.
 	use sync.RWMutex
 }
 
-// A BusyError says that a store cannot be pruned because somebody, perhaps another process, is
-// using it.
+// A BusyError says that a store cannot be pruned because another goroutine or process is using it.
 type BusyError struct{ Dir string }
 
 func (e *BusyError) Error() string { return fmt.Sprintf("image store %q is in use", e.Dir) }
@@ -61,7 +60,7 @@ const (
 // LayoutFile is the content of the file oci-layout.
 var LayoutFile = []byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`)
 
-// lockRetry is how often a lock that somebody else holds is tried again.
+// lockRetry is the pause between attempts to take a lock.
 const lockRetry = 20 * time.Millisecond
 
 // Open opens the store in dir and creates it if dir is absent or empty. It refuses a directory that holds
@@ -99,7 +98,7 @@ func open(ctx context.Context, dir string) (_ *Store, err error) {
 		if _, err := s.cleanTmp(); err != nil {
 			return err
 		}
-		// The mark of a layout comes last, so that there is none without the rest.
+		// Write oci-layout last: it says that the layout is complete.
 		if _, err := os.Stat(s.path(ocispec.ImageLayoutFile)); !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -114,8 +113,8 @@ func open(ctx context.Context, dir string) (_ *Store, err error) {
 	return s, nil
 }
 
-// checkDir refuses a directory that is neither a store nor empty, also the OCI image layout of
-// somebody else: Prune would empty it.
+// checkDir refuses a directory that is neither a store nor empty. It also refuses a foreign OCI image
+// layout, because Prune would empty it.
 func checkDir(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -141,7 +140,7 @@ func checkDir(dir string) error {
 	return nil
 }
 
-// Close lets others prune the store. Every Draft must be closed before.
+// Close lets other processes prune the store. Close every Draft first.
 func (s *Store) Close() error {
 	if err := s.lock.Unlock(); err != nil {
 		return fmt.Errorf("close image store %q: %w", s.dir, err)
@@ -168,8 +167,8 @@ func IsStore(entries []fs.DirEntry) bool {
 	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == storeLock })
 }
 
-// Info implements content.InfoProvider. The labels name the repositories that a base layer is known
-// to be in, as containerd does (containerd.io/distribution.source.HOST).
+// Info implements content.InfoProvider. The labels name the known repositories of a base layer, in
+// containerd's form (containerd.io/distribution.source.HOST).
 func (s *Store) Info(_ context.Context, dgst digest.Digest) (content.Info, error) {
 	path, err := s.blobPath(dgst)
 	if err != nil {
@@ -219,7 +218,7 @@ func (s *Store) blobPath(dgst digest.Digest) (string, error) {
 	return s.path(ocispec.ImageBlobsDir, dgst.Algorithm().String(), dgst.Encoded()), nil
 }
 
-// withIndexLock runs fn while nobody else changes index.json or the directories in tmp.
+// withIndexLock runs fn while no other process changes index.json or the directories in tmp.
 func (s *Store) withIndexLock(ctx context.Context, fn func() error) (err error) {
 	lock := flock.New(s.path(indexLock))
 	if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
@@ -229,8 +228,8 @@ func (s *Store) withIndexLock(ctx context.Context, fn func() error) (err error) 
 	return fn()
 }
 
-// readIndex returns the entries of index.json: an image has one for each of its names, or one
-// without a name.
+// readIndex returns the entries of index.json. An image has one for each of its names, or one without a
+// name.
 func (s *Store) readIndex() ([]ocispec.Descriptor, error) {
 	data, err := os.ReadFile(s.path(ocispec.ImageIndexFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -276,8 +275,8 @@ func (s *Store) replaceFile(name string, data []byte) error {
 	return nil
 }
 
-// cleanTmp removes what dead processes left in tmp and returns its size in bytes. The index lock
-// must be held, under which the directories there are made and locked.
+// cleanTmp removes the files of dead processes in tmp and returns their size in bytes. The index lock must
+// be held, because directories in tmp are created and locked under it.
 func (s *Store) cleanTmp() (freed int64, err error) {
 	entries, err := os.ReadDir(s.path(tmpDir))
 	if err != nil {
@@ -293,14 +292,14 @@ func (s *Store) cleanTmp() (freed int64, err error) {
 	return freed, nil
 }
 
-// cleanEntry removes an entry of tmp unless somebody alive has it. One that goes away meanwhile, or has
-// no lock and so is about to, is its owner's to remove.
+// cleanEntry removes an entry of tmp unless a live process owns it. An entry that disappears meanwhile, or
+// has no lock any more, is being removed by its owner.
 func cleanEntry(path string, isDir bool) (freed int64, err error) {
 	if isDir {
 		lock := flock.New(filepath.Join(path, draftLock), flock.SetFlag(os.O_RDWR))
 		dead, err := lock.TryLock()
 		if errors.Is(err, fs.ErrNotExist) {
-			_ = os.Remove(path) // empty: its owner died there
+			_ = os.Remove(path) // empty: its owner died before locking it
 			return 0, nil
 		}
 		if err != nil || !dead {
@@ -330,26 +329,26 @@ func diskSize(root string) (size int64, err error) {
 	return size, err
 }
 
-// Pruned says what Prune removed.
+// Pruned lists the things that Prune removed.
 type Pruned struct {
 	Images []digest.Digest // no longer listed
-	// Damaged are those of Images that had a name, and were not what it stood for any more.
+	// Damaged lists those of Images that had a name and were damaged.
 	Damaged []Entry
 	Blobs   []digest.Digest
-	Bytes   int64 // freed by blobs and by what dead processes left
+	Bytes   int64 // freed by blobs and by files of dead processes
 }
 
-// Prune removes images without a name and those that are damaged, blobs that no image needs, what dead
-// processes left, and what was known of layers that are gone; if all is set, every image and blob. It
-// reads all that it keeps. It does not wait: while a Draft is open or somebody else has the store
-// open, the error is a *BusyError.
+// Prune removes images without a name, damaged images, blobs that no image needs, files of dead processes,
+// and records of layers that are gone. If all is set, it removes every image and blob. It reads every blob
+// that it keeps. It does not wait: the error is a *BusyError while a Draft is open or another process has
+// the store open.
 func (s *Store) Prune(ctx context.Context, all bool) (_ Pruned, err error) {
 	if !s.use.TryLock() {
 		return Pruned{}, &BusyError{s.dir}
 	}
 	defer s.use.Unlock()
-	// A shared lock cannot be turned into an exclusive one, so for a moment there is none. Nothing
-	// of this Store is under way that would need it.
+	// A shared lock cannot become an exclusive one, so for a moment there is no lock. No goroutine of this
+	// Store needs one now.
 	if err := s.lock.Unlock(); err != nil {
 		return Pruned{}, fmt.Errorf("prune image store %q: %w", s.dir, err)
 	}
@@ -418,11 +417,11 @@ func (s *Store) prune(ctx context.Context, all bool, p *Pruned) error {
 			return err
 		}
 	}
-	// What only saves work goes first, so that there is room for the index where the disk is full.
-	if err := s.pruneEntries(); err != nil {
+	// Remove records first: on a full disk that makes room for the index.
+	if err := s.pruneListings(); err != nil {
 		return err
 	}
-	// Then the index: whatever happens then, it names nothing that is gone.
+	// Write the index before removing blobs, so that it never names a missing blob.
 	if err := s.writeIndex(kept); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// An Entry is one image of a Store's list.
+// An Entry is an image in the list of a Store.
 type Entry struct {
 	Names      []string // normalised references, sorted; none for an image without a name
 	Descriptor ocispec.Descriptor
@@ -25,21 +25,21 @@ type Entry struct {
 	Created    time.Time // of the first platform, zero if it does not say
 	Size       int64     // of all its blobs in the store, in bytes
 
-	// Err says why the image cannot be read, most often a *DamagedError; what is known are names and digest.
+	// Err says why the image cannot be read. It is most often a *DamagedError. Then only Names and
+	// Descriptor are set.
 	Err error
 }
 
-// A NotFoundError says that a name or digest does not lead to one image. It wraps
-// errdefs.ErrNotFound.
+// A NotFoundError says that a name or digest matches no image, or several. It wraps errdefs.ErrNotFound.
 type NotFoundError struct {
 	Ref string
-	// Candidates are the images whose digests begin with Ref, if there are several.
+	// Candidates are the digests that start with Ref, if there are several.
 	Candidates []digest.Digest
 }
 
 func (e *NotFoundError) Error() string {
 	if len(e.Candidates) > 0 {
-		return fmt.Sprintf("image %q: the digests of %d images begin so", e.Ref, len(e.Candidates))
+		return fmt.Sprintf("image %q: it starts the digests of %d images", e.Ref, len(e.Candidates))
 	}
 	return fmt.Sprintf("image %q is not in the store", e.Ref)
 }
@@ -47,12 +47,12 @@ func (e *NotFoundError) Error() string {
 // Unwrap returns errdefs.ErrNotFound.
 func (e *NotFoundError) Unwrap() error { return errdefs.ErrNotFound }
 
-// minPrefix is how many digits of a digest name an image.
+// minPrefix is the least number of digits of a digest that can stand for an image.
 const minPrefix = 6
 
-// Tag gives an image in the store more names. A name that another image has moves; an image that
-// loses its last name stays, without one. All names change at once or none does. Names are
-// references in any form that Docker takes; a missing tag is "latest", digests are refused.
+// Tag adds names to an image in the store. A name of another image moves. An image that loses its last
+// name stays without a name. Either all names change or none. A name is a reference in any form that
+// Docker accepts. A missing tag is "latest"; digests are refused.
 func (s *Store) Tag(ctx context.Context, names []string, desc ocispec.Descriptor) error {
 	s.use.RLock()
 	defer s.use.RUnlock()
@@ -97,7 +97,7 @@ func ParseNames(names []string) ([]reference.NamedTagged, error) {
 	return refs, nil
 }
 
-// addEntry lists an image without a name, unless it is listed.
+// addEntry adds an entry without a name, unless the image has an entry.
 func addEntry(entries []ocispec.Descriptor, desc ocispec.Descriptor) []ocispec.Descriptor {
 	if !slices.ContainsFunc(entries, func(e ocispec.Descriptor) bool { return e.Digest == desc.Digest }) {
 		entries = append(entries, desc)
@@ -105,14 +105,14 @@ func addEntry(entries []ocispec.Descriptor, desc ocispec.Descriptor) []ocispec.D
 	return sortEntries(entries)
 }
 
-// tagEntry gives name to the image of desc.
+// tagEntry moves name to the image of desc.
 func tagEntry(entries []ocispec.Descriptor, name string, desc ocispec.Descriptor) []ocispec.Descriptor {
 	var kept, lost []ocispec.Descriptor
 	for _, e := range entries {
 		switch n := entryName(e); {
 		case n == name:
 			lost = append(lost, Plain(e))
-		case n == "" && e.Digest == desc.Digest: // it has a name now
+		case n == "" && e.Digest == desc.Digest: // the unnamed entry goes
 		default:
 			kept = append(kept, e)
 		}
@@ -127,7 +127,7 @@ func tagEntry(entries []ocispec.Descriptor, name string, desc ocispec.Descriptor
 
 func entryName(e ocispec.Descriptor) string { return e.Annotations[images.AnnotationImageName] }
 
-// sortEntries sorts by name, those without one last.
+// sortEntries sorts by name, with unnamed entries last.
 func sortEntries(entries []ocispec.Descriptor) []ocispec.Descriptor {
 	slices.SortFunc(entries, func(a, b ocispec.Descriptor) int {
 		na, nb := entryName(a), entryName(b)
@@ -139,7 +139,7 @@ func sortEntries(entries []ocispec.Descriptor) []ocispec.Descriptor {
 	return entries
 }
 
-// Images lists the images, sorted by name, those without one last. Layers are not looked at.
+// Images returns all images, sorted by name, with unnamed images last. It does not look at layers.
 func (s *Store) Images(ctx context.Context) ([]Entry, error) {
 	s.use.RLock()
 	defer s.use.RUnlock()
@@ -190,9 +190,9 @@ func (s *Store) entry(ctx context.Context, desc ocispec.Descriptor) (Entry, erro
 	return entry, err
 }
 
-// Resolve returns the image that ref leads to: a name, in any form that Docker takes, a digest, or
-// at least six digits that only one digest begins with. If there is none, or more than one, the
-// error is a *NotFoundError.
+// Resolve returns the image that ref names: by a name in any form that Docker accepts, by a digest, or by
+// at least six leading digits of one digest. If there is no image, or several, the error is a
+// *NotFoundError.
 func (s *Store) Resolve(ctx context.Context, ref string) (ocispec.Descriptor, error) {
 	s.use.RLock()
 	defer s.use.RUnlock()
@@ -225,7 +225,7 @@ func (s *Store) Resolve(ctx context.Context, ref string) (ocispec.Descriptor, er
 	return ocispec.Descriptor{}, &NotFoundError{Ref: ref, Candidates: found}
 }
 
-// lookupName returns the name that ref stands for in the index, if it is one.
+// lookupName returns the name in the index that ref stands for, if ref is a name.
 func lookupName(ref string) (string, bool) {
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
@@ -237,7 +237,7 @@ func lookupName(ref string) (string, bool) {
 	return reference.TagNameOnly(named).String(), true
 }
 
-// lookupDigest returns how to tell the digests that ref stands for, if it is one or begins one.
+// lookupDigest returns a function that matches digests, if ref is a digest or starts one.
 func lookupDigest(ref string) (func(digest.Digest) bool, bool) {
 	if named, err := reference.ParseNormalizedNamed(ref); err == nil {
 		if d, ok := named.(reference.Digested); ok {
@@ -245,7 +245,7 @@ func lookupDigest(ref string) (func(digest.Digest) bool, bool) {
 		}
 	}
 	prefix := strings.TrimPrefix(ref, "sha256:")
-	// Decode wants whole bytes; a last digit alone is as good.
+	// Decode accepts only whole bytes, and ref may end after one digit of a byte.
 	if _, err := hex.DecodeString(prefix + strings.Repeat("0", len(prefix)%2)); err != nil || len(prefix) < minPrefix {
 		return nil, false
 	}
