@@ -2,6 +2,7 @@ package debian
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,14 +19,14 @@ import (
 // source is one suite that this machine's apt reads, and where from.
 type source struct{ url, suite string }
 
-// bootstrap puts a Debian tree into root, and returns the date of the archive
-// that it was taken from.
-func bootstrap(ctx context.Context, root string, log io.Writer) (created time.Time, err error) {
-	sources, err := sources(ctx)
+// bootstrap puts the tree of a Debian release into root, and returns the date of
+// the archive that it was taken from.
+func bootstrap(ctx context.Context, root, release string, log io.Writer) (created time.Time, err error) {
+	sources, err := sources(ctx, release, log)
 	if err != nil {
 		return created, err
 	}
-	if err := run(ctx, log, "debootstrap", "--variant=minbase", suite, root, sources[0].url); err != nil {
+	if err := run(ctx, log, "debootstrap", "--variant=minbase", release, root, sources[0].url); err != nil {
 		return created, err
 	}
 	settings, err := checks(ctx)
@@ -66,10 +67,11 @@ func bootstrap(ctx context.Context, root string, log io.Writer) (created time.Ti
 	return created, slim(root)
 }
 
-// sources returns the archives that this machine's apt is set to, that of
-// [suite] itself first. It asks apt, which knows every form of its
+// sources returns the archives of a release, that of the release itself first:
+// those that this machine's apt is set to or, for a release that it is not set to,
+// those of the same mirrors. It asks apt, which knows every form of its
 // configuration; apt answers without a network and without package lists.
-func sources(ctx context.Context) ([]source, error) {
+func sources(ctx context.Context, release string, log io.Writer) ([]source, error) {
 	out, err := exec.CommandContext(ctx, "apt-get", "--print-uris", "update").Output()
 	if errors.Is(err, exec.ErrNotFound) {
 		return nil, errors.New("no apt here: the packages come from the mirror that a Debian machine's apt is set to")
@@ -77,16 +79,50 @@ func sources(ctx context.Context) ([]source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking apt for its mirror: %w", err)
 	}
-	found := parseSources(string(out))
-	if len(found) == 0 || found[0].suite != suite {
-		return nil, fmt.Errorf("this machine's apt is set to no mirror that has Debian %s", suite)
+	configured := parseSources(string(out))
+	if found := archivesOf(release, configured); len(found) > 0 && found[0].suite == release {
+		return found, nil
+	}
+	guessed := guess(release, configured)
+	if len(guessed) == 0 {
+		return nil, errors.New("this machine's apt is set to no mirror of Debian")
+	}
+	// A release that is old, or has not come out, lacks some of the archives.
+	found := guessed[:1]
+	for _, s := range guessed[1:] {
+		if err := fetches(ctx, s); err != nil {
+			fmt.Fprintf(log, "no %s at %s: %v\n", s.suite, s.url, err)
+			continue
+		}
+		found = append(found, s)
 	}
 	return found, nil
 }
 
-var indexURI = regexp.MustCompile(`(?m)^'([^']+)/dists/(` + suite + `(?:-updates|-security)?)/main/binary-[a-z0-9]+/Packages`)
+// fetches returns nil if the mirror has the archive.
+func fetches(ctx context.Context, s source) error {
+	dir, err := os.MkdirTemp("", "kedge-debian-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	out, err := exec.CommandContext(ctx, "/usr/lib/apt/apt-helper", "-o", "APT::Sandbox::User=root", "download-file",
+		s.url+"/dists/"+s.suite+"/InRelease", filepath.Join(dir, "InRelease")).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
+}
 
-// parseSources picks the archives of [suite] from the output of
+// The suites that an archive of a release has beside that of its own name.
+const (
+	updates  = "-updates"
+	security = "-security"
+)
+
+var indexURI = regexp.MustCompile(`(?m)^'([^']+)/dists/((?:bullseye|bookworm|trixie|sid)(?:-updates|-security)?)/main/binary-[a-z0-9]+/Packages`)
+
+// parseSources picks the archives of the releases from the output of
 // `apt-get --print-uris update`, by the package indexes of the component main.
 // The first of several mirrors of a suite counts: other publishers' archives,
 // which may use Debian's names, are set up after Debian's.
@@ -97,8 +133,43 @@ func parseSources(out string) []source {
 			found = append(found, source{url: m[1], suite: m[2]})
 		}
 	}
-	slices.SortFunc(found, func(a, b source) int { return strings.Compare(a.suite, b.suite) })
 	return found
+}
+
+// archivesOf returns the archives of a release among those found, its own first.
+func archivesOf(release string, found []source) []source {
+	var own []source
+	for _, suite := range []string{release, release + security, release + updates} {
+		if i := slices.IndexFunc(found, func(s source) bool { return s.suite == suite }); i >= 0 {
+			own = append(own, found[i])
+		}
+	}
+	return own
+}
+
+// guess returns where the mirrors of other releases would have the archives of
+// this one, its own first.
+func guess(release string, configured []source) []source {
+	var main, fixes string
+	for _, s := range configured {
+		switch {
+		case strings.HasSuffix(s.suite, security):
+			fixes = cmp.Or(fixes, s.url)
+		case !strings.HasSuffix(s.suite, updates):
+			main = cmp.Or(main, s.url)
+		}
+	}
+	if main == "" {
+		return nil
+	}
+	found := []source{{main, release}}
+	if release == "sid" { // has no others
+		return found
+	}
+	if fixes != "" {
+		found = append(found, source{fixes, release + security})
+	}
+	return append(found, source{main, release + updates})
 }
 
 // checks returns, as lines of an apt.conf, what this machine's apt is told of

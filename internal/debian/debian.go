@@ -1,7 +1,7 @@
-// Package debian makes a Debian base image from Debian's own packages, for
-// tests and demonstrations on machines that no image registry reaches.
+// Package debian makes Debian base images from Debian's own packages, for tests
+// and demonstrations on machines that no image registry reaches.
 //
-// The image is put together as Docker's official debian:bookworm-slim is
+// An image is put together as Docker's official debian:bookworm-slim is
 // (debuerreotype: minbase, upgraded, slimmed, with its apt and dpkg settings), so
 // that what a Dockerfile does on top of it behaves the same.
 package debian
@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -23,8 +24,29 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 )
 
-// suite is the Debian release that [Slim] makes an image of.
-const suite = "bookworm"
+// Bookworm is the release that images are of if nothing else is asked for.
+const Bookworm = "bookworm"
+
+// releases are the Debian releases that [Slim] makes images of, by the names that
+// tags of Docker's images begin with.
+var releases = map[string]string{
+	"bullseye": "bullseye", "11": "bullseye",
+	"bookworm": "bookworm", "12": "bookworm",
+	"trixie": "trixie", "13": "trixie",
+	"sid": "sid", "unstable": "sid",
+}
+
+// ReleaseOf returns the release that a tag of Docker's debian image names
+// (bullseye-slim, 12.7, sid-20260101), and Bookworm for one that names none of
+// those that [Slim] makes.
+func ReleaseOf(tag string) string {
+	word, _, _ := strings.Cut(tag, "-")
+	word, _, _ = strings.Cut(word, ".")
+	if release, ok := releases[word]; ok {
+		return release
+	}
+	return Bookworm
+}
 
 // recipe counts the changes of what [Slim] writes; an image cached by an
 // earlier recipe is not taken for one of this.
@@ -53,19 +75,20 @@ func CacheDir() (string, error) {
 	return filepath.Join(dir, "kedge-test"), nil
 }
 
-// Slim returns a single-layer image equivalent to debian:bookworm-slim for
-// this machine's platform, kept as an OCI layout below the folder cache. The
-// first call makes it from the mirror that this machine's apt is set to, which
-// takes about a minute, needs root, and tells its story on log; others that
-// call meanwhile, in any process, wait for it. Later calls open what is there.
+// Slim returns a single-layer image equivalent to debian:RELEASE-slim for this
+// machine's platform, kept as an OCI layout below the folder cache. The release
+// is one that [ReleaseOf] returns. The first call makes the image from the mirror
+// that this machine's apt is set to, which takes about a minute, needs root, and
+// is logged to log; other callers, in any process, wait for it. Later calls open
+// the image that is there.
 //
 // The image's created is the newest Date of the archive's Release files: the
 // moment of Debian whose state it holds. It is real, follows from the packages
 // and not from when or where the image was made, and no file is newer.
 //
-// The error is a *[ToolError] where debootstrap is missing.
-func Slim(ctx context.Context, cache string, log io.Writer) (v1.Image, error) {
-	dir := filepath.Join(cache, fmt.Sprintf("debian-%s-slim-%s-r%d", suite, runtime.GOARCH, recipe))
+// The error is a *[ToolError] if debootstrap is missing.
+func Slim(ctx context.Context, cache, release string, log io.Writer) (v1.Image, error) {
+	dir := filepath.Join(cache, fmt.Sprintf("debian-%s-slim-%s-r%d", release, runtime.GOARCH, recipe))
 	img, err := open(dir)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return img, err
@@ -81,8 +104,8 @@ func Slim(ctx context.Context, cache string, log io.Writer) (v1.Image, error) {
 	if img, err = open(dir); !errors.Is(err, fs.ErrNotExist) {
 		return img, err
 	}
-	if err := write(ctx, dir, log); err != nil {
-		return nil, fmt.Errorf("making a Debian %s image: %w", suite, err)
+	if err := write(ctx, dir, release, log); err != nil {
+		return nil, fmt.Errorf("making a Debian %s image: %w", release, err)
 	}
 	return open(dir)
 }
@@ -107,7 +130,7 @@ func open(dir string) (v1.Image, error) {
 }
 
 // write makes the image in a folder beside dir and moves it there whole.
-func write(ctx context.Context, dir string, log io.Writer) (err error) {
+func write(ctx context.Context, dir, release string, log io.Writer) (err error) {
 	if _, err := exec.LookPath("debootstrap"); err != nil {
 		return &ToolError{Tool: "debootstrap", Package: "debootstrap"}
 	}
@@ -121,7 +144,7 @@ func write(ctx context.Context, dir string, log io.Writer) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 
 	root := filepath.Join(work, "root")
-	created, err := bootstrap(ctx, root, log)
+	created, err := bootstrap(ctx, root, release, log)
 	if err != nil {
 		return err
 	}
@@ -129,7 +152,7 @@ func write(ctx context.Context, dir string, log io.Writer) (err error) {
 	if err := archive(tarball, root, created); err != nil {
 		return err
 	}
-	img, err := image(tarball, created)
+	img, err := image(tarball, release, created)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // image returns the image whose only layer is the tar file at path. The layer
 // is read again while the image is written: path must stay until then.
-func image(path string, created time.Time) (v1.Image, error) {
+func image(path, release string, created time.Time) (v1.Image, error) {
 	layer, err := tarball.LayerFromFile(path, tarball.WithMediaType(types.OCILayer), tarball.WithCompressedCaching)
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func image(path string, created time.Time) (v1.Image, error) {
 	}
 	img, err := mutate.Append(base, mutate.Addendum{
 		Layer:   layer,
-		History: v1.History{Created: v1.Time{Time: created}, CreatedBy: "# debootstrap --variant=minbase " + suite},
+		History: v1.History{Created: v1.Time{Time: created}, CreatedBy: "# debootstrap --variant=minbase " + release},
 	})
 	if err != nil {
 		return nil, err

@@ -8,48 +8,44 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/kedge-build/kedge/internal/debian"
 )
 
-const (
-	debianRepo = "library/debian"
-	debianTag  = "bookworm-slim"
-)
+const debianRepo = "library/debian"
 
-// A Registry is a registry on loopback that has one image, [debian.Slim]: every tag of library/debian
-// names it.
+// A Registry is a registry on loopback that has library/debian. Its tags name the images of
+// [debian.Slim], each of the release that [debian.ReleaseOf] takes it for.
 type Registry struct {
 	Addr    string    // host:port
-	Created time.Time // of the image
+	Created time.Time // of the image of bookworm
 
-	requests atomic.Int64
+	ctx      context.Context // of ServeDebian, for the images that are made later
+	log      io.Writer
+	store    http.Handler
 	server   *http.Server
+	requests atomic.Int64
+
+	mu     sync.Mutex
+	served map[string]v1.Image // by release
 }
 
-// ServeDebian starts a registry that keeps its blobs in the folder dir, which it makes. Where the image
-// has to be made first, that is told on log; see [debian.Slim] for what it needs.
-func ServeDebian(ctx context.Context, dir string, stderr io.Writer) (_ *Registry, err error) {
-	cache, err := debian.CacheDir()
-	if err != nil {
-		return nil, err
-	}
-	img, err := debian.Slim(ctx, cache, stderr)
-	if err != nil {
-		return nil, err
-	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
+// ServeDebian starts a registry that keeps its blobs in the folder dir, which it creates, and that has
+// the image of bookworm. It adds the image of another release when a client first asks for it. If an
+// image has to be made first, log tells the story; see [debian.Slim] for what that needs. After ctx ends
+// no image is added.
+func ServeDebian(ctx context.Context, dir string, log io.Writer) (*Registry, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -57,36 +53,70 @@ func ServeDebian(ctx context.Context, dir string, stderr io.Writer) (_ *Registry
 	if err != nil {
 		return nil, err
 	}
-	r := &Registry{Addr: l.Addr().String(), Created: config.Created.Time}
-	store := registry.New(
+	r := &Registry{Addr: l.Addr().String(), ctx: ctx, log: log, served: map[string]v1.Image{}}
+	r.store = registry.New(
 		registry.WithBlobHandler(registry.NewDiskBlobHandler(dir)),
-		registry.Logger(log.New(io.Discard, "", 0)))
+		registry.Logger(discard))
 	r.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.requests.Add(1)
-		req.URL.Path = anyTag(req.URL.Path)
-		store.ServeHTTP(w, req)
+		path, release := releasePath(req.URL.Path)
+		if err := r.serve(release); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		req.URL.Path = path
+		r.store.ServeHTTP(w, req)
 	})}
 	go func() { _ = r.server.Serve(l) }()
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, r.Close())
-		}
-	}()
-	ref, err := name.ParseReference(r.Addr+"/"+debianRepo+":"+debianTag, name.Insecure)
-	if err != nil {
-		return nil, err
+	if err := r.serve(debian.Bookworm); err != nil {
+		return nil, errors.Join(err, r.Close())
 	}
-	return r, remote.Write(ref, img, remote.WithContext(ctx))
+	config, err := r.served[debian.Bookworm].ConfigFile()
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	r.Created = config.Created.Time
+	return r, nil
 }
 
-// anyTag returns the path of a request with the tag that there is in the place of any other of
-// library/debian.
-func anyTag(path string) string {
-	const manifests = "/v2/" + debianRepo + "/manifests/"
-	if ref, ok := strings.CutPrefix(path, manifests); ok && !strings.Contains(ref, ":") {
-		return manifests + debianTag
+var discard = log.New(io.Discard, "", 0)
+
+// serve adds the image of a release, unless it is there. "" is none.
+func (r *Registry) serve(release string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if release == "" || r.served[release] != nil {
+		return nil
 	}
-	return path
+	cache, err := debian.CacheDir()
+	if err != nil {
+		return err
+	}
+	img, err := debian.Slim(r.ctx, cache, release, r.log)
+	if err != nil {
+		return err
+	}
+	ref, err := name.ParseReference(r.Addr+"/"+debianRepo+":"+release, name.Insecure)
+	if err != nil {
+		return err
+	}
+	if err := remote.Write(ref, img, remote.WithContext(r.ctx), remote.WithTransport(Direct{r.store})); err != nil {
+		return err
+	}
+	r.served[release] = img
+	return nil
+}
+
+// releasePath returns the path of a request with the release that a tag of library/debian is taken for
+// in place of the tag, and that release; "" if the path has no such tag.
+func releasePath(path string) (string, string) {
+	const manifests = "/v2/" + debianRepo + "/manifests/"
+	tag, ok := strings.CutPrefix(path, manifests)
+	if !ok || strings.Contains(tag, ":") {
+		return path, ""
+	}
+	release := debian.ReleaseOf(tag)
+	return manifests + release, release
 }
 
 // Requests returns how many requests there have been.
@@ -99,4 +129,21 @@ func (r *Registry) Close() error { return r.server.Close() }
 // Docker Hub.
 func MirrorConfig(addr string) string {
 	return fmt.Sprintf("[registry.\"docker.io\"]\n  mirrors = [%q]\n[registry.%q]\n  http = true\n", addr, addr)
+}
+
+// Direct is a transport that has a handler answer requests, with no network between.
+type Direct struct{ Handler http.Handler }
+
+// RoundTrip returns the handler's answer.
+func (d Direct) RoundTrip(req *http.Request) (*http.Response, error) {
+	served := req.Clone(req.Context())
+	if served.Body == nil { // a handler's request always has one
+		served.Body = http.NoBody
+	}
+	defer served.Body.Close()
+	w := httptest.NewRecorder()
+	d.Handler.ServeHTTP(w, served)
+	resp := w.Result()
+	resp.Request = req
+	return resp, nil
 }

@@ -11,19 +11,22 @@ import (
 	"time"
 )
 
-func TestAnyTag(t *testing.T) {
-	for path, want := range map[string]string{
-		"/v2/library/debian/manifests/bookworm-slim": "/v2/library/debian/manifests/bookworm-slim",
-		"/v2/library/debian/manifests/sid-slim":      "/v2/library/debian/manifests/bookworm-slim",
-		"/v2/library/debian/manifests/latest":        "/v2/library/debian/manifests/bookworm-slim",
-		"/v2/library/debian/manifests/sha256:12":     "/v2/library/debian/manifests/sha256:12",
-		"/v2/library/debian/blobs/sha256:12":         "/v2/library/debian/blobs/sha256:12",
-		"/v2/library/debiana/manifests/latest":       "/v2/library/debiana/manifests/latest",
-		"/v2/library/alpine/manifests/latest":        "/v2/library/alpine/manifests/latest",
-		"/v2/":                                       "/v2/",
+func TestReleasePath(t *testing.T) {
+	const manifests = "/v2/library/debian/manifests/"
+	for path, want := range map[string][2]string{
+		manifests + "bookworm-slim":            {manifests + "bookworm", "bookworm"},
+		manifests + "bullseye":                 {manifests + "bullseye", "bullseye"},
+		manifests + "13.2-slim":                {manifests + "trixie", "trixie"},
+		manifests + "sid-20260101":             {manifests + "sid", "sid"},
+		manifests + "latest":                   {manifests + "bookworm", "bookworm"},
+		manifests + "sha256:12":                {manifests + "sha256:12", ""},
+		"/v2/library/debian/blobs/sha256:12":   {"/v2/library/debian/blobs/sha256:12", ""},
+		"/v2/library/debiana/manifests/latest": {"/v2/library/debiana/manifests/latest", ""},
+		"/v2/library/alpine/manifests/latest":  {"/v2/library/alpine/manifests/latest", ""},
+		"/v2/":                                 {"/v2/", ""},
 	} {
-		if got := anyTag(path); got != want {
-			t.Errorf("anyTag(%q) = %q, want %q", path, got, want)
+		if got, release := releasePath(path); got != want[0] || release != want[1] {
+			t.Errorf("releasePath(%q) = %q, %q, want %q", path, got, release, want)
 		}
 	}
 }

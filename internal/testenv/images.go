@@ -20,11 +20,21 @@ import (
 	"github.com/kedge-build/kedge/internal/debian"
 )
 
-// Debian returns the Debian base image, having pushed it as
-// library/debian:bookworm-slim, :bookworm and :latest. On a machine's first
-// use it is made, which takes about half a minute. $KEDGE_TEST_BASE_CREATED, in
-// RFC 3339, replaces its date, which is the mirror's: no test may depend on it.
+// Debian returns the base image of Debian bookworm, having pushed it as
+// library/debian:bookworm-slim, :bookworm and :latest; see [DebianRelease].
 func Debian(t testing.TB, r *Registry) v1.Image {
+	t.Helper()
+	img := DebianRelease(t, r, debian.Bookworm)
+	r.Push(t, "library/debian:latest", img)
+	return img
+}
+
+// DebianRelease returns the base image of a Debian release (bullseye, bookworm,
+// trixie or sid), having pushed it as library/debian:RELEASE-slim and :RELEASE.
+// The first use on a machine makes it, which takes about half a minute.
+// $KEDGE_TEST_BASE_CREATED, in RFC 3339, replaces its date, which is the
+// mirror's: no test may depend on it.
+func DebianRelease(t testing.TB, r *Registry, release string) v1.Image {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("uses a Debian base image: not in short mode")
@@ -34,7 +44,7 @@ func Debian(t testing.TB, r *Registry) v1.Image {
 		t.Fatal(err)
 	}
 	var log buffer
-	img, err := debian.Slim(t.Context(), cache, &log)
+	img, err := debian.Slim(t.Context(), cache, release, &log)
 	if tool := (*debian.ToolError)(nil); errors.As(err, &tool) {
 		missing(t, "%v", err)
 	}
@@ -42,9 +52,8 @@ func Debian(t testing.TB, r *Registry) v1.Image {
 		t.Fatalf("%v\n%s", err, log.tail())
 	}
 	img = dated(t, img, os.Getenv("KEDGE_TEST_BASE_CREATED"))
-	for _, tag := range []string{"bookworm-slim", "bookworm", "latest"} {
-		r.Push(t, "library/debian:"+tag, img)
-	}
+	r.Push(t, "library/debian:"+release+"-slim", img)
+	r.Push(t, "library/debian:"+release, img)
 	return img
 }
 

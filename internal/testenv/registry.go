@@ -18,6 +18,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/kedge-build/kedge/internal/rig"
 )
 
 // A Registry is a registry on loopback that keeps its blobs on disk, remembers
@@ -156,22 +158,7 @@ func (r *Registry) parse(t testing.TB, ref string) name.Reference {
 }
 
 // direct is access that passes by serve.
-func (r *Registry) direct() remote.Option { return remote.WithTransport(direct{r.store}) }
-
-type direct struct{ handler http.Handler }
-
-func (d direct) RoundTrip(req *http.Request) (*http.Response, error) {
-	served := req.Clone(req.Context())
-	if served.Body == nil { // a handler's request always has one
-		served.Body = http.NoBody
-	}
-	defer served.Body.Close()
-	w := httptest.NewRecorder()
-	d.handler.ServeHTTP(w, served)
-	resp := w.Result()
-	resp.Request = req
-	return resp, nil
-}
+func (r *Registry) direct() remote.Option { return remote.WithTransport(rig.Direct{Handler: r.store}) }
 
 // Requests returns what clients have asked since the start or the last Forget,
 // in the order of arrival.
