@@ -28,105 +28,105 @@ type Options struct {
 type Result struct {
 	// Same is whether nothing that was asked for differs. Where nothing was asked for in particular,
 	// sizes and layers do not count: the same files may be cut into layers and compressed as one likes.
-	Same   bool `json:"same"`
-	First  Side `json:"first"`
-	Second Side `json:"second"`
+	Same   bool
+	First  Side
+	Second Side
 	// Files differ in the file trees that the images result in, sorted by path.
-	Files    []File    `json:"files"`
-	Packages []Package `json:"packages"`
-	Config   []Setting `json:"config"`
-	History  []Step    `json:"history"`
-	Sizes    *Sizes    `json:"sizes,omitempty"`
+	Files    []File
+	Packages []Package
+	Config   []Setting
+	History  []Step
+	Sizes    *Sizes
 	// Layers differ, paired by position, lowest first. Layers with the same diffID are not listed.
-	Layers []Layer `json:"layers"`
+	Layers []Layer
 	// Shared are the diffIDs of the lowest layers, which both images have.
-	Shared []string `json:"shared"`
+	Shared []string
 	// Notes say what could not be compared as it should be.
-	Notes []string `json:"notes,omitempty"`
+	Notes []string
 }
 
 // Side is one of the two images.
 type Side struct {
-	Name     string `json:"name,omitempty"` // the caller's
-	Digest   string `json:"digest"`         // of the manifest
-	Platform string `json:"platform"`
+	Name     string // the caller's
+	Digest   string // of the manifest
+	Platform string
 }
 
 // File is a path that differs, and what it is in either image.
 type File struct {
 	Path
-	First  *Stat `json:"first,omitempty"`
-	Second *Stat `json:"second,omitempty"`
+	First  *Stat
+	Second *Stat
 }
 
 // Stat is what a path is in one image.
 type Stat struct {
-	Type string `json:"type"` // file, directory, symlink, char, block, fifo, hardlink or whiteout
-	Size int64  `json:"size"` // in bytes
-	Mode string `json:"mode"` // octal, as of chmod: "4755" is setuid, "777" is writable for all
-	UID  int    `json:"uid"`
-	GID  int    `json:"gid"`
+	Type string // file, directory, symlink, char, block, fifo, hardlink or whiteout
+	Size int64  // in bytes
+	Mode string // octal, as of chmod: "4755" is setuid, "777" is writable for all
+	UID  int
+	GID  int
 	// Time is in RFC 3339.
-	Time   string `json:"time"`
-	Target string `json:"target,omitempty"` // of a link
-	Device string `json:"device,omitempty"` // MAJOR:MINOR
+	Time   string
+	Target string // of a link
+	Device string // MAJOR:MINOR
 }
 
 // Package is a package that differs. Versions of several installed at once are joined by ", ".
 type Package struct {
-	Kind   string `json:"kind"`
-	Name   string `json:"name"`
-	Change Change `json:"change"`
-	First  string `json:"first,omitempty"`
-	Second string `json:"second,omitempty"`
+	Kind   string
+	Name   string
+	Change Change
+	First  string
+	Second string
 }
 
 // Setting is a value of the image config that differs.
 type Setting struct {
-	Key    string `json:"key"` // a path such as config.Env.PATH or config.Labels["org.example.a"]
-	Change Change `json:"change"`
-	First  string `json:"first,omitempty"` // a string as it is, anything else as JSON
-	Second string `json:"second,omitempty"`
+	Key    string // a path such as config.Env.PATH or config.Labels["org.example.a"]
+	Change Change
+	First  string // a string as it is, anything else as JSON
+	Second string
 }
 
 // Step is an entry of the history that differs.
 type Step struct {
-	Index  int        `json:"index"` // from 0
-	First  *StepState `json:"first,omitempty"`
-	Second *StepState `json:"second,omitempty"`
+	Index  int // from 0
+	First  *StepState
+	Second *StepState
 }
 
 // StepState is an entry of an image's history.
 type StepState struct {
-	Created    string `json:"created,omitempty"` // in RFC 3339
-	CreatedBy  string `json:"created_by,omitempty"`
-	Author     string `json:"author,omitempty"`
-	Comment    string `json:"comment,omitempty"`
-	EmptyLayer bool   `json:"empty_layer,omitempty"`
+	Created    string // in RFC 3339
+	CreatedBy  string
+	Author     string
+	Comment    string
+	EmptyLayer bool
 }
 
 // Sizes are those of the layers' blobs, in bytes.
 type Sizes struct {
-	First  int64       `json:"first"`
-	Second int64       `json:"second"`
-	Layers []LayerSize `json:"layers"` // those that differ
+	First  int64
+	Second int64
+	Layers []LayerSize // those that differ
 }
 
 // LayerSize is the size of the blobs of the layers at one position.
 type LayerSize struct {
-	Index  int   `json:"index"`
-	First  int64 `json:"first"`
-	Second int64 `json:"second"`
+	Index  int
+	First  int64
+	Second int64
 }
 
 // Layer is a pair of layers that differ.
 type Layer struct {
-	Index  int    `json:"index"`           // from 0
-	First  string `json:"first,omitempty"` // the diffID; empty where that image has no such layer
-	Second string `json:"second,omitempty"`
+	Index  int    // from 0
+	First  string // the diffID; empty where that image has no such layer
+	Second string
 	// Files differ between the two tars. A whiteout, which removes what lower layers hold, is a path
 	// of that type.
-	Files []File `json:"files"`
+	Files []File
 }
 
 // maxLayers is how many layers an image may have; overlayfs takes 500.

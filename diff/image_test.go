@@ -3,7 +3,6 @@ package diff
 import (
 	"archive/tar"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"slices"
@@ -157,7 +156,7 @@ func TestImagesSame(t *testing.T) {
 		t.Error("asked for sizes, they are the same")
 	}
 	r = compare(t, a, a)
-	if !r.Same || r.verdict() != "same: one and the same image" {
+	if !r.Same || r.First.Digest != r.Second.Digest {
 		t.Errorf("the same image: %+v", r)
 	}
 }
@@ -193,9 +192,6 @@ func TestImagesStat(t *testing.T) {
 	}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
-	}
-	if got, want := got[0].words(), "content, +1B, mode 644 -> 4777, owner 0:0 -> 5:0, setuid, world-writable"; got != want {
-		t.Errorf("%q, want %q", got, want)
 	}
 }
 
@@ -355,53 +351,6 @@ func TestImagesPackages(t *testing.T) {
 
 const hostile = "a|b\n`</code><script>alert(1)</script>`\x1b[2J[x](http://e.example)\u202e"
 
-func TestWriteHostile(t *testing.T) {
-	r := compare(t, picture(t), picture(t, []file{regular(hostile, "x"), regular("etc/www.example.org @user #1", "")}))
-	var text, markdown bytes.Buffer
-	if err := errors.Join(r.WriteText(&text), r.WriteMarkdown(&markdown)); err != nil {
-		t.Fatal(err)
-	}
-	for _, bad := range []string{"\x1b", "\u202e", "a|b\n"} {
-		if strings.Contains(text.String(), bad) || strings.Contains(markdown.String(), bad) {
-			t.Errorf("%q gets through:\n%s\n%s", bad, text.String(), markdown.String())
-		}
-	}
-	for _, bad := range []string{"<script", "a|b", "`", "](", "://", "www.", "@user", "#1<"} {
-		if strings.Contains(markdown.String(), bad) {
-			t.Errorf("%q gets into the Markdown:\n%s", bad, markdown.String())
-		}
-	}
-}
-
-func TestWriteText(t *testing.T) {
-	var files []file
-	for i := range maxShown + 5 {
-		files = append(files, regular("f"+strings.Repeat("x", i), ""))
-	}
-	r := compare(t, picture(t), picture(t, files), "file")
-	var b bytes.Buffer
-	if err := r.WriteText(&b); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"different\n", "  files     25 added, +0B\n", "  added    /f  (0B)\n", "  and 5 more (--format json has all)\n"} {
-		if !strings.Contains(b.String(), want) {
-			t.Errorf("no %q in\n%s", want, b.String())
-		}
-	}
-}
-
-func TestResultJSON(t *testing.T) {
-	b, err := json.Marshal(compare(t, picture(t), picture(t)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, list := range []string{"files", "packages", "config", "history", "layers", "shared"} {
-		if !strings.Contains(string(b), `"`+list+`":[]`) {
-			t.Errorf("%s is no empty list: %s", list, b)
-		}
-	}
-}
-
 func FuzzReadTree(f *testing.F) {
 	f.Add(pack(f, regular("a", "body"), dir("d"), link("l", "a"), symlink("s", "l"), regular("d/.wh..wh..opq", ""), regular(".wh.x", ""), regular("var/lib/dpkg/status", "Package: a\nVersion: 1\n")))
 	f.Add(pack(f, regular(hostile, "x").with(xattr("user.a", "b"))))
@@ -410,12 +359,8 @@ func FuzzReadTree(f *testing.F) {
 			t.Skip()
 		}
 		a := appendTar(t, picture(t), content, gzip.NoCompression)
-		r, err := Images(t.Context(), a, picture(t, []file{regular("a", "x")}), Options{TempDir: t.TempDir()})
-		if err != nil {
+		if _, err := Images(t.Context(), a, picture(t, []file{regular("a", "x")}), Options{TempDir: t.TempDir()}); err != nil {
 			return
-		}
-		if err := errors.Join(r.WriteText(io.Discard), r.WriteMarkdown(io.Discard)); err != nil {
-			t.Fatal(err)
 		}
 		if r := compare(t, a, a); !r.Same {
 			t.Errorf("an image differs from itself: %+v", r)

@@ -15,10 +15,10 @@ import (
 
 // Path is one path that two layers disagree about.
 type Path struct {
-	Path   string `json:"path"` // from the root on: /etc/passwd
-	Change Change `json:"change"`
+	Path   string // from the root on: /etc/passwd
+	Change Change
 	// What differs about a changed path: type, content, mode, owner, time, target, device, xattrs.
-	What []string `json:"what,omitempty"`
+	What []string
 }
 
 // Change is how a path differs between a first and a second layer.

@@ -23,10 +23,10 @@ import (
 // File is a path that two images or layers differ in, and why.
 type File struct {
 	diff.Path
-	Causes []cause.Cause `json:"causes,omitempty"`
+	Causes []cause.Cause
 	// First and Second are what the path is in either; nil where it is not there, or was not looked at.
-	First  *Version `json:"-"`
-	Second *Version `json:"-"`
+	First  *Version
+	Second *Version
 }
 
 // Version is one of the two versions of a path.

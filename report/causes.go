@@ -19,7 +19,6 @@ type group struct {
 
 type fix struct {
 	Why, Fix text
-	Link     string
 	Files    int
 	Samples  []*sample
 
@@ -33,11 +32,6 @@ func (f *fix) More() int { return f.Files - len(f.Samples) }
 type sample struct {
 	ID   int // 0: not in the tree
 	Path text
-}
-
-type patch struct {
-	Number, Files int // Number is 0 for one that is not in the summary
-	Lines         []patchLine
 }
 
 type patchLine struct {
@@ -98,30 +92,9 @@ func (g *group) fix(c Cause) *fix {
 	if len(g.Fixes) == maxFixes {
 		return nil
 	}
-	x := &fix{key: key, Why: visible(c.Why, maxText), Fix: visible(c.Fix, maxText), Link: link(c.Link)}
+	x := &fix{key: key, Why: visible(c.Why, maxText), Fix: visible(c.Fix, maxText)}
 	g.Fixes = append(g.Fixes, x)
 	return x
-}
-
-// patch counts a patch and returns its number in the summary, or 0.
-func (p *page) patch(s string) int {
-	if s == "" {
-		return 0
-	}
-	x := p.patches[s]
-	if x == nil {
-		x = &patch{}
-		p.patches[s] = x
-		if len(p.Patches) < maxPatches {
-			p.Patches = append(p.Patches, x)
-			x.Number = len(p.Patches)
-			x.Lines = patchLines(s)
-		} else {
-			p.MorePatches++
-		}
-	}
-	x.Files++
-	return x.Number
 }
 
 func patchLines(s string) []patchLine {

@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +18,7 @@ type file struct {
 	Both       text // what is the same in both versions
 	Causes     []cause
 	MoreCauses int
-	Patch      int // its number
+	Patch      bool // the patch is about its layer
 	Comparison *comparison
 	Open       bool
 	Omitted    bool // there is an excerpt, which the page has no room for
@@ -27,7 +26,7 @@ type file struct {
 
 // Body says whether there is anything to open.
 func (f *file) Body() bool {
-	return len(f.Facts) > 0 || len(f.Both) > 0 || len(f.Causes) > 0 || f.Patch > 0 || f.Comparison != nil || f.Omitted
+	return len(f.Facts) > 0 || len(f.Both) > 0 || len(f.Causes) > 0 || f.Patch || f.Comparison != nil || f.Omitted
 }
 
 // versionFact is something that two versions differ in.
@@ -38,13 +37,12 @@ type versionFact struct {
 
 type cause struct {
 	Kind, Where, Why, Fix, First, Second text
-	Link                                 string
 }
 
 // file makes the view of a file, or nil where the page is full.
-func (p *page) file(l leaf) *file {
+func (p *page) file(l leaf, patched bool) *file {
 	in := l.file
-	f := &file{Patch: p.patch(in.Patch)}
+	f := &file{Patch: patched && len(in.Causes) > 0 && len(p.Patch) > 0}
 	listed := p.explain(in)
 	if p.listing > 0 {
 		f.describe(l, p.Many() && listed)
@@ -94,7 +92,7 @@ func (f *file) describe(l leaf, brief bool) {
 			First: visible(c.First, maxName), Second: visible(c.Second, maxName),
 		}
 		if !brief {
-			v.Why, v.Fix, v.Link = visible(c.Why, maxText), visible(c.Fix, maxText), link(c.Link)
+			v.Why, v.Fix = visible(c.Why, maxText), visible(c.Fix, maxText)
 		}
 		f.Causes = append(f.Causes, v)
 		if !slices.ContainsFunc(f.Kinds, func(k text) bool { return slices.Equal(k, v.Kind) }) {
@@ -113,7 +111,7 @@ func (f *file) cost() int {
 		n += 80 + x.First.cost() + x.Second.cost()
 	}
 	for _, c := range f.Causes {
-		n += 200 + len(c.Link)
+		n += 200
 		for _, t := range []text{c.Kind, c.Where, c.Why, c.Fix, c.First, c.Second} {
 			n += t.cost()
 		}
@@ -121,43 +119,37 @@ func (f *file) cost() int {
 	return n
 }
 
-func excerpt(v *Version) *Excerpt {
+func excerpt(v *Stat) *Excerpt {
 	if v == nil {
 		return nil
 	}
 	return v.Excerpt
 }
 
-// versionFacts returns what is known of two versions, of which one may be nil: what differs, one by
-// one, and what does not, in one line.
-func versionFacts(first, second *Version) (differ []versionFact, same text) {
-	var a, b Version
-	if first != nil {
-		a = *first
-	}
-	if second != nil {
-		b = *second
-	}
+// versionFacts returns what differs between two versions, and in one line what does not. Either may be nil.
+func versionFacts(first, second *Stat) (differ []versionFact, same text) {
 	one := first == nil || second == nil
+	a, b := first.facts(), second.facts()
 	var both []string
-	for _, f := range []struct{ name, first, second string }{
-		{"type", a.Type, b.Type},
-		{"mode", a.Mode, b.Mode},
-		{"owner", a.Owner, b.Owner},
-		{"size", size(a.Size), size(b.Size)},
-		{"time", moment(a.Time), moment(b.Time)},
-		{"link", a.Link, b.Link},
-	} {
+	for i, name := range []string{"type", "mode", "owner", "size", "time", "link", "device"} {
 		switch {
-		case one && f.first+f.second != "":
-			both = append(both, f.first+f.second)
-		case f.first != f.second:
-			differ = append(differ, versionFact{f.name, visible(f.first, maxText), visible(f.second, maxText)})
-		case f.first != "":
-			both = append(both, f.first)
+		case one && a[i]+b[i] != "":
+			both = append(both, a[i]+b[i])
+		case a[i] != b[i]:
+			differ = append(differ, versionFact{name, visible(a[i], maxText), visible(b[i], maxText)})
+		case a[i] != "":
+			both = append(both, a[i])
 		}
 	}
 	return differ, visible(strings.Join(both, " · "), maxText)
+}
+
+// facts are the type, mode, owner, size, time, target and device of s, in words.
+func (s *Stat) facts() [7]string {
+	if s == nil {
+		return [7]string{}
+	}
+	return [7]string{s.Type, s.Mode, s.owner(), size(s.Size), s.Time, s.Target, s.Device}
 }
 
 // moment is a time to the second, or with all that is known below it.
@@ -185,13 +177,4 @@ func grouped(n int) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
-}
-
-// link returns an https URL as it can be followed, or nothing.
-func link(s string) string {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || len(s) > maxText {
-		return ""
-	}
-	return u.String()
 }

@@ -1,9 +1,56 @@
 package report
 
 import (
+	"bufio"
 	"cmp"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
 	"html/template"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
 )
+
+//go:embed page.html.tmpl
+var markup string
+
+//go:embed page.css
+var style string
+
+//go:embed page.js
+var script string
+
+var parsed = sync.OnceValues(func() (*template.Template, error) {
+	return template.New("report").Funcs(template.FuncMap{"n": grouped}).Parse(markup)
+})
+
+// writeHTML writes r as a page that needs no network, and no script to be read. The page counts what it has no
+// room for.
+func writeHTML(w io.Writer, r *Report) error {
+	t, err := parsed()
+	if err != nil {
+		return err
+	}
+	b := bufio.NewWriterSize(w, 64<<10)
+	if err := t.Execute(b, newPage(r)); err != nil {
+		return err
+	}
+	return b.Flush()
+}
+
+// policy is the page's Content-Security-Policy: it allows the page's own script and style, by their hash, and
+// loads nothing.
+func policy() string {
+	source := func(s string) string {
+		sum := sha256.Sum256([]byte(s))
+		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	return "default-src 'none'; script-src " + source(script) + "; style-src " + source(style) +
+		"; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+}
 
 // What a page holds at most, so that a browser can show it: a hostile image can have any number of
 // files, of names of any length.
@@ -17,7 +64,6 @@ const (
 	maxKinds     = 40       // kinds of causes in the summary
 	maxFixes     = 6        // fixes of a kind
 	maxSamples   = 4        // files named beside a fix
-	maxPatches   = 20       // patches in the summary
 	maxListing   = 16 << 20 // bytes of HTML that the names of files take, with all but their content
 	maxContent   = 2 << 20  // bytes of HTML that their content takes
 	maxTable     = 1 << 20  // bytes of HTML of any other table
@@ -38,7 +84,7 @@ type page struct {
 	Script template.JS
 
 	Title, Sentence, First, Second text
-	Outcome                        Outcome
+	Outcome                        string // same, different or unverified
 	Verdict                        string // "Identical"
 	Facts                          []fact
 	Platforms                      []platform
@@ -47,19 +93,18 @@ type page struct {
 	Causes                         []*group
 	MoreCauses                     int
 	Unexplained                    int
-	Patches                        []*patch
-	MorePatches                    int
+	Patch                          []patchLine // to the Dockerfile
 	Packages                       table
 	Config                         table
 	Normalised                     table
-	Files                          int // that differ
-	Unlisted                       int // of them, not in the tree
-	Unshown                        int // of them, without an excerpt, although their content differs
+	Changes                        table // of a lockfile
+	Files                          int   // that differ
+	Unlisted                       int   // of them, not in the tree
+	Unshown                        int   // of them, without an excerpt, although their content differs
 
 	listing, content budget
 	listed           int
 	groups           map[string]*group
-	patches          map[string]*patch
 	samples          []*sample // of the file at hand
 }
 
@@ -81,7 +126,6 @@ func (p *page) Many() bool { return p.Files > many }
 type fact struct {
 	Name string
 	Text text
-	Code bool // it is what someone typed
 }
 
 // table is what is shown of a list.
@@ -101,7 +145,6 @@ type entry struct {
 type platform struct {
 	Name, First, Second text
 	Same                bool
-	Compared            bool
 	Layers              []layer
 	MoreLayers          int
 }
@@ -118,35 +161,54 @@ type layer struct {
 func newPage(r *Report) *page {
 	p := &page{
 		Policy: policy(), Style: template.CSS(style), Script: template.JS(script),
-		Title:    visible(cmp.Or(r.Title, "Image"), maxName),
-		Sentence: visible(r.Sentence, maxText),
-		First:    visible(cmp.Or(r.First, "first"), maxName),
-		Second:   visible(cmp.Or(r.Second, "second"), maxName),
-		Outcome:  r.Outcome,
-		listing:  maxListing, content: maxContent,
-		groups: map[string]*group{}, patches: map[string]*patch{},
+		First: text{{Text: "first build"}}, Second: text{{Text: "second build"}},
+		listing: maxListing, content: maxContent, groups: map[string]*group{},
 	}
-	switch r.Outcome {
-	case Same:
-		p.Verdict = "Identical"
-	case Different:
-		p.Verdict = "Not identical"
-	default:
-		p.Outcome, p.Verdict = Unverified, "Not verified"
-	}
-	for _, f := range []struct{ name, value string }{
-		{"Command", r.Command},
-		{"Dockerfile", r.Dockerfile},
-		{"Lockfile", r.Lockfile},
-		{"Args", r.ArgsHash},
-		{"Epoch", moment(r.Epoch)},
-		{"Created", moment(r.Created)},
-	} {
-		if f.value != "" {
-			p.Facts = append(p.Facts, fact{f.name, visible(f.value, maxText), f.name == "Command"})
+	title, sentence := r.Dockerfile, r.headline()
+	p.Outcome, p.Verdict = "unverified", "Not verified"
+	var platforms []Platform
+	switch {
+	case r.Diff != nil:
+		title, sentence = r.First.Name+" and "+r.Second.Name, "the two images are the same"
+		if !r.Same {
+			sentence = "the two images differ"
+		}
+		p.First, p.Second = visible(cmp.Or(r.First.Name, "first"), maxName), visible(cmp.Or(r.Second.Name, "second"), maxName)
+		platforms = []Platform{{Platform: r.First.Platform, First: r.First.Digest, Second: r.Second.Digest, Same: r.First.Digest == r.Second.Digest}}
+		if len(r.Files) > 0 {
+			platforms[0].Layers = []Layer{{Index: -1, Files: r.Files}}
+		}
+		p.Packages = tabulate(r.Packages, func(x Package) entry { return newEntry(x.Kind, x.Name, x.First, x.Second) })
+		p.Config = tabulate(r.Config, func(x Setting) entry { return newEntry(x.Key, x.First, x.Second, "") })
+	case r.Lock != nil:
+		title = r.Lockfile
+		p.Changes = tabulate(r.Changes, func(x LockChange) entry { return newEntry(x.Kind, x.Ref, x.Old, x.New) })
+	case r.Image != nil:
+		title = cmp.Or(title, r.Digest)
+		p.Facts = facts("Digest", r.Digest, "Index", r.Index, "Names", strings.Join(r.Names, ", "))
+		p.Pins = tabulate(r.Pins, func(x Pin) entry { return newEntry(x.Kind, x.Ref, x.Digest, "") })
+		counts := r.ruleCounts()
+		p.Normalised = tabulate(slices.Sorted(maps.Keys(counts)), func(rule string) entry {
+			return newEntry(rule, grouped(counts[rule]), r.Rules[rule], "")
+		})
+		if r.Verdict != nil {
+			platforms = r.Verdict.Platforms
+			if r.Verdict.Patch != "" {
+				p.Patch = patchLines(r.Verdict.Patch)
+			}
 		}
 	}
-	for _, x := range r.Platforms {
+	switch {
+	case r.Diff == nil && (r.Image == nil || r.Verdict == nil):
+	case r.Yes():
+		p.Outcome, p.Verdict = "same", "Identical"
+	default:
+		p.Outcome, p.Verdict = "different", "Not identical"
+	}
+	p.Title, p.Sentence = visible("kedge: "+title, maxName), visible(sentence, maxText)
+	p.Facts = append(facts("Dockerfile", r.Dockerfile, "Lockfile", r.Lockfile, "Args", r.Args,
+		"Epoch", moment(r.Epoch), "Created", moment(r.Created)), p.Facts...)
+	for _, x := range platforms {
 		if x.Same {
 			continue
 		}
@@ -154,23 +216,37 @@ func newPage(r *Report) *page {
 			p.Files += len(l.Files)
 		}
 	}
-	for i := range r.Platforms {
+	for i := range platforms {
 		if i == maxPlatforms {
-			p.MorePlatforms = len(r.Platforms) - i
+			p.MorePlatforms = len(platforms) - i
 			break
 		}
-		p.Platforms = append(p.Platforms, p.platform(&r.Platforms[i]))
+		p.Platforms = append(p.Platforms, p.platform(&platforms[i]))
 	}
-	p.Pins = tabulate(r.Pins, func(x Pin) entry {
-		return newEntry(x.Kind, x.Ref, x.Digest, "")
-	})
-	p.Packages = tabulate(r.Packages, func(x Package) entry { return newEntry(x.Kind, x.Name, x.First, x.Second) })
-	p.Config = tabulate(r.Config, func(x Setting) entry { return newEntry(x.Key, x.First, x.Second, "") })
-	p.Normalised = tabulate(r.Normalised, func(x Normalised) entry {
-		return newEntry(x.Rule, grouped(x.Count), x.Why, "")
-	})
 	p.summarise()
 	return p
+}
+
+// facts returns those of pairs of a name and a value that have a value.
+func facts(pairs ...string) []fact {
+	var facts []fact
+	for pair := range slices.Chunk(pairs, 2) {
+		if pair[1] != "" {
+			facts = append(facts, fact{pair[0], visible(pair[1], maxText)})
+		}
+	}
+	return facts
+}
+
+// ruleCounts returns how many paths each rule applied to, on all platforms together.
+func (i *Image) ruleCounts() map[string]int {
+	counts := map[string]int{}
+	for _, rules := range i.Normalised {
+		for rule, paths := range rules {
+			counts[rule] += len(paths)
+		}
+	}
+	return counts
 }
 
 func tabulate[T any](in []T, view func(T) entry) table {
@@ -195,7 +271,7 @@ func (p *page) platform(in *Platform) platform {
 	out := platform{
 		Name:  visible(in.Platform, maxName),
 		First: visible(in.First, maxName), Second: visible(in.Second, maxName),
-		Same: in.Same, Compared: in.Same || in.Second != "" || len(in.Layers) > 0,
+		Same: in.Same,
 	}
 	for i := range in.Layers {
 		if in.Same {
@@ -221,8 +297,8 @@ func (p *page) layer(in *Layer) layer {
 	for i := range in.Files {
 		files[i] = &in.Files[i]
 	}
-	first := p.Unlisted
-	out.Tree = plant(files).grow("", len(files) <= unfolded, p.file)
-	out.Unlisted = p.Unlisted - first
+	before := p.Unlisted
+	out.Tree = plant(files).grow("", len(files) <= unfolded, func(l leaf) *file { return p.file(l, in.Patch != "") })
+	out.Unlisted = p.Unlisted - before
 	return out
 }

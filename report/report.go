@@ -1,193 +1,284 @@
-// Package report renders what is known of two builds, or of two images, as one HTML page that needs
-// nothing else: no network, and no script for reading it.
+// Package report holds the answer of a verb as one value, and writes it as text, JSON, Markdown or HTML.
+//
+// The verbs fill a [Report] from what their packages return; the renderers read nothing else:
+//
+//	r := report.NewDiff("diff", result, nil)
+//	err := report.Write(os.Stdout, report.Markdown, r)
+//
+// The JSON is the value itself, described by docs/report.schema.json. A key may be added at any time. A key
+// that goes away or changes its meaning raises [Version].
+//
+// Every string may come from a hostile image: each renderer escapes what its reader would take for markup or a
+// command.
 package report
 
 import (
-	"bufio"
-	"crypto/sha256"
-	_ "embed"
-	"encoding/base64"
-	"errors"
+	"encoding/json"
 	"fmt"
-	"html/template"
 	"io"
-	"sync"
+	"path/filepath"
 	"time"
 )
 
-// Outcome is what a comparison found.
-type Outcome string
+// Version is the version of the value.
+const Version = 1
 
-// The outcomes of a Report. Every other value is shown as Unverified.
-const (
-	Same       Outcome = "same"
-	Different  Outcome = "different"
-	Unverified Outcome = "unverified" // there was nothing to compare with
-)
+// Report is the answer of one verb. Exactly one of Image, Diff and Lock is set; in JSON their keys are the
+// report's own.
+type Report struct {
+	Version int    `json:"version"`
+	Verb    string `json:"verb"`
+	// Created is when the report was made. Only a file has it: an answer on stdout is the same each time.
+	Created    time.Time `json:"created,omitzero"`
+	Dockerfile string    `json:"dockerfile,omitempty"`
+	Lockfile   string    `json:"lockfile,omitempty"` // empty if there is none
+	Args       string    `json:"args,omitempty"`     // the hash of the build args
+	Epoch      time.Time `json:"epoch,omitzero"`
+	*Image
+	*Diff
+	*Lock
+}
 
-// Change is how a path differs between the first and the second image.
+// Image is the image that build or verify made, or the single one that explain was given.
+type Image struct {
+	Digest string   `json:"digest"`          // of the manifest, or of the index of several platforms
+	Index  string   `json:"index,omitempty"` // of the index that also holds attestations
+	Names  []string `json:"names"`
+	Pins   []Pin    `json:"pins"`
+	// Normalised are the paths that rules dropped or changed, by platform and rule.
+	Normalised map[string]map[string][]string `json:"normalised"`
+	Rules      map[string]string              `json:"rules"`             // what each of these rules does, and why
+	Verdict    *Verdict                       `json:"verdict,omitempty"` // nil if there was no second build
+}
+
+// Pin is a source that the lockfile pins.
+type Pin struct {
+	Kind   string `json:"kind"` // image, url or git
+	Ref    string `json:"ref"`
+	Digest string `json:"digest"` // or a commit
+}
+
+// Verdict says whether two builds gave the same image.
+type Verdict struct {
+	Reproducible bool       `json:"reproducible"`
+	Varied       []string   `json:"varied,omitempty"` // how the second build differed on purpose
+	Platforms    []Platform `json:"platforms"`
+	Patch        string     `json:"patch,omitempty"` // a unified diff of the Dockerfile that removes causes
+}
+
+// Platform compares the two images of one platform. If its layers are the same and it is not, the image
+// configs differ.
+type Platform struct {
+	Platform string  `json:"platform"`
+	First    string  `json:"first"` // the digest of the manifest
+	Second   string  `json:"second"`
+	Same     bool    `json:"same"`
+	Layers   []Layer `json:"layers,omitempty"` // those that differ, lowest first
+}
+
+// Layer is a layer that differs.
+type Layer struct {
+	Index int `json:"index"` // from 0, counting the base image's layers
+	// First and Second are digests: of the blob in a Verdict, the diffID in a Diff. An image without such a
+	// layer has none.
+	First       string   `json:"first,omitempty"`
+	Second      string   `json:"second,omitempty"`
+	Line        int      `json:"line,omitempty"` // of the Dockerfile; 0 if unknown
+	Instruction string   `json:"instruction,omitempty"`
+	From        []Origin `json:"from,omitempty"`   // the instructions that made what the layer copies
+	Caches      []string `json:"caches,omitempty"` // cache mounts that were empty in the second build
+	Files       []File   `json:"paths"`            // if empty, the order of the entries differs
+	Patch       string   `json:"patch,omitempty"`  // a unified diff of the Dockerfile for this layer
+}
+
+// Origin is an instruction of the Dockerfile.
+type Origin struct {
+	Line        int    `json:"line"`
+	Instruction string `json:"instruction"`
+}
+
+// Change is how a path, a package or a setting differs between the first image and the second.
 type Change string
 
-// The changes of a File. Every other value is shown as Changed.
+// The values of Change.
 const (
 	Added   Change = "added" // only the second has it
 	Removed Change = "removed"
 	Changed Change = "changed"
 )
 
-// Report is what the page shows. Every string may come from a hostile image; a zero value of any
-// field means that it is not known, and is not shown.
-type Report struct {
-	Title    string  `json:"title"`
-	Outcome  Outcome `json:"outcome"`
-	Sentence string  `json:"sentence"` // the verdict in words
-	// First and Second are what the two are called: "first build", a reference.
-	First  string `json:"first,omitempty"`
-	Second string `json:"second,omitempty"`
-
-	Created    time.Time `json:"created,omitzero"`
-	Command    string    `json:"command,omitempty"`
-	Dockerfile string    `json:"dockerfile,omitempty"`
-	Lockfile   string    `json:"lockfile,omitempty"`
-	Epoch      time.Time `json:"epoch,omitzero"`
-	ArgsHash   string    `json:"argsHash,omitempty"`
-
-	Platforms  []Platform   `json:"platforms"`
-	Pins       []Pin        `json:"pins,omitempty"`
-	Packages   []Package    `json:"packages,omitempty"`
-	Config     []Setting    `json:"config,omitempty"`
-	Normalised []Normalised `json:"normalised,omitempty"`
-}
-
-// Platform is the comparison of the two images for one platform.
-type Platform struct {
-	Platform string  `json:"platform"`
-	First    string  `json:"first"` // the digest of the manifest
-	Second   string  `json:"second,omitempty"`
-	Same     bool    `json:"same"`
-	Layers   []Layer `json:"layers,omitempty"` // those that differ
-}
-
-// Layer is a layer that differs.
-type Layer struct {
-	Index       int    `json:"index"`          // from 0; below 0: all layers as one file system
-	Line        int    `json:"line,omitempty"` // of the Dockerfile
-	Instruction string `json:"instruction,omitempty"`
-	First       string `json:"first,omitempty"` // the digest; empty where that image has no such layer
-	Second      string `json:"second,omitempty"`
-	Files       []File `json:"files"`
-}
-
 // File is a path that differs.
 type File struct {
-	Path   string   `json:"path"`
+	Path   string   `json:"path"` // absolute
 	Change Change   `json:"change"`
-	What   []string `json:"what,omitempty"`  // of a changed path: content, mode, owner, time and the like
-	First  *Version `json:"first,omitempty"` // nil where it is not there, or nothing is known of it
-	Second *Version `json:"second,omitempty"`
+	What   []string `json:"what,omitempty"`  // type, content, mode, owner, time, target, device or xattrs
+	First  *Stat    `json:"first,omitempty"` // nil if the image does not have it, or it was not read
+	Second *Stat    `json:"second,omitempty"`
 	Causes []Cause  `json:"causes,omitempty"`
-	Patch  string   `json:"patch,omitempty"` // to the Dockerfile, as a unified diff
 }
 
-// Version is a file as one of the two images has it.
-type Version struct {
-	Type    string    `json:"type,omitempty"`
-	Mode    string    `json:"mode,omitempty"`
-	Owner   string    `json:"owner,omitempty"`
-	Size    int64     `json:"size,omitempty"`
-	Time    time.Time `json:"time,omitzero"`
-	Link    string    `json:"link,omitempty"` // what a link points to
-	Excerpt *Excerpt  `json:"excerpt,omitempty"`
+// Stat is a path in one of the two images.
+type Stat struct {
+	Type   string `json:"type"` // file, directory, symlink, hardlink, char, block, fifo or whiteout
+	Size   int64  `json:"size"` // in bytes
+	Mode   string `json:"mode"` // octal, with setuid, setgid and sticky
+	UID    int    `json:"uid"`
+	GID    int    `json:"gid"`
+	Time   string `json:"time"`             // in RFC 3339
+	Target string `json:"target,omitempty"` // of a link
+	Device string `json:"device,omitempty"` // MAJOR:MINOR
+	// Excerpt is a part of the content, for a page; nil if there is none, or it may be secret.
+	Excerpt *Excerpt `json:"-"`
 }
 
-// Excerpt is a part of a file's content. Whether it is shown as text or as bytes follows from Data.
+// Excerpt is a part of a file's content. Whether a page shows it as text or as bytes depends on Data.
 type Excerpt struct {
-	Data      []byte `json:"data"`             // no more than the first 4 KiB of it are shown
-	Offset    int64  `json:"offset,omitempty"` // where it begins in the file, in bytes
-	Line      int    `json:"line,omitempty"`   // of its first line, from 1
-	Truncated bool   `json:"truncated,omitempty"`
+	Data      []byte // a page shows at most the first 4 KiB
+	Offset    int64  // in the file, in bytes
+	Line      int    // of its first line, from 1; 0 if unknown
+	Truncated bool   // the file goes on behind it
 }
 
-// Cause is why a file differs.
+// Cause is one reason why a file differs.
 type Cause struct {
-	Kind   string `json:"kind"`
-	Where  string `json:"where,omitempty"` // within the file, or the instruction that did it
-	Why    string `json:"why,omitempty"`
-	Fix    string `json:"fix,omitempty"`
-	Link   string `json:"link,omitempty"` // https, or it is left out
-	First  string `json:"first,omitempty"`
+	Kind   string `json:"kind"`            // one of docs/causes.md
+	Where  string `json:"where,omitempty"` // a member of the file if that is an archive
+	Offset int64  `json:"offset"`          // of the first difference in bytes; -1 if it is not in the content
+	First  string `json:"first,omitempty"` // a short excerpt
 	Second string `json:"second,omitempty"`
+	Why    string `json:"why"`
+	Fix    string `json:"fix"`
+	Format string `json:"format,omitempty"` // how a time or a name is written
+	Clock  string `json:"clock,omitempty"`  // build or file: where a time comes from
+	Count  int    `json:"count"`            // how many places have this cause; the first is described
 }
 
-// Pin is a source that the lockfile pins.
-type Pin struct {
-	Kind   string `json:"kind"` // image, url, git
-	Ref    string `json:"ref"`
-	Digest string `json:"digest"` // or commit
+// Diff compares two images for diff and explain. A list that was not asked for is empty.
+type Diff struct {
+	Same     bool      `json:"same"`
+	First    Side      `json:"first"`
+	Second   Side      `json:"second"`
+	Files    []File    `json:"files"` // in the file trees that the layers add up to; explain adds the causes
+	Packages []Package `json:"packages"`
+	Config   []Setting `json:"config"`
+	History  []Step    `json:"history"`
+	Sizes    *Sizes    `json:"sizes,omitempty"`
+	Layers   []Layer   `json:"layers"`
+	Shared   []string  `json:"shared"`          // the diffIDs of the lowest layers, which both images have
+	Notes    []string  `json:"notes,omitempty"` // what could not be compared, and why
 }
 
-// Package is a package that differs, by its versions; one that an image lacks has none there.
+// Side is one of the two images.
+type Side struct {
+	Name     string `json:"name,omitempty"` // as the user gave it
+	Digest   string `json:"digest"`         // of the manifest
+	Platform string `json:"platform"`
+}
+
+// Package is a package that differs. An image that has several versions of it has them joined by ", ".
 type Package struct {
 	Kind   string `json:"kind"`
 	Name   string `json:"name"`
+	Change Change `json:"change"`
 	First  string `json:"first,omitempty"`
 	Second string `json:"second,omitempty"`
 }
 
-// Setting is a part of the image config that differs.
+// Setting is a value of the image config that differs.
 type Setting struct {
-	Key    string `json:"key"`
-	First  string `json:"first,omitempty"`
+	Key    string `json:"key"` // a path such as config.Env.PATH
+	Change Change `json:"change"`
+	First  string `json:"first,omitempty"` // a string as it is, any other value as JSON
 	Second string `json:"second,omitempty"`
 }
 
-// Normalised is how often a rule of normalisation applied.
-type Normalised struct {
-	Rule  string `json:"rule"`
-	Count int    `json:"count"`
-	Why   string `json:"why,omitempty"`
+// Step is an entry of the history that differs.
+type Step struct {
+	Index  int        `json:"index"` // from 0
+	First  *StepState `json:"first,omitempty"`
+	Second *StepState `json:"second,omitempty"`
 }
 
-//go:embed report.html.tmpl
-var markup string
-
-//go:embed report.css
-var style string
-
-//go:embed report.js
-var script string
-
-var parsed = sync.OnceValues(func() (*template.Template, error) {
-	return template.New("report").Funcs(template.FuncMap{"n": grouped}).Parse(markup)
-})
-
-// HTML writes r as a page. What does not fit into a page that a browser can show is left out and
-// counted there. Where it fails, a part of the page may have been written.
-func HTML(w io.Writer, r *Report) error {
-	if r == nil {
-		return errors.New("rendering a report: there is none")
-	}
-	t, err := parsed()
-	if err != nil {
-		return fmt.Errorf("parsing the template of the report: %w", err)
-	}
-	b := bufio.NewWriterSize(w, 64<<10)
-	if err := t.Execute(b, newPage(r)); err != nil {
-		return fmt.Errorf("rendering the report of %q: %w", r.Title, err)
-	}
-	if err := b.Flush(); err != nil {
-		return fmt.Errorf("writing the report of %q: %w", r.Title, err)
-	}
-	return nil
+// StepState is an entry of one image's history.
+type StepState struct {
+	Created    string `json:"created,omitempty"` // in RFC 3339
+	CreatedBy  string `json:"created_by,omitempty"`
+	Author     string `json:"author,omitempty"`
+	Comment    string `json:"comment,omitempty"`
+	EmptyLayer bool   `json:"empty_layer,omitempty"`
 }
 
-// policy is the page's Content-Security-Policy: its own script and style run, by their hash, and
-// nothing is loaded from anywhere.
-func policy() string {
-	source := func(s string) string {
-		sum := sha256.Sum256([]byte(s))
-		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+// Sizes are the sizes of the compressed layers, in bytes.
+type Sizes struct {
+	First  int64       `json:"first"`
+	Second int64       `json:"second"`
+	Layers []LayerSize `json:"layers"` // those that differ
+}
+
+// LayerSize is the size of the layers at one position.
+type LayerSize struct {
+	Index  int   `json:"index"`
+	First  int64 `json:"first"`
+	Second int64 `json:"second"`
+}
+
+// Lock is what lock wrote, or would write.
+type Lock struct {
+	Check   bool         `json:"check"`   // nothing was written
+	Changed bool         `json:"changed"` // the lockfile is, or would be, another one
+	Target  string       `json:"target"`
+	Sources int          `json:"sources"` // how many are locked
+	Changes []LockChange `json:"changes"`
+}
+
+// LockChange is an entry of the lockfile that changed. Old or New is empty if that lockfile has no such entry.
+type LockChange struct {
+	Kind string `json:"kind"`          // image, url, git, target, epoch or rules
+	Ref  string `json:"ref,omitempty"` // of a source
+	Old  string `json:"old,omitempty"`
+	New  string `json:"new,omitempty"`
+}
+
+// Format is a form that Write gives a report.
+type Format string
+
+// The formats.
+const (
+	Text     Format = "text"
+	JSON     Format = "json"
+	Markdown Format = "markdown"
+	HTML     Format = "html"
+)
+
+// FileFormat returns the format that a file's name asks for: JSON or Markdown by its ending, and otherwise HTML.
+func FileFormat(name string) Format {
+	switch filepath.Ext(name) {
+	case ".json":
+		return JSON
+	case ".md":
+		return Markdown
 	}
-	return "default-src 'none'; script-src " + source(script) + "; style-src " + source(style) +
-		"; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+	return HTML
+}
+
+// Write writes r in a format. An error may leave a part of it written.
+func Write(w io.Writer, f Format, r *Report) error {
+	switch f {
+	case Text:
+		return writeText(w, r)
+	case JSON:
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(r)
+	case Markdown:
+		return writeMarkdown(w, r)
+	case HTML:
+		return writeHTML(w, r)
+	}
+	return fmt.Errorf("there is no format %q of a report", f)
+}
+
+// Yes reports whether the answer is yes: the builds, or the images, are the same.
+func (r *Report) Yes() bool {
+	return (r.Image == nil || r.Verdict == nil || r.Verdict.Reproducible) && (r.Diff == nil || r.Same)
 }

@@ -9,9 +9,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/html"
@@ -21,11 +25,11 @@ var update = flag.Bool("update", false, "rewrite golden files")
 
 var epoch = time.Date(2026, 10, 19, 6, 25, 0, 0, time.UTC)
 
-func digest(s string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(s))) }
-
 func excerptOf(s string) *Excerpt { return &Excerpt{Data: []byte(s)} }
 
-// example is a report with some of everything.
+func digest(s string) string { return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(s))) }
+
+// example is the report of two builds that differ in every way.
 func example() *Report {
 	const patch = `--- Dockerfile
 +++ Dockerfile
@@ -36,10 +40,9 @@ func example() *Report {
 `
 	clock := func(where, first, second string) []Cause {
 		return []Cause{{
-			Kind: "timestamp", Where: where, First: first, Second: second,
-			Why:  "The clock of the build is written into the file.",
-			Fix:  "Write SOURCE_DATE_EPOCH in its place: date -d @$SOURCE_DATE_EPOCH.",
-			Link: "https://reproducible-builds.org/docs/source-date-epoch/",
+			Kind: "timestamp", Where: where, First: first, Second: second, Format: "RFC 3339", Clock: "build", Count: 1,
+			Why: "The clock of the build is written into the file.",
+			Fix: "Write SOURCE_DATE_EPOCH instead: date -d @$SOURCE_DATE_EPOCH.",
 		}}
 	}
 	object := func(b byte) []byte {
@@ -48,114 +51,171 @@ func example() *Report {
 		data[68], data[71], data[72], data[73] = b, b+1, b^0x55, b+9
 		return data
 	}
+	stat := func(kind, mode string, size int64, x *Excerpt) *Stat {
+		return &Stat{Type: kind, Mode: mode, Size: size, Time: epoch.Format(time.RFC3339), Excerpt: x}
+	}
+	file := func(mode string, content string) *Stat {
+		return stat("file", mode, int64(len(content)), excerptOf(content))
+	}
+	link := func(target string) *Stat {
+		return &Stat{Type: "symlink", Mode: "777", Time: epoch.Format(time.RFC3339), Target: target}
+	}
+	log := func(clock, tail string) *Stat {
+		const text = "Preparing to unpack\nUnpacking python3 (3.11.2-1)\nSetting up python3\nlog started 2026-11-23 %s\nrunning python rtupdate hooks\nProcessing triggers for libc-bin\nldconfig deferred\nok\ndone\n%s"
+		return stat("file", "644", int64(214+len(tail)), &Excerpt{Line: 12, Offset: 480, Truncated: true, Data: fmt.Appendf(nil, text, clock, tail)})
+	}
+	later := file("755", string(object(0xf1)))
+	later.Time = epoch.Add(21 * time.Second).Format(time.RFC3339)
 	return &Report{
-		Title:    "registry.example.org/team/app:1.4",
-		Outcome:  Different,
-		Sentence: "Two builds differ in 8 files of 2 layers.",
-		First:    "first build", Second: "second build",
-		Created: epoch.Add(35 * 24 * time.Hour), Command: "kedge verify -f Dockerfile --build-arg PROFILE=release .",
-		Dockerfile: "Dockerfile", Lockfile: "Dockerfile.lock", Epoch: epoch, ArgsHash: "args-5f2b8c01d9aa",
-		Platforms: []Platform{
-			{Platform: "linux/amd64", First: digest("a"), Second: digest("b"), Layers: []Layer{
-				{Index: 2, Line: 4, Instruction: "RUN apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*",
-					First: digest("c"), Second: digest("d"), Files: []File{
-						{Path: "var/log/install.log", Change: Changed, What: []string{"content"},
-							First: &Version{Mode: "-rw-r--r--", Owner: "0:0", Size: 214, Time: epoch, Excerpt: &Excerpt{Line: 12, Offset: 480, Truncated: true,
-								Data: []byte("Preparing to unpack\nUnpacking python3 (3.11.2-1)\nSetting up python3\nlog started 2026-11-23 14:41:48\nrunning python rtupdate hooks\nProcessing triggers for libc-bin\nldconfig deferred\nok\ndone\n")}},
-							Second: &Version{Mode: "-rw-r--r--", Owner: "0:0", Size: 230, Time: epoch, Excerpt: &Excerpt{Line: 12, Offset: 480, Truncated: true,
-								Data: []byte("Preparing to unpack\nUnpacking python3 (3.11.2-1)\nSetting up python3\nlog started 2026-11-23 14:42:09\nrunning python rtupdate hooks\nProcessing triggers for libc-bin\nldconfig deferred\nok\ndone\none line more\n")}},
-							Causes: clock("line 15", "2026-11-23 14:41:48", "2026-11-23 14:42:09")},
-						{Path: "var/log", Change: Changed, What: []string{"mode"},
-							First:  &Version{Type: "directory", Mode: "drwxr-xr-x", Owner: "0:0", Time: epoch},
-							Second: &Version{Type: "directory", Mode: "drwxrwxr-x", Owner: "0:0", Time: epoch},
-							Causes: []Cause{{Kind: "umask", Why: "The umask of the step decides on the mode.", Fix: "Set the mode with chmod."}}},
-						{Path: "etc/machine-id", Change: Removed, First: &Version{Mode: "-r--r--r--", Owner: "0:0", Size: 33, Excerpt: excerptOf("7d1f6ba2f6a64b8e9f0c2f7ad2f4f3b1\n")},
-							Causes: []Cause{{Kind: "random", Why: "An id is drawn when the package is installed.", Fix: "Empty it: truncate -s 0 /etc/machine-id."}}},
-					}},
-				{Index: 3, Line: 6, Instruction: "RUN python3 setup.py build && date > /srv/built", First: digest("e"), Second: digest("f"), Files: []File{
-					{Path: "srv/built", Change: Changed, What: []string{"content"}, Patch: patch,
-						First:  &Version{Mode: "-rw-r--r--", Owner: "0:0", Size: 29, Time: epoch, Excerpt: excerptOf("Mon Nov 23 14:41:48 UTC 2026\n")},
-						Second: &Version{Mode: "-rw-r--r--", Owner: "0:0", Size: 29, Time: epoch, Excerpt: excerptOf("Mon Nov 23 14:42:09 UTC 2026\n")},
-						Causes: clock("line 1", "14:41:48", "14:42:09")},
-					{Path: "srv/app/build/lib/native.so", Change: Changed, What: []string{"content", "time"},
-						First:  &Version{Mode: "-rwxr-xr-x", Owner: "0:0", Size: 128, Time: epoch, Excerpt: &Excerpt{Data: object(0x12)}},
-						Second: &Version{Mode: "-rwxr-xr-x", Owner: "0:0", Size: 128, Time: epoch.Add(21 * time.Second), Excerpt: &Excerpt{Data: object(0xf1)}},
-						Causes: []Cause{{Kind: "build-id", Where: ".note.gnu.build-id", First: "12345678", Second: "f1f2f3f4", Why: "The build-id follows from other content that differs.", Fix: "Mend the other cause, or link with -Wl,--build-id=none."}}},
-					{Path: "srv/app/build/lib/\u202egnp.exe", Change: Added, Second: &Version{Mode: "-rw-r--r--", Owner: "1000:1000", Size: 24,
-						Excerpt: excerptOf("<script>alert(1)</script>")}},
-					{Path: "srv/app/cache", Change: Changed, What: []string{"type", "target"}, First: &Version{Type: "symbolic link", Link: "/tmp/build-8841"}, Second: &Version{Type: "symbolic link", Link: "/tmp/build-9027"},
-						Causes: []Cause{{Kind: "build path", First: "/tmp/build-8841", Second: "/tmp/build-9027", Why: "A folder with a name of its own for every build is written down.", Fix: "Build in a folder with a fixed name."}}},
-					{Path: "srv/app/requirements.txt", Change: Added},
+		Version: Version, Verb: "verify",
+		Created: epoch.Add(35 * 24 * time.Hour), Dockerfile: "Dockerfile", Lockfile: "Dockerfile.lock", Epoch: epoch, Args: "5f2b8c01d9aa",
+		Image: &Image{
+			Digest: digest("index"), Index: digest("attested"), Names: []string{"registry.example.org/team/app:1.4"},
+			Pins: []Pin{
+				{"image", "docker.io/library/debian:bookworm-slim", digest("debian")},
+				{"url", "https://example.org/releases/tool-2.1.tar.gz", digest("tool")},
+				{"git", "https://example.org/team/lib.git#v3", "1f0c5a3e9d2b7c64f08e1a5d3b9c7e2f60a4d8b1"},
+			},
+			Normalised: map[string]map[string][]string{
+				"linux/amd64": {"apt-logs": {"/var/log/apt/history.log", "/var/log/apt/term.log"}, "pyc-times": {"/srv/app/a.pyc"}},
+				"linux/arm64": {"apt-logs": {"/var/log/apt/history.log"}},
+			},
+			Rules: map[string]string{"apt-logs": "Logs of apt are dropped. Nothing reads them.", "pyc-times": "The time in a .pyc follows its source."},
+			Verdict: &Verdict{Varied: []string{"hostname", "cpus"}, Patch: patch, Platforms: []Platform{
+				{Platform: "linux/amd64", First: digest("a"), Second: digest("b"), Layers: []Layer{
+					{
+						Index: 2, Line: 4, Instruction: "RUN apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/*",
+						First: digest("c"), Second: digest("d"), Caches: []string{"/var/cache/apt", "/root/.cache"}, Files: []File{
+							{Path: "/var/log/install.log", Change: Changed, What: []string{"content"},
+								First: log("14:41:48", ""), Second: log("14:42:09", "one line more\n"),
+								Causes: clock("line 15", "2026-11-23 14:41:48", "2026-11-23 14:42:09")},
+							{Path: "/var/log", Change: Changed, What: []string{"mode"}, First: stat("directory", "755", 0, nil), Second: stat("directory", "777", 0, nil),
+								Causes: []Cause{{Kind: "umask", Offset: -1, Count: 1, Why: "The umask of the step decides on the mode.", Fix: "Set the mode with chmod."}}},
+							{Path: "/etc/machine-id", Change: Removed, First: file("444", "7d1f6ba2f6a64b8e9f0c2f7ad2f4f3b1\n"),
+								Causes: []Cause{{Kind: "random", Count: 1, Why: "An id is drawn when the package is installed.", Fix: "Empty it: truncate -s 0 /etc/machine-id."}}},
+						},
+					},
+					{
+						Index: 3, Line: 6, Instruction: "RUN python3 setup.py build && date > /srv/built", First: digest("e"), Second: digest("f"), Patch: patch,
+						From: []Origin{{3, "RUN make"}}, Files: []File{
+							{Path: "/srv/built", Change: Changed, What: []string{"content"},
+								First: file("644", "Mon Nov 23 14:41:48 UTC 2026\n"), Second: file("644", "Mon Nov 23 14:42:09 UTC 2026\n"),
+								Causes: clock("line 1", "14:41:48", "14:42:09")},
+							{Path: "/srv/app/build/lib/native.so", Change: Changed, What: []string{"content", "time"}, First: file("755", string(object(0x12))), Second: later,
+								Causes: []Cause{{Kind: "build-id", Where: ".note.gnu.build-id", First: "12345678", Second: "f1f2f3f4", Count: 1, Why: "The build-id follows from other content that differs.", Fix: "Mend the other cause, or link with -Wl,--build-id=none."}}},
+							{Path: "/srv/app/build/lib/\u202egnp.exe", Change: Added, Second: file("4755", "<script>alert(1)</script>")},
+							{Path: "/srv/app/cache", Change: Changed, What: []string{"target"}, First: link("/tmp/build-8841"), Second: link("/tmp/build-9027"),
+								Causes: []Cause{{Kind: "build-path", Offset: -1, Count: 1, First: "/tmp/build-8841", Second: "/tmp/build-9027", Why: "The file names a folder that has another name in each build.", Fix: "Build in a folder with a fixed name."}}},
+							{Path: "/srv/app/requirements.txt", Change: Added},
+						},
+					},
+					{Index: 4, First: digest("g"), Files: []File{}},
 				}},
+				{Platform: "linux/arm64", First: digest("arm"), Second: digest("arm"), Same: true},
+				{Platform: "linux/riscv64", First: digest("x"), Second: digest("y")},
 			}},
-			{Platform: "linux/arm64", First: digest("arm"), Second: digest("arm"), Same: true},
 		},
-		Pins: []Pin{
-			{"image", "docker.io/library/debian:bookworm-slim", digest("debian")},
-			{"url", "https://example.org/releases/tool-2.1.tar.gz", digest("tool")},
-			{"git", "https://example.org/team/lib.git#v3", "1f0c5a3e9d2b7c64f08e1a5d3b9c7e2f60a4d8b1"},
+	}
+}
+
+// compared is the report of two images that differ in every way.
+func compared() *Report {
+	files := example().Verdict.Platforms[0].Layers[1].Files
+	return &Report{Version: Version, Verb: "diff", Diff: &Diff{
+		First:  Side{"registry.example.org/app:1", digest("a"), "linux/amd64"},
+		Second: Side{"registry.example.org/app:2", digest("b"), "linux/amd64"},
+		Files:  files,
+		Packages: []Package{
+			{"apt", "tzdata", Changed, "2026b-0+deb12u1", "2026c-0+deb12u1"},
+			{"pip", "certifi", Added, "", "2026.11.2"},
 		},
-		Packages:   []Package{{"deb", "tzdata", "2026b-0+deb12u1", "2026c-0+deb12u1"}, {"pip", "certifi", "", "2026.11.2"}},
-		Config:     []Setting{{"Env BUILD_ID", "8841", "9027"}, {"history 3", "", "RUN <<EOF\nset -e\nEOF"}},
-		Normalised: []Normalised{{"apt-logs", 3, "A log of what apt did is read by nobody."}, {"pyc-times", 1241, "The source time in a .pyc follows its source."}},
+		Config:  []Setting{{"config.Env.BUILD_ID", Changed, "8841", "9027"}, {`config.Labels["a.b"]`, Removed, "x", ""}},
+		History: []Step{{Index: 3, Second: &StepState{CreatedBy: "RUN <<EOF\nset -e\nEOF", Created: "2026-11-23T14:42:09Z"}}},
+		Sizes:   &Sizes{First: 1000, Second: 2500, Layers: []LayerSize{{1, 1000, 2500}}},
+		Layers:  []Layer{{Index: 1, First: digest("c"), Second: digest("d"), Files: files[:1]}, {Index: 2, Second: digest("e"), Files: []File{}}},
+		Shared:  []string{digest("base")},
+		Notes:   []string{"the packages of \"var/lib/rpm/rpmdb.sqlite\" could not be read: it is no database"},
+	}}
+}
+
+// examples are reports of every kind, by the name of their golden files.
+func examples() map[string]*Report {
+	explained, once, same := compared(), example(), example()
+	explained.Verb = "explain"
+	once.Verb, once.Verdict, once.Created = "build", nil, time.Time{}
+	same.Verdict = &Verdict{Reproducible: true, Platforms: []Platform{{Platform: "linux/amd64", First: digest("a"), Second: digest("a"), Same: true}}}
+	rules := &Report{Version: Version, Verb: "explain", Image: &Image{Digest: once.Digest, Names: []string{}, Pins: []Pin{}, Normalised: once.Normalised, Rules: once.Rules}}
+	side := Side{Digest: digest("a"), Platform: "linux/amd64"}
+	return map[string]*Report{
+		"verify": example(), "same": same, "build": once, "diff": compared(), "explain": explained, "rules": rules,
+		"equal": {Version: Version, Verb: "diff", Diff: &Diff{
+			Same: true, First: side, Second: side, Files: []File{}, Packages: []Package{}, Config: []Setting{}, History: []Step{}, Layers: []Layer{}, Shared: []string{digest("base")},
+		}},
+		"lock": {Version: Version, Verb: "lock", Lockfile: "Dockerfile.lock", Args: "5f2b8c01d9aa", Epoch: epoch, Lock: &Lock{
+			Changed: true, Target: "app", Sources: 3, Changes: []LockChange{
+				{Kind: "image", Ref: "docker.io/library/debian:bookworm-slim", New: digest("debian")},
+				{Kind: "url", Ref: "https://example.org/tool.tar.gz", Old: digest("tool")},
+				{Kind: "rules", Old: "1", New: "2"},
+			},
+		}},
 	}
 }
 
 func render(t testing.TB, r *Report) string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := HTML(&b, r); err != nil {
+	if err := Write(&b, HTML, r); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
 }
 
-// TestGolden holds the page of the example, but for its style and script.
+// TestGolden holds every format of every example. Pages leave out their style and script.
 func TestGolden(t *testing.T) {
-	page := render(t, example())
-	got := strings.NewReplacer(style, "…", script, "…", policy(), "…",
-		html.EscapeString(policy()), "…", strings.ReplaceAll(html.EscapeString(policy()), "+", "&#43;"), "…").Replace(page)
-	golden := filepath.Join("testdata", "example.html")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
+	short := strings.NewReplacer(style, "…", script, "…", policy(), "…",
+		html.EscapeString(policy()), "…", strings.ReplaceAll(html.EscapeString(policy()), "+", "&#43;"), "…")
+	for name, r := range examples() {
+		for _, f := range []Format{Text, JSON, Markdown, HTML} {
+			var b, again bytes.Buffer
+			if err := errors.Join(Write(&b, f, r), Write(&again, f, r)); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(b.Bytes(), again.Bytes()) {
+				t.Errorf("%s: the same report gives another %s", name, f)
+			}
+			got := b.String()
+			if f == HTML {
+				check(t, got)
+				got = short.Replace(got)
+			}
+			golden := filepath.Join("testdata", name+"."+string(f))
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("%s (-update rewrites it):\n%s", golden, diff)
+			}
 		}
-		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-update writes it anew):\n%s", golden, diff)
-	}
-	if again := render(t, example()); again != page {
-		t.Error("the same report gives another page")
 	}
 }
 
-func TestOutcomes(t *testing.T) {
-	for outcome, want := range map[Outcome]string{Same: "Identical", Different: "Not identical", Unverified: "Not verified", "": "Not verified"} {
-		page := render(t, &Report{Title: "t", Outcome: outcome, Platforms: []Platform{{Platform: "linux/amd64", First: digest("a"), Same: outcome == Same}}})
-		check(t, page)
+func TestPageSaysTheOutcome(t *testing.T) {
+	for name, want := range map[string]string{
+		"same": "Identical", "equal": "Identical", "verify": "Not identical", "diff": "Not identical", "build": "Not verified", "lock": "Not verified",
+	} {
+		page := render(t, examples()[name])
 		if !strings.Contains(page, want+"</strong>") {
-			t.Errorf("%q does not say %q", outcome, want)
+			t.Errorf("the page of %s does not say %q", name, want)
 		}
-		if strings.Contains(page, `id="files"`) != (outcome == Different) {
-			t.Errorf("%q: a list of files", outcome)
+		if strings.Contains(page, `id="files"`) != (want == "Not identical") {
+			t.Errorf("the page of %s lists files, or does not", name)
 		}
-	}
-	for _, outcome := range []Outcome{Same, Unverified} { // a value that contradicts itself
-		r := example()
-		r.Outcome = outcome
-		check(t, render(t, r))
-		r.Platforms[0].Same = true
-		check(t, render(t, r))
-	}
-	if err := HTML(&bytes.Buffer{}, nil); err == nil {
-		t.Error("no report is rendered")
 	}
 	check(t, render(t, &Report{}))
 }
@@ -166,8 +226,13 @@ func (f failing) Write([]byte) (int, error) { return 0, f.err }
 
 func TestWriteFails(t *testing.T) {
 	boom := errors.New("boom")
-	if err := HTML(failing{boom}, example()); !errors.Is(err, boom) {
-		t.Errorf("a writer that fails: %v", err)
+	for _, f := range []Format{Text, JSON, Markdown, HTML} {
+		if err := Write(failing{boom}, f, example()); !errors.Is(err, boom) {
+			t.Errorf("%s: a writer that fails: %v", f, err)
+		}
+	}
+	if err := Write(&bytes.Buffer{}, "xml", example()); err == nil {
+		t.Error("a format that does not exist is written")
 	}
 }
 
@@ -197,41 +262,150 @@ var vectors = []string{
 	"a\r\nb\tc", strings.Repeat("../", 40) + "etc/passwd", strings.Repeat("x", 5000), strings.Repeat("a/", 3000) + "b", "", "/", "//", ".", "..",
 }
 
-// hostile has every vector in every field.
-func hostile() *Report {
-	r := &Report{Outcome: Different, Created: epoch, Epoch: epoch}
-	r.Title, r.Sentence, r.First, r.Second = vectors[0], strings.Join(vectors, "\n"), vectors[1], vectors[2]
-	r.Command, r.Dockerfile, r.Lockfile, r.ArgsHash = strings.Join(vectors[:20], " "), vectors[3], vectors[7], vectors[8]
+// hostile returns reports of every kind with every vector in every string.
+func hostile() map[string]*Report {
+	build := &Report{Version: Version, Verb: vectors[9], Dockerfile: vectors[3], Lockfile: vectors[7], Args: vectors[8], Created: epoch, Epoch: epoch}
 	var files []File
+	image, diff, lock := &Image{Verdict: &Verdict{}}, &Diff{}, &Lock{Target: vectors[0]}
+	image.Digest, image.Index = vectors[0], vectors[1]
+	image.Normalised, image.Rules = map[string]map[string][]string{}, map[string]string{}
 	for _, v := range vectors {
-		version := func(tail string) *Version {
-			return &Version{Type: v, Mode: v + tail, Owner: v, Size: -1, Link: v + tail, Time: epoch, Excerpt: &Excerpt{Data: []byte(v + "\n" + v + tail), Offset: -5, Line: -1}}
+		stat := func(tail string) *Stat {
+			return &Stat{Type: v, Mode: v + tail, Size: -1, Time: v, Target: v + tail, Device: v, Excerpt: &Excerpt{Data: []byte(v + "\n" + v + tail), Offset: -5, Line: -1}}
 		}
-		cause := Cause{Kind: v, Where: v, Why: v, Fix: v, Link: v, First: v, Second: v}
+		cause := Cause{Kind: v, Where: v, Why: v, Fix: v, First: v, Second: v, Format: v, Clock: v}
 		files = append(files,
-			File{Path: v, Change: Change(v), What: []string{v, v}, First: version("1"), Second: version("2"), Causes: []Cause{cause, cause}, Patch: "+" + v + "\n-" + v},
-			File{Path: "dir/" + v, Change: Added, Second: version("")},
-			File{Path: v + "/x", Change: Removed, First: version("")})
-		r.Platforms = append(r.Platforms, Platform{Platform: v, First: v, Second: v + "x"})
-		r.Pins = append(r.Pins, Pin{v, v, v})
-		r.Packages = append(r.Packages, Package{v, v, v, v})
-		r.Config = append(r.Config, Setting{v, v, v})
-		r.Normalised = append(r.Normalised, Normalised{v, 1, v})
+			File{Path: v, Change: Change(v), What: []string{v, v, "type", "mode", "target"}, First: stat("1"), Second: stat("2"), Causes: []Cause{cause, cause}},
+			File{Path: "dir/" + v, Change: Added, Second: stat("")},
+			File{Path: v + "/x", Change: Removed, First: stat("")})
+		layer := Layer{Index: 1, Line: 2, Instruction: v, First: v, Second: v, From: []Origin{{1, v}}, Caches: []string{v, v}, Files: []File{files[len(files)-3]}, Patch: v}
+		image.Verdict.Platforms = append(image.Verdict.Platforms, Platform{Platform: v, First: v, Second: v + "x", Layers: []Layer{layer}})
+		image.Verdict.Varied, image.Names = append(image.Verdict.Varied, v), append(image.Names, v)
+		image.Verdict.Patch += "+" + v + "\n-" + v + "\n"
+		image.Pins = append(image.Pins, Pin{v, v, v})
+		image.Normalised[v], image.Rules[v] = map[string][]string{v: {v}}, v
+		diff.Packages = append(diff.Packages, Package{v, v, Change(v), v, v})
+		diff.Config = append(diff.Config, Setting{v, Change(v), v, v})
+		diff.History = append(diff.History, Step{1, &StepState{v, v, v, v, false}, &StepState{v, v, v, v + "x", false}})
+		diff.Layers = append(diff.Layers, layer)
+		diff.Notes = append(diff.Notes, v)
+		lock.Changes = append(lock.Changes, LockChange{v, v, v, v})
 	}
-	r.Platforms = append([]Platform{{Platform: "linux/amd64", First: digest("a"), Second: digest("b"),
-		Layers: []Layer{{Index: -1, Instruction: vectors[0], Files: files}, {Index: 1, Line: -2, Instruction: vectors[8]}}}}, r.Platforms...)
-	return r
+	diff.First, diff.Second, diff.Files = Side{vectors[0], vectors[1], vectors[2]}, Side{vectors[0], vectors[1], vectors[2]}, files
+	image.Verdict.Platforms = append([]Platform{{Platform: "linux/amd64", First: digest("a"), Second: digest("b"),
+		Layers: []Layer{{Index: 0, Instruction: vectors[0], Files: files}, {Index: 1, Line: -2, Instruction: vectors[8]}}}}, image.Verdict.Platforms...)
+	with := func(verb string, set func(*Report)) *Report {
+		r := *build
+		r.Verb = verb
+		set(&r)
+		return &r
+	}
+	setImage := func(r *Report) { r.Image = image }
+	setDiff := func(r *Report) { r.Diff = diff }
+	return map[string]*Report{
+		"verify": with("verify", setImage), "rules": with("explain", func(r *Report) {
+			r.Image = &Image{Digest: vectors[0], Normalised: image.Normalised, Rules: image.Rules}
+		}),
+		"diff": with("diff", setDiff), "explain": with("explain", setDiff), "lock": with("lock", func(r *Report) { r.Lock = lock }),
+	}
 }
 
-func TestHostile(t *testing.T) {
-	page := render(t, hostile())
-	check(t, page)
-	shown := said(t, page)
-	// Nothing is lost: what is escaped is still there to be read.
-	for _, want := range []string{vectors[0], vectors[7], vectors[9], `{{.Script}}`, `\u202egnp.exe`, `\x00<script>`, `\u2028window`, `\ufeff`, `\U000e0041`, `\u3164`, `\x1b[31mred`, `\u009b`, `\xc0\xbc`, `a\r\nb\tc`} {
-		if !strings.Contains(shown, want) {
-			t.Errorf("%q is not shown", want)
+func TestPageEscapes(t *testing.T) {
+	for name, r := range hostile() {
+		page := render(t, r)
+		for _, f := range faults(page) {
+			t.Errorf("%s: %s", name, f)
 		}
+		if name != "verify" {
+			continue
+		}
+		// What is escaped can still be read.
+		shown := said(t, page)
+		for _, want := range []string{vectors[0], vectors[7], vectors[9], `{{.Script}}`, `\u202egnp.exe`, `\x00<script>`, `\u2028window`, `\ufeff`, `\U000e0041`, `\u3164`, `\x1b[31mred`, `\u009b`, `\xc0\xbc`, `a\r\nb\tc`} {
+			if !strings.Contains(shown, want) {
+				t.Errorf("%q is not shown", want)
+			}
+		}
+	}
+}
+
+// controls are characters in text that a terminal may take for a command.
+func controls(s string) (found []string) {
+	for i, r := range s {
+		if r != '\n' && (!unicode.IsPrint(r) || r == utf8.RuneError && !strings.HasPrefix(s[i:], "\ufffd")) {
+			found = append(found, fmt.Sprintf("%U at %d: …%q", r, i, s[max(0, i-40):min(len(s), i+40)]))
+		}
+	}
+	return found
+}
+
+// markups are what Markdown has that it should not: HTML that kedge does not write, and characters that begin
+// code, links, mentions or another cell.
+func markups(s string) (found []string) {
+	rest := kedgeMarkup.ReplaceAllString(s, "")
+	for _, bad := range []string{"<", "`", "](", "[", "](", "://", "@", "#", "_", "~", "\\", "www."} {
+		if i := strings.Index(strings.ToLower(rest), bad); i >= 0 {
+			found = append(found, fmt.Sprintf("%q: …%q", bad, rest[max(0, i-40):min(len(rest), i+40)]))
+		}
+	}
+	for _, line := range strings.Split(rest, "\n") {
+		if n := strings.Count(line, "|"); n != 0 && (!strings.HasPrefix(line, "|") || n < 4 || n > 6) {
+			found = append(found, fmt.Sprintf("a row with %d bars: %q", n, line))
+		}
+	}
+	return found
+}
+
+var kedgeMarkup = regexp.MustCompile(`</?(details|summary|code|pre)>|&#[0-9]+;`)
+
+func TestTextAndMarkdownEscape(t *testing.T) {
+	for name, r := range hostile() {
+		var text, markdown bytes.Buffer
+		if err := errors.Join(Write(&text, Text, r), Write(&markdown, Markdown, r)); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range slices.Concat(controls(text.String()), controls(markdown.String()), markups(markdown.String())) {
+			t.Errorf("%s: %s", name, f)
+		}
+	}
+	// What the two must notice.
+	for _, bad := range []string{"\x1b[2J", "\u202e", "\xff", "\u009b"} {
+		if len(controls(bad)) == 0 {
+			t.Errorf("%q is not noticed", bad)
+		}
+	}
+	for _, bad := range []string{"<b>", "`x`", "[x](y)", "https://example.org", "@user", "#1", "| a | b | c | d | e | f |", "a|b"} {
+		if len(markups(bad)) == 0 {
+			t.Errorf("%q is not noticed", bad)
+		}
+	}
+}
+
+// TestTextLimits holds that a long list ends with a count.
+func TestTextLimits(t *testing.T) {
+	r := compared()
+	r.Files, r.Layers = nil, nil
+	for i := range maxPaths + 5 {
+		r.Files = append(r.Files, File{Path: fmt.Sprint("/f", i), Change: Added, Second: &Stat{Type: "file"}})
+	}
+	var b bytes.Buffer
+	if err := Write(&b, Text, r); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"different\n", "  files     25 added, +0B\n", "  added    /f0  (0B)\n", "  and 5 more (--format json has all)\n"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
+	}
+}
+
+func TestFileWords(t *testing.T) {
+	f := File{
+		Change: Changed, What: []string{"content", "mode", "owner"},
+		First: &Stat{Type: "file", Size: 2, Mode: "644"}, Second: &Stat{Type: "file", Size: 3, Mode: "4777", UID: 5},
+	}
+	if got, want := f.words(), "content, +1B, mode 644 -> 4777, owner 0:0 -> 5:0, setuid, world-writable"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
@@ -328,7 +502,7 @@ func faults(page string) (found []string) {
 		}
 	}
 	for i, r := range page {
-		if r != '\n' && r != '\t' && !plain(r, len(string(r))) {
+		if r != '\n' && r != '\t' && !visibleRune(r, len(string(r))) {
 			fault("%U at %d: …%q", r, i, page[max(0, i-40):min(len(page), i+40)])
 			break
 		}
@@ -337,7 +511,7 @@ func faults(page string) (found []string) {
 }
 
 func TestFaults(t *testing.T) {
-	page := render(t, example())
+	pages := []string{render(t, example()), render(t, compared())}
 	for old, new := range map[string]string{
 		"</main>":                    "<script>x</script></main>",
 		"</h1>":                      "<img src=x></h1>",
@@ -352,9 +526,10 @@ func TestFaults(t *testing.T) {
 		"default-src &#39;none&#39;": "default-src *",
 		`id="config"`:                `id="causes"`,
 	} {
-		if !strings.Contains(page, old) {
-			t.Errorf("the page has no %q", old)
-		} else if found := faults(strings.Replace(page, old, new, 1)); len(found) == 0 {
+		i := slices.IndexFunc(pages, func(page string) bool { return strings.Contains(page, old) })
+		if i < 0 {
+			t.Errorf("no page has %q", old)
+		} else if found := faults(strings.Replace(pages[i], old, new, 1)); len(found) == 0 {
 			t.Errorf("%q is not noticed", new)
 		}
 	}
@@ -378,11 +553,10 @@ func said(t testing.TB, page string) string {
 
 // large is a report of n files in folders that lie in each other.
 func large(n int) *Report {
-	r := &Report{Title: "large", Outcome: Different, Sentence: fmt.Sprintf("Two builds differ in %d files.", n), Created: epoch}
 	files := make([]File, n)
 	for i := range files {
-		v := func(s string) *Version {
-			return &Version{Mode: "-rw-r--r--", Owner: "0:0", Size: int64(1000 + i), Time: epoch, Excerpt: excerptOf(fmt.Sprintf("line one\nbuilt at %s by %d\nthe last line\n", s, i))}
+		v := func(s string) *Stat {
+			return &Stat{Type: "file", Mode: "644", Size: int64(1000 + i), Time: epoch.Format(time.RFC3339), Excerpt: &Excerpt{Data: fmt.Appendf(nil, "line one\nbuilt at %s by %d\nthe last line\n", s, i)}}
 		}
 		files[i] = File{
 			Path:   fmt.Sprintf("usr/lib/python3/dist-packages/package%02d/module%d/sub%d/deep/file%d.py", i%50, i%7, i%3, i),
@@ -396,20 +570,23 @@ func large(n int) *Report {
 			files[i].Second = nil
 		}
 	}
-	r.Platforms = []Platform{{Platform: "linux/amd64", First: digest("a"), Second: digest("b"), Layers: []Layer{{Index: 1, Line: 2, Instruction: "RUN make install", Files: files}}}}
-	return r
+	return &Report{Dockerfile: "large", Created: epoch, Image: &Image{Verdict: &Verdict{Platforms: []Platform{{
+		Platform: "linux/amd64", First: digest("a"), Second: digest("b"), Layers: []Layer{{Index: 1, Line: 2, Instruction: "RUN make install", Files: files}},
+	}}}}}
 }
 
 func TestPageIsBounded(t *testing.T) {
 	noise := bytes.Repeat([]byte("\x00<\u202e>\xff&"), 4000)
 	bomb := large(40_000)
-	links := &Version{Link: string(noise), Excerpt: &Excerpt{Data: noise}}
-	for i := range bomb.Platforms[0].Layers[0].Files {
-		f := &bomb.Platforms[0].Layers[0].Files[i]
+	links := &Stat{Target: string(noise), Excerpt: &Excerpt{Data: noise}}
+	layer := &bomb.Verdict.Platforms[0].Layers[0]
+	bomb.Verdict.Patch = strings.Repeat("+<&\u202e\n", 10_000)
+	layer.Patch = bomb.Verdict.Patch
+	for i := range layer.Files {
+		f := &layer.Files[i]
 		f.Path = fmt.Sprintf("%d/%s", i, strings.Repeat("<&\u202e/", 200))
-		f.Patch = fmt.Sprintf("+%d <&\u202e", i)
 		f.First = links
-		f.Second = &Version{Excerpt: &Excerpt{Data: []byte("\n")}}
+		f.Second = &Stat{Excerpt: &Excerpt{Data: []byte("\n")}}
 	}
 	for range 5000 {
 		bomb.Pins = append(bomb.Pins, Pin{Ref: string(noise)})
@@ -420,7 +597,7 @@ func TestPageIsBounded(t *testing.T) {
 		t.Errorf("the page of a bomb has %d bytes", len(page))
 	}
 	shown := said(t, page)
-	for _, want := range []string{"which the page has no room for", "more files without excerpts", "bytes …", "more patches"} {
+	for _, want := range []string{"which the page has no room for", "more files without excerpts", "bytes …", "more bytes"} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("the page does not say %q", want)
 		}
@@ -442,15 +619,26 @@ func BenchmarkHTML(b *testing.B) {
 	}
 }
 
-func FuzzHTML(f *testing.F) {
+func FuzzWrite(f *testing.F) {
 	for _, v := range vectors {
 		f.Add(v, []byte(v), []byte(v+"x"))
 	}
 	f.Add("a/b", []byte("\x7fELF\x02"), []byte("\x7fELF\x01\x00"))
 	f.Add("a/b", []byte("one\ntwo\nthree"), []byte("one\nTwo\nthree\n"))
 	f.Fuzz(func(t *testing.T, s string, first, second []byte) {
-		check(t, render(t, &Report{Title: s, Outcome: Different, Sentence: s, Platforms: []Platform{{Platform: s, First: s, Layers: []Layer{{Files: []File{{
-			Path: s, What: []string{s}, Patch: s, Causes: []Cause{{Kind: s, Link: s, Why: s}},
-			First: &Version{Excerpt: &Excerpt{Data: first}}, Second: &Version{Excerpt: &Excerpt{Data: second}}}}}}}}}))
+		r := &Report{Dockerfile: s, Lockfile: s, Image: &Image{Names: []string{s}, Verdict: &Verdict{Varied: []string{s}, Patch: s, Platforms: []Platform{{
+			Platform: s, First: s, Layers: []Layer{{Line: 1, Instruction: s, Patch: s, Caches: []string{s}, Files: []File{{
+				Path: s, What: []string{s}, Causes: []Cause{{Kind: s, Where: s, Why: s, Fix: s, First: s, Second: s}},
+				First: &Stat{Target: s, Excerpt: &Excerpt{Data: first}}, Second: &Stat{Excerpt: &Excerpt{Data: second}},
+			}}}},
+		}}}}}
+		check(t, render(t, r))
+		var text, markdown bytes.Buffer
+		if err := errors.Join(Write(&text, Text, r), Write(&markdown, Markdown, r)); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range slices.Concat(controls(text.String()), controls(markdown.String()), markups(markdown.String())) {
+			t.Error(f)
+		}
 	})
 }

@@ -1,110 +1,296 @@
 package report
 
 import (
+	"bytes"
 	"fmt"
+	"io"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
-// text is a string made fit to be seen: what is invisible, reorders other characters or is no
-// character at all is a span of its own, in the notation of Go.
-type text []span
+// How much of a list is printed. JSON has all of it.
+const (
+	maxPaths     = 20  // rows of a section, and paths of a layer
+	maxExplained = 100 // files that explain prints
+	maxReasons   = 3   // causes of a file
+	maxCaches    = 3   // cache mounts of a layer
+)
 
-type span struct {
-	Text    string
-	Escaped bool // Text stands for characters that are not shown as they are
-	Marked  bool // it differs from the other side
-}
-
-// visible returns s as text. Of one longer than limit bytes the middle is left out.
-func visible(s string, limit int) text {
-	if len(s) <= limit {
-		return appendVisible(nil, s, false)
-	}
-	head, tail := limit-limit/4, len(s)-limit/4
-	for head > 0 && !utf8.RuneStart(s[head]) {
-		head--
-	}
-	for tail < len(s) && !utf8.RuneStart(s[tail]) {
-		tail++
-	}
-	t := appendVisible(nil, s[:head], false)
-	t = append(t, span{Text: fmt.Sprintf(" … %d bytes … ", tail-head), Escaped: true})
-	return appendVisible(t, s[tail:], false)
-}
-
-// appendVisible appends s to t.
-func appendVisible(t text, s string, marked bool) text {
-	start := 0 // of what is not appended yet
-	for i := 0; i < len(s); {
-		r, n := utf8.DecodeRuneInString(s[i:])
-		if plain(r, n) {
-			i += n
-			continue
-		}
-		if start < i {
-			t = append(t, span{Text: s[start:i], Marked: marked})
-		}
-		var e strings.Builder
-		for ; i < len(s) && !plain(r, n); r, n = utf8.DecodeRuneInString(s[i:]) {
-			e.WriteString(escaped(s[i:i+n], r, n))
-			i += n
-		}
-		t = append(t, span{Text: e.String(), Escaped: true, Marked: marked})
-		start = i
-	}
-	if start < len(s) {
-		t = append(t, span{Text: s[start:], Marked: marked})
-	}
-	return t
-}
-
-// plain says whether a rune, of n bytes, can be shown as it is.
-func plain(r rune, n int) bool {
-	if r < utf8.RuneSelf {
-		return n == 1 && r >= ' ' && r != 0x7f
-	}
-	return (r != utf8.RuneError || n > 1) && unicode.IsPrint(r) &&
-		!unicode.In(r, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
-}
-
-func escaped(raw string, r rune, n int) string {
+// writeText writes r for a terminal.
+func writeText(w io.Writer, r *Report) error {
+	t := &printer{}
 	switch {
-	case r == '\n':
-		return `\n`
-	case r == '\t':
-		return `\t`
-	case r == '\r':
-		return `\r`
-	case r == utf8.RuneError && n <= 1, r < utf8.RuneSelf:
-		return fmt.Sprintf(`\x%02x`, raw)
-	case r > 0xffff:
-		return fmt.Sprintf(`\U%08x`, r)
+	case r.Diff != nil && r.Verb == "explain":
+		t.explained(r)
+	case r.Diff != nil:
+		t.differences(r)
+	case r.Lock != nil:
+		if !r.Check || !r.Changed { // otherwise stderr says that the lockfile is not up to date
+			t.printf("%s\n", r.headline())
+		}
+	case r.Image != nil && r.Verb == "explain":
+		t.rules(r)
+	case r.Image != nil:
+		t.build(r)
 	}
-	return fmt.Sprintf(`\u%04x`, r)
+	_, err := w.Write(t.Bytes())
+	return err
 }
 
-// String is t without its marks, for where HTML takes no elements.
-func (t text) String() string {
+// printer collects text.
+type printer struct{ bytes.Buffer }
+
+// printf prints like fmt.Fprintf, and makes every string harmless to a terminal.
+func (t *printer) printf(format string, args ...any) {
+	for i, a := range args {
+		if v := reflect.ValueOf(a); v.Kind() == reflect.String {
+			args[i] = plain(v.String())
+		}
+	}
+	fmt.Fprintf(t, format, args...)
+}
+
+// headline is the answer in a line.
+func (r *Report) headline() string {
+	switch {
+	case r.Diff != nil && r.Same && r.First.Digest == r.Second.Digest:
+		return "same: one and the same image"
+	case r.Diff != nil && r.Same:
+		return "same: in what was compared"
+	case r.Diff != nil:
+		return "different"
+	case r.Lock != nil:
+		return fmt.Sprintf("%s: %s, target %s", plain(r.Lockfile), counted(r.Sources, "source"), plain(r.Target))
+	case r.Image == nil || r.Verdict == nil:
+		return "built once: nothing was compared"
+	}
+	words := "verified: two builds, the same bit for bit"
+	if !r.Verdict.Reproducible {
+		words = "not reproducible: two builds differ"
+	}
+	if len(r.Verdict.Varied) > 0 {
+		words += " (the second varied in " + strings.Join(r.Verdict.Varied, ", ") + ")"
+	}
+	return words
+}
+
+func (t *printer) build(r *Report) {
+	if r.Verdict != nil {
+		t.printf("%s\n", r.headline())
+		for _, p := range r.Verdict.Platforms {
+			if !p.Same {
+				t.platform(r.Dockerfile, p)
+			}
+		}
+		if r.Verdict.Patch != "" {
+			t.printf("write instead:\n")
+			for line := range strings.Lines(r.Verdict.Patch) {
+				t.printf("  %s\n", strings.TrimSuffix(line, "\n"))
+			}
+		}
+	}
+	for _, f := range r.facts() {
+		t.printf("%-7s %s\n", f.title, f.text)
+	}
+}
+
+// facts are what a build made.
+func (r *Report) facts() []point {
+	var facts []point
+	if r.Lockfile != "" {
+		facts = append(facts, point{"lock", r.Lockfile})
+	}
+	facts = append(facts, point{"digest", r.Digest})
+	if r.Index != "" {
+		facts = append(facts, point{"index", r.Index + ", with attestations"})
+	}
+	for _, name := range r.Names {
+		facts = append(facts, point{"tag", name})
+	}
+	return facts
+}
+
+func (t *printer) platform(dockerfile string, p Platform) {
+	t.printf("%s\n  first   %s\n  second  %s\n", p.Platform, p.First, p.Second)
+	if len(p.Layers) == 0 {
+		t.printf("  the layers are the same: the image configs differ\n")
+	}
+	for _, l := range p.Layers {
+		t.printf("  %s\n", l.title(dockerfile))
+		t.files(l.Files, maxPaths)
+		if len(l.Files) == 0 {
+			t.printf("    %s\n", sameFiles)
+		}
+		for i, from := range l.From {
+			if i == 0 {
+				t.printf("    what it copies was made by\n")
+			}
+			t.printf("      %s\n", from.in(dockerfile))
+		}
+		if len(l.Caches) > 0 {
+			t.printf("    %s\n", l.caches())
+		}
+	}
+}
+
+// sameFiles is said of a layer that differs in none of its files.
+const sameFiles = "the same paths in another order"
+
+// title names a layer, and the instruction that made it.
+func (l *Layer) title(dockerfile string) string {
+	s := "layer " + strconv.Itoa(l.Index)
+	if l.Line > 0 {
+		s += ", " + Origin{l.Line, l.Instruction}.in(dockerfile)
+	}
+	return s
+}
+
+func (o Origin) in(dockerfile string) string {
+	return fmt.Sprintf("%s:%d: %s", plain(dockerfile), o.Line, shortened(plain(o.Instruction), 80))
+}
+
+func (l *Layer) caches() string {
+	names, more := l.Caches, ""
+	if n := len(names) - maxCaches; n > 0 {
+		names, more = names[:maxCaches], fmt.Sprintf(" and %d more", n)
+	}
+	return "the second build began with these cache mounts empty: " + plain(strings.Join(names, ", ")) + more
+}
+
+// files prints paths that differ, at most so many, and why.
+func (t *printer) files(files []File, most int) {
+	for i, f := range files {
+		if i == most {
+			t.printf("    and %d more (--format json has all)\n", len(files)-i)
+			return
+		}
+		t.printf("    %-8s %s", f.Change, f.Path)
+		if len(f.What) > 0 {
+			t.printf(" (%s)", strings.Join(f.What, ", "))
+		}
+		t.printf("\n")
+		for i, c := range f.Causes {
+			if i == maxReasons {
+				t.printf("             and %s\n", counted(len(f.Causes)-i, "more cause"))
+				break
+			}
+			t.printf("             %s", c.Kind)
+			if c.Where != "" {
+				t.printf(" in %s", c.Where)
+			}
+			if c.First != "" || c.Second != "" {
+				t.printf(": %s -> %s", quoted(c.First), quoted(c.Second))
+			}
+			t.printf("\n               %s\n", c.Why)
+			if c.Fix != "" {
+				t.printf("               fix: %s\n", c.Fix)
+			}
+		}
+	}
+}
+
+func (t *printer) explained(r *Report) {
+	if r.Same {
+		t.printf("same\n")
+		return
+	}
+	t.printf("different: %s, %s, %s\n", counted(len(r.Files), "file"), counted(len(r.Packages), "package"), counted(len(r.Config), "setting"))
+	t.files(r.Files, maxExplained)
+	for _, s := range r.Config {
+		t.printf("    config   %s: %s -> %s\n", s.Key, quoted(s.First), quoted(s.Second))
+	}
+}
+
+func (t *printer) rules(r *Report) {
+	if len(r.Normalised) == 0 {
+		t.printf("no rule did anything\n")
+	}
+	for _, platform := range slices.Sorted(maps.Keys(r.Normalised)) {
+		t.printf("%s\n", platform)
+		for _, rule := range slices.Sorted(maps.Keys(r.Normalised[platform])) {
+			t.printf("  %s: %s\n", rule, r.Rules[rule])
+			for _, path := range r.Normalised[platform][rule] {
+				t.printf("    %s\n", path)
+			}
+		}
+	}
+}
+
+func (t *printer) differences(r *Report) {
+	t.printf("%s\n", r.headline())
+	for i, s := range []Side{r.First, r.Second} {
+		name := ""
+		if s.Name != "" {
+			name = "  " + plain(s.Name)
+		}
+		t.printf("  %-9s %s  %s%s\n", [...]string{"first", "second"}[i], s.Digest, s.Platform, name)
+	}
+	for _, l := range r.summary() {
+		t.printf("  %-9s %s\n", l.title, l.text)
+	}
+	for _, s := range r.sections() {
+		t.printf("\n%s\n", s.title)
+		for i, row := range s.items {
+			if i == maxPaths {
+				t.printf("  and %d more (--format json has all)\n", len(s.items)-i)
+				break
+			}
+			t.printf("  %-8s %s\n", row.change, row.text())
+		}
+	}
+	for _, n := range r.Notes {
+		t.printf("\nnote: %s\n", n)
+	}
+}
+
+func (i item) text() string {
 	var b strings.Builder
-	for _, s := range t {
-		b.WriteString(s.Text)
+	if i.kind != "" {
+		fmt.Fprintf(&b, "%-5s ", i.kind)
+	}
+	b.WriteString(plain(i.name))
+	switch {
+	case i.first != "" && i.second != "":
+		fmt.Fprintf(&b, "  %s -> %s", short(i.first), short(i.second))
+	case i.first != "" || i.second != "":
+		fmt.Fprintf(&b, "  %s", short(i.first+i.second))
+	}
+	if i.what != "" {
+		fmt.Fprintf(&b, "  (%s)", i.what)
 	}
 	return b.String()
 }
 
-// cost is about how many bytes of HTML t takes.
-func (t text) cost() int {
-	n := 0
-	for _, s := range t {
-		n += len(s.Text) + 24
-		for i := range len(s.Text) {
-			switch s.Text[i] {
-			case '&', '<', '>', '"', '\'', '+':
-				n += 4
-			}
-		}
+// plain returns s so that a terminal takes no part of it for a command: quoted if it has a character that
+// cannot be printed.
+func plain(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(s) {
+		return strconv.Quote(s)
 	}
-	return n
+	return s
+}
+
+// short is plain for a value that may be long.
+func short(s string) string { return plain(shortened(s, 100)) }
+
+func quoted(s string) string { return shortened(strconv.Quote(s), 60) }
+
+func shortened(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
+}
+
+// counted returns "1 image" and "2 images".
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

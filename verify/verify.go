@@ -21,46 +21,46 @@ import (
 
 // Verdict is what the comparison of two builds found.
 type Verdict struct {
-	Reproducible bool `json:"reproducible"`
+	Reproducible bool
 	// Varied are the respects in which the second build differed on purpose.
-	Varied    []string   `json:"varied,omitempty"`
-	Platforms []Platform `json:"platforms"`
+	Varied    []string
+	Platforms []Platform
 	// Patch is what to write instead: those of all layers as one unified diff of the Dockerfile.
-	Patch string `json:"patch,omitempty"`
+	Patch string
 }
 
 // Platform is the comparison of the two images for one platform.
 type Platform struct {
-	Platform string        `json:"platform"`
-	First    digest.Digest `json:"first"` // of the manifest
-	Second   digest.Digest `json:"second"`
-	Same     bool          `json:"same"`
+	Platform string
+	First    digest.Digest // of the manifest
+	Second   digest.Digest
+	Same     bool
 	// Layers are those that differ, lowest first. It is empty for images that differ in nothing but
 	// their config.
-	Layers []Layer `json:"layers,omitempty"`
+	Layers []Layer
 }
 
 // Layer is a layer that differs.
 type Layer struct {
-	Index       int           `json:"index"`           // from 0, the base image's included
-	First       digest.Digest `json:"first,omitempty"` // empty where that build has no such layer
-	Second      digest.Digest `json:"second,omitempty"`
-	Line        int           `json:"line,omitempty"` // of the Dockerfile; 0 where unknown
-	Instruction string        `json:"instruction,omitempty"`
+	Index       int           // from 0, the base image's included
+	First       digest.Digest // empty where that build has no such layer
+	Second      digest.Digest
+	Line        int // of the Dockerfile; 0 where unknown
+	Instruction string
 	// From are the instructions that made what the layer copies from other stages.
-	From []Origin `json:"from,omitempty"`
+	From []Origin
 	// Caches are the targets of cache mounts with which it was made, and which the second build found empty.
-	Caches []string       `json:"caches,omitempty"`
-	Paths  []explain.File `json:"paths"`
+	Caches []string
+	Paths  []explain.File
 	// Patch is what to write instead, as a unified diff of the Dockerfile; empty where no change of one
 	// line does it.
-	Patch string `json:"patch,omitempty"`
+	Patch string
 }
 
 // Origin is an instruction of the Dockerfile.
 type Origin struct {
-	Line        int    `json:"line"`
-	Instruction string `json:"instruction"`
+	Line        int
+	Instruction string
 }
 
 // Builds are what Compare is told of the two builds.

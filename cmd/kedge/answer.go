@@ -12,6 +12,7 @@ import (
 	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/publish"
+	"github.com/kedge-build/kedge/report"
 	"github.com/urfave/cli/v2"
 )
 
@@ -20,20 +21,23 @@ type answer struct {
 	wanted      publish.Wanted
 	annotations []image.Annotation
 	out         io.Writer // stdout, or stderr if stdout is for an archive
-	format      string    // "text" or "json"
+	format      report.Format
 	// Paths of files to write, empty for none.
-	idFile, metadata, page string
+	idFile, metadata, report string
 }
 
 // answer reads the flags of build and verify that say so.
 func (p *process) answer(c *cli.Context) (*answer, error) {
-	a := &answer{out: p.stdout, format: c.String("format"), idFile: c.String("iidfile"), metadata: c.String("metadata-file"), page: c.String("report")}
+	a := &answer{out: p.stdout, idFile: c.String("iidfile"), metadata: c.String("metadata-file"), report: c.String("report")}
 	noDefault, _ := strconv.ParseBool(p.env["BUILDX_NO_DEFAULT_LOAD"])
 	a.wanted = publish.Wanted{
 		Tags: c.StringSlice("tag"), Push: c.Bool("push"), Load: c.Bool("load"), Platforms: len(askedPlatforms(c)),
 		LoadDefault: c.Command.Name == "build" && !c.IsSet("load") && !noDefault,
 	}
 	var err error
+	if a.format, err = answerFormat(c); err != nil {
+		return nil, err
+	}
 	if a.wanted.Outputs, a.annotations, err = p.parseOutputs(c.StringSlice("output")); err != nil {
 		return nil, err
 	}
@@ -50,16 +54,13 @@ func (p *process) answer(c *cli.Context) (*answer, error) {
 
 // check returns an error that would otherwise be found when the image is built.
 func (a *answer) check(v view) error {
-	if a.format != "text" && a.format != "json" {
-		return usagef("format %q is not text or json", a.format)
-	}
-	if v.quiet && a.format == "json" {
-		return usagef("-q prints the digest alone, and --format json a value: which?")
+	if v.quiet && a.format != report.Text {
+		return usagef("-q prints the digest alone, and --format %s a value: which?", a.format)
 	}
 	if a.idFile != "" && a.wanted.Files() {
 		return usagef("--iidfile is about an image, and type=local and type=tar write its files")
 	}
-	for _, path := range []string{a.page, a.metadata, a.idFile} {
+	for _, path := range []string{a.report, a.metadata, a.idFile} {
 		if path != "" {
 			if err := publish.CheckFile(path); err != nil {
 				return err
@@ -87,14 +88,6 @@ func (a *answer) writeID(id string) error {
 	return publish.WriteFile(a.idFile, func(w io.Writer) error { _, err := io.WriteString(w, id); return err })
 }
 
-// writePage writes the page of --report.
-func (p *process) writePage(a *answer, res *kedge.Result) error {
-	if a.page == "" {
-		return nil
-	}
-	return p.writeReport(a.page, buildReport(res))
-}
-
 // writeMetadata writes the keys of buildx, and kedge's own below kedge. There is no buildx.build.ref: it names
 // a record of docker's build history, which has no builds of kedge.
 func (p *process) writeMetadata(a *answer, res *kedge.Result, names []string) error {
@@ -119,7 +112,7 @@ func (p *process) writeMetadata(a *answer, res *kedge.Result, names []string) er
 		metadata["image.name"] = strings.Join(names, ",")
 	}
 	if res.Verdict != nil {
-		metadata["kedge.verdict"] = res.Verdict
+		metadata["kedge.verdict"] = report.NewVerdict(res.Verdict)
 	}
 	if on, _ := strconv.ParseBool(p.env["BUILDX_METADATA_WARNINGS"]); on && len(res.Warnings) > 0 {
 		metadata["buildx.build.warnings"] = res.Warnings

@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/publish"
+	"github.com/kedge-build/kedge/report"
 	"github.com/kedge-build/kedge/secret"
 	"github.com/urfave/cli/v2"
 )
@@ -19,8 +19,7 @@ func (p *process) buildVerb() *cli.Command {
 			&cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "name the image `NAME[:TAG]`, and NAME:[TAG-]args-HASH"},
 			&cli.BoolFlag{Name: "verify", Usage: "build a second time and compare"},
 			&cli.BoolFlag{Name: "no-cache", Usage: "take no step from the builder's cache"},
-			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"},
-			reportFlag(), varyFlag(),
+			formatFlag(), reportFlag(), varyFlag(),
 		}),
 		Action: func(c *cli.Context) error {
 			asked, err := parseCall(c)
@@ -72,18 +71,20 @@ func (p *process) build(c *cli.Context, verified bool) error {
 			return err
 		}
 		p.tell(res, o.Pull)
-		if err := p.writePage(a, res); err != nil {
+		r := report.NewBuild(c.Command.Name, res)
+		if err := p.writeReport(c, r); err != nil {
 			return err
 		}
-		if v := res.Verdict; v != nil && !v.Reproducible {
-			return p.sayNo(ctx, a, res)
+		if !r.Yes() {
+			return p.sayNo(ctx, a, res, r)
 		}
 		receipt, err := delivery.Deliver(ctx, env.Store, res.Image, res.ArgsHash)
 		p.tellDelivery(res, receipt)
 		if err != nil {
 			return err
 		}
-		return p.sayDone(ctx, a, res, receipt)
+		r.Names = append(r.Names, receipt.Names...)
+		return p.sayDone(ctx, a, res, r, receipt.ID.String())
 	})
 }
 
@@ -143,8 +144,8 @@ func (p *process) tellDelivery(res *kedge.Result, r publish.Receipt) {
 }
 
 // sayDone gives the answer that the image was built, and writes the lock.
-func (p *process) sayDone(ctx context.Context, a *answer, res *kedge.Result, r publish.Receipt) error {
-	if err := a.writeID(r.ID.String()); err != nil {
+func (p *process) sayDone(ctx context.Context, a *answer, res *kedge.Result, r *report.Report, id string) error {
+	if err := a.writeID(id); err != nil {
 		return err
 	}
 	if err := p.writeMetadata(a, res, r.Names); err != nil {
@@ -154,14 +155,14 @@ func (p *process) sayDone(ctx context.Context, a *answer, res *kedge.Result, r p
 		return err
 	}
 	if p.view.quiet {
-		_, err := fmt.Fprintln(a.out, r.ID)
+		_, err := fmt.Fprintln(a.out, id)
 		return err
 	}
-	return p.print(a.out, a.format, res, r.Names)
+	return report.Write(a.out, a.format, r)
 }
 
 // sayNo gives the answer that two builds differ. No image is delivered.
-func (p *process) sayNo(ctx context.Context, a *answer, res *kedge.Result) error {
+func (p *process) sayNo(ctx context.Context, a *answer, res *kedge.Result, r *report.Report) error {
 	out := a.out
 	if p.view.quiet {
 		out = p.stderr // stdout is for a digest
@@ -169,7 +170,7 @@ func (p *process) sayNo(ctx context.Context, a *answer, res *kedge.Result) error
 	if err := p.writeMetadata(a, res, nil); err != nil {
 		return err
 	}
-	if err := p.print(out, a.format, res, nil); err != nil {
+	if err := report.Write(out, a.format, r); err != nil {
 		return err
 	}
 	// A lock that cannot be written does not change the answer.
@@ -183,43 +184,6 @@ func (p *process) writeLock(ctx context.Context, res *kedge.Result) error {
 	if err := res.WriteLock(ctx); err != nil {
 		return err
 	}
-	p.sayChanges(false, res.Added)
-	return nil
-}
-
-// print prints the answer of build and verify.
-func (p *process) print(w io.Writer, format string, res *kedge.Result, names []string) error {
-	if format == "json" {
-		if names == nil {
-			names = []string{}
-		}
-		return printJSON(w, struct {
-			Digest   string   `json:"digest"`
-			Index    string   `json:"index,omitempty"` // with attestations
-			Args     string   `json:"args"`
-			Names    []string `json:"names"`
-			Lockfile string   `json:"lockfile,omitempty"`
-			// Normalised are the paths that rules dropped or changed, by platform and rule.
-			Normalised map[string]map[string][]string `json:"normalised,omitempty"`
-			Verdict    any                            `json:"verdict,omitempty"`
-		}{res.Image.Descriptor.Digest.String(), res.Image.Attested.Digest.String(), res.ArgsHash, names, res.Lockfile, res.Image.Normalised(), res.Verdict})
-	}
-	if v := res.Verdict; v != nil {
-		if v.Reproducible {
-			fmt.Fprintln(w, verified(v))
-		} else {
-			printDifferences(w, res.Dockerfile, v)
-		}
-	}
-	if res.Lockfile != "" {
-		fmt.Fprintf(w, "lock    %s\n", res.Lockfile)
-	}
-	fmt.Fprintf(w, "digest  %s\n", res.Image.Descriptor.Digest)
-	if index := res.Image.Attested.Digest; index != "" {
-		fmt.Fprintf(w, "index   %s, with attestations\n", index)
-	}
-	for _, name := range names {
-		fmt.Fprintf(w, "tag     %s\n", name)
-	}
+	p.sayChanges(false, report.NewLockChanges(res.Added))
 	return nil
 }

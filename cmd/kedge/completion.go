@@ -154,7 +154,7 @@ var flagValues = map[string][]string{
 	"allow":             {"network.host", "security.insecure"},
 	"call":              {"build", "check", "outline", "targets"},
 	"context-modes":     {"git", "keep"},
-	"format":            {"json", "text"},
+	"format":            {"json", "markdown", "text"},
 	"network":           {"default", "host", "none"},
 	"output":            {"type=cacheonly", "type=docker", "type=image", "type=local,dest=", "type=oci,dest=", "type=registry", "type=tar,dest="},
 	"platform":          {"linux/386", "linux/amd64", "linux/arm/v7", "linux/arm64", "linux/ppc64le", "linux/riscv64", "linux/s390x"},
@@ -193,8 +193,6 @@ func (p *process) values(line commandLine, o option, beginning, before string) c
 				found.words = append(found.words, "-"+id, "+"+id)
 			}
 		}
-	case o.name == "format" && line.command.Name == "diff":
-		found.words = []string{"json", "markdown", "text"}
 	default:
 		found.words = slices.Clone(flagValues[o.name])
 	}

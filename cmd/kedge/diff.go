@@ -9,6 +9,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/kedge-build/kedge/diff"
 	"github.com/kedge-build/kedge/diff/source"
+	"github.com/kedge-build/kedge/explain"
+	"github.com/kedge-build/kedge/report"
 	"github.com/urfave/cli/v2"
 )
 
@@ -25,7 +27,7 @@ func (p *process) diffVerb() *cli.Command {
 		Description: imageNames,
 		Flags: []cli.Flag{
 			platformFlag(), reportFlag(),
-			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, json or markdown"},
+			formatFlag(),
 			&cli.StringSliceFlag{Name: "type", Usage: "compare only `TYPE,...`: " + strings.Join(diff.Types(), ", ")},
 		},
 		Action: p.diff,
@@ -33,8 +35,8 @@ func (p *process) diffVerb() *cli.Command {
 }
 
 func (p *process) diff(c *cli.Context) error {
-	if format := c.String("format"); !slices.Contains([]string{"text", "json", "markdown"}, format) {
-		return usagef("format %q is not text, json or markdown", format)
+	if _, err := answerFormat(c); err != nil {
+		return err
 	}
 	var o diff.Options
 	for _, list := range c.StringSlice("type") {
@@ -48,7 +50,7 @@ func (p *process) diff(c *cli.Context) error {
 	return p.withImages(c, func(first, second *source.Image) error { return p.compare(c, first, second, o) })
 }
 
-// withImages opens the two images that a verb is given.
+// withImages opens the two images that a verb is given, and passes them on.
 func (p *process) withImages(c *cli.Context, verb func(first, second *source.Image) error) error {
 	if c.NArg() != 2 {
 		return usagef("%s takes two images, A and B, and got %d", c.Command.Name, c.NArg())
@@ -61,7 +63,7 @@ func (p *process) withImages(c *cli.Context, verb func(first, second *source.Ima
 		}
 		sources.Platform = platform
 	}
-	// Files and registries need no store: none is made.
+	// Files and registries need no store: do not make one.
 	if _, err := os.Stat(p.storeDir()); err == nil {
 		if sources.Store, err = p.openStore(c.Context); err != nil {
 			return err
@@ -81,31 +83,18 @@ func (p *process) withImages(c *cli.Context, verb func(first, second *source.Ima
 	return verb(first, second)
 }
 
+// compare compares two images. It explains the files only for a page.
 func (p *process) compare(c *cli.Context, first, second *source.Image, o diff.Options) error {
 	result, err := diff.Images(c.Context, first, second, o)
 	if err != nil {
 		return err
 	}
 	result.First.Name, result.Second.Name = c.Args().Get(0), c.Args().Get(1)
-	if path := c.String("report"); path != "" {
-		files, err := explainFiles(c, first, second, result)
-		if err != nil {
-			return err
-		}
-		if err := p.writeReport(path, diffReport(result, files)); err != nil {
+	var files []explain.File
+	if c.Command.Name == "explain" || c.String("report") != "" {
+		if files, err = explainFiles(c.Context, first, second, result); err != nil {
 			return err
 		}
 	}
-	switch c.String("format") {
-	case "json":
-		err = printJSON(p.stdout, result)
-	case "markdown":
-		err = result.WriteMarkdown(p.stdout)
-	default:
-		err = result.WriteText(p.stdout)
-	}
-	if err == nil && !result.Same {
-		err = errNo
-	}
-	return err
+	return p.report(c, report.NewDiff(c.Command.Name, result, files))
 }

@@ -2,9 +2,9 @@ package main
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/kedge-build/kedge"
+	"github.com/kedge-build/kedge/report"
 	"github.com/urfave/cli/v2"
 )
 
@@ -14,8 +14,12 @@ func (p *process) lockVerb() *cli.Command {
 		Name: "lock", Usage: "write the sources of a build into its lockfile", ArgsUsage: "PATH | URL | -",
 		Flags: append(append(sourceFlags(), attestFlags()...),
 			&cli.GenericFlag{Name: "refresh", Value: refresh, Usage: "look up every source again; --refresh=REF only that one, repeatable"},
-			&cli.BoolFlag{Name: "check", Usage: "change nothing, and exit with 4 if the lock would change"}),
+			&cli.BoolFlag{Name: "check", Usage: "change nothing, and exit with 4 if the lock would change"},
+			formatFlag()),
 		Action: func(c *cli.Context) error {
+			if _, err := answerFormat(c); err != nil {
+				return err
+			}
 			return p.withBuilder(c, func(env kedge.Env, o kedge.Options) error {
 				return p.lock(c, env, o, refresh.Refresh)
 			})
@@ -29,26 +33,16 @@ func (p *process) lock(c *cli.Context, env kedge.Env, o kedge.Options, refresh k
 	if err != nil {
 		return err
 	}
-	p.sayChanges(check, locked.Changes)
-	moved := "moved"
-	if check {
-		moved = "would move"
-	}
-	if locked.OldTarget != locked.Target && locked.OldTarget != "" {
-		p.say("%s target: %s -> %s", moved, locked.OldTarget, locked.Target)
-	}
-	if !locked.OldEpoch.Equal(locked.Epoch) && !locked.OldEpoch.IsZero() {
-		p.say("%s epoch: %s -> %s", moved, locked.OldEpoch.Format(time.RFC3339), locked.Epoch.Format(time.RFC3339))
-	}
-	if locked.OldRules != locked.Rules && locked.OldRules != 0 {
-		p.say("%s normalisation rules: %d -> %d", moved, locked.OldRules, locked.Rules)
+	r := report.NewLock(locked, check)
+	p.sayChanges(check, r.Changes)
+	if err := p.report(c, r); err != nil {
+		return err
 	}
 	if check && locked.Changed {
 		p.say("%s: is not up to date", locked.Lockfile)
 		fmt.Fprintln(p.stderr, "hint: run the same without --check, and commit the lockfile")
 		return errForbidden
 	}
-	fmt.Fprintf(p.stdout, "%s: %s, target %s\n", locked.Lockfile, counted(locked.Sources, "source"), locked.Target)
 	return nil
 }
 

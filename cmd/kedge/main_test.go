@@ -72,6 +72,11 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 		need(ts, args, 2, "serve PATH CONTENT")
 		ts.Value("files").(*testenv.Files).Set(args[0], args[1], time.Time{})
 	},
+	// report FILE: checks what a verb printed as JSON, or wrote, against docs/report.schema.json.
+	"report": func(ts *testscript.TestScript, _ bool, args []string) {
+		need(ts, args, 1, "report FILE")
+		ts.Check(testenv.CheckReport(ts.Value("t").(*testing.T), []byte(ts.ReadFile(args[0]))))
+	},
 	// code N PROGRAM ARG...: runs the program, and fails unless its exit code is N.
 	"code": func(ts *testscript.TestScript, _ bool, args []string) {
 		if len(args) < 2 {

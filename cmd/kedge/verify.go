@@ -11,8 +11,7 @@ func (p *process) verifyVerb() *cli.Command {
 		Name: "verify", Usage: "build twice and say whether it is the same, bit for bit", ArgsUsage: "PATH | URL | -",
 		Flags: slices.Concat(sourceFlags(), []cli.Flag{p.lockedFlag()}, solveFlags(), []cli.Flag{
 			&cli.BoolFlag{Name: "no-cache", Usage: "take no step of the first build from the builder's cache; the second never does"},
-			&cli.StringFlag{Name: "format", Value: "text", Usage: "text, or json for a value on stdout"},
-			reportFlag(), varyFlag(), secretCheckFlag(),
+			formatFlag(), reportFlag(), varyFlag(), secretCheckFlag(),
 		}),
 		Action: func(c *cli.Context) error { return p.build(c, true) },
 	}

@@ -39,7 +39,7 @@ verify: cause diff explain fix frontend store
 kedge: builder cause frontend image lock rules secret store verify internal/wholefile
 cmd/kedge: kedge builder builder/daemon docker frontend image lock rules secret store verify cause diff diff/source explain plugin publish report
 plugin: internal/wholefile
-report:
+report: kedge diff explain lock rules verify
 internal/chunk:
 internal/layer: internal/decompress
 internal/decompress:
