@@ -60,7 +60,7 @@ func TestComplete(t *testing.T) {
 		"build -o type=l":                         "type=local,dest= :6",
 		"build -o type=im":                        "type=image :4",
 		"diff --format m":                         "markdown :4",
-		"verify --format m":                       ":4",
+		"lock --format m":                         "markdown :4",
 		"build " + dir + " --target ":             "base second :4",
 		"build --target=s " + dir:                 ":16", // the option has a value already
 		"build -f " + other + " . --target=":      "--target=third :4",
