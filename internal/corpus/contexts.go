@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/kedge-build/kedge/internal/debian"
 )
 
 // packagesTxt lists Debian packages, one a line, small ones first.
@@ -22,16 +25,19 @@ type buildContext struct {
 }
 
 // findContexts returns the build contexts that the arguments stand for, those of a folder in the order
-// of their names. The contexts of the packages are written below scratch.
+// of their names. "packages" and "packages:RELEASE" are the packages of packages.txt on bookworm and on
+// another release of Debian; their contexts are written below scratch.
 func findContexts(args []string, scratch string) ([]buildContext, error) {
 	var found []buildContext
 	for _, arg := range args {
 		var more []buildContext
 		var err error
-		if arg == "packages" {
-			more, err = writePackages(parsePackages(packagesTxt), scratch)
-		} else {
+		if kind, release, chosen := strings.Cut(arg, ":"); kind != "packages" {
 			more, err = below(arg)
+		} else if chosen && (release == "" || debian.ReleaseOf(release) != release) {
+			err = fmt.Errorf("%q: %q is not bullseye, bookworm, trixie or sid", arg, release)
+		} else {
+			more, err = writePackages(parsePackages(packagesTxt), arg, cmp.Or(release, debian.Bookworm), scratch)
 		}
 		if err != nil {
 			return nil, err
@@ -88,20 +94,21 @@ func parsePackages(list string) []string {
 	return names
 }
 
-// writePackages writes a context for each package, which does no more than install it.
-func writePackages(names []string, scratch string) ([]buildContext, error) {
+// writePackages writes a context for each package, which does no more than install it on a release. Its
+// name begins with prefix.
+func writePackages(names []string, prefix, release, scratch string) ([]buildContext, error) {
 	var written []buildContext
 	for _, name := range names {
-		dir := filepath.Join(scratch, name)
+		dir := filepath.Join(scratch, release, name)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, err
 		}
-		dockerfile := "FROM debian:bookworm-slim\n" +
+		dockerfile := "FROM debian:" + release + "-slim\n" +
 			"RUN apt-get update && apt-get install -y --no-install-recommends " + name + "\n"
 		if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
 			return nil, err
 		}
-		written = append(written, buildContext{name: "packages/" + name, dir: dir})
+		written = append(written, buildContext{name: prefix + "/" + name, dir: dir})
 	}
 	return written, nil
 }

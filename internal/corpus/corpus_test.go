@@ -220,6 +220,28 @@ func TestPackages(t *testing.T) {
 	}
 }
 
+func TestPackagesOfRelease(t *testing.T) {
+	both, err := findContexts([]string{"packages", "packages:sid"}, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"packages/nginx": "FROM debian:bookworm-slim\n", "packages:sid/nginx": "FROM debian:sid-slim\n"} {
+		i := slices.IndexFunc(both, func(c buildContext) bool { return c.name == name })
+		if i < 0 {
+			t.Fatalf("no %s", name)
+		}
+		content, err := os.ReadFile(filepath.Join(both[i].dir, "Dockerfile"))
+		if err != nil || !strings.HasPrefix(string(content), want) {
+			t.Errorf("%s: %q, %v", name, content, err)
+		}
+	}
+	for _, arg := range []string{"packages:", "packages:buster", "packages:12"} {
+		if _, err := findContexts([]string{arg}, t.TempDir()); err == nil || !strings.Contains(err.Error(), "is not bullseye") {
+			t.Errorf("%s: %v", arg, err)
+		}
+	}
+}
+
 // TestApps: the applications need nothing but Debian, whose image is the only one that there is.
 func TestApps(t *testing.T) {
 	apps, err := findContexts([]string{"apps"}, "")

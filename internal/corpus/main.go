@@ -1,11 +1,12 @@
 // Command corpus measures how many images come out the same when they are built twice: with kedge, and
 // with BuildKit's own means. Run it as root at the root of the repository, as `make corpus` does:
 //
-//	corpus [flags] DIR|packages...
+//	corpus [flags] DIR|packages[:RELEASE]...
 //
 // A DIR stands for every folder in it that has a Dockerfile, packages for one image for each Debian
-// package that packages.txt lists. The base images are this machine's own (see [rig.ServeDebian]): every
-// tag of debian is bookworm. The folder apps beside this file has small applications, each in the way of
+// package that packages.txt lists, on bookworm or on another RELEASE. The base images are this machine's
+// own (see [rig.ServeDebian]): a Dockerfile is built on the release that its FROM names, and on bookworm
+// if that is none of bullseye, trixie and sid. The folder apps beside this file has small applications, each in the way of
 // its language; one of them, planted, is there to differ.
 //
 // The contexts are only read. All that is written is in a temporary folder, in the FILE of -out and the
