@@ -16,16 +16,16 @@ import (
 	"github.com/kedge-build/kedge/internal/rig"
 )
 
-// A bench is where the figures come from.
+// A bench runs measurements.
 type bench struct {
 	*rig.Rig
-	dir   string // all that is written
+	dir   string // for all files
 	data  string // $XDG_DATA_HOME
 	epoch string // the base image's, in seconds
 	log   io.Writer
 }
 
-// start starts the registry and the daemon that takes it for docker.io.
+// start starts the registry and a daemon for which it is docker.io.
 func start(ctx context.Context, bin, dir string, stderr io.Writer) (*bench, error) {
 	data := filepath.Join(dir, "data")
 	r, err := rig.Start(ctx, bin, dir, data, stderr)
@@ -41,10 +41,10 @@ func start(ctx context.Context, bin, dir string, stderr io.Writer) (*bench, erro
 	}, nil
 }
 
-// command runs a program to its end; it says how long that took and how much
-// memory the process had at its peak, in bytes, also where the program failed.
+// command runs a program and returns its duration and its peak memory in
+// bytes, even if the program fails.
 func (b *bench) command(ctx context.Context, program string, args ...string) (took time.Duration, peak int64, err error) {
-	// What earlier runs wrote is not to be brought to disk in the time of this one.
+	// Data of earlier runs must not be written to disk during this one.
 	syscall.Sync()
 	var out bytes.Buffer
 	cmd := rig.Command(ctx, b.Env, program, args...)
@@ -65,9 +65,9 @@ func (b *bench) command(ctx context.Context, program string, args ...string) (to
 	return took, peak, err
 }
 
-// watchPeak reads the peak memory of a process again and again, and returns what
-// ends that and says what was read last. (Its rusage would not do: that begins
-// with the peak of the process that started it.)
+// watchPeak polls the peak memory of a process. The returned function stops
+// that and returns the last value. (The process's rusage would start with the
+// peak of its parent.)
 func watchPeak(pid int) func() int64 {
 	end, last := make(chan struct{}), make(chan int64)
 	go func() {
@@ -110,7 +110,7 @@ func (b *bench) runKedge(ctx context.Context, verb, context string, args ...stri
 	return b.command(ctx, b.Kedge, append([]string{verb, "--builder=" + b.Addr, "--progress=plain", context}, args...)...)
 }
 
-// runBuildctl builds a folder in BuildKit's own reproducible way.
+// runBuildctl builds a folder with BuildKit's own options for a reproducible image.
 func (b *bench) runBuildctl(ctx context.Context, context, output string) (time.Duration, error) {
 	took, _, err := b.command(ctx, b.Buildctl, "--addr="+b.Addr, "build", "--progress=plain",
 		"--frontend=dockerfile.v0", "--local=context="+context, "--local=dockerfile="+context,
@@ -118,8 +118,8 @@ func (b *bench) runBuildctl(ctx context.Context, context, output string) (time.D
 	return took, err
 }
 
-// cool makes the next build a cold one: the daemon has the base image, and
-// nothing else; kedge has no store.
+// cool makes the next build a cold one: the daemon has only the base image, and
+// kedge has no store.
 func (b *bench) cool(ctx context.Context) error {
 	if _, _, err := b.command(ctx, b.Buildctl, "--addr="+b.Addr, "prune", "--all"); err != nil {
 		return err

@@ -1,10 +1,10 @@
-// Command bench measures kedge against BuildKit's own way to a reproducible
-// image, buildctl with rewrite-timestamp, on one buildkitd of its own. Run it as
-// root at the root of the repository, as `make bench` does; arguments (small,
-// large, memory, diff) pick parts. docs/performance.md says what the figures mean.
+// Command bench compares kedge with BuildKit's own way to a reproducible image,
+// buildctl with rewrite-timestamp, on the same buildkitd. Run it as root at the
+// root of the repository, as `make bench` does. Arguments (small, large, memory,
+// diff) choose parts. docs/performance.md explains the figures.
 //
-// All that it writes is in a temporary folder; of its processes none is left. It
-// fails when it cannot measure, and not when a goal is missed.
+// It writes only to a temporary folder, and leaves no process. It fails if it
+// cannot measure, not if a goal is missed.
 package main
 
 import (
@@ -98,8 +98,8 @@ func run(ctx context.Context, n int, parts []string, stdout, stderr io.Writer) (
 	return printTable(stdout, rows)
 }
 
-// load returns the machine's average load of the last minute: others' work
-// makes figures wrong.
+// load returns the machine's average load of the last minute. Other programs
+// distort the figures.
 func load() (string, error) {
 	content, err := os.ReadFile("/proc/loadavg")
 	if err != nil {

@@ -14,11 +14,11 @@ import (
 	"github.com/kedge-build/kedge/internal/rig"
 )
 
-// notReproducible is what kedge verify exits with when the answer is no.
+// notReproducible is kedge verify's exit code if the builds differ.
 const notReproducible = 3
 
-// aptGoals name a build that installs a package, and what is asked of kedge: ratios of
-// its time to BuildKit's.
+// aptGoals is a build that installs a package, with goals for the ratios of
+// kedge's time to BuildKit's.
 type aptGoals struct {
 	name, pkg               string
 	cold, unchanged, verify float64
@@ -44,7 +44,7 @@ func (b *bench) apt(ctx context.Context, n int, g aptGoals) ([]row, error) {
 		cold      = row{what: g.name + ": cold build", unit: "s", goal: g.cold}
 		verify    = row{what: g.name + ": cold verify", unit: "s", goal: g.verify}
 		unchanged = row{what: g.name + ": nothing changed", unit: "s", goal: g.unchanged}
-		different int // verifications
+		different int // number of verifications with a difference
 	)
 	timed := func(into *[]float64, label string, build func() (float64, error)) error {
 		seconds, err := build()
@@ -60,7 +60,7 @@ func (b *bench) apt(ctx context.Context, n int, g aptGoals) ([]row, error) {
 			took, _, err := b.runKedge(ctx, verb, dir, args...)
 			if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == notReproducible {
 				different++
-				err = nil // an answer, and it took its time
+				err = nil // a valid answer, with a valid duration
 			}
 			return took.Seconds(), err
 		}
@@ -99,7 +99,7 @@ func (b *bench) apt(ctx context.Context, n int, g aptGoals) ([]row, error) {
 		verify.note = fmt.Sprintf("%d of %d verifications found a difference", different, n)
 	}
 
-	// Once untimed, so that the steps, kedge's store and the layout are there.
+	// A first run without measurement fills the builder's cache, kedge's store and the layout.
 	for _, build := range []func() (float64, error){buildctl("type=oci,tar=false,dest=" + layout), kedge("build")} {
 		if _, err := build(); err != nil {
 			return nil, err
@@ -129,8 +129,8 @@ func (b *bench) apt(ctx context.Context, n int, g aptGoals) ([]row, error) {
 	return append(rows, lock, asked), nil
 }
 
-// memory measures the most that kedge has in memory while it writes an image
-// with a layer of 1 GiB.
+// memory measures kedge's peak memory while it writes an image with a layer of
+// 1 GiB.
 func (b *bench) memory(ctx context.Context, n int) ([]row, error) {
 	dir, tar := filepath.Join(b.dir, "memory"), filepath.Join(b.dir, "memory.tar")
 	dockerfile := "FROM debian:bookworm-slim\nRUN head -c 512M /dev/urandom >/random && head -c 512M /dev/zero >/zero\n"
@@ -156,8 +156,8 @@ func (b *bench) memory(ctx context.Context, n int) ([]row, error) {
 	return []row{peak}, nil
 }
 
-// diff measures kedge diff of two images that share their base layer and differ in five files, from OCI
-// layouts, beside diffoscope on the two unpacked trees.
+// diff measures kedge diff on two OCI layouts, and diffoscope on the same images unpacked. The images share
+// their base layer and differ in five files.
 func (b *bench) diff(ctx context.Context, n int) ([]row, error) {
 	dir := filepath.Join(b.dir, "diff")
 	dockerfile := "FROM debian:bookworm-slim\nARG V\n" +
@@ -214,7 +214,7 @@ func (b *bench) diff(ctx context.Context, n int) ([]row, error) {
 	return []row{took, peak}, nil
 }
 
-// namesAll fails unless kedge diff names the files in which the two images differ, and no other.
+// namesAll returns an error unless kedge diff names exactly the files in which the two images differ.
 func (b *bench) namesAll(ctx context.Context, layouts []string) error {
 	out, err := rig.Command(ctx, b.Env, b.Kedge, "diff", "--type=file", "--format=json", "oci:"+layouts[0], "oci:"+layouts[1]).Output()
 	if exit := (*exec.ExitError)(nil); err != nil && (!errors.As(err, &exit) || exit.ExitCode() != notReproducible) {
@@ -222,7 +222,7 @@ func (b *bench) namesAll(ctx context.Context, layouts []string) error {
 	}
 	var result struct{ Files []struct{ Path string } }
 	if err := json.Unmarshal(out, &result); err != nil {
-		return fmt.Errorf("reading what kedge diff says: %w", err)
+		return fmt.Errorf("reading the output of kedge diff: %w", err)
 	}
 	want := []struct{ Path string }{{"/opt/1"}, {"/opt/2"}, {"/opt/3"}, {"/opt/4"}, {"/opt/5"}}
 	if !slices.Equal(result.Files, want) {
@@ -232,7 +232,7 @@ func (b *bench) namesAll(ctx context.Context, layouts []string) error {
 }
 
 // writeContext writes a build context with a Dockerfile, and files of 4 KiB in
-// the folder files, always the same.
+// the folder files. The content is always the same.
 func writeContext(dir, dockerfile string, files int) error {
 	if err := os.MkdirAll(filepath.Join(dir, "files"), 0o755); err != nil {
 		return err

@@ -8,18 +8,18 @@ import (
 	"text/tabwriter"
 )
 
-// A row is one figure, measured several times.
+// A row is a figure that was measured several times.
 type row struct {
 	what     string
 	unit     string    // "s", "MiB" or "", a number
 	kedge    []float64 // never empty
-	buildkit []float64 // empty where there is nothing to compare with
-	goal     float64   // the most that the ratio, or without buildkit the figure, may be
-	worst    bool      // the largest counts and not the median
+	buildkit []float64 // empty without a comparison
+	goal     float64   // upper bound of the ratio, or of the figure without a comparison
+	worst    bool      // the maximum counts instead of the median
 	note     string
 }
 
-// figure returns what is held against the goal.
+// figure returns the value to compare with the goal.
 func (r row) figure() float64 {
 	switch {
 	case len(r.buildkit) > 0:
@@ -30,7 +30,7 @@ func (r row) figure() float64 {
 	return median(r.kedge)
 }
 
-// printTable prints the rows as a table in Markdown, of which columns line up.
+// printTable prints the rows as a Markdown table with aligned columns.
 func printTable(w io.Writer, rows []row) error {
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
 	fmt.Fprintln(t, "| what\t| kedge: min / median / max\t| buildctl: min / median / max\t| figure\t| goal\t| \t|")
@@ -66,7 +66,7 @@ func spread(values []float64, unit string) string {
 	return number(slices.Min(values), "") + " / " + number(median(values), "") + " / " + number(slices.Max(values), unit)
 }
 
-// number returns v with three digits that count.
+// number formats v with three significant digits.
 func number(v float64, unit string) string {
 	s := strconv.FormatFloat(v, 'g', 3, 64)
 	if v >= 100 {

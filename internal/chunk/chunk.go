@@ -1,46 +1,52 @@
-// Package chunk writes gzip in chunks, which can be compressed side by side, compared as they are, and
-// decompressed each on its own.
+// Package chunk writes gzip in chunks, which can be compressed in parallel, compared without decompression, and
+// decompressed independently.
 //
-// To every reader of gzip it is one member without anything in its header (RFC 1952). A chunk is a run of deflate
-// blocks that ends with a byte and refers to nothing before it (RFC 1951). In front of it stand six stored blocks
-// without content. Each has five bits of padding, which readers skip (RFC 1951, section 3.2.4), 30 in all. The
-// lowest first, they are:
+//	w, err := chunk.NewWriter(file, 6, runtime.NumCPU())
+//	…
+//	for s := chunk.NewScanner(file); s.Scan(); {
+//		io.Copy(content, chunk.NewReader(bytes.NewReader(s.Bytes())))
+//	}
 //
-//	20 bits  the length of the chunk behind these blocks, in bytes
+// Every gzip reader sees one member with an empty header (RFC 1952). A chunk is a run of deflate blocks that ends at
+// a byte boundary and does not refer to earlier data (RFC 1951). Six empty stored blocks precede it. Each has five bits
+// of padding, which readers ignore (RFC 1951, section 3.2.4). Together these 30 bits hold, lowest first:
+//
+//	20 bits  the length of the chunk after these blocks, in bytes
 //	 4 bits  Flags
 //	 6 bits  101101
 //
-// Behind the last chunk are a last stored block without content and the end of the member.
+// After the last chunk there are a final empty stored block and the end of the member.
 package chunk
 
 import "bytes"
 
-// Flags say what a chunk is.
+// Flags are properties of a chunk.
 type Flags byte
 
 // The flags of a chunk.
 const (
-	// Start is set on a chunk whose content begins with an entry of the archive. One without it goes on
-	// with what the chunk before it ends with.
+	// Start says that the content of the chunk begins with an entry of the archive. Otherwise it continues
+	// the entry at the end of the previous chunk.
 	Start Flags = 1 << iota
-	// Apart is set on a chunk that means something to other chunks: two that are equal may lead to
-	// contents that are not.
+	// Apart says that the chunk affects how other chunks are read. Archives with equal chunks of this kind
+	// can differ in content.
 	Apart
 )
 
-// Size is the most that a chunk holds of the content, in bytes.
+// Size is the maximal size of the content of a chunk, in bytes.
 const Size = 512 << 10
 
-// maxLength bounds the length of a chunk, in bytes: what cannot be compressed becomes a little longer.
+// maxLength bounds the length of a chunk, in bytes. Incompressible content becomes a little longer.
 const maxLength = Size + Size/8
 
-// header is that of the member: no time, no name, and a system that is not known.
+// header is the member's header, with no time, no name and an unknown system.
 var header = []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff}
 
-// trailerSize is that of what follows the last chunk: a block, a CRC-32 and a length.
+// trailerSize is the size of the data after the last chunk: a block, a CRC-32 and a length.
 const trailerSize = blockSize + 8
 
-// A stored block without content: three bits, which are zero unless it is the last, padding, and the length, 0, twice.
+// blockSize is the size of an empty stored block: three bits, which are zero unless the block is final, padding, and twice
+// the length 0.
 const blockSize = 5
 
 var (
@@ -54,7 +60,7 @@ const (
 	magic      = 0b101101
 )
 
-// mark returns what stands in front of a chunk.
+// mark returns the six blocks before a chunk.
 func mark(length int, f Flags) []byte {
 	bits := uint32(length) | uint32(f)<<20 | magic<<24
 	var b []byte
@@ -64,7 +70,7 @@ func mark(length int, f Flags) []byte {
 	return b
 }
 
-// parseMark returns the length and the flags of the chunk behind b, if b begins with a mark.
+// parseMark returns the length and the flags in a mark, if b begins with one.
 func parseMark(b []byte) (length int, f Flags, ok bool) {
 	if len(b) < markSize {
 		return 0, 0, false

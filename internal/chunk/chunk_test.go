@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// write writes the parts, each of which begins with an entry.
+// write writes parts. Each begins with an entry.
 func write(t testing.TB, n, step int, parts ...[]byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -40,7 +40,7 @@ func write(t testing.TB, n, step int, parts ...[]byte) []byte {
 	return b.Bytes()
 }
 
-// mixed returns n bytes, of which half compress.
+// mixed returns n bytes, half of which are compressible.
 func mixed(n int) []byte {
 	b := bytes.Repeat([]byte("a line of text\n"), n/15+1)[:n]
 	r := rand.New(rand.NewPCG(1, 2))
@@ -84,7 +84,7 @@ func TestWriter(t *testing.T) {
 		t.Errorf("the header has the time %v and the system %d", zr.ModTime, zr.OS)
 	}
 	if got, err := io.ReadAll(zr); err != nil || !bytes.Equal(got, whole) {
-		t.Errorf("gzip does not read what was written: %v", err)
+		t.Errorf("gzip does not read it: %v", err)
 	}
 	got, err := scan(t, blob)
 	want := []found{{5, Start}, {Size, Start}, {Size, 0}, {7, 0}, {Size, Start}, {4, Start}}
@@ -215,7 +215,7 @@ func TestReader(t *testing.T) {
 	blob := write(t, 1, 1<<20, parts...)
 	chunks := blob[len(header) : len(blob)-trailerSize]
 	if got, err := io.ReadAll(NewReader(bytes.NewReader(chunks))); err != nil || !bytes.Equal(got, bytes.Join(parts, nil)) {
-		t.Errorf("the chunks do not hold what was written: %v", err)
+		t.Errorf("the chunks have other content: %v", err)
 	}
 	for name, run := range map[string][]byte{
 		"cut off":       chunks[:len(chunks)-1],
@@ -224,7 +224,7 @@ func TestReader(t *testing.T) {
 		"the end, too":  blob[len(header):],
 	} {
 		if _, err := io.ReadAll(NewReader(bytes.NewReader(run))); err == nil {
-			t.Errorf("%s: it is read", name)
+			t.Errorf("%s: no error", name)
 		}
 	}
 	if _, err := io.ReadAll(NewReader(errReader{})); !errors.Is(err, errFull) {
@@ -232,7 +232,7 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// TestReaders has other programs read it: all that this machine has of them, and it has gzip.
+// Other programs read the format. The test uses those of this machine; gzip must be there.
 func TestReaders(t *testing.T) {
 	parts := [][]byte{[]byte("first"), mixed(Size + 7), []byte("last")}
 	file := filepath.Join(t.TempDir(), "a.gz")

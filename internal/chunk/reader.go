@@ -9,11 +9,10 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// ErrNone says that a stream is not, or not to its end, made of chunks.
+// ErrNone says that a stream does not consist of chunks, or not up to its end.
 var ErrNone = errors.New("not in chunks")
 
-// A Scanner reads the chunks of a stream one after the other, as they are. What it says of them is
-// the word of whoever wrote them.
+// A Scanner reads the compressed chunks of a stream in order. It does not verify their flags.
 type Scanner struct {
 	r      *bufio.Reader
 	data   []byte
@@ -27,7 +26,7 @@ func NewScanner(r io.Reader) *Scanner {
 	return &Scanner{r: bufio.NewReaderSize(r, 256<<10)}
 }
 
-// Scan goes on to the next chunk. It returns false at the end, and where Err is not nil.
+// Scan advances to the next chunk. It returns false at the end of the stream and after an error.
 func (s *Scanner) Scan() bool {
 	if s.err != nil {
 		return false
@@ -65,7 +64,7 @@ func (s *Scanner) Scan() bool {
 	return s.err == nil
 }
 
-// expect reads what must come next.
+// expect reads bytes that must come next.
 func (s *Scanner) expect(want []byte) error {
 	got, err := s.r.Peek(len(want))
 	if !bytes.Equal(got, want) {
@@ -78,20 +77,20 @@ func (s *Scanner) expect(want []byte) error {
 	return err
 }
 
-// Bytes returns the chunk as it is, with what stands in front of it. The next call of Scan overwrites it.
+// Bytes returns the compressed chunk with its mark. The next call of Scan overwrites it.
 func (s *Scanner) Bytes() []byte { return s.data }
 
-// Offset returns where in the stream Bytes begins.
+// Offset returns the offset of Bytes in the stream.
 func (s *Scanner) Offset() int64 { return s.offset }
 
-// Flags returns those of the chunk.
+// Flags returns the flags of the chunk.
 func (s *Scanner) Flags() Flags { return s.flags }
 
-// Err returns why Scan ended before the end of the stream: ErrNone, or what reading failed with.
+// Err returns why Scan stopped before the end of the stream: ErrNone, or an error of the stream's reader.
 func (s *Scanner) Err() error { return s.err }
 
-// NewReader returns a reader of the content of what r has, chunks as Scanner.Bytes returns them. It fails with ErrNone
-// where they do not end as chunks do.
+// NewReader returns a reader of the content of the chunks in r, which has the form of Scanner.Bytes. It fails with
+// ErrNone if r does not end with a whole chunk.
 func NewReader(r io.Reader) io.Reader {
 	br := bufio.NewReaderSize(io.MultiReader(r, bytes.NewReader(lastBlock)), 64<<10)
 	return &reader{content: flate.NewReader(br), chunks: br}

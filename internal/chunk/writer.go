@@ -10,22 +10,22 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// A Writer compresses what is written to it, in chunks. Where they are cut follows from the content, from
-// calls of Cut, and from nothing else: not from the size of writes or from how many are in the works.
+// A Writer compresses content in chunks. Only the content and calls of Cut decide where a chunk ends, not
+// the size of writes or the number of chunks in progress.
 type Writer struct {
 	filling *work
 	idle    chan *work
-	begun   chan *work // in the order of the content
+	begun   chan *work // in progress, in the order of the content
 	crc     uint32     // of the content
 	size    uint32     // of the content, modulo 2^32
 
-	w      io.Writer     // not to be used before ended is closed
-	ended  chan struct{} // closed when all that was begun is written, or nothing more is
+	w      io.Writer     // used by drain until ended is closed
+	ended  chan struct{} // closed when drain ends
 	failed chan struct{} // closed when err is set
 	err    error
 }
 
-// work is what one chunk at a time is compressed with.
+// work compresses one chunk at a time.
 type work struct {
 	deflate *flate.Writer
 	content []byte
@@ -34,14 +34,14 @@ type work struct {
 	done    chan error
 }
 
-// NewWriter returns a Writer to w with a level of gzip's, which has up to n chunks in the works at once. It
-// has to be closed, also after a failure.
+// NewWriter returns a Writer to w that compresses with a gzip level, up to n chunks in parallel. It must be
+// closed, even after an error.
 func NewWriter(w io.Writer, level, n int) (*Writer, error) {
 	c := &Writer{
 		idle: make(chan *work, n+1), begun: make(chan *work, n+1),
 		w: w, ended: make(chan struct{}), failed: make(chan struct{}),
 	}
-	for range n + 1 { // one is being filled
+	for range n + 1 { // the additional one is being filled
 		fw, err := flate.NewWriter(nil, level)
 		if err != nil {
 			return nil, err
@@ -74,7 +74,7 @@ func (c *Writer) drain() {
 	}
 }
 
-// Write takes the next part of the content. Its error may be of an earlier part.
+// Write adds content. The error can be that of an earlier Write.
 func (c *Writer) Write(p []byte) (n int, err error) {
 	for len(p) > 0 {
 		if len(c.filling.content) == Size {
@@ -90,8 +90,7 @@ func (c *Writer) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// Cut ends the chunk that is being filled, unless it is empty: what is written next begins with an entry of
-// the archive.
+// Cut ends the current chunk unless it is empty. The next Write must begin with an entry of the archive.
 func (c *Writer) Cut() error {
 	if len(c.filling.content) == 0 {
 		return nil
@@ -99,13 +98,13 @@ func (c *Writer) Cut() error {
 	return c.next(Start)
 }
 
-// Pending returns how many bytes the chunk that is being filled has, at most Size.
+// Pending returns the number of bytes in the current chunk, at most Size.
 func (c *Writer) Pending() int { return len(c.filling.content) }
 
-// Mark sets flags of the chunk that is being filled.
+// Mark sets flags of the current chunk.
 func (c *Writer) Mark(f Flags) { c.filling.flags |= f }
 
-// next has the chunk compressed and begins one with other flags.
+// next starts the compression of the current chunk, and begins a chunk with flags f.
 func (c *Writer) next(f Flags) error {
 	select {
 	case <-c.failed:
@@ -120,7 +119,7 @@ func (c *Writer) next(f Flags) error {
 	return nil
 }
 
-// compress makes the chunk, with its mark in front.
+// compress compresses the content into a chunk with its mark.
 func (k *work) compress() error {
 	k.chunk.Reset()
 	k.chunk.Write(make([]byte, markSize))
@@ -128,7 +127,7 @@ func (k *work) compress() error {
 	if _, err := k.deflate.Write(k.content); err != nil {
 		return err
 	}
-	// Flush ends the chunk with a byte.
+	// Flush ends the chunk at a byte boundary.
 	if err := k.deflate.Flush(); err != nil {
 		return err
 	}
@@ -140,8 +139,8 @@ func (k *work) compress() error {
 	return nil
 }
 
-// Close writes what is left, and returns when all is written. It does not close what it writes to, and must
-// be called once.
+// Close writes the remaining content and waits until everything is written. It does not close the
+// underlying writer. It must be called exactly once.
 func (c *Writer) Close() error {
 	err := c.Cut()
 	close(c.begun)

@@ -18,15 +18,15 @@ import (
 //go:embed packages.txt
 var packagesTxt string
 
-// buildContext is a folder that an image is built from.
+// buildContext is a folder with a Dockerfile.
 type buildContext struct {
 	name string // unique, for people
 	dir  string
 }
 
-// findContexts returns the build contexts that the arguments stand for, those of a folder in the order
-// of their names. "packages" and "packages:RELEASE" are the packages of packages.txt on bookworm and on
-// another release of Debian; their contexts are written below scratch.
+// findContexts returns the build contexts for the arguments. Those of a folder are sorted by name.
+// "packages" and "packages:RELEASE" stand for the packages in packages.txt, on bookworm or another release
+// of Debian. Their contexts are written below scratch.
 func findContexts(args []string, scratch string) ([]buildContext, error) {
 	var found []buildContext
 	for _, arg := range args {
@@ -52,7 +52,7 @@ func findContexts(args []string, scratch string) ([]buildContext, error) {
 	return found, nil
 }
 
-// below returns every folder at or below root that has a Dockerfile, each under root's own name.
+// below returns every folder with a Dockerfile at or below root. Their names begin with root's.
 func below(root string) ([]buildContext, error) {
 	root, err := filepath.Abs(root)
 	if err != nil {
@@ -94,8 +94,8 @@ func parsePackages(list string) []string {
 	return names
 }
 
-// writePackages writes a context for each package, which does no more than install it on a release. Its
-// name begins with prefix.
+// writePackages writes a context for each package, which only installs it on a release. Its name begins
+// with prefix.
 func writePackages(names []string, prefix, release, scratch string) ([]buildContext, error) {
 	var written []buildContext
 	for _, name := range names {

@@ -58,7 +58,7 @@ func TestRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Close()
-	want["b"] = again // the last line of a context counts
+	want["b"] = again // the last line for a context counts
 	if done, r, err = openRecord(path, true, with); err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +242,7 @@ func TestPackagesOfRelease(t *testing.T) {
 	}
 }
 
-// TestApps: the applications need nothing but Debian, whose image is the only one that there is.
+// The applications need no images but Debian's, which are the only ones in the registry.
 func TestApps(t *testing.T) {
 	apps, err := findContexts([]string{"apps"}, "")
 	if err != nil {

@@ -1,17 +1,16 @@
-// Command corpus measures how many images come out the same when they are built twice: with kedge, and
-// with BuildKit's own means. Run it as root at the root of the repository, as `make corpus` does:
+// Command corpus measures how many images are reproducible: with kedge, and with BuildKit alone. Run it as
+// root at the root of the repository, as `make corpus` does:
 //
 //	corpus [flags] DIR|packages[:RELEASE]...
 //
-// A DIR stands for every folder in it that has a Dockerfile, packages for one image for each Debian
-// package that packages.txt lists, on bookworm or on another RELEASE. The base images are this machine's
-// own (see [rig.ServeDebian]): a Dockerfile is built on the release that its FROM names, and on bookworm
-// if that is none of bullseye, trixie and sid. The folder apps beside this file has small applications, each in the way of
-// its language; one of them, planted, is there to differ.
+// DIR stands for every folder in it with a Dockerfile. "packages" stands for one image for each Debian
+// package in packages.txt, on bookworm or on another RELEASE. The base images are made on this machine (see
+// [rig.ServeDebian]). A Dockerfile is built on the release that its FROM names, and on bookworm if that is
+// none of bullseye, trixie and sid. The folder apps has small applications, each typical of its language.
+// The one called planted must differ.
 //
-// The contexts are only read. All that is written is in a temporary folder, in the FILE of -out and the
-// DIR of -keep; of the processes none is left. The program fails when it cannot measure, and not when
-// images differ.
+// The program does not change the contexts. It writes only to a temporary folder, the FILE of -out and the
+// DIR of -keep, and leaves no process. It fails if it cannot measure, not if images differ.
 package main
 
 import (
@@ -33,7 +32,7 @@ import (
 
 // options are the flags.
 type options struct {
-	bin      string // where the programs are
+	bin      string // the folder of the programs
 	buildkit bool
 	keep     string
 	out      string
@@ -127,7 +126,7 @@ func run(ctx context.Context, o options, args []string, stdout, stderr io.Writer
 	return printTable(stdout, results)
 }
 
-// versions returns what the results of a record have in common.
+// versions returns the versions that all results of a record share.
 func versions(ctx context.Context, r *rig.Rig) (map[string]string, error) {
 	with := map[string]string{}
 	for _, program := range []string{r.Kedge, r.Buildkitd} {

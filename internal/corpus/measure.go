@@ -19,23 +19,23 @@ import (
 	"github.com/kedge-build/kedge/internal/rig"
 )
 
-// notReproducible is what kedge verify exits with when the answer is no.
+// notReproducible is kedge verify's exit code if the builds differ.
 const notReproducible = 3
 
-// maxKept is how large the store of -keep may grow, in bytes.
+// maxKept bounds the store of -keep, in bytes.
 const maxKept = 20 << 30
 
-// A measurement is where contexts are built.
+// A measurement builds contexts.
 type measurement struct {
 	*rig.Rig
-	dir, data string // what is written; $XDG_DATA_HOME
-	buildkit  bool   // also with BuildKit's own means
-	keep      bool   // kedge's store stays
+	dir, data string // for all files; $XDG_DATA_HOME
+	buildkit  bool   // also measure BuildKit alone
+	keep      bool   // keep kedge's store
 	log       io.Writer
 }
 
-// measure builds one context in every way. That a build fails is a result; an error is the end of ctx.
-// What the builds leave is for clean.
+// measure builds one context in every way. A failed build is a result, not an error; measure only fails if
+// ctx ends. clean removes the files of the builds.
 func (m *measurement) measure(ctx context.Context, c buildContext, timeout time.Duration) (result, error) {
 	begin := time.Now()
 	res := result{Context: c.name, Date: begin.UTC().Truncate(time.Second)}
@@ -53,13 +53,13 @@ func (m *measurement) measure(ctx context.Context, c buildContext, timeout time.
 		res.Kedge = within(m.verify)
 	}
 	if ctx.Err() != nil {
-		return res, ctx.Err() // whatever the builds say, they were not let end
+		return res, ctx.Err() // an interrupted build has no result
 	}
 	res.Seconds = time.Since(begin).Seconds()
 	return res, nil
 }
 
-// buildTwice builds a context twice in BuildKit's own reproducible way.
+// buildTwice builds a context twice with BuildKit's own options for a reproducible image.
 func (m *measurement) buildTwice(ctx context.Context, c buildContext) *outcome {
 	var digests []string
 	for i := range 2 {
@@ -69,12 +69,12 @@ func (m *measurement) buildTwice(ctx context.Context, c buildContext) *outcome {
 			"--frontend=dockerfile.v0", "--local=context="+c.dir, "--local=dockerfile="+c.dir,
 			"--opt=build-arg:SOURCE_DATE_EPOCH="+strconv.FormatInt(m.Registry.Created.Unix(), 10),
 			"--output=type=oci,rewrite-timestamp=true,dest="+archive, "--metadata-file="+metadata)
-		os.Remove(archive) // the digest is all that is asked for
+		os.Remove(archive) // only the digest is needed
 		if err != nil {
 			return &outcome{Error: reason(err)}
 		}
 		var built struct {
-			Digest string `json:"containerimage.digest"` // of the manifest: there is no index
+			Digest string `json:"containerimage.digest"` // of the manifest, since there is no index
 		}
 		content, err := os.ReadFile(metadata)
 		if err == nil {
@@ -91,7 +91,7 @@ func (m *measurement) buildTwice(ctx context.Context, c buildContext) *outcome {
 	return &outcome{Same: digests[0] == digests[1], Digests: digests}
 }
 
-// verify builds a context twice with kedge. Its lockfile is not left in the context.
+// verify builds a context twice with kedge. It leaves no lockfile in the context.
 func (m *measurement) verify(ctx context.Context, c buildContext) *outcome {
 	lockfile := filepath.Join(m.dir, "Dockerfile.lock")
 	defer os.Remove(lockfile)
@@ -111,7 +111,7 @@ func (m *measurement) verify(ctx context.Context, c buildContext) *outcome {
 	return &outcome{Same: !differ, Verdict: said.Verdict}
 }
 
-// clean removes what the builds have left.
+// clean removes the files of the builds.
 func (m *measurement) clean(ctx context.Context) error {
 	if _, err := m.command(ctx, m.Buildctl, "--addr="+m.Addr, "prune", "--all"); err != nil {
 		return err
@@ -126,7 +126,7 @@ func (m *measurement) clean(ctx context.Context) error {
 	return err
 }
 
-// sizeOf returns the bytes of all files below a folder.
+// sizeOf returns the total size of the files below a folder, in bytes.
 func sizeOf(dir string) (size int64, err error) {
 	err = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -144,7 +144,7 @@ func sizeOf(dir string) (size int64, err error) {
 	return size, err
 }
 
-// A commandError says that a program failed, and all that it printed on stderr.
+// A commandError says that a program failed. It has the program's stderr.
 type commandError struct {
 	err    error
 	stderr string
@@ -153,7 +153,7 @@ type commandError struct {
 func (e *commandError) Error() string { return e.err.Error() + "\n" + rig.Tail(e.stderr) }
 func (e *commandError) Unwrap() error { return e.err }
 
-// command runs a program to its end and returns what it wrote to stdout, also beside a *commandError.
+// command runs a program and returns its stdout, even with a *commandError.
 func (m *measurement) command(ctx context.Context, program string, args ...string) ([]byte, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := rig.Command(ctx, m.Env, program, args...)
@@ -168,14 +168,14 @@ func (m *measurement) command(ctx context.Context, program string, args ...strin
 	return stdout.Bytes(), err
 }
 
-// What a step prints comes after its number and the second; that it failed, after its number.
+// The output of a step follows its number and the second. Its failure follows its number.
 var (
 	stepLine = regexp.MustCompile(`^#\d+ (?:\d+\.\d+ (.*)|(ERROR: .*))$`)
 	saysWhy  = regexp.MustCompile(`(?i)^(?:E|err|error|fatal|failed)\b.*[:!]|\berror: |: not found$|: No such file or directory$`)
 )
 
-// reason returns one line that says why a build failed: the first error that a step printed, otherwise
-// what kedge said, otherwise the last line.
+// reason returns one line that explains a failed build: the first error of a step, else kedge's message,
+// else the last line.
 func reason(err error) string {
 	failed := (*commandError)(nil)
 	if !errors.As(err, &failed) {
@@ -195,7 +195,7 @@ func reason(err error) string {
 		}
 	}
 	if said != "" {
-		return said // and then, perhaps, a hint
+		return said // a hint may follow
 	}
 	return last
 }

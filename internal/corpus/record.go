@@ -9,12 +9,12 @@ import (
 	"os"
 )
 
-// A record is the file of -out: a line of versions, and then one for every result. Without a file it
-// takes results and drops them.
+// A record is the file of -out: a line with versions, and a line for each result. Without a file it drops
+// the results.
 type record struct{ file *os.File }
 
-// openRecord opens the record at path. With resume it returns the results that are there, by context.
-// A last line that was not written to its end is taken away.
+// openRecord opens the record at path. With resume it returns the existing results by context, and removes
+// an incomplete last line.
 func openRecord(path string, resume bool, with map[string]string) (map[string]result, *record, error) {
 	if path == "" {
 		return nil, &record{}, nil
@@ -47,8 +47,8 @@ func openRecord(path string, resume bool, with map[string]string) (map[string]re
 	return done, &record{f}, nil
 }
 
-// readRecord returns the results of a record that was made with the given versions, and where its last
-// whole line ends.
+// readRecord returns the results of a record that has the given versions, and the offset after its last
+// complete line.
 func readRecord(r io.Reader, with map[string]string) (done map[string]result, end int64, err error) {
 	done = map[string]result{}
 	lines := bufio.NewReader(r)

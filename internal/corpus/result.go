@@ -12,29 +12,29 @@ import (
 	"time"
 )
 
-// A result is what became of one context.
+// A result is the measurement of one context.
 type result struct {
 	Context  string    `json:"context"`
 	Date     time.Time `json:"date"`
 	Seconds  float64   `json:"seconds"`
-	BuildKit *outcome  `json:"buildkit,omitempty"` // nil where it was not measured
+	BuildKit *outcome  `json:"buildkit,omitempty"` // nil if it was not measured
 	Kedge    *outcome  `json:"kedge,omitempty"`
 }
 
-// An outcome is what became of two builds.
+// An outcome is the result of two builds.
 type outcome struct {
-	Error   string          `json:"error,omitempty"` // why there are no two images
+	Error   string          `json:"error,omitempty"` // why a build failed
 	Same    bool            `json:"same"`
 	Digests []string        `json:"digests,omitempty"` // of BuildKit's images
-	Verdict json.RawMessage `json:"verdict,omitempty"` // kedge's, as it gave it
+	Verdict json.RawMessage `json:"verdict,omitempty"` // kedge's JSON
 }
 
-// builds reports whether the context can be built: whether either way has made two images.
+// builds reports whether the context can be built, by kedge or by BuildKit.
 func (r result) builds() bool {
 	return r.BuildKit != nil && r.BuildKit.Error == "" || r.Kedge != nil && r.Kedge.Error == ""
 }
 
-// same reports whether two images were made, and are one.
+// same reports whether both builds gave the same image.
 func (o *outcome) same() bool { return o != nil && o.Error == "" && o.Same }
 
 func (o *outcome) String() string {
@@ -57,8 +57,8 @@ func (r result) String() string {
 	return s
 }
 
-// left returns the paths that a verdict names, each once, and in parentheses what is no path; and the
-// kinds of causes that it found, those of most paths first, with the number of paths.
+// left returns the paths in a verdict, each once, with other names in parentheses. It also returns the kinds
+// of its causes with their numbers of paths, most frequent first.
 func left(verdict json.RawMessage) (paths, causes []string, err error) {
 	if len(verdict) == 0 {
 		return nil, nil, nil
@@ -108,10 +108,10 @@ func left(verdict json.RawMessage) (paths, causes []string, err error) {
 	return slices.Compact(paths), causes, nil
 }
 
-// shownPaths is how many paths of a context a table has room for.
+// shownPaths is the number of paths of a context that a table shows.
 const shownPaths = 3
 
-// printTable prints results as a table in Markdown, of which columns line up, and the totals.
+// printTable prints results as a Markdown table with aligned columns, and the totals.
 func printTable(w io.Writer, results []result) error {
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
 	fmt.Fprintln(t, "| context\t| builds\t| identical with BuildKit's own means\t| identical with kedge\t| what is left\t| causes\t|")
@@ -178,7 +178,7 @@ func share(n, of int) string {
 	return fmt.Sprintf("%d of %d, %.1f %%", n, of, 100*float64(n)/float64(of))
 }
 
-// cell returns text that stays in one cell of a table.
+// cell escapes text for a cell of a table.
 func cell(s string) string {
 	if r := []rune(s); len(r) > 160 {
 		s = string(r[:159]) + "…"

@@ -1,8 +1,8 @@
 // Command demo shows kedge's main job from end to end: it locks, builds and
-// verifies examples/hello with the kedge and the BuildKit that `make build`
-// has put into bin. Run it at the root of the repository, as `make demo` does.
+// verifies examples/hello with the kedge and the BuildKit in bin, which `make
+// build` makes. Run it at the root of the repository, as `make demo` does.
 //
-// All that it writes is below bin/demo; of its processes none is left.
+// It writes only below bin/demo, and leaves no process.
 package main
 
 import (
@@ -28,7 +28,7 @@ func main() {
 	err := run(ctx, os.Stdout, os.Stderr)
 	stop()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() > 0 {
-		os.Exit(exit.ExitCode()) // kedge has said why
+		os.Exit(exit.ExitCode()) // kedge has printed the reason
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -36,10 +36,10 @@ func main() {
 	}
 }
 
-// A demo is where one run happens.
+// A demo is one run.
 type demo struct {
 	kedge          string // the program
-	dir            string // all that the run writes
+	dir            string // for all files of the run
 	env            []string
 	stdout, stderr io.Writer
 }
@@ -59,8 +59,8 @@ func run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 		return fmt.Errorf("%w; run `make build` first", err)
 	}
 	d.env = append(os.Environ(),
-		"BUILDX_NO_DEFAULT_LOAD=1",                          // into the machine's Docker
-		"PATH="+filepath.Dir(d.kedge)+":"+os.Getenv("PATH"), // bin has buildkitd and, if need be, runc
+		"BUILDX_NO_DEFAULT_LOAD=1",                          // not into the machine's Docker
+		"PATH="+filepath.Dir(d.kedge)+":"+os.Getenv("PATH"), // bin has buildkitd and sometimes runc
 		"XDG_DATA_HOME="+filepath.Join(d.dir, "data"),
 		"XDG_CONFIG_HOME="+filepath.Join(d.dir, "config"),
 	)
@@ -89,7 +89,7 @@ func run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 	d.say("Locking what the build takes in, building, and building again to compare.")
 	defer func() {
 		d.say("Stopping the builder.")
-		// Also after an interrupt: no process is to be left behind.
+		// Even after an interrupt, so that no process is left.
 		err = errors.Join(err, d.run(context.WithoutCancel(ctx), "builder", "stop"))
 	}()
 	if err := d.run(ctx, append(args, build)...); err != nil {
@@ -107,7 +107,7 @@ func run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 
 func (d *demo) say(step string) { fmt.Fprintf(d.stderr, "\n==> %s\n", step) }
 
-// run runs kedge. Interrupted, it lets kedge come to an end by itself.
+// run runs kedge. After an interrupt it waits for kedge's own end.
 func (d *demo) run(ctx context.Context, args ...string) error {
 	cmd := rig.Command(ctx, d.env, d.kedge, args...)
 	cmd.Stdout, cmd.Stderr = d.stdout, d.stderr
@@ -115,7 +115,7 @@ func (d *demo) run(ctx context.Context, args ...string) error {
 	return cmd.Run()
 }
 
-// hubAnswers reports whether Docker Hub tells the base image's digest.
+// hubAnswers reports whether Docker Hub returns the base image's digest.
 func hubAnswers(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -127,8 +127,8 @@ func hubAnswers(ctx context.Context) bool {
 	return err == nil
 }
 
-// mirror serves a Debian image that is made here from a registry on loopback,
-// and returns a buildkitd.toml that puts it in the place of Docker Hub.
+// mirror makes a Debian image and serves it from a registry on loopback. It
+// returns a buildkitd.toml in which that registry replaces Docker Hub.
 func (d *demo) mirror(ctx context.Context) (config string, stop func(), err error) {
 	registry, err := rig.ServeDebian(ctx, filepath.Join(d.dir, "registry"), d.stderr)
 	if err != nil {

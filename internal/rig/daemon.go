@@ -9,28 +9,28 @@ import (
 	"time"
 )
 
-// A Daemon is a program that runs until it is stopped, and no longer than the process that started it.
+// A Daemon is a program that runs until it is stopped or the process that started it ends.
 type Daemon struct {
 	cmd  *exec.Cmd
 	name string
 	gone chan struct{} // closed when the process has ended
 }
 
-// StartDaemon starts cmd and returns once ready says so, which has 30 seconds to. After an error the
+// StartDaemon starts cmd and returns when ready returns nil. It gives up after 30 seconds. After an error the
 // program does not run.
 func StartDaemon(cmd *exec.Cmd, ready func() error) (*Daemon, error) {
 	d := &Daemon{cmd: cmd, name: filepath.Base(cmd.Path), gone: make(chan struct{})}
-	// A group of its own: an interrupt from the keyboard is first for what uses the daemon. A starter
-	// that is killed takes it along.
+	// In a process group of its own, the daemon gets no interrupt from the keyboard, which is for its
+	// user. It dies with the process that started it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
 	started := make(chan error)
 	go func() {
 		defer close(d.gone)
-		runtime.LockOSThread() // the death signal is sent when this thread ends
+		runtime.LockOSThread() // the kernel sends the signal when this thread ends
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait() // its state says how it ended
+			_ = cmd.Wait() // ProcessState says how it ended
 		}
 	}()
 	if err := <-started; err != nil {
@@ -53,8 +53,7 @@ func StartDaemon(cmd *exec.Cmd, ready func() error) (*Daemon, error) {
 	}
 }
 
-// Stop ends the daemon in good order, or by force where that takes longer than grace. It may be called
-// again.
+// Stop terminates the daemon, and kills it after grace. It may be called more than once.
 func (d *Daemon) Stop(grace time.Duration) error {
 	_ = d.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	select {

@@ -1,5 +1,12 @@
-// Package rig is what the project's own programs (demo, bench, corpus) and tests run on: a registry on
-// loopback that stands in for Docker Hub, and daemons that end with the program that started them.
+// Package rig runs a registry on loopback that replaces Docker Hub, and daemons that end with the program
+// that started them. The project's own programs (demo, bench, corpus) and tests use it.
+//
+//	r, err := rig.Start(ctx, "bin", dir, data, os.Stderr)
+//	if err != nil {
+//		return err
+//	}
+//	defer r.Stop()
+//	out, err := r.Command(ctx, r.Kedge, "build", dir).Output()
 package rig
 
 import (
@@ -18,18 +25,18 @@ import (
 	"time"
 )
 
-// A Rig is a kedge and a buildkitd that takes the rig's registry for Docker Hub.
+// A Rig is a kedge and a buildkitd for which the rig's registry is Docker Hub.
 type Rig struct {
 	Kedge, Buildctl, Buildkitd string   // the programs
-	Env                        []string // what they are to run with
+	Env                        []string // their environment
 	Addr                       string   // of the daemon, "unix://…"
 	Registry                   *Registry
 
 	daemon *Daemon
 }
 
-// Start starts a registry and the buildkitd of the folder bin. All that they write is below dir, which
-// exists; kedge's store is below data. What starting takes long for is told on log.
+// Start starts a registry and the buildkitd in the folder bin. They write only below dir, which must exist.
+// kedge's store is below data. Start reports slow steps on log.
 func Start(ctx context.Context, bin, dir, data string, log io.Writer) (_ *Rig, err error) {
 	r := &Rig{
 		Kedge:     filepath.Join(bin, "kedge"),
@@ -42,15 +49,15 @@ func Start(ctx context.Context, bin, dir, data string, log io.Writer) (_ *Rig, e
 			return nil, fmt.Errorf("%w; run `make build` first", err)
 		}
 	}
-	// What would change a build, or send it to another builder.
+	// Variables that change a build, or choose another builder.
 	unset := []string{"BUILDKIT_HOST", "BUILDX_BUILDER", "CI", "DOCKER_DEFAULT_PLATFORM", "SOURCE_DATE_EPOCH"}
 	r.Env = append(slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		return slices.Contains(unset, name)
 	}),
-		"PATH="+bin+":"+os.Getenv("PATH"), // bin may have a runc
+		"PATH="+bin+":"+os.Getenv("PATH"), // for a runc in bin
 		"XDG_DATA_HOME="+data,
-		"BUILDX_NO_DEFAULT_LOAD=1", // the machine's Docker has no part in it
+		"BUILDX_NO_DEFAULT_LOAD=1", // do not load into the machine's Docker
 		"DOCKER_CONFIG="+filepath.Join(dir, "docker"),
 	)
 	defer func() {
@@ -104,8 +111,8 @@ func (r *Rig) Stop() error {
 	return err
 }
 
-// Command returns a command that is interrupted when ctx ends, and killed where it has not ended by
-// itself 15 seconds later.
+// Command returns a command that is interrupted when ctx ends, and killed if it still runs 15 seconds
+// later.
 func Command(ctx context.Context, env []string, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = env
@@ -114,13 +121,13 @@ func Command(ctx context.Context, env []string, program string, args ...string) 
 	return cmd
 }
 
-// Tail returns the last lines of what a program has printed.
+// Tail returns the last lines of a program's output.
 func Tail(s string) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	return strings.Join(lines[max(0, len(lines)-30):], "\n")
 }
 
-// PrintVersions prints what a measurement depends on: the date, the versions, and the machine.
+// PrintVersions prints the date, the versions and the machine, on which a measurement depends.
 func (r *Rig) PrintVersions(ctx context.Context, w io.Writer) error {
 	fmt.Fprintf(w, "date      %s\n", time.Now().UTC().Format("2006-01-02 15:04 MST"))
 	for _, program := range []string{r.Kedge, r.Buildkitd} {
