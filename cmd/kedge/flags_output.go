@@ -125,68 +125,78 @@ var fixedAttrs = map[string]struct{ value, why string }{
 
 // attr reads an attribute of an output.
 func (o *output) attr(key, value string) error {
-	files := o.Type == publish.Local || o.Type == publish.Tar
-	isImage := o.Type == publish.Image || o.Type == registry || o.Type == publish.OCI || o.Type == publish.Docker
-	if isImage {
-		if f, ok := fixedAttrs[key]; ok {
-			if same(value, f.value) {
-				return nil
-			}
-			return fmt.Errorf("%s=%s is not possible: %s; leave it out", key, value, f.why)
-		}
-		if a, ok, err := annotationAttr(key, value); ok {
-			o.annotations = append(o.annotations, a)
-			return err
-		}
-	}
-	flag := func(to *bool) (err error) {
-		if *to, err = strconv.ParseBool(value); err != nil {
-			return fmt.Errorf("%s=%s is neither true nor false", key, value)
-		}
-		return nil
-	}
 	switch {
-	case key == "compression-level" && isImage:
-		return errors.New("compression-level is not possible: layers are compressed in one way, so that they have one digest; leave it out")
 	case key == "source-date-epoch":
 		return errors.New("source-date-epoch is said for the whole build: --source-date-epoch")
-	case key == "name" && isImage:
-		for name := range strings.SplitSeq(value, ",") {
-			if name != "" {
-				o.Names = append(o.Names, name)
-			}
-		}
-		return nil
-	case key == "tar" && (o.Type == publish.OCI || o.Type == publish.Docker):
-		tar := true
-		err := flag(&tar)
-		o.Dir = !tar
-		return err
-	case key == "push" && (o.Type == publish.Image || o.Type == registry):
-		return flag(&o.Push)
-	case key == "push-by-digest" && (o.Type == publish.Image || o.Type == registry):
-		return flag(&o.ByDigest)
-	case (key == "store" || key == "name-canonical") && isImage:
-		return flag(new(bool)) // these are about images of the builder, not those in kedge's store
-	case key == "platform-split" && files:
+	case o.Type == publish.Local || o.Type == publish.Tar:
+		return o.filesAttr(key, value)
+	case o.Type == publish.CacheOnly:
+		return o.unknownAttr(key)
+	}
+	return o.imageAttr(key, value)
+}
+
+func (o *output) unknownAttr(key string) error { return fmt.Errorf("type=%s has no %s", o.Type, key) }
+
+// filesAttr reads an attribute of an output with the files of an image.
+func (o *output) filesAttr(key, value string) error {
+	switch {
+	case key == "platform-split":
 		o.Root.Split = new(bool)
-		return flag(o.Root.Split)
-	case key == "src" && files:
-		if value == "" {
-			return errors.New("src= is empty; leave it out for all files")
-		}
+		return parseBool(key, value, o.Root.Split)
+	case key == "src" && value == "":
+		return errors.New("src= is empty; leave it out for all files")
+	case key == "src":
 		o.Root.Source = value
-		return nil
-	case key == "mode" && o.Type == publish.Local:
-		if value == "copy" {
-			return nil
-		}
-		if value == "delete" {
-			return errors.New("mode=delete is not supported: kedge removes nothing that it did not write; remove the directory before the build")
-		}
+	case key != "mode" || o.Type != publish.Local:
+		return o.unknownAttr(key)
+	case value == "delete":
+		return errors.New("mode=delete is not supported: kedge removes nothing that it did not write; remove the directory before the build")
+	case value != "copy":
 		return fmt.Errorf("mode=%s is not copy", value)
 	}
-	return fmt.Errorf("type=%s has no %s", o.Type, key)
+	return nil
+}
+
+// imageAttr reads an attribute of an output with an image.
+func (o *output) imageAttr(key, value string) error {
+	if f, ok := fixedAttrs[key]; ok {
+		if same(value, f.value) {
+			return nil
+		}
+		return fmt.Errorf("%s=%s is not possible: %s; leave it out", key, value, f.why)
+	}
+	if a, ok, err := annotationAttr(key, value); ok {
+		o.annotations = append(o.annotations, a)
+		return err
+	}
+	archive := o.Type == publish.OCI || o.Type == publish.Docker
+	switch {
+	case key == "compression-level":
+		return errors.New("compression-level is not possible: layers are compressed in one way, so that they have one digest; leave it out")
+	case key == "name":
+		o.Names = append(o.Names, slices.DeleteFunc(strings.Split(value, ","), func(name string) bool { return name == "" })...)
+		return nil
+	case key == "store" || key == "name-canonical":
+		return parseBool(key, value, new(bool)) // these are about images of the builder, not those in kedge's store
+	case key == "tar" && archive:
+		tar := true
+		err := parseBool(key, value, &tar)
+		o.Dir = !tar
+		return err
+	case key == "push" && !archive:
+		return parseBool(key, value, &o.Push)
+	case key == "push-by-digest" && !archive:
+		return parseBool(key, value, &o.ByDigest)
+	}
+	return o.unknownAttr(key)
+}
+
+func parseBool(key, value string, to *bool) (err error) {
+	if *to, err = strconv.ParseBool(value); err != nil {
+		return fmt.Errorf("%s=%s is neither true nor false", key, value)
+	}
+	return nil
 }
 
 // same reports whether two values of an attribute mean the same.

@@ -131,14 +131,8 @@ func (p *process) settings(c *cli.Context, auth *configfile.ConfigFile) (s build
 	if s.Hosts, err = hosts(c.StringSlice("add-host")); err != nil {
 		return s, err
 	}
-	for _, allow := range c.StringSlice("allow") {
-		if allow == "" || allow == "buildx.local.delete" {
-			continue // for outputs, not for BuildKit
-		}
-		if _, _, err := entitlements.Parse(allow); err != nil {
-			return s, usagef("allow %q is not network.host, security.insecure or device", allow)
-		}
-		s.Allow = append(s.Allow, allow)
+	if s.Allow, err = allowed(c.StringSlice("allow")); err != nil {
+		return s, err
 	}
 	if size := c.String("shm-size"); size != "" {
 		if s.ShmSize, err = units.RAMInBytes(size); err != nil {
@@ -156,17 +150,36 @@ func (p *process) settings(c *cli.Context, auth *configfile.ConfigFile) (s build
 	if c.Bool("no-cache") && len(s.NoCacheStages) > 0 {
 		return s, usagef("--no-cache is for all stages, and --no-cache-filter for some: give one of the two")
 	}
-	for _, label := range c.StringSlice("label") {
+	s.Labels, err = labels(c.StringSlice("label"))
+	return s, err
+}
+
+// allowed reads --allow.
+func allowed(values []string) ([]string, error) {
+	var all []string
+	for _, allow := range values {
+		if allow == "" || allow == "buildx.local.delete" {
+			continue // for outputs, not for BuildKit
+		}
+		if _, _, err := entitlements.Parse(allow); err != nil {
+			return nil, usagef("allow %q is not network.host, security.insecure or device", allow)
+		}
+		all = append(all, allow)
+	}
+	return all, nil
+}
+
+// labels reads --label.
+func labels(values []string) (map[string]string, error) {
+	all := map[string]string{}
+	for _, label := range values {
 		name, value, _ := strings.Cut(label, "=")
 		if name == "" {
-			return s, usagef("label %q is not NAME=VALUE", label)
+			return nil, usagef("label %q is not NAME=VALUE", label)
 		}
-		if s.Labels == nil {
-			s.Labels = map[string]string{}
-		}
-		s.Labels[name] = value
+		all[name] = value
 	}
-	return s, nil
+	return all, nil
 }
 
 // secrets reads --secret. An id alone names an environment variable or else a file. No error repeats a value,
@@ -213,24 +226,27 @@ func (p *process) secrets(values []string) (builder.Secrets, error) {
 			all[id] = builder.Secret{Value: []byte(p.env[env])}
 			continue
 		}
-		info, err := os.Stat(file)
-		if err != nil {
+		if all[id], err = secretFile(file); err != nil {
 			return nil, usagef("secret %q: %v", id, err)
 		}
-		if info.IsDir() || info.Size() > secretsprovider.MaxSecretSize {
-			return nil, usagef("secret %q: %q is not a file of at most %s", id, file, units.BytesSize(secretsprovider.MaxSecretSize))
-		}
-		if !info.Mode().IsRegular() { // a pipe can be read only once, but the secret is needed again
-			value, err := os.ReadFile(file)
-			if err != nil {
-				return nil, usagef("secret %q: %v", id, err)
-			}
-			all[id] = builder.Secret{Value: value}
-			continue
-		}
-		all[id] = builder.Secret{File: file}
 	}
 	return all, nil
+}
+
+// secretFile returns the secret in a file.
+func secretFile(path string) (builder.Secret, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return builder.Secret{}, err
+	}
+	if info.IsDir() || info.Size() > secretsprovider.MaxSecretSize {
+		return builder.Secret{}, fmt.Errorf("%q is not a file of at most %s", path, units.BytesSize(secretsprovider.MaxSecretSize))
+	}
+	if info.Mode().IsRegular() {
+		return builder.Secret{File: path}, nil
+	}
+	value, err := os.ReadFile(path) // a pipe can be read only once, but the secret is needed again
+	return builder.Secret{Value: value}, err
 }
 
 // ssh reads --ssh. If git fetches the context over ssh, the default agent is added.
