@@ -48,7 +48,7 @@ internal/debian:
 internal/rig: internal/debian
 internal/demo: internal/rig
 internal/bench: internal/rig
-internal/corpus: internal/rig
+internal/corpus: internal/debian internal/rig
 internal/testenv: internal/debian internal/rig
 internal/wholefile:
 `)
