@@ -18,10 +18,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// comparison is a comparison of two images that reads layers.
+// comparison compares two images by their layers.
 type comparison struct {
 	a, b    *opened
-	shared  int // how many of the lowest layers both have
+	shared  int // the number of lowest layers that both have
 	want    map[string]bool
 	tempDir string
 	result  *Result
@@ -83,7 +83,7 @@ func (c *comparison) upper(o *opened) []tree {
 	return trees
 }
 
-// read reads layers, each diffID once, several at a time.
+// read reads layers, each diffID once, several at the same time.
 func (c *comparison) read(ctx context.Context, layers []imageLayer) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(min(max(runtime.GOMAXPROCS(0), 2), 8))
@@ -127,10 +127,10 @@ func (c *comparison) compareLayers() {
 	}
 }
 
-// packageID is what versions belong to.
+// packageID identifies a package, which may have several versions.
 type packageID struct{ kind, name string }
 
-// comparePackages compares what the files that differ say of packages.
+// comparePackages compares the packages in the files that differ.
 func (c *comparison) comparePackages(ctx context.Context, a, b tree) error {
 	type pair struct{ x, y *node }
 	var pairs []pair
@@ -221,20 +221,20 @@ func packageChanges(old, new map[packageID][]string) []Package {
 	return list
 }
 
-// pending is a file whose packages are read from any place in it, once it is known to differ.
+// pending is a file whose packages need random access. It is read once it is known to differ.
 type pending struct {
 	node *node
 	kind string
 	read packages.Random
 }
 
-// The limits for such a file, in bytes.
+// The limits for pending files, in bytes.
 const (
 	maxInMemory = 32 << 20
 	maxSpooled  = 8 << 30
 )
 
-// readPending reads a layer once more, for the packages of some files.
+// readPending reads a layer again, for the packages of some files.
 func (c *comparison) readPending(ctx context.Context, l *imageLayer, wanted map[string][]pending) error {
 	return l.entries(ctx, func(h *tar.Header, r io.Reader) error {
 		list := wanted[clean(h.Name)]
@@ -255,10 +255,10 @@ func (c *comparison) readPackages(name string, list []pending, r io.ReaderAt, si
 	}
 }
 
-// spooled calls fn with what r has, in memory or in a temporary file.
+// spooled calls fn with the content of r, in memory or in a temporary file.
 func (c *comparison) spooled(r io.Reader, size int64, fn func(io.ReaderAt)) (err error) {
 	if size > maxSpooled {
-		return nil // no packages are read from it
+		return nil // no package database is that large
 	}
 	if size <= maxInMemory {
 		data := make([]byte, size)

@@ -26,8 +26,8 @@ type Options struct {
 
 // Result is how two images differ. What was not asked for is empty.
 type Result struct {
-	// Same is whether nothing that was asked for differs. Where nothing was asked for in particular,
-	// sizes and layers do not count: the same files may be cut into layers and compressed as one likes.
+	// Same says that nothing in Options.Types differs. With no types, sizes and layers do not count,
+	// because the same files can be cut into layers and compressed in many ways.
 	Same   bool
 	First  Side
 	Second Side
@@ -122,7 +122,7 @@ type LayerSize struct {
 // Layer is a pair of layers that differ.
 type Layer struct {
 	Index  int    // from 0
-	First  string // the diffID; empty where that image has no such layer
+	First  string // the diffID; empty if that image has no such layer
 	Second string
 	// Files differ between the two tars. A whiteout, which removes what lower layers hold, is a path
 	// of that type.
@@ -132,12 +132,12 @@ type Layer struct {
 // maxLayers is how many layers an image may have; overlayfs takes 500.
 const maxLayers = 1000
 
-// Images compares two images of one platform each. It checks the digest and
-// the diffID of each layer that it reads whole, and the digest of one of which it reads parts.
+// Images compares two images of one platform each. It checks digest and diffID of each layer that it reads
+// as a whole, and only the digest if it reads a layer in parts.
 //
-// The lowest layers that have the same diffID in both are not read, unless one image alone changes
-// something above them: whether that is new, and what it was before, only they can tell. Where they
-// cannot be read, it counts as new, and a note says so.
+// It skips the lowest layers if both images have the same, unless a higher layer of only one image changes
+// a path: only the lower layers show whether that path is new. If they cannot be read, it counts as new,
+// and a note says so.
 //
 // Memory grows with the number of paths, not with their content.
 func Images(ctx context.Context, first, second v1.Image, o Options) (*Result, error) {

@@ -1,4 +1,4 @@
-// Package diff says why two images differ.
+// Package diff compares images and layers.
 package diff
 
 import (
@@ -13,11 +13,12 @@ import (
 	"github.com/kedge-build/kedge/internal/layer"
 )
 
-// Path is one path that two layers disagree about.
+// Path is a path that differs between two layers.
 type Path struct {
-	Path   string // from the root on: /etc/passwd
+	Path   string // absolute: /etc/passwd
 	Change Change
-	// What differs about a changed path: type, content, mode, owner, time, target, device, xattrs.
+	// What lists what differs about a changed path: type, content, mode, owner, time, target, device,
+	// xattrs.
 	What []string
 }
 
@@ -66,7 +67,7 @@ func Layers(ctx context.Context, first, second Blob) ([]Path, error) {
 	return paths, nil
 }
 
-// rooted is the path that an entry's name stands for.
+// rooted returns the absolute path for the name of an entry.
 func rooted(name string) string { return path.Clean("/" + name) }
 
 func read(ctx context.Context, b Blob) (map[string]entry, error) {

@@ -15,23 +15,23 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A layer in chunks that both images have a like of, kedge's own, need not be decompressed as a whole: what
-// is the same, byte for byte, in two blobs holds the same entries. So only the lowest pair of layers that
-// differ is read in parts, and only where what is left out of them cannot matter. Of several entries for one
-// path the last one counts, so that what both have must be in one order, and what is read of a path at one
-// place in it.
+// kedge compresses layers in chunks. Equal chunks of two blobs hold the same entries, so two such layers
+// can be compared without decompressing all of them. Only the lowest pair of layers that differ is read
+// this way, and only if the skipped parts cannot matter. The last of several entries for a path counts, so
+// both layers must have their equal parts in the same order, and a path that is read in both must be at
+// the same place among them.
 
-// maxParts bounds the parts of a layer that is read so: all of them are in memory, and a chunk of a few bytes may
-// claim to be one. Those of kedge's layers have 64 entries or half of chunk.Size each, as a rule.
+// maxParts bounds the parts of a layer, because all of them are in memory and a chunk of a few bytes can
+// claim to start one. In layers of kedge a part usually has 64 entries or half of chunk.Size.
 const maxParts = 256 << 10
 
-// part is a run of chunks, from where an entry begins to where one ends.
+// part is a run of chunks, from the start of an entry to the end of an entry.
 type part struct {
 	offset, size int64 // in the blob, in bytes
 	last         bool
 	apart        bool
 	sum          sum
-	place        int // among the parts that the other layer has, too: 2n+1 is the nth of them, from 0, and 2n before it
+	place        int // 2n+1 for the nth part, from 0, that the other layer has too; 2n for parts before it
 }
 
 // readUpper reads the layers above the shared ones.
@@ -45,7 +45,7 @@ func (c *comparison) readUpper(ctx context.Context) error {
 			if err := c.read(ctx, upper()); ctx.Err() != nil || err == nil && c.settled() {
 				return err
 			}
-			// Either more of them matters, or they are not what the blobs say.
+			// More of the layers matters, or their chunks are not what they claim.
 			first.parts, second.parts, c.result.Notes = nil, nil, nil
 			first.places, second.places = nil, nil
 			clear(c.trees)
@@ -54,8 +54,8 @@ func (c *comparison) readUpper(ctx context.Context) error {
 	return c.read(ctx, upper())
 }
 
-// lowest returns the lowest layers of the two that differ. They are not ok where one of the images has none,
-// or has the other's elsewhere.
+// lowest returns the lowest layers of the two images that differ. ok is false if one image has no such
+// layer, or has the other's somewhere else.
 func (c *comparison) lowest() (first, second *imageLayer, ok bool) {
 	a, b := c.a.layers[c.shared:], c.b.layers[c.shared:]
 	if len(a) == 0 || len(b) == 0 {
@@ -70,15 +70,15 @@ func (c *comparison) lowest() (first, second *imageLayer, ok bool) {
 	return &a[0], &b[0], true
 }
 
-// leaveOutEqual sets the parts of two layers that have to be read because the other has no equal one. It
-// leaves them nil where one of the layers is not in chunks, or has what both have in another order.
+// leaveOutEqual sets the parts of two layers that must be read because the other layer has no equal part.
+// It leaves them nil if a layer is not in chunks, or if their equal parts are in another order.
 func leaveOutEqual(ctx context.Context, first, second *imageLayer) error {
 	var all [2][]part
 	group, gctx := errgroup.WithContext(ctx)
 	for i, l := range []*imageLayer{first, second} {
 		group.Go(func() (err error) {
 			if all[i], err = scan(gctx, l); err == nil && all[i] == nil {
-				err = chunk.ErrNone // the other is of no use then
+				err = chunk.ErrNone // stop scanning the other layer
 			}
 			return err
 		})
@@ -97,8 +97,8 @@ func leaveOutEqual(ctx context.Context, first, second *imageLayer) error {
 	return nil
 }
 
-// without returns the parts that others has no equal of, and those that mean something to others. Common are
-// those of which others has an equal.
+// without returns the parts that others does not have, and those that mean something to other parts. It
+// also returns the sums of the parts that others has.
 func without(parts, others []part) (rest []part, common []sum) {
 	equal := map[sum]bool{}
 	for _, p := range others {
@@ -118,8 +118,8 @@ func without(parts, others []part) (rest []part, common []sum) {
 	return rest, common
 }
 
-// scan returns the parts of a layer and checks the blob against its digest. There are none if the blob is not in chunks,
-// has more than maxParts, or cannot be read from any place in it.
+// scan returns the parts of a layer and checks the digest of its blob. There are none if the blob is not
+// in chunks, has more than maxParts parts, or does not allow random access.
 func scan(ctx context.Context, l *imageLayer) (parts []part, err error) {
 	rc, err := l.blob.Open()
 	if err != nil {
@@ -163,15 +163,15 @@ func scan(ctx context.Context, l *imageLayer) (parts []part, err error) {
 	return parts, nil
 }
 
-// errParts says that a part does not hold whole entries, whatever the headers of its chunks say.
+// errParts says that a part does not hold whole entries, although the headers of its chunks say so.
 var errParts = errors.New("its chunks do not end where they say")
 
-// errTwice says that a layer has several entries for one path, as none does that kedge wrote. A link means the one before
-// it, and that may be in what is not read.
+// errTwice says that a layer has several entries for one path, which kedge never writes. A link means the
+// entry before it, and that may be in a part that is not read.
 var errTwice = errors.New("two entries for one path")
 
-// readParts calls fn with each entry of the parts of a layer, whose blob has been checked, and notes the places
-// of the entries.
+// readParts calls fn with each entry of the parts of a layer and records the places of the entries. The
+// blob must have been checked.
 func readParts(ctx context.Context, l *imageLayer, fn func(*tar.Header, io.Reader) error) error {
 	rc, err := l.blob.Open()
 	if err != nil {
@@ -203,8 +203,8 @@ func readParts(ctx context.Context, l *imageLayer, fn func(*tar.Header, io.Reade
 	return nil
 }
 
-// readPart puts an entry of its own behind the part: only where the part's entries end with it is that one
-// found.
+// readPart appends an entry of its own to the part. A tar reader finds that entry only if the part ends
+// with the end of an entry.
 func readPart(ctx context.Context, r io.ReaderAt, p part, b *layer.Budget, fn func(*tar.Header, io.Reader) error) error {
 	content := chunk.NewReader(&cancelReader{ctx, io.NewSectionReader(r, p.offset, p.size)})
 	behind := bytes.NewReader(endEntry)
@@ -222,7 +222,7 @@ func readPart(ctx context.Context, r io.ReaderAt, p part, b *layer.Budget, fn fu
 	return err
 }
 
-// endName may be the name of an entry of the layer, too: that one is not read from behind the part.
+// endName may also be the name of an entry of the layer, which is then read before the end of the part.
 const endName = "end"
 
 var endEntry = func() []byte {
@@ -233,7 +233,7 @@ var endEntry = func() []byte {
 	return b.Bytes()
 }()
 
-// settled reports whether what was read of the lowest layers in parts is all that matters.
+// settled reports whether the parts that were read of the lowest layers are all that matters.
 func (c *comparison) settled() bool {
 	first, second := c.a.layers[c.shared].places, c.b.layers[c.shared].places
 	for name, place := range first {
@@ -250,12 +250,12 @@ func (c *comparison) settled() bool {
 	if slices.ContainsFunc([]tree{a[0], b[0], x, y}, hasLinks) {
 		return false
 	}
-	// The layers above that both images have do the same to both.
+	// Layers above that both images have do the same to both.
 	same := slices.EqualFunc(c.a.layers[c.shared+1:], c.b.layers[c.shared+1:], func(x, y imageLayer) bool { return x.diffID == y.diffID })
 	return same || !undecided(x, y)
 }
 
-// hasLinks reports whether there are hard links to what was not read.
+// hasLinks reports whether there are hard links to files that were not read.
 func hasLinks(t tree) bool {
 	for _, n := range t {
 		if n.kind == tar.TypeLink {
@@ -265,8 +265,8 @@ func hasLinks(t tree) bool {
 	return false
 }
 
-// marksEqual reports whether the second tree has all whiteouts and opaque directories of the first: what is hidden
-// in one image alone may be what was not read.
+// marksEqual reports whether tree b has all whiteouts and opaque directories of a. A mark in only one
+// image may hide a path that was not read.
 func marksEqual(a, b tree) bool {
 	for name, x := range a {
 		if !x.opaque && x.source != nil {
@@ -279,7 +279,7 @@ func marksEqual(a, b tree) bool {
 	return true
 }
 
-// dropEqualLinks removes the hard links to what was not read that two trees have alike.
+// dropEqualLinks removes hard links to files that were not read, if both trees have the same.
 func dropEqualLinks(a, b tree) {
 	for name, x := range a {
 		if y := b[name]; x.kind == tar.TypeLink && y != nil && len(x.differences(y, true)) == 0 {

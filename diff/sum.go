@@ -5,14 +5,15 @@ import (
 	"hash/maphash"
 )
 
-// sum stands for a content, within this process: two contents of one size with equal sums are taken for
-// the same. It is no digest, which takes several times as long: a blob has one, and it is checked.
+// sum stands for a content within this process: two contents of the same size with equal sums count as
+// equal. It is not a digest, because digests take several times as long to compute. Blobs have digests,
+// which are checked.
 type sum [16]byte
 
-// seeds are chosen at random in each process, so that nobody can make two contents with one sum.
+// seeds are random in each process, so that no one can construct two contents with the same sum.
 var seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 
-// A summer makes the sum of what is written to it.
+// A summer computes the sum of the bytes written to it.
 type summer struct{ halves [2]maphash.Hash }
 
 func newSummer() *summer {
@@ -23,7 +24,7 @@ func newSummer() *summer {
 	return s
 }
 
-// Write takes the next part of a content. It never fails.
+// Write adds bytes to the content. It never fails.
 func (s *summer) Write(p []byte) (int, error) {
 	for i := range s.halves {
 		_, _ = s.halves[i].Write(p)
@@ -31,7 +32,7 @@ func (s *summer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// sum returns that of what was written, and makes s ready for another content.
+// sum returns the sum of the content and starts a new one.
 func (s *summer) sum() (n sum) {
 	for i := range s.halves {
 		binary.LittleEndian.PutUint64(n[8*i:], s.halves[i].Sum64())

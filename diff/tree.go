@@ -17,13 +17,13 @@ import (
 	"github.com/kedge-build/kedge/internal/layer"
 )
 
-// whiteout is the type of a path that a layer removes from those below it.
+// whiteout is the type of a path that a layer removes from the layers below it.
 const whiteout = 'w'
 
-// node is a path of a layer, without its content. A hard link is the node that it leads to.
+// node is a path of a layer, without its content. A hard link shares the node of its target.
 type node struct {
 	kind         byte // a tar type, or whiteout
-	opaque       bool // a directory that hides what lower layers have in it
+	opaque       bool // a directory that hides its content in lower layers
 	program      bool // an ELF file that may name packages
 	mode         int64
 	uid, gid     int
@@ -34,11 +34,11 @@ type node struct {
 	sum          sum // of the content
 	xattrs       sum // zero for none
 	packages     []packages.Package
-	source       *imageLayer // where the content is
-	path         string      // under which the content is there
+	source       *imageLayer // the layer with the content
+	path         string      // the path of the content in source
 }
 
-// tree is the paths of a layer or of several, without a slash in front. The root is ".".
+// tree holds the paths of one or several layers, without a leading slash. The root is ".".
 type tree map[string]*node
 
 // entryReader reads one layer into a tree.
@@ -50,7 +50,7 @@ type entryReader struct {
 	buf   []byte
 	scan  packages.Scanner
 
-	summer *summer // of the content of one entry after the other
+	summer *summer // of the current entry
 }
 
 // readTree reads a layer. The notes say which package databases in it are damaged.
@@ -60,7 +60,7 @@ func readTree(ctx context.Context, l *imageLayer, want map[string]bool) (tree, [
 	return e.tree, e.notes, err
 }
 
-// clean returns a path as trees have it. None leads out of the root.
+// clean returns a path in the form of a tree's keys.
 func clean(name string) string {
 	p := path.Clean("/" + name)[1:]
 	if p == "" {
@@ -107,8 +107,8 @@ func (e *entryReader) entry(h *tar.Header, t io.Reader) error {
 	return nil
 }
 
-// whiteout marks what an entry hides in lower layers. It may come before or after what its own layer has
-// there, and hides nothing of that.
+// whiteout marks the path that a whiteout hides in lower layers. The whiteout may come before or after an
+// entry of its own layer for that path, which it does not hide.
 func (e *entryReader) whiteout(w layer.Whiteout) {
 	name := clean(w.Path)
 	n := e.tree[name]
@@ -123,7 +123,7 @@ func (e *entryReader) whiteout(w layer.Whiteout) {
 	}
 }
 
-// content hashes a file, and reads what packages it names on the way.
+// content hashes a file and collects the packages that it names.
 func (e *entryReader) content(n *node, t io.Reader) error {
 	r := io.TeeReader(onlyReader{t}, e.summer)
 	if read, kind := packages.ForStream(n.path); read != nil && e.want[kind] {
@@ -163,11 +163,11 @@ func copyBoth(a, b io.Writer, r io.Reader, buf []byte) error {
 	}
 }
 
-// onlyReader and onlyWriter hide other methods, so that io.CopyBuffer uses the buffer it is given.
+// onlyReader and onlyWriter hide other methods, so that io.CopyBuffer uses its buffer.
 type onlyReader struct{ io.Reader }
 type onlyWriter struct{ io.Writer }
 
-// sumXattrs returns one hash for all extended attributes.
+// sumXattrs returns a hash of all extended attributes, zero for none.
 func sumXattrs(h *tar.Header) (all sum) {
 	if len(h.PAXRecords) == 0 {
 		return all
@@ -187,9 +187,9 @@ func sumXattrs(h *tar.Header) (all sum) {
 	return s.sum()
 }
 
-// squash lays trees over each other, the lowest first: whiteouts, opaque directories, and paths that
-// take the place of a directory hide what is below them. What they hide in layers that are not among
-// those given is not known, and so their marks stay.
+// squash lays trees over each other, the lowest first. Whiteouts, opaque directories, and files that
+// replace a directory hide paths of lower trees. Their marks stay in the result, because layers below the
+// given ones may have such paths, too.
 func squash(trees []tree) tree {
 	if len(trees) == 0 {
 		return tree{}
@@ -208,7 +208,7 @@ func squash(trees []tree) tree {
 			}
 		}
 		for name, n := range upper {
-			if n.kind == tar.TypeLink { // to a file of a lower layer
+			if n.kind == tar.TypeLink { // its target is in a lower layer
 				if to := lower[clean(n.target)]; to != nil && to.kind != whiteout {
 					n = to
 				}
@@ -219,13 +219,12 @@ func squash(trees []tree) tree {
 	return result
 }
 
-// over returns what a path is that both an upper and a lower layer have.
+// over merges a path that both an upper and a lower layer have.
 func over(upper, lower *node) *node {
 	if lower == nil || upper.kind != tar.TypeDir {
 		return upper
 	}
-	// A mark says nothing of the directory itself, and what a lower layer hides of those below it
-	// stays hidden.
+	// An opaque mark does not describe the directory itself. Paths that the lower layer hides stay hidden.
 	merged := upper
 	if upper.source == nil && lower.kind == tar.TypeDir {
 		merged = lower
@@ -238,7 +237,7 @@ func over(upper, lower *node) *node {
 	return merged
 }
 
-// hidden reports whether an upper layer hides a path, itself aside, of the layers below it.
+// hidden reports whether an upper layer hides a path of lower layers by one of its parents.
 func hidden(upper tree, name string) bool {
 	for dir := name; dir != "."; {
 		dir = parent(dir)
@@ -249,7 +248,7 @@ func hidden(upper tree, name string) bool {
 	return false
 }
 
-// parent is path.Dir of a path that is clean.
+// parent is path.Dir for a clean path.
 func parent(name string) string {
 	if i := strings.LastIndexByte(name, '/'); i >= 0 {
 		return name[:i]
@@ -257,8 +256,8 @@ func parent(name string) string {
 	return "."
 }
 
-// undecided reports whether what is below two trees decides how they differ: a path, or a mark, that
-// only one of them has, or a link to what is not there.
+// undecided reports whether the layers below decide how two trees differ. They do if only one of the trees
+// has a path or a mark, or if a link leads to a path that neither has.
 func undecided(a, b tree) bool {
 	if len(a) != len(b) {
 		return true
@@ -274,7 +273,7 @@ func undecided(a, b tree) bool {
 	return false
 }
 
-// files compares two trees. Marks are paths only where the trees are single layers.
+// files compares two trees. If the trees are single layers, marks count as paths.
 func files(a, b tree, marks bool) []File {
 	list := []File{}
 	for _, name := range unionKeys(a, b) {
@@ -287,7 +286,7 @@ func files(a, b tree, marks bool) []File {
 		}
 		switch {
 		case x == nil && y == nil:
-		case name == "." && (x == nil || y == nil): // every tree has a root, whether or not a tar says so
+		case name == "." && (x == nil || y == nil): // every tree has a root, even without an entry
 		case x == nil:
 			list = append(list, File{Path: Path{Path: rooted(name), Change: Added}, Second: y.stat()})
 		case y == nil:
@@ -301,8 +300,8 @@ func files(a, b tree, marks bool) []File {
 	return list
 }
 
-// visible is nil for what is a mark and nothing else: a whiteout, or an opaque mark of a directory
-// that the layer itself does not have.
+// visible returns nil for a node that is only a mark: a whiteout, or an opaque mark of a directory that
+// the layer does not have.
 func visible(n *node) *node {
 	if n == nil || n.kind == whiteout || n.source == nil {
 		return nil
@@ -352,7 +351,7 @@ func (n *node) stat() *Stat {
 	return s
 }
 
-// sameContent reports whether two nodes hold the same bytes.
+// sameContent reports whether two nodes have the same content.
 func (n *node) sameContent(o *node) bool {
 	return n.kind == o.kind && n.size == o.size && n.sum == o.sum
 }

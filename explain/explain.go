@@ -1,4 +1,5 @@
-// Package explain says why two images differ: for each path, the cause that its two versions show.
+// Package explain finds out why two images differ. For each path it gives the causes that its two versions
+// show.
 package explain
 
 import (
@@ -20,11 +21,12 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// File is a path that two images or layers differ in, and why.
+// File is a path that differs between two images or layers, and the causes.
 type File struct {
 	diff.Path
 	Causes []cause.Cause
-	// First and Second are what the path is in either; nil where it is not there, or was not looked at.
+	// First and Second are the two versions of the path. A version is nil if that side lacks the path, or
+	// if it was not examined.
 	First  *Version
 	Second *Version
 }
@@ -35,20 +37,20 @@ type Version struct {
 	// Excerpt is a part of the content, around the first difference or from the beginning.
 	Excerpt   []byte
 	Offset    int64 // of the excerpt, in bytes
-	Line      int   // of its first line, from 1; 0 where unknown
-	Truncated bool  // there is more behind it
+	Line      int   // of its first line, from 1; 0 if unknown
+	Truncated bool  // the content continues
 }
 
-// What is looked at is bounded: an image may hold whatever its author likes.
+// Limits, because an image may contain anything.
 const (
-	maxFiles   = 2000      // paths that are looked at; the others have no causes
+	maxFiles   = 2000      // paths that are examined; the others get no causes
 	maxFile    = 256 << 20 // bytes of a file
-	maxContent = 2 << 30   // bytes of all files of an image; they are on disk meanwhile
+	maxContent = 2 << 30   // bytes of all files of an image, which are spooled to disk
 	excerpt    = 4 << 10   // bytes
 )
 
-// Files explains each of paths. The layers of the two are given lowest first; of those that hold a
-// path the highest counts.
+// Files explains each of the paths. The layers of both sides are given lowest first; if several have a
+// path, the highest counts.
 func Files(ctx context.Context, first, second []diff.Blob, paths []diff.Path, h cause.Hints) ([]File, error) {
 	files := make([]File, len(paths))
 	wanted := map[string]bool{}
@@ -83,7 +85,7 @@ func Files(ctx context.Context, first, second []diff.Blob, paths []diff.Path, h 
 	for i := range files {
 		f := &files[i]
 		a, b := sides[0].found[layer.Clean(f.Path.Path)], sides[1].found[layer.Clean(f.Path.Path)]
-		switch f.Change { // a lower layer may have what is gone
+		switch f.Change { // a lower layer may still have a removed path
 		case diff.Added:
 			a = nil
 		case diff.Removed:
@@ -120,10 +122,10 @@ func Files(ctx context.Context, first, second []diff.Blob, paths []diff.Path, h 
 	return files, nil
 }
 
-// side is what was found in one of the two.
+// side is one of the two sides, as far as it was read.
 type side struct {
 	found map[string]*found
-	spool *os.File // the contents, one behind the other
+	spool *os.File // the contents, one after another
 	size  int64
 }
 
@@ -133,11 +135,11 @@ func (s *side) close() {
 	}
 }
 
-// found is a path in one of the two. A nil one is not there.
+// found is a path on one side. Nil stands for a path that is not there.
 type found struct {
 	header  tar.Header
-	content *io.SectionReader // nil where there is none
-	left    bool              // there is one, and it is too large
+	content *io.SectionReader // nil for no content
+	left    bool              // the content is too large to read
 }
 
 func (f *found) whole() bool { return f == nil || !f.left }
@@ -152,7 +154,7 @@ func (f *found) file() *cause.File {
 	return cause.FileOf(&f.header, f.content)
 }
 
-// collect finds the wanted paths, and keeps their content in a file that has no name.
+// collect finds the wanted paths and copies their contents to an unlinked file.
 func collect(ctx context.Context, layers []diff.Blob, wanted map[string]bool) (_ *side, err error) {
 	s := &side{found: map[string]*found{}}
 	defer func() {
@@ -180,7 +182,7 @@ func (s *side) read(ctx context.Context, blob diff.Blob, wanted map[string]bool)
 		return err
 	}
 	defer r.Close()
-	here := map[string]*found{} // within a layer the last counts
+	here := map[string]*found{} // of several entries in a layer the last counts
 	for {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -215,7 +217,7 @@ func (s *side) read(ctx context.Context, blob diff.Blob, wanted map[string]bool)
 	return nil
 }
 
-// version returns what is shown of f beside other.
+// version returns the header of f and an excerpt around the first difference from other.
 func (f *found) version(other *found) *Version {
 	if f == nil {
 		return nil
@@ -235,7 +237,7 @@ func (f *found) version(other *found) *Version {
 		if from <= maxCounted {
 			head := make([]byte, from)
 			if n, _ := f.content.ReadAt(head, 0); int64(n) == from {
-				// From the beginning of a line, if that is near.
+				// Start at the beginning of a line, if it is near.
 				if i := bytes.LastIndexByte(head, '\n'); from-int64(i) < excerpt/4 {
 					from = int64(i) + 1
 				}
@@ -253,7 +255,7 @@ func (f *found) version(other *found) *Version {
 	return v
 }
 
-// secret reports whether the content is not to be shown: keys, and hashes of passwords.
+// secret reports whether the content must not be shown, because it contains keys or password hashes.
 func (f *File) secret() bool {
 	if slices.ContainsFunc(f.Causes, func(c cause.Cause) bool {
 		return c.Kind == cause.PrivateKey || c.Kind == cause.SSHKey || c.Kind == cause.SecretKey || c.Kind == cause.Keystore
@@ -272,17 +274,17 @@ func (f *File) secret() bool {
 	return false
 }
 
-// random reports whether the content may have a secret in it that was made by chance.
+// random reports whether the content may contain a randomly generated secret.
 func (f *File) random() bool {
 	return slices.ContainsFunc(f.Causes, func(c cause.Cause) bool {
 		return c.Kind == cause.Random || c.Kind == cause.Unknown || c.Kind == cause.OneBuildOnly
 	})
 }
 
-// maxKey is up to which size, in bytes, a file that is no text may be nothing but a key.
+// maxKey is the largest size, in bytes, of a binary file that may consist of nothing but a key.
 const maxKey = 512
 
-// redact leaves the beginnings of what looks like a secret.
+// redact shortens everything that looks like a secret to its beginning.
 func (v *Version) redact() {
 	switch {
 	case v == nil:
@@ -293,17 +295,17 @@ func (v *Version) redact() {
 	}
 }
 
-// hide takes the content away.
+// hide removes the content.
 func (v *Version) hide() {
 	if v != nil {
 		v.Excerpt, v.Truncated = nil, false
 	}
 }
 
-// maxCounted is up to which offset lines are counted.
+// maxCounted is the largest offset, in bytes, up to which lines are counted.
 const maxCounted = 4 << 20
 
-// differs returns the offset of the first difference, or where the shorter one ends.
+// differs returns the offset of the first difference, or the length of the shorter content.
 func differs(a, b *io.SectionReader) int64 {
 	const step = 64 << 10
 	x, y := make([]byte, step), make([]byte, step)

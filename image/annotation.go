@@ -58,9 +58,9 @@ func CheckAnnotations(all []Annotation, targets []ocispec.Platform, index bool) 
 
 type annotations []Annotation
 
-// in returns the annotations of one place, nil for none. Those for a single platform override those for
+// collect returns the annotations of one place, nil for none. Those for a single platform override those for
 // all.
-func (as annotations) in(place AnnotationPlace, platform *ocispec.Platform) map[string]string {
+func (as annotations) collect(place AnnotationPlace, platform *ocispec.Platform) map[string]string {
 	var all, own map[string]string
 	for _, a := range as {
 		to := &all

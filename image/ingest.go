@@ -435,7 +435,7 @@ func (in *Ingest) writeManifest(ctx context.Context, e export, layers []store.La
 		MediaType: ocispec.MediaTypeImageManifest,
 		Layers:    []ocispec.Descriptor{},
 
-		Annotations: annotations(opts.Annotations).in(OnManifest, &e.Platform),
+		Annotations: annotations(opts.Annotations).collect(OnManifest, &e.Platform),
 	}
 	var diffIDs []digest.Digest
 	for i, desc := range e.layers {
@@ -468,7 +468,7 @@ func (in *Ingest) writeManifest(ctx context.Context, e export, layers []store.La
 // inIndex returns the descriptor of a manifest for an index.
 func inIndex(m store.Manifest, notes annotations) ocispec.Descriptor {
 	d := m.Descriptor
-	d.Platform, d.Annotations = &m.Platform, notes.in(OnManifestDescriptor, &m.Platform)
+	d.Platform, d.Annotations = &m.Platform, notes.collect(OnManifestDescriptor, &m.Platform)
 	return d
 }
 
@@ -490,13 +490,13 @@ func (in *Ingest) writeIndex(ctx context.Context, descs []ocispec.Descriptor, no
 		Versioned:   specs.Versioned{SchemaVersion: 2},
 		MediaType:   ocispec.MediaTypeImageIndex,
 		Manifests:   descs,
-		Annotations: notes.in(OnIndex, nil),
+		Annotations: notes.collect(OnIndex, nil),
 	})
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	top, err := in.writeBlob(ctx, ocispec.MediaTypeImageIndex, data)
-	top.Annotations = notes.in(OnIndexDescriptor, nil)
+	top.Annotations = notes.collect(OnIndexDescriptor, nil)
 	return top, err
 }
 

@@ -26,26 +26,26 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// MinSecret is how many bytes a secret has at least, without the space around it, to be looked for:
-// what is shorter is found everywhere.
+// MinSecret is the least length of a secret that Check looks for, in bytes without surrounding space.
+// Shorter values occur everywhere.
 const MinSecret = 6
 
-// Short reports whether a secret is too short to be looked for.
+// Short reports whether Check skips a secret because it is too short.
 func Short(secret []byte) bool { return len(bytes.TrimSpace(secret)) < MinSecret }
 
-// A Leak is a place in an image where the value of a secret is. It does not have the value.
+// A Leak is a place in an image that contains the value of a secret. It does not hold the value.
 type Leak struct {
 	Secret   string // its id
 	Form     string // plain, base64, url or json
 	Platform ocispec.Platform
-	Layer    int    // from the lowest of the image; -1: Document
-	Document string // empty in a layer; image config or attestation
-	// Path is that of the file in the layer, or of the value in the document, such as config.Env[2]. Where
-	// the value is in the path itself, that part is "***".
+	Layer    int    // counted from the lowest; -1 for a Document
+	Document string // image config or attestation; empty for a layer
+	// Path is the path of the file in the layer, or of the value in the document, such as config.Env[2]. A
+	// secret in the path itself is replaced by "***".
 	Path string
 }
 
-// A LeakError says that values of secrets are in an image, which then is not listed in the Store.
+// A LeakError says that an image contains values of secrets. Such an image is not listed in the Store.
 type LeakError struct{ Leaks []Leak }
 
 func (e *LeakError) Error() string {
@@ -63,11 +63,11 @@ type needle struct {
 	value        []byte
 }
 
-// newNeedles returns what is looked for, those of each secret in the order of how plain they are.
+// newNeedles returns the forms of each secret to look for, the plainest first.
 func newNeedles(secrets map[string][]byte) []needle {
 	var all []needle
 	for _, id := range slices.Sorted(maps.Keys(secrets)) {
-		// A file with a secret mostly ends in a line end, which what is made of it does not have.
+		// A file with a secret usually ends in a line end, which programs strip from the secret.
 		value := bytes.TrimSpace(secrets[id])
 		if Short(value) {
 			continue
@@ -94,23 +94,23 @@ func newNeedles(secrets map[string][]byte) []needle {
 	return all
 }
 
-// base64Within returns what of the base64 of a text follows from value alone, where offset bytes, and
-// multiples of three, stand before it in the text.
+// base64Within returns the part of the base64 of a text that depends on value alone, if the number of
+// bytes before value in the text is offset plus a multiple of three.
 func base64Within(enc *base64.Encoding, value []byte, offset int) string {
 	text := append(make([]byte, offset), value...)
 	encoded := enc.EncodeToString(text)
 	return encoded[(offset*8+5)/6 : len(text)*8/6]
 }
 
-// window is how much of a file is looked at at once.
+// window is the number of bytes that a searcher reads at once.
 const window = 1 << 20
 
-// A searcher looks for needles. It holds its buffers.
+// A searcher looks for needles. It reuses its buffers.
 type searcher struct {
 	needles []needle
 	longest int
 	buf     []byte
-	joined  []byte // the same without line ends, which base64 is broken by
+	joined  []byte // buf without line ends, which break base64
 }
 
 func newSearcher(needles []needle) *searcher {
@@ -123,7 +123,7 @@ func newSearcher(needles []needle) *searcher {
 	return s
 }
 
-// find returns those needles that are in r, one a secret.
+// find returns the needles in r, at most one for each secret.
 func (s *searcher) find(r io.Reader) ([]needle, error) {
 	var found []needle
 	has := map[string]bool{}
@@ -150,7 +150,7 @@ func (s *searcher) find(r io.Reader) ([]needle, error) {
 		if err != nil {
 			return nil, err
 		}
-		// What may be the beginning of a needle is looked at again, with what follows.
+		// The end of buf may be the start of a needle, so search it again with the bytes that follow.
 		buf, joined = s.tail(buf), s.tail(joined)
 	}
 }
@@ -160,8 +160,8 @@ func (s *searcher) tail(buf []byte) []byte {
 	return append(buf[:0], buf[max(0, len(buf)-(s.longest-1)):]...)
 }
 
-func (s *searcher) in(text string) []needle {
-	found, _ := s.find(strings.NewReader(text)) // has no error
+func (s *searcher) inText(text string) []needle {
+	found, _ := s.find(strings.NewReader(text)) // cannot fail
 	return found
 }
 
@@ -170,7 +170,7 @@ func hidden(text string, needles []needle) string {
 	for _, n := range needles {
 		text = strings.ReplaceAll(text, string(n.value), "***")
 	}
-	if len(newSearcher(needles).in(text)) > 0 { // broken into lines
+	if len(newSearcher(needles).inText(text)) > 0 { // a secret broken into lines
 		return "***"
 	}
 	return text
@@ -251,7 +251,7 @@ func searchLayer(ctx context.Context, st *store.Store, l store.Layer, s *searche
 		for k, v := range layer.Xattrs(h) {
 			about += "\x00" + k + "\x00" + v
 		}
-		leaked := s.in(about)
+		leaked := s.inText(about)
 		inFile, err := s.find(r)
 		for _, n := range inFile {
 			if !slices.ContainsFunc(leaked, func(o needle) bool { return o.secret == n.secret }) {
@@ -265,7 +265,7 @@ func searchLayer(ctx context.Context, st *store.Store, l store.Layer, s *searche
 	})
 }
 
-// searchDocument looks at a config, but for the history of the base image, or at an attestation.
+// searchDocument searches an attestation, or a config without the history of the base image.
 func searchDocument(ctx context.Context, st *store.Store, of digest.Digest, baseHistory int, s *searcher, found func(string, []needle)) error {
 	info, err := st.Info(ctx, of)
 	if err != nil {
@@ -283,7 +283,7 @@ func searchDocument(ctx context.Context, st *store.Store, of digest.Digest, base
 	walk = func(path string, v any) {
 		switch v := v.(type) {
 		case string:
-			if leaked := s.in(v); len(leaked) > 0 {
+			if leaked := s.inText(v); len(leaked) > 0 {
 				found(path, leaked)
 			}
 		case []any:
@@ -295,7 +295,7 @@ func searchDocument(ctx context.Context, st *store.Store, of digest.Digest, base
 		case map[string]any:
 			for _, k := range slices.Sorted(maps.Keys(v)) {
 				at := strings.TrimPrefix(path+"."+k, ".")
-				if leaked := s.in(k); len(leaked) > 0 {
+				if leaked := s.inText(k); len(leaked) > 0 {
 					found(at, leaked)
 				}
 				walk(at, v[k])

@@ -59,7 +59,7 @@ func TestFindSecret(t *testing.T) {
 		}
 	}
 	s := newSearcher(newNeedles(map[string][]byte{"json": []byte("line one\nline two")}))
-	if found := s.in(`{"key":"line one\nline two"}`); len(found) != 1 || found[0].form != "json" {
+	if found := s.inText(`{"key":"line one\nline two"}`); len(found) != 1 || found[0].form != "json" {
 		t.Errorf("%v", found)
 	}
 	if _, err := s.find(iotest.ErrReader(errBroken)); !errors.Is(err, errBroken) {

@@ -1,5 +1,5 @@
-// Package verify judges whether two builds of one thing are the same, bit for bit. A difference is a
-// Verdict, not an error.
+// Package verify compares two builds of the same thing, bit for bit. A difference is a Verdict, not an
+// error.
 package verify
 
 import (
@@ -19,13 +19,13 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Verdict is what the comparison of two builds found.
+// Verdict is the result of comparing two builds.
 type Verdict struct {
 	Reproducible bool
-	// Varied are the respects in which the second build differed on purpose.
+	// Varied lists the ways in which the second build differed on purpose.
 	Varied    []string
 	Platforms []Platform
-	// Patch is what to write instead: those of all layers as one unified diff of the Dockerfile.
+	// Patch is a unified diff of the Dockerfile with the patches of all layers.
 	Patch string
 }
 
@@ -35,25 +35,24 @@ type Platform struct {
 	First    digest.Digest // of the manifest
 	Second   digest.Digest
 	Same     bool
-	// Layers are those that differ, lowest first. It is empty for images that differ in nothing but
-	// their config.
+	// Layers lists the layers that differ, lowest first. It is empty if only the configs differ.
 	Layers []Layer
 }
 
 // Layer is a layer that differs.
 type Layer struct {
-	Index       int           // from 0, the base image's included
-	First       digest.Digest // empty where that build has no such layer
+	Index       int           // from 0, with the base image's layers
+	First       digest.Digest // empty if that build has no such layer
 	Second      digest.Digest
-	Line        int // of the Dockerfile; 0 where unknown
+	Line        int // of the Dockerfile; 0 if unknown
 	Instruction string
-	// From are the instructions that made what the layer copies from other stages.
+	// From lists the instructions in other stages that made the files which the layer copies.
 	From []Origin
-	// Caches are the targets of cache mounts with which it was made, and which the second build found empty.
+	// Caches lists the targets of cache mounts that the first build used and the second build found empty.
 	Caches []string
 	Paths  []explain.File
-	// Patch is what to write instead, as a unified diff of the Dockerfile; empty where no change of one
-	// line does it.
+	// Patch is a unified diff of the Dockerfile that removes the difference, empty if no change of one
+	// line does.
 	Patch string
 }
 
@@ -63,10 +62,9 @@ type Origin struct {
 	Instruction string
 }
 
-// Builds are what Compare is told of the two builds.
+// Builds describes the two builds to Compare.
 type Builds struct {
-	// Steps are, for each platform by its name, the instructions behind the layers above the base
-	// image, lowest first.
+	// Steps lists the instructions of the layers above the base image, lowest first, by platform.
 	Steps      map[string][]frontend.Step
 	Dockerfile []byte
 	Name       string // of the Dockerfile, in patches
@@ -74,7 +72,8 @@ type Builds struct {
 	Hints      cause.Hints
 }
 
-// Compare compares the images of two builds, which from has, and explains what differs.
+// Compare compares the images of two builds, whose blobs from provides, and explains the differences. It
+// checks the digest and the diffID of every layer that it reads.
 func Compare(ctx context.Context, from content.Provider, first, second store.Image, b Builds) (*Verdict, error) {
 	v := &Verdict{Reproducible: true, Varied: b.Varied}
 	var steps []fix.Step
@@ -112,7 +111,7 @@ func (b *Builds) layers(ctx context.Context, from content.Provider, first, secon
 	var differing []Layer
 	steps := b.Steps[platforms.Format(first.Platform)]
 	for i := range max(len(first.Layers), len(second.Layers)) {
-		x, y := at(first.Layers, i), at(second.Layers, i)
+		x, y := layerAt(first.Layers, i), layerAt(second.Layers, i)
 		if x.DiffID == y.DiffID {
 			continue
 		}
@@ -140,22 +139,22 @@ func (b *Builds) layers(ctx context.Context, from content.Provider, first, secon
 	return differing, nil
 }
 
-func at(layers []store.Layer, i int) store.Layer {
+func layerAt(layers []store.Layer, i int) store.Layer {
 	if i < len(layers) {
 		return layers[i]
 	}
 	return store.Layer{}
 }
 
-// patch says in l what to write instead of the instruction that made it, or of one that made what it
-// copies, and returns that step.
+// patch sets the patch of l: for the instruction that made it, or else for one that made files which it
+// copies. It returns the patched step.
 func (b *Builds) patch(l *Layer) []fix.Step {
 	var causes []cause.Cause
 	for _, p := range l.Paths {
 		causes = append(causes, p.Causes...)
 	}
-	for _, made := range append([]Origin{{Line: l.Line}}, l.From...) {
-		step := fix.Step{Line: made.Line, Causes: causes}
+	for _, origin := range append([]Origin{{Line: l.Line}}, l.From...) {
+		step := fix.Step{Line: origin.Line, Causes: causes}
 		if patch, ok := fix.Patch(b.Name, b.Dockerfile, step); ok {
 			l.Patch = patch
 			return []fix.Step{step}
@@ -164,7 +163,7 @@ func (b *Builds) patch(l *Layer) []fix.Step {
 	return nil
 }
 
-// blob returns a layer for comparison. The layer that at returns for an image that has none is empty.
+// blob returns a layer for comparison, empty for the zero Layer.
 func blob(ctx context.Context, from content.Provider, l store.Layer) diff.Blob {
 	if l.DiffID == "" {
 		return diff.Blob{}

@@ -18,13 +18,13 @@ import (
 	"github.com/kedge-build/kedge/internal/decompress"
 )
 
-// The limits of an archive: an image has a few hundred members at most.
+// Limits of an archive. An image has a few hundred members at most.
 const (
 	maxMembers = 1 << 18
 	maxLinks   = 8
 )
 
-// archive opens an image of a tar: an OCI layout, or what docker save writes.
+// archive opens an image in a tar: an OCI layout, or the output of docker save.
 func (o Options) archive(_ context.Context, name string, img *Image) error {
 	file, which := cutName(name, func(p string) bool {
 		info, err := os.Stat(p)
@@ -41,7 +41,7 @@ func (o Options) archive(_ context.Context, name string, img *Image) error {
 	return o.fromTar(f, which, img)
 }
 
-// plain returns the file, or a copy of it that is not compressed and that can be read at any place.
+// plain returns the file, or a decompressed copy of it that allows random access.
 func (o Options) plain(f *os.File, img *Image) (*os.File, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -58,7 +58,7 @@ func (o Options) plain(f *os.File, img *Image) (*os.File, error) {
 	return o.spool(content, img)
 }
 
-// members are the files of a tar, by path.
+// members holds the places of the files in a tar, by path.
 type members struct {
 	file  *os.File
 	at    map[string]member
@@ -67,7 +67,7 @@ type members struct {
 
 type member struct{ offset, size int64 }
 
-// index finds the members of a tar without reading them.
+// index finds the members of a tar without reading their content.
 func index(f *os.File) (*members, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return nil, err
@@ -87,13 +87,13 @@ func index(f *os.File) (*members, error) {
 		name := path.Clean("/" + h.Name)[1:]
 		switch h.Typeflag {
 		case tar.TypeReg:
-			// The reader of a tar reads no further than the header, when what it reads from can seek.
+			// The tar reader seeks over content, so it has read no further than the header.
 			offset, err := f.Seek(0, io.SeekCurrent)
 			if err != nil {
 				return nil, err
 			}
 			m.at[name] = member{offset, h.Size}
-		case tar.TypeSymlink: // docker save links layers that it has twice
+		case tar.TypeSymlink: // docker save links layers that occur twice
 			m.links[name] = path.Join("/", path.Dir(name), h.Linkname)[1:]
 		case tar.TypeLink:
 			m.links[name] = path.Clean("/" + h.Linkname)[1:]
@@ -132,8 +132,8 @@ func (m *members) read(name string) ([]byte, error) {
 	return data, nil
 }
 
-// fromTar opens the image of an archive. One that is both, as newer Docker Engines write it, is read
-// as an OCI layout.
+// fromTar opens the image in an archive. Newer Docker Engines write archives that are both; those are read
+// as OCI layouts.
 func (o Options) fromTar(f *os.File, which string, img *Image) error {
 	m, err := index(f)
 	if err != nil {
@@ -157,8 +157,8 @@ func (o Options) fromTar(f *os.File, which string, img *Image) error {
 	return errors.New("the archive is neither an OCI layout nor what docker save writes")
 }
 
-// docker returns the image of a manifest.json, of which
-// https://github.com/moby/docker-image-spec/blob/main/v1.2.md tells.
+// docker returns the image in a manifest.json
+// (https://github.com/moby/docker-image-spec/blob/main/v1.2.md).
 func (m *members) docker(which string) (v1.Image, error) {
 	data, err := m.read("manifest.json")
 	if err != nil {
@@ -195,7 +195,7 @@ func (m *members) docker(which string) (v1.Image, error) {
 	if len(layers) != len(file.RootFS.DiffIDs) {
 		return nil, fmt.Errorf("manifest.json names %d layers, the config %d", len(layers), len(file.RootFS.DiffIDs))
 	}
-	// There is no manifest to begin with: it is made here of what there is.
+	// The archive has no manifest, so make one.
 	at := map[v1.Hash]string{}
 	manifest := v1.Manifest{SchemaVersion: 2, MediaType: types.DockerManifestSchema2}
 	manifest.Config.MediaType = types.DockerConfigJSON
@@ -223,8 +223,8 @@ func (m *members) docker(which string) (v1.Image, error) {
 	return fromManifest(b, v1.Descriptor{MediaType: manifest.MediaType, Digest: digest}, raw)
 }
 
-// layer describes a layer of a docker archive: the digest is in its path, or, when it is not
-// compressed, is its diffID, or has to be found out.
+// layer describes a layer of a Docker archive. Its digest is in its path, or else it is the diffID if the
+// layer is not compressed, or else it is computed.
 func (m *members) layer(name string, diffID v1.Hash) (v1.Descriptor, error) {
 	r, size, err := m.open(name)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// daemon has a Docker Engine write an image to a temporary file, and opens that.
+// daemon saves an image of a Docker Engine to a temporary file and opens that.
 func (o Options) daemon(ctx context.Context, name string, img *Image) error {
 	if o.Docker == nil {
 		return errors.New("there is no Docker Engine")
@@ -25,7 +25,7 @@ func (o Options) daemon(ctx context.Context, name string, img *Image) error {
 	return o.fromTar(f, "", img)
 }
 
-// spool copies r to a temporary file, which goes when img is closed.
+// spool copies r to a temporary file, which disappears when img is closed.
 func (o Options) spool(r io.Reader, img *Image) (*os.File, error) {
 	f, err := os.CreateTemp(o.TempDir, "kedge-image-*")
 	if err != nil {

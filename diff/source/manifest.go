@@ -23,16 +23,16 @@ const maxJSON = 16 << 20
 // maxIndexes is how deeply indexes may be nested.
 const maxIndexes = 4
 
-// blobs opens a blob by its digest and returns its size.
+// blobs opens a blob by its digest and returns its size, in bytes.
 type blobs func(v1.Hash) (io.ReadCloser, int64, error)
 
-// section is a part of something that has to be closed.
+// section is a part of a file or another blob that must be closed.
 type section struct {
 	*io.SectionReader
 	io.Closer
 }
 
-// A PlatformError says that there is no image for a platform.
+// A PlatformError says that an index has no image for a platform.
 type PlatformError struct {
 	Platform string
 	Have     []string
@@ -46,7 +46,7 @@ func (e *PlatformError) Error() string {
 	return fmt.Sprintf("there is no image for %s: %s", e.Platform, have)
 }
 
-// read returns a JSON blob, checked against its digest.
+// read returns a JSON blob whose digest it has checked.
 func (b blobs) read(h v1.Hash) ([]byte, error) {
 	r, _, err := b(h)
 	if err != nil {
@@ -77,8 +77,8 @@ func readAll(r io.Reader) ([]byte, error) {
 
 func readFile(name string) ([]byte, error) { return wholefile.Read(name, maxJSON) }
 
-// fromIndex returns the image of a layout's index.json that which, a name or digest, stands for. An
-// empty one stands for the only image there is.
+// fromIndex returns the image of a layout's index.json that which names, by name or digest. An empty name
+// selects the only image.
 func (o Options) fromIndex(b blobs, data []byte, which string) (v1.Image, error) {
 	index, err := v1.ParseIndexManifest(bytes.NewReader(data))
 	if err != nil {
@@ -87,7 +87,7 @@ func (o Options) fromIndex(b blobs, data []byte, which string) (v1.Image, error)
 	var entries []v1.Descriptor
 	var names []string
 	for _, d := range index.Manifests {
-		// containerd's annotation has the whole name, the specification's own often but the tag.
+		// containerd's annotation has the whole name. The specification's often has only the tag.
 		full, ref := d.Annotations["io.containerd.image.name"], d.Annotations[ocispec.AnnotationRefName]
 		if full == "" {
 			full = ref
@@ -120,8 +120,7 @@ func (o Options) fromIndex(b blobs, data []byte, which string) (v1.Image, error)
 	return o.choose(b, entries, 0)
 }
 
-// sameName reports whether two names are one image's, as Docker takes them: app is
-// docker.io/library/app:latest.
+// sameName reports whether Docker takes two names for the same image: app is docker.io/library/app:latest.
 func sameName(a, b string) bool {
 	x, err := reference.ParseNormalizedNamed(a)
 	if err != nil {
@@ -131,7 +130,7 @@ func sameName(a, b string) bool {
 	return a == b || err == nil && reference.TagNameOnly(x).String() == reference.TagNameOnly(y).String()
 }
 
-// choose returns the image for the platform.
+// choose returns the image for the platform from the entries of an index.
 func (o Options) choose(b blobs, entries []v1.Descriptor, depth int) (v1.Image, error) {
 	d, err := o.pick(entries, depth == 0)
 	if err != nil {
@@ -162,8 +161,8 @@ func (o Options) choose(b blobs, entries []v1.Descriptor, depth int) (v1.Image, 
 	return img, o.check(img)
 }
 
-// pick returns the entry for the platform. One that stands alone, or that names no platform and has
-// none beside it, is taken as it is. Attestations are for no platform.
+// pick returns the entry for the platform. A single entry is chosen if it is alone in a layout or names no
+// platform. Attestations are never chosen.
 func (o Options) pick(entries []v1.Descriptor, alone bool) (v1.Descriptor, error) {
 	if len(entries) == 1 && (alone || entries[0].Platform == nil) {
 		return entries[0], nil
@@ -190,7 +189,7 @@ func isAttestation(d v1.Descriptor) bool {
 	return store.IsAttestation(o)
 }
 
-// check refuses an image for another platform than was asked for.
+// check refuses an image for another platform than the requested one.
 func (o Options) check(img v1.Image) error {
 	want, asked := o.platform()
 	if !asked {
@@ -210,7 +209,7 @@ func (o Options) check(img v1.Image) error {
 	return nil
 }
 
-// isIndex goes by the media type, or where a layout's entry has none, by what is there.
+// isIndex reports whether a blob is an index, by its media type or, if an entry has none, by its content.
 func isIndex(t types.MediaType, data []byte) bool {
 	if t != "" {
 		return t.IsIndex()
@@ -232,7 +231,7 @@ func fromManifest(b blobs, d v1.Descriptor, data []byte) (v1.Image, error) {
 	return partial.CompressedToImage(&core{b, d.MediaType, data, config, manifest})
 }
 
-// core is what go-containerregistry makes an image of.
+// core implements partial.CompressedImageCore.
 type core struct {
 	blobs    blobs
 	kind     types.MediaType
@@ -254,7 +253,7 @@ func (c *core) LayerByDigest(h v1.Hash) (partial.CompressedLayer, error) {
 	return nil, fmt.Errorf("no layer %s", h)
 }
 
-// blob is a layer as it is stored.
+// blob is a layer in its stored form.
 type blob struct {
 	blobs blobs
 	desc  v1.Descriptor

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
-// registry opens an image of a registry. Its layers are fetched when they are read.
+// registry opens an image of a registry. Layers are fetched when they are read.
 func (o Options) registry(ctx context.Context, s string, img *Image) error {
 	ref, err := name.ParseReference(s)
 	if err != nil {

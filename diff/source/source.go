@@ -1,5 +1,5 @@
-// Package source opens images wherever they are: registries, Docker Engines, OCI layouts and
-// archives, Docker archives, and kedge's own store.
+// Package source opens images by name: from registries, Docker Engines, OCI layouts and archives, Docker
+// archives, and kedge's own store.
 package source
 
 import (
@@ -20,35 +20,37 @@ import (
 	"github.com/kedge-build/kedge/store"
 )
 
-// Options say where names lead.
+// Options select the places that names can lead to.
 type Options struct {
-	// Platform is chosen from an index; an image that stands alone must be for it. Without one it is
-	// linux on this machine's architecture, and an image that stands alone may be for any.
+	// Platform selects an image of an index. An image without an index must be for it. The zero value
+	// selects linux on this machine's architecture, and accepts an image without an index for any
+	// platform.
 	Platform *v1.Platform
-	// Store is kedge's own store; nil is none.
+	// Store is kedge's own store, nil for none.
 	Store *store.Store
-	// Keychain knows the credentials for registries; nil asks without.
+	// Keychain has the credentials for registries. Nil means anonymous access.
 	Keychain authn.Keychain
-	// Transport is for registries; nil is the default.
+	// Transport is used for registries. Nil means the default transport.
 	Transport http.RoundTripper
-	// Docker returns what docker save writes of an image in the Docker Engine; nil: there is no Engine.
+	// Docker returns the output of docker save for an image of the Docker Engine. Nil means that there is
+	// no Engine.
 	Docker func(ctx context.Context, name string) (io.ReadCloser, error)
-	// InDocker reports whether a Docker Engine has an image of a name that says nothing of where it is; nil
-	// is never. An Engine that does not answer at once has none.
+	// InDocker reports whether a Docker Engine has an image. Open calls it for names without a prefix. It
+	// returns false if no Engine answers at once. Nil means never.
 	InDocker func(ctx context.Context, name string) bool
-	// TempDir is for archives that cannot be read in place: compressed ones, and an Engine's; empty
-	// is the system's.
+	// TempDir is for copies of archives that do not allow random access: compressed ones, and those of an
+	// Engine. Empty means the system's directory.
 	TempDir string
 }
 
-// An Image is an image that has been opened. Its layers are read where they are: it has to be
-// closed after the last use.
+// An Image is an open image. Its layers are read from their source, so it must be closed after the last
+// use.
 type Image struct {
 	v1.Image
 	close []func() error
 }
 
-// Close releases what the image is read from.
+// Close closes the source of the image.
 func (i *Image) Close() error {
 	var err error
 	for _, fn := range i.close {
@@ -57,12 +59,12 @@ func (i *Image) Close() error {
 	return err
 }
 
-// A UsageError is a name that cannot be one.
+// A UsageError says that a name is not valid.
 type UsageError struct{ Name, Why string }
 
 func (e *UsageError) Error() string { return fmt.Sprintf("image %q: %s", e.Name, e.Why) }
 
-// The prefixes that say where an image is, as skopeo has them; store: is kedge's own.
+// Prefixes that say where an image is. They are skopeo's, except for store:, which is kedge's own.
 const (
 	registryPrefix      = "docker://"
 	daemonPrefix        = "docker-daemon:"
@@ -137,8 +139,8 @@ func (o Options) open(ctx context.Context, name string, img *Image) error {
 	return &NowhereError{Name: name, Err: err}
 }
 
-// A NowhereError is a name that says nothing of where its image is: there is none at a path of that name,
-// none in the store and none in an Engine that answers, and what it means in a registry could not be opened.
+// A NowhereError says that no image was found for a name without a prefix: not at a path of that name, not
+// in the store, not in an Engine that answers, and not in a registry.
 type NowhereError struct {
 	Name string
 	Err  error // the registry's
@@ -150,7 +152,7 @@ func (e *NowhereError) Error() string {
 
 func (e *NowhereError) Unwrap() error { return e.Err }
 
-// store opens an image of kedge's store.
+// store opens an image in kedge's store.
 func (o Options) store(ctx context.Context, name string, img *Image) error {
 	if o.Store == nil {
 		return fmt.Errorf("%w: there is no store", errdefs.ErrNotFound)
@@ -178,7 +180,7 @@ func (o Options) store(ctx context.Context, name string, img *Image) error {
 	return err
 }
 
-// layout opens an image of an OCI layout.
+// layout opens an image in an OCI layout.
 func (o Options) layout(_ context.Context, name string, img *Image) error {
 	dir, which := cutName(name, func(p string) bool {
 		_, err := os.Stat(filepath.Join(p, "oci-layout"))
@@ -195,7 +197,7 @@ func (o Options) layout(_ context.Context, name string, img *Image) error {
 	return err
 }
 
-// cutName splits PATH[:NAME] and PATH@DIGEST at the first place where what is left is a path.
+// cutName splits PATH[:NAME] and PATH@DIGEST at the first place where the text before it is a path.
 func cutName(s string, isPath func(string) bool) (path, which string) {
 	if isPath(s) {
 		return s, ""
@@ -208,7 +210,7 @@ func cutName(s string, isPath func(string) bool) (path, which string) {
 	return s, ""
 }
 
-// platform is the one to choose, and whether it was asked for.
+// platform returns the platform to choose, and whether the caller requested it.
 func (o Options) platform() (v1.Platform, bool) {
 	if o.Platform != nil {
 		return *o.Platform, true

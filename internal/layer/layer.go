@@ -241,8 +241,7 @@ func leavesRoot(name string) bool {
 	return strings.Contains(name, "..") && slices.Contains(strings.Split(name, "/"), "..")
 }
 
-// IsSparse reports whether an entry is a sparse file, of which the tar holds only the parts that are not
-// zero.
+// IsSparse reports whether an entry is a sparse file, whose zeros are not in the tar.
 func IsSparse(h *tar.Header) bool {
 	if h.Typeflag == tar.TypeGNUSparse {
 		return true

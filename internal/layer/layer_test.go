@@ -223,18 +223,24 @@ func TestMillionsOfEntries(t *testing.T) {
 	if err := tar.NewWriter(&b).WriteHeader(&tar.Header{Name: "a", Typeflag: tar.TypeReg}); err != nil {
 		t.Fatal(err)
 	}
-	const n = 1_000_000
-	for want, read := range map[error]int{io.EOF: 0, ErrTooLarge: MaxEntries - n + 1} {
-		r, err := Open(t.Context(), io.NopCloser(&repeated{header: b.Bytes(), left: n}), Digests{})
+	for _, test := range []struct {
+		before, entries int
+		want            error
+	}{
+		{0, 1_000_000, io.EOF},
+		{MaxEntries - 10, 10, io.EOF},
+		{MaxEntries - 10, 11, ErrTooLarge},
+	} {
+		r, err := Open(t.Context(), io.NopCloser(&repeated{header: b.Bytes(), left: test.entries}), Digests{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.budget.entries = read
+		r.budget.entries = test.before
 		for err == nil {
 			_, err = r.Next()
 		}
-		if !errors.Is(err, want) {
-			t.Errorf("%d entries after %d: %v, want %v", n, read, err, want)
+		if !errors.Is(err, test.want) {
+			t.Errorf("%d entries after %d: %v, want %v", test.entries, test.before, err, test.want)
 		}
 	}
 }

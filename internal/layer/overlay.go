@@ -20,10 +20,10 @@ const (
 // A Whiteout is an entry of a layer that hides what lower layers have. It never hides what its own layer
 // has, wherever in that layer it stands.
 type Whiteout struct {
-	// Path is what it hides, with all that is below. It is empty for the marks of AUFS (.wh..wh.*), which
-	// hide nothing.
+	// Path is the hidden path, with everything below it. It is empty for the marks of AUFS (.wh..wh.*),
+	// which hide nothing.
 	Path string
-	// Opaque hides only what is below Path, which may be the root.
+	// Opaque hides everything below Path, which may be the root, but not Path itself.
 	Opaque bool
 }
 
@@ -44,14 +44,14 @@ func ParseWhiteout(name string) (Whiteout, bool) {
 	}
 }
 
-// An Overlay is the file system that layers result in, the lowest first. T is what the caller knows of an
-// entry. Apply a layer by calling Hide for each of its whiteouts, and then Add for each other entry. The
-// zero value is an empty root.
+// An Overlay is the file system that layers result in, the lowest first. T describes an entry. To apply a
+// layer, call Hide for each of its whiteouts and then Add for each other entry. The zero value is an empty
+// root.
 //
-// Symbolic links in the path of an entry lead to where it goes, as in containerd and Docker; none leads
-// out of the root.
+// Like in containerd and Docker, symbolic links in the path of an entry are followed. No path leads out of
+// the root.
 type Overlay[T any] struct {
-	// Implied returns what is known of a folder that no layer names. Nil returns the zero value.
+	// Implied returns the entry of a folder that no layer names. Nil stands for the zero value.
 	Implied func() T
 
 	root    *Node[T]
@@ -126,9 +126,9 @@ func (o *Overlay[T]) Hide(w Whiteout) bool {
 	return true
 }
 
-// Add adds an entry of a layer. A folder keeps what is in it if the entry is a folder; anything else is
-// replaced. The error is a *PathError if the path leads through what is no folder, or a hard link
-// leads nowhere; then nothing is changed.
+// Add adds an entry of a layer. A folder over a folder keeps its children; any other entry replaces the
+// one before. The error is a *PathError if a parent of the path is not a folder, or if a hard link has no
+// target. Then nothing changes.
 func (o *Overlay[T]) Add(name string, kind byte, link string, v T) error {
 	if name == "" {
 		if kind == tar.TypeDir {
@@ -150,7 +150,7 @@ func (o *Overlay[T]) Add(name string, kind byte, link string, v T) error {
 		return err
 	}
 	if at.Kind != tar.TypeDir {
-		return &PathError{name, "it is in what is no folder"}
+		return &PathError{name, "its parent is not a folder"}
 	}
 	switch kind {
 	case tar.TypeSymlink:
@@ -181,7 +181,7 @@ func (o *Overlay[T]) linked(name string) (*Node[T], error) {
 // Follow returns the node that a path leads to, through all symbolic links. The error is a *PathError.
 func (o *Overlay[T]) Follow(name string) (*Node[T], error) { return o.follow(name, false) }
 
-// follow resolves a path as a process in the root would. If implied is set, it adds missing folders.
+// follow resolves a path like a process in the root. If implied is set, it adds missing folders.
 func (o *Overlay[T]) follow(name string, implied bool) (*Node[T], error) {
 	stack, rest, links := []*Node[T]{o.Root()}, name, 0
 	for rest != "" {
@@ -223,7 +223,8 @@ func (o *Overlay[T]) follow(name string, implied bool) (*Node[T], error) {
 	return stack[len(stack)-1], nil
 }
 
-// All returns the nodes below n with their paths in it, sorted, folders before what is in them.
+// All returns the nodes below n and their paths relative to n, sorted, with each folder before its
+// children.
 func (n *Node[T]) All() iter.Seq2[string, *Node[T]] {
 	return func(yield func(string, *Node[T]) bool) { n.walk("", yield) }
 }

@@ -102,7 +102,7 @@ func TestOverlayRefuses(t *testing.T) {
 		layers [][]string
 		want   string
 	}{
-		{"below a file", [][]string{{"a"}, {"a/b"}}, `"/a/b": it is in what is no folder`},
+		{"below a file", [][]string{{"a"}, {"a/b"}}, `"/a/b": its parent is not a folder`},
 		{"far below a file", [][]string{{"a"}, {"a/b/c"}}, "there is no such folder"},
 		{"hard link to nothing", [][]string{{"h = a"}}, `"/h": it is a hard link to "/a", which is not there`},
 		{"hard link to a removed file", [][]string{{"a"}, {".wh.a", "h = a"}}, "which is not there"},
