@@ -16,11 +16,11 @@ import (
 	"time"
 )
 
-// source is one suite that this machine's apt reads, and where from.
+// source is a suite and its mirror.
 type source struct{ url, suite string }
 
-// bootstrap puts the tree of a Debian release into root, and returns the date of
-// the archive that it was taken from.
+// bootstrap installs a Debian release in root, and returns the date of the archive
+// that it came from.
 func bootstrap(ctx context.Context, root, release string, log io.Writer) (created time.Time, err error) {
 	sources, err := sources(ctx, release, log)
 	if err != nil {
@@ -49,7 +49,7 @@ func bootstrap(ctx context.Context, root, release string, log io.Writer) (create
 			return created, err
 		}
 	}
-	// debootstrap has copied resolv.conf, and knows the first suite only.
+	// debootstrap copies resolv.conf, and only handles the first suite.
 	for _, args := range [][]string{{"update"}, {"dist-upgrade", "-y"}, {"clean"}} {
 		if err := run(ctx, log, "chroot", append([]string{root, "apt-get"}, args...)...); err != nil {
 			return created, err
@@ -67,10 +67,10 @@ func bootstrap(ctx context.Context, root, release string, log io.Writer) (create
 	return created, slim(root)
 }
 
-// sources returns the archives of a release, that of the release itself first:
-// those that this machine's apt is set to or, for a release that it is not set to,
-// those of the same mirrors. It asks apt, which knows every form of its
-// configuration; apt answers without a network and without package lists.
+// sources returns the archives of a release, the release's own first: those of this
+// machine's apt configuration, or for a release that is not in it, those of the same
+// mirrors. It asks apt, which parses every form of its configuration. apt answers
+// without a network and without package lists.
 func sources(ctx context.Context, release string, log io.Writer) ([]source, error) {
 	out, err := exec.CommandContext(ctx, "apt-get", "--print-uris", "update").Output()
 	if errors.Is(err, exec.ErrNotFound) {
@@ -87,7 +87,7 @@ func sources(ctx context.Context, release string, log io.Writer) ([]source, erro
 	if len(guessed) == 0 {
 		return nil, errors.New("this machine's apt is set to no mirror of Debian")
 	}
-	// A release that is old, or has not come out, lacks some of the archives.
+	// An old or unreleased release lacks some of the archives.
 	found := guessed[:1]
 	for _, s := range guessed[1:] {
 		if err := fetches(ctx, s); err != nil {
@@ -99,7 +99,7 @@ func sources(ctx context.Context, release string, log io.Writer) ([]source, erro
 	return found, nil
 }
 
-// fetches returns nil if the mirror has the archive.
+// fetches returns an error unless the mirror has the archive.
 func fetches(ctx context.Context, s source) error {
 	dir, err := os.MkdirTemp("", "kedge-debian-")
 	if err != nil {
@@ -114,7 +114,7 @@ func fetches(ctx context.Context, s source) error {
 	return nil
 }
 
-// The suites that an archive of a release has beside that of its own name.
+// The suites of a release in addition to the one with its name.
 const (
 	updates  = "-updates"
 	security = "-security"
@@ -124,8 +124,8 @@ var indexURI = regexp.MustCompile(`(?m)^'([^']+)/dists/((?:bullseye|bookworm|tri
 
 // parseSources picks the archives of the releases from the output of
 // `apt-get --print-uris update`, by the package indexes of the component main.
-// The first of several mirrors of a suite counts: other publishers' archives,
-// which may use Debian's names, are set up after Debian's.
+// The first of several mirrors of a suite counts, since other publishers' archives,
+// which can use Debian's names, usually come after Debian's.
 func parseSources(out string) []source {
 	var found []source
 	for _, m := range indexURI.FindAllStringSubmatch(out, -1) {
@@ -136,7 +136,7 @@ func parseSources(out string) []source {
 	return found
 }
 
-// archivesOf returns the archives of a release among those found, its own first.
+// archivesOf returns the archives in found that belong to a release, its own first.
 func archivesOf(release string, found []source) []source {
 	var own []source
 	for _, suite := range []string{release, release + security, release + updates} {
@@ -147,8 +147,8 @@ func archivesOf(release string, found []source) []source {
 	return own
 }
 
-// guess returns where the mirrors of other releases would have the archives of
-// this one, its own first.
+// guess returns the likely archives of a release on the mirrors of other releases,
+// its own first.
 func guess(release string, configured []source) []source {
 	var main, fixes string
 	for _, s := range configured {
@@ -172,8 +172,8 @@ func guess(release string, configured []source) []source {
 	return append(found, source{main, release + updates})
 }
 
-// checks returns, as lines of an apt.conf, what this machine's apt is told of
-// the age of Release files: a mirror that stands still needs it in the image, too.
+// checks returns this machine's apt settings for the age of Release files, as lines
+// of an apt.conf. The image needs them as well if the mirror is a snapshot.
 func checks(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "apt-config", "dump").Output()
 	if err != nil {
@@ -203,8 +203,8 @@ func deb822(sources []source) string {
 
 var releaseDate = regexp.MustCompile(`(?m)^Date: (.*)$`)
 
-// archiveDate returns the newest Date of the Release files that apt has
-// fetched below root.
+// archiveDate returns the newest Date of the Release files below root, which apt
+// fetched.
 func archiveDate(root string) (newest time.Time, err error) {
 	names, err := filepath.Glob(filepath.Join(root, "var/lib/apt/lists/*InRelease"))
 	if err != nil {
@@ -233,8 +233,8 @@ func archiveDate(root string) (newest time.Time, err error) {
 	return newest.UTC(), nil
 }
 
-// run runs a program with the environment that packages are installed in, and
-// its output on log.
+// run runs a program in the environment for installing packages, with its output
+// on log.
 func run(ctx context.Context, log io.Writer, name string, args ...string) error {
 	var tail bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)

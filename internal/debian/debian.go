@@ -1,9 +1,11 @@
-// Package debian makes Debian base images from Debian's own packages, for tests
-// and demonstrations on machines that no image registry reaches.
+// Package debian makes Debian base images from Debian's packages, for tests and
+// demonstrations on machines without access to an image registry.
 //
-// An image is put together as Docker's official debian:bookworm-slim is
-// (debuerreotype: minbase, upgraded, slimmed, with its apt and dpkg settings), so
-// that what a Dockerfile does on top of it behaves the same.
+//	img, err := debian.Slim(ctx, cache, debian.Bookworm, os.Stderr)
+//
+// It makes an image as debuerreotype makes Docker's official debian:bookworm-slim
+// (minbase, upgraded, slimmed, with the same apt and dpkg settings), so that
+// Dockerfiles behave the same on both.
 package debian
 
 import (
@@ -24,11 +26,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 )
 
-// Bookworm is the release that images are of if nothing else is asked for.
+// Bookworm is the default release.
 const Bookworm = "bookworm"
 
-// releases are the Debian releases that [Slim] makes images of, by the names that
-// tags of Docker's images begin with.
+// releases are the Debian releases that [Slim] supports, by the prefixes of the
+// tags of Docker's images.
 var releases = map[string]string{
 	"bullseye": "bullseye", "11": "bullseye",
 	"bookworm": "bookworm", "12": "bookworm",
@@ -36,9 +38,8 @@ var releases = map[string]string{
 	"sid": "sid", "unstable": "sid",
 }
 
-// ReleaseOf returns the release that a tag of Docker's debian image names
-// (bullseye-slim, 12.7, sid-20260101), and Bookworm for one that names none of
-// those that [Slim] makes.
+// ReleaseOf returns the release in a tag of Docker's debian image (bullseye-slim,
+// 12.7, sid-20260101), or Bookworm if [Slim] does not support it.
 func ReleaseOf(tag string) string {
 	word, _, _ := strings.Cut(tag, "-")
 	word, _, _ = strings.Cut(word, ".")
@@ -48,11 +49,11 @@ func ReleaseOf(tag string) string {
 	return Bookworm
 }
 
-// recipe counts the changes of what [Slim] writes; an image cached by an
-// earlier recipe is not taken for one of this.
+// recipe is the version of the images that [Slim] makes. A cached image of another
+// recipe is not used.
 const recipe = 2
 
-// ToolError reports that this machine lacks a program that Slim runs.
+// ToolError says that this machine lacks a program that Slim needs.
 type ToolError struct {
 	Tool    string // the program, such as "debootstrap"
 	Package string // the Debian package that has it
@@ -62,8 +63,8 @@ func (e *ToolError) Error() string {
 	return fmt.Sprintf("%s is not installed (apt-get install %s)", e.Tool, e.Package)
 }
 
-// CacheDir returns the folder that images are kept in: $KEDGE_TEST_CACHE, or
-// kedge-test in the user's cache folder.
+// CacheDir returns the folder of the images: $KEDGE_TEST_CACHE, or kedge-test in the
+// user's cache folder.
 func CacheDir() (string, error) {
 	if dir := os.Getenv("KEDGE_TEST_CACHE"); dir != "" {
 		return filepath.Abs(dir)
@@ -75,16 +76,15 @@ func CacheDir() (string, error) {
 	return filepath.Join(dir, "kedge-test"), nil
 }
 
-// Slim returns a single-layer image equivalent to debian:RELEASE-slim for this
-// machine's platform, kept as an OCI layout below the folder cache. The release
-// is one that [ReleaseOf] returns. The first call makes the image from the mirror
-// that this machine's apt is set to, which takes about a minute, needs root, and
-// is logged to log; other callers, in any process, wait for it. Later calls open
-// the image that is there.
+// Slim returns a single-layer image for this machine's platform that is equivalent
+// to debian:RELEASE-slim. release is a result of [ReleaseOf]. The image is kept as
+// an OCI layout below the folder cache. The first call makes it from the mirror
+// that this machine's apt uses. That takes about a minute and needs root. Other
+// calls, also of other processes, wait for it. Later calls open the existing image.
 //
-// The image's created is the newest Date of the archive's Release files: the
-// moment of Debian whose state it holds. It is real, follows from the packages
-// and not from when or where the image was made, and no file is newer.
+// The image's creation time is the newest Date of the archive's Release files. It
+// depends on the packages and not on when or where the image was made, and no file
+// is newer.
 //
 // The error is a *[ToolError] if debootstrap is missing.
 func Slim(ctx context.Context, cache, release string, log io.Writer) (v1.Image, error) {
@@ -110,7 +110,7 @@ func Slim(ctx context.Context, cache, release string, log io.Writer) (v1.Image, 
 	return open(dir)
 }
 
-// open returns the image of the layout at dir, or an fs.ErrNotExist.
+// open returns the image in the layout at dir, or fs.ErrNotExist.
 func open(dir string) (v1.Image, error) {
 	if _, err := os.Stat(dir); err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func open(dir string) (v1.Image, error) {
 	return index.Image(manifest.Manifests[0].Digest)
 }
 
-// write makes the image in a folder beside dir and moves it there whole.
+// write makes the image in a temporary folder next to dir and renames that to dir.
 func write(ctx context.Context, dir, release string, log io.Writer) (err error) {
 	if _, err := exec.LookPath("debootstrap"); err != nil {
 		return &ToolError{Tool: "debootstrap", Package: "debootstrap"}
@@ -166,7 +166,7 @@ func write(ctx context.Context, dir, release string, log io.Writer) (err error) 
 	return os.Rename(string(path), dir)
 }
 
-// lock waits for the lock that the file at path stands for.
+// lock waits for an exclusive lock on the file at path.
 func lock(path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {

@@ -104,7 +104,7 @@ func TestArchiveDate(t *testing.T) {
 	}
 }
 
-// Slimming keeps licences, and leaves no trace of the machine and the day.
+// A slim tree keeps licences, and has no trace of the machine and the day.
 func TestSlim(t *testing.T) {
 	root := t.TempDir()
 	kept := []string{
@@ -132,7 +132,7 @@ func TestSlim(t *testing.T) {
 			t.Errorf("%s is still there: %v", name, err)
 		}
 	}
-	// Empty folders that packages own stay, and so does the file that an id comes into.
+	// Empty folders of packages stay, and so does the file for the machine id.
 	if info, err := os.Stat(filepath.Join(root, "usr/share/man")); err != nil || !info.IsDir() {
 		t.Errorf("usr/share/man: %v", err)
 	}
@@ -144,7 +144,7 @@ func TestSlim(t *testing.T) {
 	}
 }
 
-// Equal trees give equal archives, in which nothing is newer than a given time.
+// Equal trees give equal archives, in which no file is newer than a given time.
 func TestArchive(t *testing.T) {
 	newest := time.Date(2024, 1, 2, 3, 4, 5, 0, time.UTC)
 	old := newest.Add(-time.Hour)

@@ -20,8 +20,8 @@ import (
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// image returns the image whose only layer is the tar file at path. The layer
-// is read again while the image is written: path must stay until then.
+// image returns an image whose only layer is the tar file at path. Writing the image
+// reads the file again, so it must exist until then.
 func image(path, release string, created time.Time) (v1.Image, error) {
 	layer, err := tarball.LayerFromFile(path, tarball.WithMediaType(types.OCILayer), tarball.WithCompressedCaching)
 	if err != nil {
@@ -51,8 +51,8 @@ func image(path, release string, created time.Time) (v1.Image, error) {
 	return mutate.CreatedAt(img, v1.Time{Time: created})
 }
 
-// archive writes the tree at root to a tar file at path, in lexical order and
-// with no time after newest, so that equal trees give equal files.
+// archive writes the tree at root to a tar file at path, in lexical order and with
+// no time after newest. Equal trees give equal files.
 func archive(path, root string, newest time.Time) (err error) {
 	f, err := os.Create(path)
 	if err != nil {
@@ -101,7 +101,7 @@ func archive(path, root string, newest time.Time) (err error) {
 	return errors.Join(err, w.Close())
 }
 
-// header returns the tar header of the file at path, under the given name.
+// header returns the tar header of the file at path, with another name.
 func header(path, name string, info fs.FileInfo, newest time.Time) (*tar.Header, error) {
 	var target string
 	if info.Mode()&fs.ModeSymlink != 0 {

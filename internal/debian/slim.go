@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// files are what debuerreotype sets in every image (its
-// debuerreotype-minimizing-config and debuerreotype-slimify), by path.
+// files are the contents of files that debuerreotype adds to every image, by path
+// (its debuerreotype-minimizing-config and debuerreotype-slimify).
 var files = map[string]string{
 	"etc/apt/apt.conf.d/docker-autoremove-suggests": `Apt::AutoRemove::SuggestsImportant "false";
 `,
@@ -28,21 +28,21 @@ Dir::Cache::srcpkgcache "";
 	"etc/dpkg/dpkg.cfg.d/docker": slimRules(),
 }
 
-// policyRCD keeps packages from starting services. It comes after the
-// upgrade, which in a chroot it would only hinder.
+// policyRCD keeps packages from starting services. It is added after the upgrade,
+// which it would disturb in a chroot.
 const policyRCD = `#!/bin/sh
 exit 101
 `
 
-// excluded and included are the paths that a slim image does without, and
-// those below them that it keeps all the same: licences must stay.
+// excluded are the paths that a slim image lacks, and included those below them that
+// it keeps, such as licences.
 var (
 	excluded = []string{"doc", "groff", "info", "linda", "lintian", "locale", "man"}
 	included = []string{"doc/*/copyright", "locale/locale.alias"}
 )
 
-// slimRules returns excluded and included in the form of dpkg.cfg(5), for the
-// packages that are installed later.
+// slimRules returns excluded and included in the format of dpkg.cfg(5), for packages
+// that are installed later.
 func slimRules() string {
 	var b strings.Builder
 	for _, name := range excluded {
@@ -54,8 +54,8 @@ func slimRules() string {
 	return b.String()
 }
 
-// traces are what installing leaves behind: logs, caches, backups and what
-// belongs to the machine that it was done on. Globs, relative to the root.
+// traces are globs of files that an installation leaves, relative to the root: logs,
+// caches, backups and files of the machine on which it ran.
 var traces = []string{
 	"etc/*-",
 	"etc/hostname",
@@ -76,8 +76,7 @@ var traces = []string{
 	"var/tmp/*",
 }
 
-// slim takes away from the tree at root what a slim image does without, and
-// what making it has left.
+// slim removes excluded and traces from the tree at root.
 func slim(root string) error {
 	share := filepath.Join(root, "usr/share")
 	for _, name := range excluded {
@@ -103,8 +102,8 @@ func slim(root string) error {
 	return err
 }
 
-// prune removes the files below share/name that included does not name, and
-// then the folders that are empty, but not share/name itself.
+// prune removes the files below share/name that are not in included, and then the
+// empty folders except share/name itself.
 func prune(share, name string) error {
 	var dirs []string
 	err := filepath.WalkDir(filepath.Join(share, name), func(path string, entry fs.DirEntry, err error) error {
@@ -132,7 +131,7 @@ func prune(share, name string) error {
 	if err != nil {
 		return err
 	}
-	for i := len(dirs) - 1; i > 0; i-- { // the deepest first; one that is not empty stays
+	for i := len(dirs) - 1; i > 0; i-- { // the deepest first; Remove fails if one is not empty
 		if entries, err := os.ReadDir(dirs[i]); err != nil {
 			return err
 		} else if len(entries) == 0 {

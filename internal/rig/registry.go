@@ -25,8 +25,8 @@ import (
 
 const debianRepo = "library/debian"
 
-// A Registry is a registry on loopback that has library/debian. Its tags name the images of
-// [debian.Slim], each of the release that [debian.ReleaseOf] takes it for.
+// A Registry is a registry on loopback that has library/debian. A tag names the image of [debian.Slim] for
+// the release that [debian.ReleaseOf] returns.
 type Registry struct {
 	Addr    string    // host:port
 	Created time.Time // of the image of bookworm
@@ -41,10 +41,9 @@ type Registry struct {
 	served map[string]v1.Image // by release
 }
 
-// ServeDebian starts a registry that keeps its blobs in the folder dir, which it creates, and that has
-// the image of bookworm. It adds the image of another release when a client first asks for it. If an
-// image has to be made first, log tells the story; see [debian.Slim] for what that needs. After ctx ends
-// no image is added.
+// ServeDebian starts a registry that keeps its blobs in the folder dir, which it creates. The registry has the
+// image of bookworm, and adds the image of another release at the first request for it, until ctx ends.
+// Making an image takes time and is logged on log; see [debian.Slim] for its requirements.
 func ServeDebian(ctx context.Context, dir string, log io.Writer) (*Registry, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -81,7 +80,7 @@ func ServeDebian(ctx context.Context, dir string, log io.Writer) (*Registry, err
 
 var discard = log.New(io.Discard, "", 0)
 
-// serve adds the image of a release, unless it is there. "" is none.
+// serve adds the image of a release unless the registry has it. An empty release adds none.
 func (r *Registry) serve(release string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -107,8 +106,8 @@ func (r *Registry) serve(release string) error {
 	return nil
 }
 
-// releasePath returns the path of a request with the release that a tag of library/debian is taken for
-// in place of the tag, and that release; "" if the path has no such tag.
+// releasePath returns the path of a request with the tag of library/debian replaced by its release, and the
+// release. The release is empty if the path has no such tag.
 func releasePath(path string) (string, string) {
 	const manifests = "/v2/" + debianRepo + "/manifests/"
 	tag, ok := strings.CutPrefix(path, manifests)
@@ -119,19 +118,18 @@ func releasePath(path string) (string, string) {
 	return manifests + release, release
 }
 
-// Requests returns how many requests there have been.
+// Requests returns the number of requests.
 func (r *Registry) Requests() int64 { return r.requests.Load() }
 
 // Close ends the registry.
 func (r *Registry) Close() error { return r.server.Close() }
 
-// MirrorConfig returns the lines of a buildkitd.toml that put the registry at addr in the place of
-// Docker Hub.
+// MirrorConfig returns lines of a buildkitd.toml in which the registry at addr replaces Docker Hub.
 func MirrorConfig(addr string) string {
 	return fmt.Sprintf("[registry.\"docker.io\"]\n  mirrors = [%q]\n[registry.%q]\n  http = true\n", addr, addr)
 }
 
-// Direct is a transport that has a handler answer requests, with no network between.
+// Direct is a transport that sends requests to a handler without a network.
 type Direct struct{ Handler http.Handler }
 
 // RoundTrip returns the handler's answer.

@@ -54,7 +54,7 @@ func TestDaemon(t *testing.T) {
 	}
 }
 
-// A daemon that does not heed SIGTERM is killed, and that is told.
+// Stop kills a daemon that ignores SIGTERM, and reports it.
 func TestDaemonKilled(t *testing.T) {
 	mark := filepath.Join(t.TempDir(), "ready")
 	d, err := StartDaemon(exec.Command("sh", "-c", `trap "" TERM; touch "$1"; while :; do sleep 0.05; done`, "sh", mark), func() error {

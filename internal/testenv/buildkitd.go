@@ -17,25 +17,25 @@ import (
 type Buildkitd struct {
 	Addr   string // "unix://…"
 	Config string // the path of its buildkitd.toml
-	Root   string // where it keeps its state
+	Root   string // the folder of its state
 	TCP    string // "tcp://127.0.0.1:…", if asked for
-	TLS    TLS    // what a client needs for TCP
+	TLS    TLS    // of a client, for TCP
 
 	daemon *daemon
 }
 
-// BuildkitdOptions are the choices of [StartBuildkitd]; the zero value is a
-// daemon with no registry.
+// BuildkitdOptions are options of [StartBuildkitd]. The zero value is a daemon
+// without a registry.
 type BuildkitdOptions struct {
-	Registry    *Registry // stands in for docker.io, and is reached over plain http
-	Snapshotter string    // "overlayfs" or "native"; "": the daemon's choice
-	Config      string    // more of buildkitd.toml, put before the registries
-	TCP         bool      // listen on TCP, too, with mutual TLS
-	Args        []string  // more arguments
+	Registry    *Registry // replaces docker.io, over plain http
+	Snapshotter string    // "overlayfs" or "native"; the daemon's choice if empty
+	Config      string    // lines for buildkitd.toml, before the registries
+	TCP         bool      // also listen on TCP, with mutual TLS
+	Args        []string  // additional arguments
 }
 
-// StartBuildkitd starts a daemon of its own for the test, from
-// $KEDGE_TEST_BUILDKITD, the repository's bin or PATH, in that order.
+// StartBuildkitd starts a daemon for the test, from $KEDGE_TEST_BUILDKITD, the
+// repository's bin or PATH, in that order.
 func StartBuildkitd(t testing.TB, opts BuildkitdOptions) *Buildkitd {
 	t.Helper()
 	path := program(t, "buildkitd")
@@ -71,14 +71,14 @@ func StartBuildkitd(t testing.TB, opts BuildkitdOptions) *Buildkitd {
 	return b
 }
 
-// Log returns what the daemon has logged so far.
+// Log returns the daemon's log.
 func (b *Buildkitd) Log() string { return b.daemon.log.String() }
 
 // Stop ends the daemon before the test does.
 func (b *Buildkitd) Stop() { b.daemon.stop() }
 
-// Config writes a buildkitd.toml by which a daemon that someone else starts
-// takes r for docker.io, and returns its path.
+// Config writes a buildkitd.toml in which r replaces docker.io, for another daemon,
+// and returns its path.
 func Config(t testing.TB, r *Registry) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "buildkitd.toml")
@@ -100,7 +100,7 @@ func writeConfig(t testing.TB, path, more string, r *Registry) {
 	}
 }
 
-// freePort returns an address on loopback that nothing listens on just now.
+// freePort returns an unused address on loopback.
 func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -111,7 +111,7 @@ func freePort(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// unmount unmounts what a daemon that was killed has left mounted below dir.
+// unmount removes the mounts of a killed daemon below dir.
 func unmount(dir string) {
 	f, err := os.Open("/proc/self/mounts")
 	if err != nil {

@@ -20,29 +20,28 @@ type Dockerd struct {
 	daemon *daemon
 }
 
-// DockerdOptions are the choices of [StartDockerd]; the zero value is an
-// engine of old.
+// DockerdOptions are options of [StartDockerd]. The zero value is an old engine.
 type DockerdOptions struct {
-	// Modern asks for a current engine, whose images are in containerd's
-	// store: $KEDGE_TEST_DOCKERD_MODERN or the repository's bin/engine. An
-	// old one, whose images are in the graphdriver's, is
-	// $KEDGE_TEST_DOCKERD, Debian's in bin/docker.io or the one on PATH.
+	// Modern chooses a current engine, which keeps images in containerd's
+	// store: $KEDGE_TEST_DOCKERD_MODERN or the repository's bin/engine. The old
+	// one, which keeps images in graphdrivers, is $KEDGE_TEST_DOCKERD, Debian's
+	// in bin/docker.io, or the one on PATH.
 	Modern bool
-	// Graphdriver has a current engine keep its images as an old one does.
+	// Graphdriver makes a current engine keep its images in graphdrivers.
 	Graphdriver bool
-	TCP         bool      // listen on TCP, too, with mutual TLS
-	Registry    *Registry // stands in for docker.io
+	TCP         bool      // also listen on TCP, with mutual TLS
+	Registry    *Registry // replaces docker.io
 }
 
-// StartDockerd starts an engine of its own for the test. It shares nothing with
-// the machine's: not the socket, the images or the packet filter.
+// StartDockerd starts an engine for the test. It shares nothing with the
+// machine's engine: not the socket, the images or the packet filter.
 func StartDockerd(t testing.TB, opts DockerdOptions) *Dockerd {
 	t.Helper()
 	name, config := "dockerd", "{}" // not the machine's /etc/docker/daemon.json
 	var env []string
 	if opts.Modern {
-		// The runc that the repository builds has no seccomp, for which it would need a C library. What
-		// builds has a profile at any rate, and no need of a current runc.
+		// The repository's runc has no seccomp, since that needs a C library. Builds have a profile in any
+		// case, and do not need a current runc.
 		name = "dockerd-modern"
 		config = fmt.Sprintf(`{"features":{"containerd-snapshotter":%v},"seccomp-profile":"unconfined"}`, !opts.Graphdriver)
 		env = []string{"DOCKER_BUILDKIT_RUNC_COMMAND=" + program(t, "runc")}
@@ -80,17 +79,17 @@ func StartDockerd(t testing.TB, opts DockerdOptions) *Dockerd {
 			return err
 		}
 		conn.Close()
-		_, err = d.command("version").Output() // the socket is there before the engine is
+		_, err = d.command("version").Output() // the socket exists before the engine answers
 		return err
 	}, cmd)
 	return d
 }
 
-// Log returns what the engine has logged so far.
+// Log returns the engine's log.
 func (d *Dockerd) Log() string { return d.daemon.log.String() }
 
-// Docker runs the docker command and returns what it prints; an error ends the
-// test. The command is Debian's, which is old enough for both engines.
+// Docker runs the docker command and returns its output. An error ends the test.
+// The command is Debian's, which is old enough for both engines.
 func (d *Dockerd) Docker(t testing.TB, args ...string) string {
 	t.Helper()
 	out, err := d.command(args...).Output()

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Files is a file server on loopback, for ADD and RUN to fetch from. What it
-// serves can change while it runs.
+// Files is a file server on loopback, for ADD and RUN. Its files can change while
+// it runs.
 type Files struct {
 	URL string // "http://127.0.0.1:…", without a slash at the end
 
@@ -24,7 +24,7 @@ type file struct {
 	modified time.Time
 }
 
-// NewFiles starts a file server that has no files; it ends with the test.
+// NewFiles starts a file server without files. It ends with the test.
 func NewFiles(t testing.TB) *Files {
 	t.Helper()
 	f := &Files{files: map[string]file{}}
@@ -34,8 +34,8 @@ func NewFiles(t testing.TB) *Files {
 	return f
 }
 
-// Set serves content at path ("/a.tar") from now on, with the Last-Modified
-// given (none if zero), and returns the URL.
+// Set serves content at a path such as /a.tar, and returns the URL. Without a
+// modified time there is no Last-Modified.
 func (f *Files) Set(path, content string, modified time.Time) string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -43,14 +43,14 @@ func (f *Files) Set(path, content string, modified time.Time) string {
 	return f.URL + path
 }
 
-// Remove has path answered with 404 from now on.
+// Remove makes the server answer path with 404.
 func (f *Files) Remove(path string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.files, path)
 }
 
-// Requests returns what clients have asked so far, in the order of arrival.
+// Requests returns the requests of clients in the order of arrival.
 func (f *Files) Requests() []Request {
 	f.mu.Lock()
 	defer f.mu.Unlock()

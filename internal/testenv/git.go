@@ -17,10 +17,10 @@ import (
 	"time"
 )
 
-// A Git is a git repository served over smart http on loopback. As public
-// hosts do, it hands out any commit that a branch or tag reaches, by its hash.
+// A Git is a git repository that is served over smart http on loopback. Like
+// public hosts, it serves any commit that a branch or tag reaches by its hash.
 //
-// Commits have fixed authors and times, so that equal steps give equal hashes.
+// Authors and times of commits are fixed, so that equal steps give equal hashes.
 type Git struct {
 	URL string // "http://127.0.0.1:…/repo.git", what ADD takes
 
@@ -51,7 +51,7 @@ func NewGit(t testing.TB) *Git {
 			Args:   []string{"http-backend"},
 			Dir:    root,
 			Env:    []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1"},
-			Stderr: new(bytes.Buffer), // a client that asks for what is gone: its own error says so
+			Stderr: new(bytes.Buffer), // the client reports a missing commit itself
 		}).ServeHTTP(w, req)
 	}))
 	t.Cleanup(server.Close)
@@ -59,12 +59,12 @@ func NewGit(t testing.TB) *Git {
 	return g
 }
 
-// RequireToken has the server ask for a token, as a password of any user.
+// RequireToken makes the server require a token as the password of any user.
 func (g *Git) RequireToken(token string) { g.token.Store(&token) }
 
-// Commit adds a commit to branch, which is created if missing, and returns its
-// hash. Its tree is that of the commit before with the files (content by path)
-// set.
+// Commit adds a commit to a branch, which it creates if necessary, and returns the
+// hash. The tree is that of the previous commit with the files (content by path)
+// replaced.
 func (g *Git) Commit(t testing.TB, branch string, files map[string]string) string {
 	t.Helper()
 	parent := g.Head(t, branch)
@@ -89,14 +89,13 @@ func (g *Git) Commit(t testing.TB, branch string, files map[string]string) strin
 	return commit
 }
 
-// Head returns the hash of the commit that a branch is at, "" if there is no
-// such branch.
+// Head returns the hash of a branch's commit, or "" if there is no such branch.
 func (g *Git) Head(t testing.TB, branch string) string {
 	t.Helper()
 	return g.git(t, "for-each-ref", "--format=%(objectname)", "refs/heads/"+branch)
 }
 
-// Move sets a branch to a commit, whichever way that is.
+// Move sets a branch to any commit, as a forced push does.
 func (g *Git) Move(t testing.TB, branch, commit string) {
 	t.Helper()
 	g.git(t, "update-ref", "refs/heads/"+branch, commit)
@@ -108,8 +107,8 @@ func (g *Git) Tag(t testing.TB, tag, commit string) {
 	g.git(t, "update-ref", "refs/tags/"+tag, commit)
 }
 
-// Prune removes the commits that no branch or tag reaches: after a forced
-// [Git.Move], the server does not have them any more.
+// Prune removes the commits that no branch or tag reaches, for example after
+// [Git.Move].
 func (g *Git) Prune(t testing.TB) {
 	t.Helper()
 	g.git(t, "reflog", "expire", "--expire=now", "--all")
@@ -133,7 +132,7 @@ func (g *Git) input(t testing.TB, stdin string, args ...string) string {
 	return output(t, cmd)
 }
 
-// gitCommand is git without this machine's configuration.
+// gitCommand returns a git command that ignores this machine's configuration.
 func gitCommand(env, args []string) *exec.Cmd {
 	cmd := exec.Command("git", args...)
 	cmd.Env = append([]string{

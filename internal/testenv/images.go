@@ -20,8 +20,8 @@ import (
 	"github.com/kedge-build/kedge/internal/debian"
 )
 
-// Debian returns the base image of Debian bookworm, having pushed it as
-// library/debian:bookworm-slim, :bookworm and :latest; see [DebianRelease].
+// Debian pushes the base image of Debian bookworm as library/debian:bookworm-slim,
+// :bookworm and :latest, and returns it. See [DebianRelease].
 func Debian(t testing.TB, r *Registry) v1.Image {
 	t.Helper()
 	img := DebianRelease(t, r, debian.Bookworm)
@@ -29,11 +29,11 @@ func Debian(t testing.TB, r *Registry) v1.Image {
 	return img
 }
 
-// DebianRelease returns the base image of a Debian release (bullseye, bookworm,
-// trixie or sid), having pushed it as library/debian:RELEASE-slim and :RELEASE.
-// The first use on a machine makes it, which takes about half a minute.
-// $KEDGE_TEST_BASE_CREATED, in RFC 3339, replaces its date, which is the
-// mirror's: no test may depend on it.
+// DebianRelease pushes the base image of a Debian release (bullseye, bookworm,
+// trixie or sid) as library/debian:RELEASE-slim and :RELEASE, and returns it. The
+// first use on a machine makes the image, which takes about half a minute. Its
+// date is the mirror's, or $KEDGE_TEST_BASE_CREATED in RFC 3339. No test may depend
+// on it.
 func DebianRelease(t testing.TB, r *Registry, release string) v1.Image {
 	t.Helper()
 	if testing.Short() {
@@ -57,7 +57,7 @@ func DebianRelease(t testing.TB, r *Registry, release string) v1.Image {
 	return img
 }
 
-// dated returns base created at another time, in RFC 3339; "" leaves its own.
+// dated returns base with another creation time, in RFC 3339. "" keeps its own.
 func dated(t testing.TB, base v1.Image, created string) v1.Image {
 	t.Helper()
 	if created == "" {
@@ -74,9 +74,9 @@ func dated(t testing.TB, base v1.Image, created string) v1.Image {
 	return img
 }
 
-// Derive returns base with one more layer, which holds the files (content by
-// path; none adds no layer), created at the given time: what a tag moves to,
-// for a test. Equal arguments give an equal image. [Scratch] is a base, too.
+// Derive returns base with another creation time and one more layer, which has the
+// files (content by path). Without files it adds no layer. Equal arguments give
+// equal images. [Scratch] can be the base.
 func Derive(t testing.TB, base v1.Image, created time.Time, files map[string]string) v1.Image {
 	t.Helper()
 	img := base
@@ -103,7 +103,7 @@ func Derive(t testing.TB, base v1.Image, created time.Time, files map[string]str
 	return img
 }
 
-// tree returns a tar of the files, all of the given time.
+// tree returns a tar of the files. All have the same time.
 func tree(created time.Time, files map[string]string) ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -119,7 +119,7 @@ func tree(created time.Time, files map[string]string) ([]byte, error) {
 	return b.Bytes(), w.Close()
 }
 
-// Scratch returns an image of linux on the given architecture with no layer.
+// Scratch returns a linux image for an architecture, without layers.
 func Scratch(t testing.TB, architecture string) v1.Image {
 	t.Helper()
 	img := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
@@ -135,8 +135,8 @@ func Scratch(t testing.TB, architecture string) v1.Image {
 	return img
 }
 
-// Index returns an index of the images, each under the platform that its
-// configuration states.
+// Index returns an index of the images. Their platforms are those in their
+// configurations.
 func Index(t testing.TB, images ...v1.Image) v1.ImageIndex {
 	t.Helper()
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
@@ -153,10 +153,10 @@ func Index(t testing.TB, images ...v1.Image) v1.ImageIndex {
 	return index
 }
 
-// Tiny returns an index for linux/amd64 and linux/arm64 of images that hold
-// one file each, /etc/tiny, which names the architecture, having pushed it as
-// library/tiny:latest. A RUN step has nothing to run in it; COPY works for both
-// platforms on any machine.
+// Tiny pushes an index as library/tiny:latest, and returns it. Its images for
+// linux/amd64 and linux/arm64 have one file, /etc/tiny, with the name of the
+// architecture. They have no program for RUN, but COPY works for both platforms on
+// any machine.
 func Tiny(t testing.TB, r *Registry) v1.ImageIndex {
 	t.Helper()
 	created := time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC)

@@ -22,11 +22,11 @@ import (
 	"github.com/kedge-build/kedge/internal/rig"
 )
 
-// A Registry is a registry on loopback that keeps its blobs on disk, remembers
-// what it was asked, and misbehaves when told to.
+// A Registry is a registry on loopback that keeps its blobs on disk, records
+// requests, and can inject faults.
 //
-// The test's own access through its methods is neither recorded, nor subject
-// to authentication or faults.
+// Its methods access the registry directly, without records, authentication or
+// faults.
 type Registry struct {
 	Addr string // host:port, the registry part of a reference to it
 
@@ -37,7 +37,7 @@ type Registry struct {
 	fault http.HandlerFunc
 }
 
-// A Request is one that a client has sent.
+// A Request is a request of a client.
 type Request struct {
 	Method string
 	Path   string // without the query
@@ -79,14 +79,14 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 		_, _ = io.WriteString(w, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`)
 	default:
 		if strings.HasSuffix(req.Header.Get("Range"), "-") {
-			// The store knows no range without an end, which a pull that was interrupted asks for.
+			// The store does not support a range without an end, which a resumed pull requests.
 			req.Header.Del("Range")
 		}
 		r.store.ServeHTTP(w, req)
 	}
 }
 
-// repository returns the repository that the path of a request is about.
+// repository returns the repository in the path of a request.
 func repository(path string) string {
 	rest := strings.TrimPrefix(path, "/v2/")
 	for _, part := range []string{"/manifests/", "/blobs/", "/tags/", "/referrers/"} {
@@ -124,8 +124,8 @@ func (r *Registry) Push(t testing.TB, ref string, what partial.Describable) v1.H
 	return digest
 }
 
-// Tag makes the tag name what ref names in the same repository: it creates or
-// moves it.
+// Tag creates or moves a tag, so that it names the same content as ref in the
+// same repository.
 func (r *Registry) Tag(t testing.TB, ref, tag string) {
 	t.Helper()
 	parsed := r.parse(t, ref)
@@ -138,7 +138,8 @@ func (r *Registry) Tag(t testing.TB, ref, tag string) {
 	}
 }
 
-// Get returns what ref names. Its Image and ImageIndex methods read on.
+// Get returns the descriptor of ref. Its Image and ImageIndex methods read the
+// content.
 func (r *Registry) Get(t testing.TB, ref string) *remote.Descriptor {
 	t.Helper()
 	desc, err := remote.Get(r.parse(t, ref), r.direct())
@@ -157,10 +158,10 @@ func (r *Registry) parse(t testing.TB, ref string) name.Reference {
 	return parsed
 }
 
-// direct is access that passes by serve.
+// direct accesses the registry without serve.
 func (r *Registry) direct() remote.Option { return remote.WithTransport(rig.Direct{Handler: r.store}) }
 
-// Requests returns what clients have asked since the start or the last Forget,
+// Requests returns the requests of clients since the start or the last Forget,
 // in the order of arrival.
 func (r *Registry) Requests() []Request {
 	r.mu.Lock()
@@ -168,8 +169,8 @@ func (r *Registry) Requests() []Request {
 	return append([]Request(nil), r.seen...)
 }
 
-// TagLookups returns the requests that ask what a tag names: none of a build
-// whose images are all pinned.
+// TagLookups returns the requests that resolve a tag. A build with only pinned
+// images makes none.
 func (r *Registry) TagLookups() []Request {
 	var found []Request
 	for _, req := range r.Requests() {
@@ -181,22 +182,22 @@ func (r *Registry) TagLookups() []Request {
 	return found
 }
 
-// Forget empties the record of requests.
+// Forget clears the record of requests.
 func (r *Registry) Forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seen = nil
 }
 
-// RequireAuth has the registry ask for basic authentication in a repository.
+// RequireAuth makes a repository require basic authentication.
 func (r *Registry) RequireAuth(repo, user, password string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.auth[repo] = "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
 
-// DockerConfig returns a folder, for $DOCKER_CONFIG, that holds the user's
-// login to this registry.
+// DockerConfig returns a folder for $DOCKER_CONFIG with the user's login to this
+// registry.
 func (r *Registry) DockerConfig(t testing.TB, user, password string) string {
 	t.Helper()
 	type login struct {
@@ -215,18 +216,18 @@ func (r *Registry) DockerConfig(t testing.TB, user, password string) string {
 	return dir
 }
 
-// Fault has h answer all requests from now on, such as [Status] or [Hang];
-// nil ends the fault.
+// Fault makes h answer all requests, for example [Status] or [Hang]. nil ends the
+// fault.
 func (r *Registry) Fault(h http.HandlerFunc) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.fault = h
 }
 
-// Status is a fault that answers with an HTTP status.
+// Status returns a fault that answers with an HTTP status.
 func Status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, http.StatusText(code), code) }
 }
 
-// Hang is a fault that never answers, until the client gives up.
+// Hang is a fault that does not answer until the client gives up.
 func Hang(_ http.ResponseWriter, req *http.Request) { <-req.Context().Done() }

@@ -8,17 +8,17 @@ import (
 	"testing"
 )
 
-// shared is what the tests of one binary have in common.
+// shared is the state that the tests of one binary share.
 var shared struct {
 	mu        sync.Mutex
-	main      bool // Main runs the tests, and so cleans up
+	main      bool // Main runs the tests, so it cleans up
 	registry  *Registry
 	buildkitd *Buildkitd
 	cleanups  []func()
 }
 
-// Main runs the tests and then ends what they shared, for a package that calls
-// [Shared]:
+// Main runs the tests of a package that calls [Shared], and then ends the shared
+// daemons:
 //
 //	func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 func Main(m *testing.M) (code int) {
@@ -34,10 +34,9 @@ func Main(m *testing.M) (code int) {
 	return m.Run()
 }
 
-// Shared returns a registry that holds [Debian] and [Tiny], and a buildkitd
-// that takes it for docker.io; the tests of the binary share both. It is for
-// tests that bear each other's cache entries and requests: one that moves tags,
-// counts requests or needs an empty cache starts its own.
+// Shared returns a registry that has [Debian] and [Tiny], and a buildkitd for
+// which it is docker.io. All tests of the binary share both. A test that moves
+// tags, counts requests or needs an empty cache must start its own.
 func Shared(t testing.TB) (*Registry, *Buildkitd) {
 	t.Helper()
 	if !shared.main {
@@ -58,7 +57,7 @@ func Shared(t testing.TB) (*Registry, *Buildkitd) {
 	return shared.registry, shared.buildkitd
 }
 
-// process is a test whose cleanups wait for the end of the test binary.
+// process is a testing.TB whose cleanups run at the end of the test binary.
 type process struct{ testing.TB }
 
 func (p process) Cleanup(f func()) { shared.cleanups = append(shared.cleanups, f) }
@@ -71,5 +70,5 @@ func (p process) TempDir() string {
 	return shortTempDir(p, nil)
 }
 
-// Errorf comes from cleanups, when the test that p began with is over.
+// Errorf is called by cleanups, after the end of every test.
 func (p process) Errorf(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

@@ -1,11 +1,13 @@
-// Package testenv gives tests the real parts that kedge works with: a
+// Package testenv gives tests the real systems that kedge works with: a
 // buildkitd, a registry, Debian base images, git and file servers, a Docker
-// Engine. All are private to the test binary, listen on loopback only, and end
-// with the test (or, if shared, with the binary).
+// Engine. Each is private to the test binary, listens only on loopback, and ends
+// with the test or, if it is shared, with the binary.
 //
-// A test that asks for a part which this machine lacks is skipped, and fails
-// instead where KEDGE_TEST_REQUIRE=1. In short mode no daemon is started:
-// tests that need one are skipped.
+//	registry, buildkitd := testenv.Shared(t)
+//
+// If this machine lacks a program that a test needs, the test is skipped. With
+// KEDGE_TEST_REQUIRE=1 it fails instead. Short mode starts no daemon and skips
+// the tests that need one.
 package testenv
 
 import (
@@ -22,12 +24,12 @@ import (
 	"github.com/kedge-build/kedge/internal/rig"
 )
 
-// Require skips the test where one of the named programs is missing, is of no
-// use to this user, or would be started in short mode; with
-// KEDGE_TEST_REQUIRE=1 a missing one fails the test instead. "buildkitd",
-// "dockerd" and "dockerd-modern" are found as [StartBuildkitd] and
-// [StartDockerd] find them, "kedge", "buildctl", "buildx" and "rootlesskit" in the
-// repository's bin before PATH, and others on PATH.
+// Require skips the test if one of the programs is missing, does not work for
+// this user, or would be started in short mode. With KEDGE_TEST_REQUIRE=1 a
+// missing program fails the test. "buildkitd", "dockerd" and "dockerd-modern" are
+// found as [StartBuildkitd] and [StartDockerd] find them; "kedge", "buildctl",
+// "buildx" and "rootlesskit" in the repository's bin or on PATH, and others on
+// PATH.
 func Require(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, name := range programs {
@@ -35,7 +37,7 @@ func Require(t testing.TB, programs ...string) {
 	}
 }
 
-// Program returns the path of a program, found and required as by [Require].
+// Program returns the path of a program that [Require] requires.
 func Program(t testing.TB, name string) string {
 	t.Helper()
 	return program(t, name)
@@ -83,7 +85,7 @@ func program(t testing.TB, name string) string {
 	return ""
 }
 
-// missing ends a test whose requirement is not met.
+// missing skips or fails a test whose requirement is not met.
 func missing(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("KEDGE_TEST_REQUIRE") == "1" {
@@ -92,13 +94,13 @@ func missing(t testing.TB, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// bin returns the path that the repository's Makefile builds a program at.
+// bin returns the path at which the Makefile builds a program.
 func bin(t testing.TB, name string) string {
 	t.Helper()
 	return filepath.Join(Repository(t), "bin", name)
 }
 
-// Repository returns the root of the repository, found upwards from the
+// Repository returns the root of the repository, which is a parent of the
 // working directory.
 func Repository(t testing.TB) string {
 	t.Helper()
@@ -118,8 +120,8 @@ func Repository(t testing.TB) string {
 	}
 }
 
-// shortTempDir is t.TempDir with a path short enough for the name of a unix
-// socket (108 bytes), on whose removal remove is called first.
+// shortTempDir is t.TempDir with a path that is short enough for a unix socket
+// (108 bytes). It calls remove before it removes the folder.
 func shortTempDir(t testing.TB, remove func(dir string)) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "kedge-")
@@ -144,19 +146,19 @@ type daemon struct {
 	log  buffer
 }
 
-// start runs a daemon and returns once ready succeeds. At cleanup it stops the
-// daemon; if the test has failed, it keeps the daemon's log and says where.
+// start runs a daemon and returns when ready succeeds. Cleanup stops the daemon.
+// If the test has failed, cleanup keeps the daemon's log and prints its path.
 func start(t testing.TB, ready func() error, path string, args ...string) *daemon {
 	t.Helper()
 	return startCommand(t, ready, exec.Command(path, args...))
 }
 
-// startCommand is start for a command that may have variables of its own.
+// startCommand is start for a command with its own environment.
 func startCommand(t testing.TB, ready func() error, cmd *exec.Cmd) *daemon {
 	t.Helper()
 	d := &daemon{path: cmd.Path}
 	cmd.Stdout, cmd.Stderr = &d.log, &d.log
-	// What it runs is first looked for beside it, then in bin: dockerd's own containerd, a runc.
+	// Its helpers, such as containerd and runc, are next to it or in bin.
 	cmd.Env = append(append(os.Environ(), cmd.Env...), "PATH="+filepath.Dir(cmd.Path)+":"+bin(t, "")+":"+os.Getenv("PATH"))
 	var err error
 	if d.Daemon, err = rig.StartDaemon(cmd, ready); err != nil {
@@ -171,8 +173,8 @@ func startCommand(t testing.TB, ready func() error, cmd *exec.Cmd) *daemon {
 	return d
 }
 
-// keepLog writes the daemon's log to a temporary file that stays, and returns a
-// line that names it: a failed test ends with what differs, not with a log.
+// keepLog writes the daemon's log to a permanent temporary file and returns a line
+// with its path. A failed test should end with the difference, not with a log.
 func (d *daemon) keepLog() string {
 	name := filepath.Base(d.path)
 	f, err := os.CreateTemp("", "kedge-"+name+"-*.log")
@@ -186,10 +188,10 @@ func (d *daemon) keepLog() string {
 	return fmt.Sprintf("log of %s: %s", name, f.Name())
 }
 
-// stop ends the daemon in good order if it can, and by force if it cannot.
+// stop terminates the daemon, and kills it if that fails.
 func (d *daemon) stop() { _ = d.Stop(10 * time.Second) }
 
-// A buffer holds what a daemon logs while others read it.
+// A buffer holds a daemon's log, and can be read while it grows.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

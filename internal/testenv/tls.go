@@ -15,15 +15,15 @@ import (
 	"time"
 )
 
-// TLS is where the PEM files of one side of a connection are.
+// TLS has the paths of the PEM files for one side of a connection.
 type TLS struct {
-	ServerName string // the name that the server's certificate is for
-	CA         string // the certificate that has signed both sides'
-	Cert, Key  string // this side's
+	ServerName string // the name in the server's certificate
+	CA         string // the certificate that signed both sides'
+	Cert, Key  string // of this side
 }
 
-// certificates makes an authority, and below it the two sides of a connection
-// to 127.0.0.1.
+// certificates makes an authority, and certificates for both sides of a
+// connection to 127.0.0.1.
 func certificates(t testing.TB, dir string) (server, client TLS) {
 	t.Helper()
 	now := time.Now()

@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// A User is an ordinary user, who exists for one test: nothing of the machine's own is changed, since what the user's
-// commands see as /etc is a copy, in a mount namespace of theirs.
+// A User is an ordinary user who exists for one test. The machine's files are not changed: the user's commands see a
+// copy of /etc in a mount namespace.
 type User struct {
 	Name string
 	ID   int    // user and group id; the subordinate ids begin at 100000 times it
-	Home string // which only the user may read
-	Bin  string // the repository's bin, and kedge: the running test binary by that name
-	Etc  string // what the user sees as /etc
+	Home string // readable only by the user
+	Bin  string // the repository's bin, with the test binary as kedge
+	Etc  string // the user's /etc
 
 	t   testing.TB
 	dir string
@@ -28,8 +28,8 @@ type User struct {
 
 const userIDs = 65536
 
-// NewUser returns a user who has subordinate ids, and who may make network devices if the machine can. A test binary
-// that calls it has to act as kedge when it is run by that name. At cleanup no process of the user's may be left.
+// NewUser returns a user who has subordinate ids, and can make network devices if the machine can. The test binary
+// must act as kedge if its name is kedge. Cleanup fails the test if a process of the user remains.
 func NewUser(t testing.TB) *User {
 	t.Helper()
 	Require(t, "buildkitd", "rootlesskit", "newuidmap", "unshare", "setpriv")
@@ -55,7 +55,7 @@ func NewUser(t testing.TB) *User {
 			t.Fatalf("cp %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
 	}
-	// Links into what is mounted for the user's commands: the repository may be where nobody else gets to.
+	// Links into folders that are mounted for the user's commands, since the repository may not be readable.
 	for _, name := range []string{"buildkitd", "rootlesskit", "runc"} {
 		if _, err := os.Stat(bin(t, name)); err != nil {
 			continue // the machine's own
@@ -72,7 +72,7 @@ func NewUser(t testing.TB) *User {
 
 func (u *User) firstID() int { return u.ID * 100000 }
 
-// Append adds a line to a file below /etc, as the user sees it.
+// Append adds a line to a file in the user's /etc.
 func (u *User) Append(name, line string) {
 	u.t.Helper()
 	f, err := os.OpenFile(filepath.Join(u.Etc, name), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
@@ -85,7 +85,7 @@ func (u *User) Append(name, line string) {
 	}
 }
 
-// Own gives the user a file, or a tree.
+// Own makes the user the owner of a file or a tree.
 func (u *User) Own(path string) {
 	u.t.Helper()
 	if out, err := exec.Command("chown", "-R", fmt.Sprintf("%d:%d", u.ID, u.ID), path).CombinedOutput(); err != nil {
@@ -93,8 +93,7 @@ func (u *User) Own(path string) {
 	}
 }
 
-// Command returns a command that the user runs at home, without a session of a login: of the environment it has PATH,
-// HOME and what is given.
+// Command returns a command that the user runs at home, without a login session. Its environment has PATH, HOME and env.
 func (u *User) Command(env []string, args ...string) *exec.Cmd {
 	const script = `set -e
 mount --bind "$1/etc" /etc
@@ -114,7 +113,7 @@ exec setpriv --reuid="$id" --regid="$id" --clear-groups -- env -i "$@"`
 	return cmd
 }
 
-// Processes returns the command lines of the processes that are the user's, subordinate ids included.
+// Processes returns the command lines of the user's processes, including those of the subordinate ids.
 func (u *User) Processes() []string {
 	u.t.Helper()
 	dirs, err := filepath.Glob("/proc/[0-9]*")
@@ -136,7 +135,7 @@ func (u *User) Processes() []string {
 	return found
 }
 
-// gone fails the test unless the user's processes end.
+// gone waits until the user's processes have ended, and fails the test if they do not.
 func (u *User) gone() {
 	var left []string
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
