@@ -413,7 +413,7 @@ func TestKindsMarkdown(t *testing.T) {
 	}
 }
 
-// TestFast holds that large files take about a second: one difference, none alike, and sorted anew.
+// TestFast holds that large files take about a second: one difference, none alike, and reordered.
 func TestFast(t *testing.T) {
 	if testing.Short() {
 		t.Skip("large files")

@@ -184,7 +184,7 @@ func someFile(rnd *rand.Rand, dir, name string, before []file) (file, bool) {
 	}
 }
 
-// edited returns layers of which some files have another content or mode, are gone, or are new.
+// edited returns the layers with some files changed in content or mode, some removed and some added.
 func edited(rnd *rand.Rand, layers [][]file) [][]file {
 	var result [][]file
 	for i, files := range layers {
@@ -386,7 +386,7 @@ func TestImagesEntryTwice(t *testing.T) {
 	}
 }
 
-// unmarked is an image with a layer in chunks of so many entries, none of which says that it means something to others.
+// unmarked is an image with a layer in chunks of so many entries. No chunk is marked for other programs.
 func unmarked(t testing.TB, every int, files []file) v1.Image {
 	t.Helper()
 	var blob bytes.Buffer

@@ -21,7 +21,7 @@ func TestPatch(t *testing.T) {
 		name   string
 		causes []cause.Cause
 		run    string // an instruction, which begins on line 3
-		want   string // the same, patched; empty where there is no patch
+		want   string // the same, patched; "" if there is no patch
 	}{
 		{"date", stamp, "RUN date > /f", `RUN date -u -d "@$SOURCE_DATE_EPOCH" > /f`},
 		{"date in a substitution", stamp, `RUN echo "built $(date +%F)" > /f`, `RUN echo "built $(date -u -d "@$SOURCE_DATE_EPOCH" +%F)" > /f`},
@@ -241,7 +241,7 @@ func applied(t *testing.T, text, diff string) string {
 	return string(patched)
 }
 
-// What the patches write does what is said of it, with Debian's own tools.
+// The patched commands do what their notes promise, with Debian's own tools.
 func TestPatchedCommands(t *testing.T) {
 	shell := func(dir, script string) string {
 		c := exec.Command("sh", "-c", script)

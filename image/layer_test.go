@@ -301,7 +301,7 @@ func FuzzLayer(f *testing.F) {
 	})
 }
 
-// mixedLayer is a layer of n MiB, of which a part compresses.
+// mixedLayer is a layer of n MiB that compresses in part.
 func mixedLayer(t testing.TB, n int) []byte {
 	t.Helper()
 	random := noise(1 << 20)

@@ -380,7 +380,7 @@ func TestHostileLayers(t *testing.T) {
 			t.Errorf("%s: it is taken", name)
 		}
 	}
-	// Of two entries of one name the last counts, also where it repeats what is below.
+	// Of two entries of one name the last counts, even if it repeats an entry of a lower layer.
 	base := tarball(t, file("a", "x"))
 	if got := written(t, Options{}, base, tarball(t, file("a", "y"), file("a", "x")))[0]; !slices.Equal(got, []string{"a y", "a x"}) {
 		t.Errorf("one name twice: %q", got)

@@ -52,8 +52,8 @@ func browse(t *testing.T) context.Context {
 	return ctx
 }
 
-// tab is a page in the browser. At the end of the test it must have said nothing, asked nobody for
-// anything and shown no dialog.
+// tab is a page in the browser. At the end of the test it must have said nothing, requested
+// nothing and shown no dialog.
 type tab struct {
 	t    *testing.T
 	ctx  context.Context

@@ -27,7 +27,7 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-// TestRecordOfAnotherVersion: what other rules made of a layer is not used, and where a layer is to be had still is.
+// A record of another version of the rules is not used, but one that locates a layer still is.
 func TestRecordOfAnotherVersion(t *testing.T) {
 	id := digest.FromString("a")
 	made := Record{Version: recordVersion, DiffID: id, Digest: digest.FromString("b"), Size: 1}

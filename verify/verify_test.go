@@ -126,7 +126,7 @@ func write(t testing.TB, s *store.Store, second bool, builds ...built) store.Ima
 	return img
 }
 
-// without leaves the digests out, which follow from what is compared elsewhere.
+// without leaves out the digests, which follow from other compared fields.
 func without(t testing.TB, v *Verdict, first, second store.Image) Verdict {
 	t.Helper()
 	out := *v
@@ -151,7 +151,7 @@ func without(t testing.TB, v *Verdict, first, second store.Image) Verdict {
 			check(l.Second, second.Manifests[i])
 			l.First, l.Second = "", ""
 			for k := range l.Paths {
-				l.Paths[k] = explain.File{Path: l.Paths[k].Path} // what is said of it has tests of its own
+				l.Paths[k] = explain.File{Path: l.Paths[k].Path} // its details have tests of their own
 			}
 		}
 	}

@@ -936,7 +936,7 @@ func TestLongPath(t *testing.T) {
 				t.Errorf("%q was left", dir)
 			}
 
-			// Somebody else was there first.
+			// Another user was there first.
 			if err := os.Mkdir(dir, 0o700); err != nil {
 				t.Fatal(err)
 			}

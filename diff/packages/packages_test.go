@@ -87,7 +87,7 @@ func TestLongLines(t *testing.T) {
 }
 
 // unzipped returns a file of testdata. The databases were made by Debian's rpm and db5.3_load of two
-// packages, one of which has a long description.
+// packages; the description of one is long.
 func unzipped(t testing.TB, name string) []byte {
 	t.Helper()
 	f, err := os.Open(filepath.Join("testdata", name))
@@ -360,10 +360,19 @@ func FuzzRandom(f *testing.F) {
 	}
 	f.Add(zipped(f, "META-INF/MANIFEST.MF", "Implementation-Title: a\n"))
 	f.Add(auditable(f, `{"packages":[{"name":"a","version":"1"}]}`))
-	f.Fuzz(func(_ *testing.T, content []byte) {
-		// Unguarded: no reader of kedge's own may panic.
-		_, _ = rpm(bytes.NewReader(content), int64(len(content)))
-		_, _ = jar(bytes.NewReader(content), int64(len(content)))
-		_, _ = Program(bytes.NewReader(content), int64(len(content)))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		for name, read := range map[string]func(io.ReaderAt, int64) ([]Package, error){"rpm": rpm, "jar": jar, "program": Program} {
+			// Unguarded: no reader of kedge's own may panic.
+			first, err1 := read(bytes.NewReader(content), int64(len(content)))
+			again, err2 := read(bytes.NewReader(content), int64(len(content)))
+			if diff := cmp.Diff(first, again); diff != "" || (err1 == nil) != (err2 == nil) {
+				t.Errorf("%s: two readings differ: %v, %v\n%s", name, err1, err2, diff)
+			}
+			for _, p := range first {
+				if !slices.Contains(Kinds(), p.Kind) {
+					t.Errorf("%s: no kind has the name %q", name, p.Kind)
+				}
+			}
+		}
 	})
 }

@@ -130,7 +130,7 @@ func dockerArchive(t testing.TB, img v1.Image) string {
 	return file
 }
 
-// uncompressed makes what docker save wrote before 25: plain layers, of which one is a link.
+// uncompressed writes an archive as docker save did before version 25: plain layers, one of them a link.
 func uncompressed(t testing.TB, img v1.Image) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -40,7 +40,7 @@ func write(t testing.TB, n, step int, parts ...[]byte) []byte {
 	return b.Bytes()
 }
 
-// mixed returns n bytes, half of which are compressible.
+// mixed returns n bytes. Half of them are compressible.
 func mixed(n int) []byte {
 	b := bytes.Repeat([]byte("a line of text\n"), n/15+1)[:n]
 	r := rand.New(rand.NewPCG(1, 2))

@@ -38,7 +38,7 @@ var (
 	partPattern   = regexp.MustCompile(`(^|/)\.[^/]*\.\d+$|\.tmp|\.part`)
 )
 
-// plain returns text without what is this side's alone, and without digests.
+// plain returns text without digests and without the words that only this side has.
 func (o *outcome) plain(s string) string {
 	for i, word := range o.hidden {
 		s = strings.ReplaceAll(s, word, []string{"DIR", "SIDE"}[i])
@@ -46,7 +46,7 @@ func (o *outcome) plain(s string) string {
 	return digestPattern.ReplaceAllString(s, "DIGEST")
 }
 
-// read takes in what the command has left in its folder.
+// read reads the files that the command has left in its folder.
 func (o *outcome) read(given map[string]entry) error {
 	o.files, o.images, o.names = map[string]entry{}, map[string]*image{}, map[string][]string{}
 	left, err := list(o.dir)
@@ -131,7 +131,7 @@ func (o *outcome) readMetadata(path string) error {
 	return nil
 }
 
-// shape describes a value of JSON: its strings, and of objects the keys.
+// shape describes a JSON value: its strings, and the keys of objects.
 func (o *outcome) shape(value any) string {
 	switch value := value.(type) {
 	case string:
@@ -153,7 +153,7 @@ func (o *outcome) shape(value any) string {
 	}
 }
 
-// pulled takes in what was pushed.
+// pulled reads the image that was pushed.
 func (o *outcome) pulled(desc *remote.Descriptor) error {
 	if desc.MediaType.IsIndex() {
 		index, err := desc.ImageIndex()

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// A Difference is one between kedge build and docker build that is meant.
+// A Difference is an intended one between kedge build and docker build.
 type Difference struct {
 	ID string
 	// Pattern is what a comparison that shows it prints.
@@ -15,7 +15,7 @@ type Difference struct {
 	What, Why  string
 }
 
-// meant returns the ids of the Differences that explain what was found in a case.
+// meant returns the ids of the Differences that explain the differences of a case.
 func meant(c Case, found string) []string {
 	var ids []string
 	for _, d := range Differences {
@@ -26,7 +26,7 @@ func meant(c Case, found string) []string {
 	return ids
 }
 
-// Differences are those that are meant, each with its reason.
+// Differences are the intended differences, each with its reason.
 var Differences = []Difference{
 	{
 		ID: "digest", Everywhere: true, Pattern: regexp.MustCompile(`^digest: `),

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// dockerfileCases are what a Dockerfile can say, and what becomes of it.
+// dockerfileCases are the things that a Dockerfile can say.
 var dockerfileCases = []Case{
 	{
 		Name: "configuration",

@@ -34,7 +34,7 @@ func example(side string) *outcome {
 	}
 }
 
-// A fault in one of two equal outcomes is found, as itself, and nothing beside it.
+// A fault in one of two equal outcomes is found under its own name, and nothing else is.
 func TestFaults(t *testing.T) {
 	if found := differences(Case{}, example(theirs), example(ours)); len(found) > 0 {
 		t.Fatalf("equal outcomes differ: %q", found)
@@ -101,7 +101,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// What is near to a Difference that is meant is none of them, nor is one that the case does not name.
+// A difference that resembles an intended one is not taken for it, nor is one that the case does not name.
 func TestMeant(t *testing.T) {
 	for found, want := range map[string][]string{
 		`digest: sha256:1, kedge sha256:2`:                                  {"digest"},

@@ -11,7 +11,7 @@ import (
 	"github.com/kedge-build/kedge/internal/testenv"
 )
 
-// twoStages has two steps, of which it can be seen whether they ran again, and which no other case shares.
+// twoStages has two steps that no other case shares. Each shows whether it ran again.
 const twoStages = `FROM shell AS a
 ENV CASE="%s, $SIDE"
 RUN cat /proc/sys/kernel/random/uuid > /tmp/random-a
@@ -19,7 +19,7 @@ FROM a AS b
 RUN cat /proc/sys/kernel/random/uuid > /tmp/random-b
 `
 
-// ran returns which steps of twoStages did run again.
+// ran returns the steps of twoStages that ran again.
 func ran(o *outcome) string {
 	var names []string
 	for _, name := range []string{"random-a", "random-b"} {
@@ -43,7 +43,7 @@ func cacheCase(name string, flags ...string) Case {
 	}
 }
 
-// flagCases are flags, both spellings of them, and what the builder makes of them.
+// flagCases are flags in both spellings, and what the builder makes of them.
 var flagCases = []Case{
 	{
 		Name: "tag", Files: one("FROM tiny\nLABEL a=b\n"),

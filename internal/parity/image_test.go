@@ -93,7 +93,7 @@ func sum(content []byte) string {
 	return hex.EncodeToString(hash[:8])
 }
 
-// An image is one platform of what was built.
+// An image is one platform of an outcome.
 type image struct {
 	digest       string
 	config       *v1.ConfigFile
@@ -108,7 +108,7 @@ func isLayout(dir string) bool {
 	return err == nil
 }
 
-// archive takes in a tar file: an image's, or a plain tree's.
+// archive reads a tar file: an image or a plain tree.
 func (o *outcome) archive(name string, r io.Reader) error {
 	content, err := io.ReadAll(r)
 	if err != nil {
@@ -144,7 +144,7 @@ func (o *outcome) archive(name string, r io.Reader) error {
 	return nil
 }
 
-// layout takes in an OCI layout.
+// layout reads an OCI layout.
 func (o *outcome) layout(name, dir string) error {
 	p, err := layout.FromPath(dir)
 	if err != nil {
@@ -169,7 +169,7 @@ func (o *outcome) layout(name, dir string) error {
 	return o.index(name, index)
 }
 
-// index takes in the images of an index, and of the indexes in it.
+// index reads the images of an index, and of the indexes in it.
 func (o *outcome) index(name string, index v1.ImageIndex) error {
 	manifest, err := index.IndexManifest()
 	if err != nil {
@@ -212,7 +212,7 @@ func (o *outcome) index(name string, index v1.ImageIndex) error {
 	return nil
 }
 
-// predicates returns the types of what an attestation manifest holds.
+// predicates returns the types of the predicates in an attestation manifest.
 func predicates(img v1.Image) ([]string, error) {
 	manifest, err := img.Manifest()
 	if err != nil {
@@ -225,7 +225,7 @@ func predicates(img v1.Image) ([]string, error) {
 	return kinds, nil
 }
 
-// image takes in the image of one platform.
+// image reads the image of one platform.
 func (o *outcome) image(name string, img v1.Image) error {
 	digest, err := img.Digest()
 	if err != nil {
@@ -271,8 +271,8 @@ func (o *outcome) image(name string, img v1.Image) error {
 	return nil
 }
 
-// apply puts the entries of a tar over a tree; each is given every file's name and content, if it is
-// not nil.
+// apply lays the entries of a tar over a tree. It calls each, unless that is nil, with the name and the
+// content of every file.
 func apply(tree map[string]entry, r io.Reader, each func(name string, content []byte) error) error {
 	for tr := tar.NewReader(r); ; {
 		h, err := tr.Next()
@@ -336,7 +336,7 @@ func apply(tree map[string]entry, r io.Reader, each func(name string, content []
 	}
 }
 
-// remove removes what is below a path, and the path itself if all.
+// remove removes everything below a path, and with all the path itself.
 func remove(tree map[string]entry, name string, all bool) {
 	for other := range tree {
 		if strings.HasPrefix(other, name+"/") || all && other == name || name == "" {

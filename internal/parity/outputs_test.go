@@ -4,7 +4,7 @@ const small = "FROM tiny\nCOPY --chmod=0640 a /dir/a\n"
 
 func smallFiles() map[string]string { return with(small, map[string]string{"a": "a\n"}) }
 
-// outputCases are where the result goes, and what is said of it.
+// outputCases are destinations of the result, and what the programs print about it.
 var outputCases = []Case{
 	{Name: "archive", Files: smallFiles(), Args: []string{"-o", "type=oci,dest=app.tar", "-t", "app:v1", "."}},
 	{Name: "archive without a name", Files: smallFiles(), Args: []string{"--output", "type=oci,dest=app.tar", "."}},

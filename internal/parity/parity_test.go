@@ -19,7 +19,7 @@ import (
 	"github.com/kedge-build/kedge/internal/testenv"
 )
 
-// A Case is a command line of docker build, and the folder that it is run in.
+// A Case is a command line of docker build and the folder that it runs in.
 //
 // In Args, Env, Stdin and Files, $GIT, $FILES and $REGISTRY are the servers, $COMMIT is a commit
 // of the git server's, $AGENT the socket of an ssh agent, $DIR the folder, and $SIDE is a word that
@@ -49,7 +49,7 @@ type Case struct {
 	Each func(t *testing.T, w *world, side, dir string, n int)
 	// Interrupt is what is waited for on stderr, before an interrupt is sent.
 	Interrupt string
-	// Look returns what else is to be the same.
+	// Look returns anything else that must be the same.
 	Look func(o *outcome) string
 	// Pushed are the references, without the registry, that are compared there.
 	Pushed []string
@@ -258,7 +258,7 @@ func put(path, content string, folder bool) error {
 }
 
 // TestParity runs every case with both programs. A difference is an error unless it is one of the
-// Differences; so is one of those that no case shows.
+// Differences. A Difference that no case shows is an error, too.
 func TestParity(t *testing.T) {
 	w := newWorld(t)
 	var mu sync.Mutex
@@ -293,7 +293,7 @@ func TestParity(t *testing.T) {
 	}
 }
 
-// compare runs one case and returns the Differences that it has shown.
+// compare runs one case and returns the Differences that it shows.
 func (w *world) compare(t *testing.T, c Case) map[string]bool {
 	var sides sync.WaitGroup
 	var theirOutcome, ourOutcome *outcome
