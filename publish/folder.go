@@ -40,8 +40,8 @@ func (fs *rootFS) writeFolder(ctx context.Context, dir string) (err error) {
 	return w.children(top, "", fs.root)
 }
 
-// children writes the content of the folder at a path, which in has open.
-func (w *folderWriter) children(in *os.Root, at string, n *fileNode) error {
+// children writes the content of the folder at the path parent, which in has open.
+func (w *folderWriter) children(in *os.Root, parent string, n *fileNode) error {
 	dir, err := in.Open(".")
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func (w *folderWriter) children(in *os.Root, at string, n *fileNode) error {
 		if w.ctx.Err() != nil {
 			return context.Cause(w.ctx)
 		}
-		c, full := n.Children[name], path.Join(at, name)
+		c, full := n.Children[name], path.Join(parent, name)
 		if c.Kind == tar.TypeDir {
 			err = w.folder(in, dir, name, full, c)
 		} else {

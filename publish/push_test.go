@@ -27,7 +27,7 @@ type testRegistry struct {
 	requests []string // "METHOD PATH"
 }
 
-// newRegistry starts a registry; wrap may stand before it.
+// newRegistry starts a registry. If wrap is not nil, it wraps the handler.
 func newRegistry(t *testing.T, wrap func(http.Handler) http.Handler) *testRegistry {
 	t.Helper()
 	r := &testRegistry{}
@@ -46,7 +46,7 @@ func newRegistry(t *testing.T, wrap func(http.Handler) http.Handler) *testRegist
 	return r
 }
 
-// count returns how many requests there were whose method and path hold both.
+// count returns the number of requests with a method whose URI contains path.
 func (r *testRegistry) count(method, path string) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -249,7 +249,7 @@ func TestPushFails(t *testing.T) {
 	}
 }
 
-// What passes is tried again, and what does not is not: a registry that says no has said it.
+// A failure that may pass is tried again. A refusal is final.
 func TestPushAgain(t *testing.T) {
 	s := testStore(t)
 	img := build(t, s, twoPlatforms(t)...)

@@ -75,7 +75,8 @@ type fileNode = layer.Node[*inode]
 // An inode is a file, folder or link. Hard links share one.
 type inode struct {
 	header *tar.Header
-	at, n  int64 // the content in the spool
+	// The content in the spool.
+	offset, size int64
 }
 
 // newFolder returns a folder that no layer has an entry for, only for its content.
@@ -135,86 +136,98 @@ func readRootFS(ctx context.Context, st *store.Store, desc ocispec.Descriptor, o
 	return fs, nil
 }
 
-// merge adds the tree o of another platform to n. Only folders may be in both.
-func merge(at string, n, o *fileNode) error {
+// merge adds the tree o of another platform to n, both at the path dir. Only folders may be in both.
+func merge(dir string, n, o *fileNode) error {
 	for _, name := range slices.Sorted(maps.Keys(o.Children)) {
 		c, have := o.Children[name], n.Children[name]
 		switch {
 		case have == nil:
 			n.Children[name] = c
 		case have.Kind == tar.TypeDir && c.Kind == tar.TypeDir:
-			if err := merge(path.Join(at, name), have, c); err != nil {
+			if err := merge(path.Join(dir, name), have, c); err != nil {
 				return err
 			}
 		default:
-			return &PathError{Path: path.Join(at, name), Reason: "two platforms have it, and platform-split=false leaves one place for both"}
+			return &PathError{Path: path.Join(dir, name), Reason: "two platforms have it, and platform-split=false leaves one place for both"}
 		}
 	}
 	return nil
 }
 
-// read puts the layers of an image on top of each other, and then copies the content of the files that are
-// left into the spool.
+// read reads the files of an image for one platform, and copies their content into the spool.
 func (fs *rootFS) read(ctx context.Context, st *store.Store, m store.Manifest) (*layer.Overlay[*inode], error) {
 	files := &layer.Overlay[*inode]{Implied: func() *inode { return newFolder(m.Created).File }}
-	wanted := make([]map[int]*inode, len(m.Layers)) // files by their position in the layer
+	contents := make([]map[int]*inode, len(m.Layers)) // regular files by their position in the layer
 	for i, l := range m.Layers {
-		wanted[i] = map[int]*inode{}
-		var added []*inode
-		var names []string
-		at := 0
-		err := st.ReadLayer(ctx, l, func(h *tar.Header, _ io.Reader) error {
-			at++
-			if h.Typeflag == tar.TypeXGlobalHeader {
-				return nil
-			}
-			name := layer.Clean(h.Name)
-			if w, ok := layer.ParseWhiteout(name); ok {
-				files.Hide(w) // before anything of its layer is added
-				return nil
-			}
-			f := &inode{header: plainHeader(h)}
-			if f.header.Typeflag == tar.TypeReg {
-				wanted[i][at] = f
-			}
-			added, names = append(added, f), append(names, name)
-			return nil
-		})
-		if err != nil {
+		var err error
+		if contents[i], err = addLayer(ctx, st, files, l); err != nil {
 			return nil, err
 		}
-		for j, f := range added {
-			if err := files.Add(names[j], f.header.Typeflag, f.header.Linkname, f); err != nil {
-				return nil, err
-			}
-		}
 	}
-	seen := map[*inode]bool{}
+	visible := map[*inode]bool{}
 	for _, n := range files.Root().All() {
-		seen[n.File] = true
+		visible[n.File] = true
 	}
 	for i, l := range m.Layers {
-		maps.DeleteFunc(wanted[i], func(_ int, f *inode) bool { return !seen[f] || f.header.Size == 0 })
-		if len(wanted[i]) == 0 {
-			continue
-		}
-		at := 0
-		err := st.ReadLayer(ctx, l, func(h *tar.Header, r io.Reader) error {
-			at++
-			f := wanted[i][at]
-			if f == nil {
-				return nil
-			}
-			n, err := io.Copy(fs.spool, r)
-			f.at, f.n = fs.end, n
-			fs.end += n
-			return err
-		})
-		if err != nil {
+		maps.DeleteFunc(contents[i], func(_ int, f *inode) bool { return !visible[f] || f.header.Size == 0 })
+		if err := fs.copy(ctx, st, l, contents[i]); err != nil {
 			return nil, err
 		}
 	}
 	return files, nil
+}
+
+// addLayer lays a layer over files, and returns its regular files by their position in the layer.
+func addLayer(ctx context.Context, st *store.Store, files *layer.Overlay[*inode], l store.Layer) (map[int]*inode, error) {
+	contents := map[int]*inode{}
+	var added []*inode
+	var names []string
+	position := 0
+	err := st.ReadLayer(ctx, l, func(h *tar.Header, _ io.Reader) error {
+		position++
+		if h.Typeflag == tar.TypeXGlobalHeader {
+			return nil
+		}
+		name := layer.Clean(h.Name)
+		if w, ok := layer.ParseWhiteout(name); ok {
+			files.Hide(w) // before anything of its layer is added
+			return nil
+		}
+		f := &inode{header: plainHeader(h)}
+		if f.header.Typeflag == tar.TypeReg {
+			contents[position] = f
+		}
+		added, names = append(added, f), append(names, name)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, f := range added {
+		if err := files.Add(names[i], f.header.Typeflag, f.header.Linkname, f); err != nil {
+			return nil, err
+		}
+	}
+	return contents, nil
+}
+
+// copy copies the content of those files of a layer that have a position in contents into the spool.
+func (fs *rootFS) copy(ctx context.Context, st *store.Store, l store.Layer, contents map[int]*inode) error {
+	if len(contents) == 0 {
+		return nil
+	}
+	position := 0
+	return st.ReadLayer(ctx, l, func(_ *tar.Header, r io.Reader) error {
+		position++
+		f := contents[position]
+		if f == nil {
+			return nil
+		}
+		n, err := io.Copy(fs.spool, r)
+		f.offset, f.size = fs.end, n
+		fs.end += n
+		return err
+	})
 }
 
 // plainHeader returns the fields of an entry that are exported.
@@ -238,7 +251,7 @@ func plainHeader(h *tar.Header) *tar.Header {
 	return p
 }
 
-func (fs *rootFS) content(f *inode) io.Reader { return io.NewSectionReader(fs.spool, f.at, f.n) }
+func (fs *rootFS) content(f *inode) io.Reader { return io.NewSectionReader(fs.spool, f.offset, f.size) }
 
 func (fs *rootFS) writeTar(ctx context.Context, w io.Writer) error {
 	tw := tar.NewWriter(w)

@@ -18,7 +18,7 @@ import (
 	"github.com/kedge-build/kedge/store"
 )
 
-// entriesOf returns one line for each entry of a tar.
+// entriesOf returns a line for each entry of a tar.
 func entriesOf(t testing.TB, data []byte) []string {
 	t.Helper()
 	var lines []string
@@ -99,7 +99,7 @@ func TestExportTar(t *testing.T) {
 	}
 }
 
-// based writes an image of layers that are taken as they are, so that they can be hostile.
+// based writes an image of base layers, which are not normalised and so can be hostile.
 func based(t testing.TB, s *store.Store, layers ...[]byte) store.Image {
 	t.Helper()
 	img := build(t, s, rawImage{platform: amd64, base: layers})
