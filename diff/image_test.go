@@ -20,7 +20,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// picture makes an image of layers, each a list of files.
+// picture returns an image with layers, each a list of files.
 func picture(t testing.TB, layers ...[]file) v1.Image {
 	t.Helper()
 	img, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{
@@ -32,7 +32,7 @@ func picture(t testing.TB, layers ...[]file) v1.Image {
 	return stack(t, img, layers...)
 }
 
-// stack puts layers on an image.
+// stack adds layers to an image.
 func stack(t testing.TB, img v1.Image, layers ...[]file) v1.Image {
 	t.Helper()
 	for _, files := range layers {
@@ -64,7 +64,7 @@ func compare(t testing.TB, a, b v1.Image, types ...string) *Result {
 	return r
 }
 
-// said returns paths as "CHANGE PATH WHAT,...".
+// said returns paths in the form "CHANGE PATH WHAT,...".
 func said(files []File) []string {
 	list := []string{}
 	for _, f := range files {
@@ -93,7 +93,7 @@ func TestImagesSquashed(t *testing.T) {
 		first, second [][]file
 		want          []string
 	}{
-		// What must be found.
+		// Differences.
 		{"same size", [][]file{{a}}, [][]file{{regular("a", "bodY")}}, []string{"changed /a content"}},
 		{"setuid", [][]file{{a}}, [][]file{{a.with(func(h *tar.Header) { h.Mode |= 0o4000 })}}, []string{"changed /a mode"}},
 		{"owner", [][]file{{a}}, [][]file{{a.with(func(h *tar.Header) { h.Gid = 7 })}}, []string{"changed /a owner"}},
@@ -115,7 +115,7 @@ func TestImagesSquashed(t *testing.T) {
 		{"new over a shared layer", [][]file{base, {a}}, [][]file{base, {a, regular("new", "n")}}, []string{"added /new"}},
 		{"one layer more", [][]file{base}, [][]file{base, {a}}, []string{"added /a"}},
 		{"root", [][]file{{dir("./")}}, [][]file{{dir("./").with(func(h *tar.Header) { h.Mode = 0o777 })}}, []string{"changed / mode"}},
-		// What must not.
+		// No differences.
 		{"same", [][]file{base}, [][]file{base}, []string{}},
 		{"cut in other layers", [][]file{base, {a}}, [][]file{{a}, base}, []string{}},
 		{"all in one layer", [][]file{base, {a}}, [][]file{append(slices.Clone(base), a)}, []string{}},
@@ -200,7 +200,7 @@ type broken struct{ v1.Layer }
 
 func (broken) Compressed() (io.ReadCloser, error) { return nil, errors.New("it is gone") }
 
-// other is a layer with another's content.
+// other is a layer with the content of another layer.
 type other struct{ v1.Layer }
 
 func (other) Compressed() (io.ReadCloser, error) {

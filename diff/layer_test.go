@@ -126,7 +126,7 @@ func TestLayersDiffer(t *testing.T) {
 	}
 }
 
-// TestLayersAreTheSame has what differs in a tar and not in what it holds.
+// TestLayersAreTheSame compares tars that differ, with entries that do not.
 func TestLayersAreTheSame(t *testing.T) {
 	dir, a, b := special("dir/", tar.TypeDir), regular("dir/a", "body"), regular("dir/b", "").with(xattr("user.a", "1"))
 	first := pack(t, dir, a, b)
@@ -183,7 +183,7 @@ type errReader struct{ err error }
 
 func (r errReader) Read([]byte) (int, error) { return 0, r.err }
 
-// excessive says that a tar claims more content than there is in it: a sparse file.
+// excessive reports whether a tar claims more content than it holds, as a sparse file does.
 func excessive(data []byte) bool {
 	total := int64(0)
 	for r := tar.NewReader(bytes.NewReader(data)); ; {

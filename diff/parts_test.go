@@ -23,7 +23,7 @@ import (
 	"github.com/kedge-build/kedge/internal/layer"
 )
 
-// random is a blob that can be read at any place. It counts such reads.
+// random is a blob with random access. It counts the reads that use it.
 type random struct {
 	*bytes.Reader
 	reads *int
@@ -36,7 +36,7 @@ func (r random) ReadAt(p []byte, at int64) (int, error) {
 	return r.Reader.ReadAt(p, at)
 }
 
-// appendBlob puts a compressed layer on an image, and counts the reads of parts of it.
+// appendBlob adds a compressed layer to an image and counts the reads of its parts.
 func appendBlob(t testing.TB, img v1.Image, blob []byte) (v1.Image, *int) {
 	t.Helper()
 	reads := new(int)
@@ -53,7 +53,7 @@ func appendBlob(t testing.TB, img v1.Image, blob []byte) (v1.Image, *int) {
 	return img, reads
 }
 
-// inChunks compresses a layer with a chunk for so many entries each, and for the end.
+// inChunks compresses a layer. Each chunk has that many entries, and the end is a chunk of its own.
 func inChunks(t testing.TB, every int, files ...file) []byte {
 	t.Helper()
 	var blob bytes.Buffer
@@ -87,7 +87,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// chunked is picture with layers in chunks.
+// chunked returns a picture with its layers in chunks.
 func chunked(t testing.TB, every int, layers ...[]file) (img v1.Image, reads *int) {
 	t.Helper()
 	img, reads = picture(t), new(int)
@@ -120,7 +120,7 @@ func TestImagesReadInParts(t *testing.T) {
 	}
 }
 
-// TestImagesInParts holds that layers in chunks are compared as others are.
+// TestImagesInParts: layers in chunks give the same result as other layers.
 func TestImagesInParts(t *testing.T) {
 	for seed := range uint64(300) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
@@ -137,7 +137,7 @@ func TestImagesInParts(t *testing.T) {
 	}
 }
 
-// someLayers makes layers with few names, so that they often meet.
+// someLayers returns layers with few names, so that the same names occur often.
 func someLayers(rnd *rand.Rand) [][]file {
 	layers := make([][]file, 1+rnd.IntN(3))
 	for i := range layers {
@@ -184,7 +184,7 @@ func someFile(rnd *rand.Rand, dir, name string, before []file) (file, bool) {
 	}
 }
 
-// edited returns the layers with some files changed in content or mode, some removed and some added.
+// edited changes, removes and adds some files of layers.
 func edited(rnd *rand.Rand, layers [][]file) [][]file {
 	var result [][]file
 	for i, files := range layers {
@@ -211,7 +211,7 @@ func edited(rnd *rand.Rand, layers [][]file) [][]file {
 	return result
 }
 
-// TestImagesFalseParts has blobs whose chunks are not what they say.
+// TestImagesFalseParts: chunks may not be what they claim.
 func TestImagesFalseParts(t *testing.T) {
 	files := []file{regular("one", strings.Repeat("1", 600)), regular("two", "2"), regular("three", "3")}
 	changed := []file{regular("one", strings.Repeat("!", 600)), files[1], files[2]}
@@ -264,7 +264,7 @@ func TestImagesFalseParts(t *testing.T) {
 	})
 }
 
-// TestImagesEndOfPart holds that a path that is called as what is put behind a part is a path like any other.
+// TestImagesEndOfPart: the name of the entry that readPart appends is a name like any other.
 func TestImagesEndOfPart(t *testing.T) {
 	var a, b []file
 	for i := range 8 {
@@ -283,7 +283,7 @@ func TestImagesEndOfPart(t *testing.T) {
 	}
 }
 
-// TestScanBounds holds that no more parts are kept than maxParts.
+// TestScanBounds: no more than maxParts parts are kept.
 func TestScanBounds(t *testing.T) {
 	var chunks bytes.Buffer
 	zw, err := chunk.NewWriter(&chunks, 6, 1)
@@ -308,10 +308,11 @@ func TestScanBounds(t *testing.T) {
 	}
 }
 
-// TestImagesPartsInOrder holds that of two entries for one path the last one counts, whichever of them both images have.
+// TestImagesPartsInOrder: the last of two entries for a path counts, even if both images have one of them.
 func TestImagesPartsInOrder(t *testing.T) {
 	good, evil, a, b := regular("sh", "good"), regular("sh", "evil"), regular("x", "a"), regular("x", "b")
-	// What is added at a path that both have elsewhere is said to be new, since that was not read.
+	// A path that both layers have in equal parts, which were not read, counts as new if another entry for
+	// it differs.
 	paths := func(files []File) (list []string) {
 		for _, f := range files {
 			list = append(list, f.Path.Path)
@@ -339,8 +340,8 @@ func TestImagesPartsInOrder(t *testing.T) {
 	}
 }
 
-// TestImagesInHostileParts holds that two layers that differ do not come out the same, whatever entries they have, in
-// whichever order, and whatever their chunks do not say of themselves.
+// TestImagesInHostileParts: two layers that differ are never reported as equal, whatever their entries,
+// their order and their chunks.
 func TestImagesInHostileParts(t *testing.T) {
 	differ := 0
 	for seed := range uint64(150) {
@@ -376,7 +377,7 @@ func TestImagesInHostileParts(t *testing.T) {
 	}
 }
 
-// TestImagesEntryTwice: what a link means in a chunk that is not read follows from an entry that was replaced since.
+// TestImagesEntryTwice: a link in a part that is not read may mean an entry that was replaced since.
 func TestImagesEntryTwice(t *testing.T) {
 	x, a, later, shared := regular("x", ""), regular("a", ""), regular("sh", "later"), []file{link("l", "sh"), dir("d")}
 	first := slices.Concat([]file{regular("sh", "good"), x}, shared, []file{later, a})
@@ -386,7 +387,8 @@ func TestImagesEntryTwice(t *testing.T) {
 	}
 }
 
-// unmarked is an image with a layer in chunks of so many entries. No chunk is marked for other programs.
+// unmarked returns an image with a layer whose chunks have that many entries each and never the Apart
+// flag.
 func unmarked(t testing.TB, every int, files []file) v1.Image {
 	t.Helper()
 	var blob bytes.Buffer

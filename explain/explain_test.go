@@ -116,7 +116,7 @@ func TestExcerpt(t *testing.T) {
 	}
 }
 
-// TestSecrets: no content of a key or of a password file is shown, where what is near one is.
+// TestSecrets: the content of keys and password files is hidden, and that of similar files is shown.
 func TestSecrets(t *testing.T) {
 	key := func(body string) string {
 		return "-----BEGIN OPENSSH PRIVATE KEY-----\n" + strings.Repeat(body, 17) + "\n-----END OPENSSH PRIVATE KEY-----\n"
@@ -140,7 +140,7 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// TestRandomSecrets: of what looks like a secret only the beginning is shown, in causes and excerpts.
+// TestRandomSecrets: causes and excerpts show only the beginning of a random secret.
 func TestRandomSecrets(t *testing.T) {
 	const key, other = "q83vEjRWeJCrze8SNFZ4kKvN7wx2", "ZmFrZSBieSBkaWNlIHJvbGxlZDI1"
 	const hex, otherHex = "9f86d081884c7d659a2feaa0c55ad015", "2c26b46b68ffc68ff99b453c1d304134"

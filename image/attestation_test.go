@@ -11,7 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// attested adds to an export of one image what BuildKit says about it.
+// attested adds BuildKit's attestations to an export of one image.
 func attested(t testing.TB, x *rawExport, platform ocispec.Platform, statements ...string) {
 	t.Helper()
 	var mf ocispec.Manifest

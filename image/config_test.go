@@ -87,8 +87,7 @@ func TestConfigRefuses(t *testing.T) {
 	}
 }
 
-// FuzzConfig feeds anything as an image config. What is accepted must come out in a form that does
-// not change any more.
+// FuzzConfig reads anything as an image config. The canonical form of an accepted config must be stable.
 func FuzzConfig(f *testing.F) {
 	for _, tt := range badConfigs {
 		f.Add([]byte(tt.in))

@@ -13,8 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// TestDamage damages each blob of an image in each way: what reads it says so, what needs another does
-// not, and Prune removes it so that the same image can be written again.
+// TestDamage damages each blob of an image in several ways. Whoever reads the blob reports it, users of
+// other blobs do not, and Prune removes the image so that it can be written again.
 func TestDamage(t *testing.T) {
 	flip := func(t *testing.T, path string) {
 		data := []byte(readFile(t, path))
@@ -96,8 +96,8 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestDamageIsMended damages each blob of an image: a build that makes it again, or reads before it relies,
-// puts a good one in its place, and others see no further than its size.
+// TestDamageIsMended damages each blob of an image. A build that makes the blob again, or that reads blobs
+// before it relies on them, replaces it. Other builds only check its size.
 func TestDamageIsMended(t *testing.T) {
 	flip := func(data []byte) []byte { data[len(data)/2] ^= 1; return data }
 	cut := func(data []byte) []byte { return data[:3] }

@@ -37,13 +37,13 @@ var (
 	arm64 = ocispec.Platform{OS: "linux", Architecture: "arm64"}
 )
 
-// TestMain silences containerd, which warns where fs-verity is missing.
+// TestMain silences containerd, which warns on file systems without fs-verity.
 func TestMain(m *testing.M) {
 	logrus.SetOutput(io.Discard)
 	os.Exit(m.Run())
 }
 
-// file is an entry of a layer with content.
+// file returns a file of a layer.
 func file(name, body string) tarEntry {
 	return tarEntry{Header: tar.Header{Name: name, Mode: 0o644, ModTime: late, Typeflag: tar.TypeReg}, body: body}
 }
@@ -79,7 +79,7 @@ func tarball(t testing.TB, entries ...tarEntry) []byte {
 	return b.Bytes()
 }
 
-// noise returns n bytes that hardly compress, always the same.
+// noise returns n bytes that hardly compress. They are the same in each run.
 func noise(n int) []byte {
 	b := make([]byte, n)
 	x := uint64(88172645463325252)
@@ -115,7 +115,7 @@ func zstded(t testing.TB, data []byte) []byte {
 	return w.EncodeAll(data, nil)
 }
 
-// rawImage is what a builder exports for one platform.
+// rawImage is a builder's export for one platform.
 type rawImage struct {
 	platform ocispec.Platform
 	base     [][]byte // layer blobs
@@ -123,7 +123,7 @@ type rawImage struct {
 	config   string // instead of the usual one
 }
 
-// rawExport is the whole export: blobs in the order in which BuildKit sends them.
+// rawExport is a whole export, with its blobs in the order in which BuildKit sends them.
 type rawExport struct {
 	root  ocispec.Descriptor
 	blobs []ocispec.Descriptor
@@ -160,8 +160,7 @@ func diffIDOf(t testing.TB, blob []byte) digest.Digest {
 	return d
 }
 
-// newExport makes an export of images, as BuildKit does: an index if there are several, with an
-// attestation manifest.
+// newExport makes an export like BuildKit's: for several images an index with an attestation manifest.
 func newExport(t testing.TB, imgs ...rawImage) *rawExport {
 	t.Helper()
 	x := &rawExport{data: map[digest.Digest][]byte{}}
@@ -222,7 +221,7 @@ func newExport(t testing.TB, imgs ...rawImage) *rawExport {
 	return x
 }
 
-// send gives the export to in and returns the digests that travelled.
+// send sends the export to in and returns the digests of the blobs that were sent.
 func (x *rawExport) send(t testing.TB, in *Ingest) map[digest.Digest]bool {
 	t.Helper()
 	sent := map[digest.Digest]bool{}
@@ -279,13 +278,13 @@ func sourcesOf(imgs []rawImage) []Source {
 	return sources
 }
 
-// build does one export into s and returns the image and what travelled.
+// build writes one export into s. It returns the image and the digests that were sent.
 func build(t testing.TB, s *store.Store, opts Options, imgs ...rawImage) (store.Image, map[digest.Digest]bool) {
 	t.Helper()
 	return buildAgain(t, s, IngestOptions{}, opts, imgs...)
 }
 
-// buildAgain is build, with other choices for the ingest.
+// buildAgain is build with other IngestOptions.
 func buildAgain(t testing.TB, s *store.Store, o IngestOptions, opts Options, imgs ...rawImage) (store.Image, map[digest.Digest]bool) {
 	t.Helper()
 	x := newExport(t, imgs...)
@@ -337,7 +336,7 @@ func mustRead(t testing.TB, s *store.Store, desc ocispec.Descriptor) string {
 	return string(data)
 }
 
-// files lists the regular files below dir, slash-separated.
+// files returns the regular files below dir, with slashes.
 func files(t testing.TB, dir string) []string {
 	t.Helper()
 	var list []string
@@ -446,7 +445,7 @@ func TestWriteIndex(t *testing.T) {
 	if diff := gocmp.Diff([]string{"linux/amd64", "linux/arm64"}, got); diff != "" {
 		t.Errorf("platforms (-want +got):\n%s", diff)
 	}
-	// An index for one platform, as attestations give, is the same as none.
+	// An index for one platform, which attestations require, gives the same image.
 	single, _ := build(t, testStore(t), Options{}, a)
 	x := newExport(t, a, b)
 	var raw ocispec.Index
@@ -488,7 +487,7 @@ func TestIngestSkipsWhatIsKnown(t *testing.T) {
 	if got := files(t, storePath(s, "tmp")); len(got) != 0 {
 		t.Errorf("left in tmp: %q", got)
 	}
-	// Another epoch is another result.
+	// Another epoch gives another image.
 	in, err := NewIngest(t.Context(), s, epoch.Add(time.Hour), IngestOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -658,8 +657,8 @@ func TestWriteWrongBlob(t *testing.T) {
 	}
 }
 
-// cancelAfter is a context that is cancelled once its Err was asked for n times, which happens with
-// every read of a layer and every write of an archive.
+// cancelAfter is a context that is cancelled after n calls of Err. Every read of a layer and every write
+// of an archive calls it.
 type cancelAfter struct {
 	context.Context
 	cancel context.CancelCauseFunc
@@ -688,7 +687,7 @@ func TestWriteInterrupted(t *testing.T) {
 	before := files(t, s.Dir())
 	ctx, cancel := context.WithCancelCause(t.Context())
 	go func() {
-		// Somewhere in the middle of compression.
+		// In the middle of compression.
 		for {
 			if e, err := os.ReadDir(filepath.Join(in.draft.Dir(), "ingest")); err == nil && len(e) > 0 {
 				break

@@ -106,7 +106,7 @@ func TestNormaliseKeepsDifferences(t *testing.T) {
 	}
 }
 
-// TestNormaliseKeeps checks that what a layer can hold survives.
+// TestNormaliseKeeps checks that normalisation keeps everything that a layer can hold.
 func TestNormaliseKeeps(t *testing.T) {
 	long := strings.Repeat("long/", 60) + strings.Repeat("n", 200)
 	in := []tarEntry{
@@ -184,7 +184,7 @@ func TestNormaliseKeeps(t *testing.T) {
 	}
 }
 
-// sparse is what GNU tar makes of a file of size bytes with only its last block written (format
+// sparse returns GNU tar's form of a file of size bytes whose last block only is not a hole (format
 // oldgnu, which archive/tar reads and does not write).
 func sparse(t testing.TB, size int64) []byte {
 	t.Helper()
@@ -273,8 +273,7 @@ func (w *failAfter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// FuzzLayer feeds anything as a layer. What is accepted must be canonical: normalising it again
-// changes nothing.
+// FuzzLayer reads anything as a layer. Normalising an accepted layer twice changes nothing.
 func FuzzLayer(f *testing.F) {
 	for _, b := range brokenLayers(f) {
 		f.Add(b)
@@ -301,7 +300,7 @@ func FuzzLayer(f *testing.F) {
 	})
 }
 
-// mixedLayer is a layer of n MiB that compresses in part.
+// mixedLayer returns a layer of n MiB that compresses in part.
 func mixedLayer(t testing.TB, n int) []byte {
 	t.Helper()
 	random := noise(1 << 20)
@@ -313,8 +312,8 @@ func mixedLayer(t testing.TB, n int) []byte {
 	return tarball(t, file("mixed", body.String()))
 }
 
-// TestCompressGolden holds the bytes still. If it fails, then a dependency or Go changed what kedge
-// writes: raise RulesVersion and change the digest here.
+// TestCompressGolden holds the bytes of a canonical layer. If it fails, a dependency or Go changed the
+// bytes that kedge writes: raise rules.Version and change the digest here.
 func TestCompressGolden(t *testing.T) {
 	const want = "sha256:171813fd22010fb327f6710f56147f6e0f58766b84d8bd199f628877d0885e58"
 	if got := digest.FromBytes(compressed(t, tarball(t, append(smallFiles(), file("mixed", string(mixedLayer(t, 5))))...))); got != want {
@@ -322,7 +321,7 @@ func TestCompressGolden(t *testing.T) {
 	}
 }
 
-// smallFiles are of several chunks.
+// smallFiles fill several chunks.
 func smallFiles() []tarEntry {
 	var files []tarEntry
 	for i := range 1000 {
@@ -331,7 +330,7 @@ func smallFiles() []tarEntry {
 	return files
 }
 
-// TestCompressCuts holds that an edit leaves most chunks as they are.
+// TestCompressCuts checks that an edit changes few chunks.
 func TestCompressCuts(t *testing.T) {
 	files := smallFiles()
 	before := chunks(t, tarball(t, files...))
@@ -359,13 +358,14 @@ func TestCompressCuts(t *testing.T) {
 		got = append(got, c)
 	}
 	slices.Sort(got)
-	// The small file, three of the large one, the two small ones with a link and a whiteout, the end.
+	// The small file, three chunks of the large one, the two small ones with a link and a whiteout, the
+	// end.
 	if d := gocmp.Diff([]string{"", "", "start", "start", "start", "start apart"}, got); d != "" {
 		t.Error(d)
 	}
 }
 
-// chunks returns the chunks of a layer, and what they are.
+// chunks returns the chunks of a layer and their kinds.
 func chunks(t testing.TB, layer []byte) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -445,7 +445,7 @@ func TestCompressFails(t *testing.T) {
 	}
 }
 
-// TestLayerMemory runs itself in a process of its own, whose peak it looks at.
+// TestLayerMemory measures the peak memory of a process that runs this test.
 func TestLayerMemory(t *testing.T) {
 	const child = "KEDGE_TEST_LAYER_MEMORY"
 	if testing.Short() {
@@ -498,7 +498,7 @@ func TestLayerMemory(t *testing.T) {
 	}
 }
 
-// vmHWM is the most memory this process ever had, in bytes.
+// vmHWM returns the peak memory of this process, in bytes.
 func vmHWM(t *testing.T) int64 {
 	t.Helper()
 	for line := range strings.Lines(readFile(t, "/proc/self/status")) {
@@ -514,7 +514,7 @@ func vmHWM(t *testing.T) int64 {
 	return 0
 }
 
-// normalise and compress are what is done where no rule applies.
+// normalise and compress canonicalise a layer without any rule.
 func normalise(ctx context.Context, dst io.Writer, src io.Reader, epoch time.Time) error {
 	r, err := layer.Open(ctx, io.NopCloser(src), layer.Digests{})
 	if err != nil {

@@ -39,7 +39,7 @@ func TestSecretsInImage(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := testStore(t)
 			test.raw.platform = amd64
-			// A layer that is known without the check is looked at all the same.
+			// A layer that the store knows is searched all the same.
 			for _, known := range []bool{false, true} {
 				if known {
 					build(t, s, Options{}, test.raw)

@@ -29,8 +29,8 @@ func hardLink(name, target string) tarEntry {
 
 func at(when time.Time) func(*tar.Header) { return func(h *tar.Header) { h.ModTime = when } }
 
-// listed returns a line for each entry of a canonical layer: its name, its time where that is not the
-// epoch, and its content.
+// listed returns a line for each entry of a canonical layer: its name, its time if that is not the epoch,
+// and its content.
 func listed(t testing.TB, s *store.Store, l store.Layer) []string {
 	t.Helper()
 	r, err := store.OpenLayer(t.Context(), s, l)
@@ -62,7 +62,7 @@ func listed(t testing.TB, s *store.Store, l store.Layer) []string {
 	}
 }
 
-// written returns the new layers of an image over base, as listed has them.
+// written returns the new layers of an image over base, in the form of listed.
 func written(t testing.TB, opts Options, base []byte, layers ...[]byte) [][]string {
 	t.Helper()
 	s := testStore(t)
@@ -149,7 +149,7 @@ func TestLayersRepeat(t *testing.T) {
 	}
 }
 
-// TestWhatIsKnownChangesNothing: layers come out the same whatever the store knows of those below.
+// TestWhatIsKnownChangesNothing: records of lower layers do not change a layer.
 func TestWhatIsKnownChangesNothing(t *testing.T) {
 	base := tarball(t, folder("etc"), file("etc/a.pyc", compiledPyc(1, "code")), file("etc/a.py", "a").with(at(old)))
 	layers := [][]byte{
@@ -169,7 +169,7 @@ func TestWhatIsKnownChangesNothing(t *testing.T) {
 	}
 }
 
-// TestNotSent: a layer lies on other layers than the last time, and was not sent.
+// TestNotSent: a layer that was not sent is over other layers than the last time.
 func TestNotSent(t *testing.T) {
 	s := testStore(t)
 	top := tarball(t, file("a", "1"))
@@ -187,13 +187,13 @@ func TestNotSent(t *testing.T) {
 	if got := listed(t, s, img.Manifests[0].Layers[1]); !slices.Equal(got, []string{"a 1"}) {
 		t.Errorf("got %q", got)
 	}
-	// Now both are remembered.
+	// Now the store remembers both.
 	for _, below := range [][]byte{one, two} {
 		build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{below, top}})
 	}
 }
 
-// TestNotSentAtAll: where other rules apply, no layer was sent, and one more export has them all.
+// TestNotSentAtAll: with other rules, one more export sends all layers.
 func TestNotSentAtAll(t *testing.T) {
 	s := testStore(t)
 	raw := rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", "1")), tarball(t, file("b", "2")), tarball(t, file("c", "3"))}}
@@ -240,7 +240,7 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// TestKeepBelow: what a lower layer keeps is not there for the store's memory of the layers above.
+// TestKeepBelow: kept paths of a lower layer make records of higher layers useless.
 func TestKeepBelow(t *testing.T) {
 	raw := rawImage{platform: amd64, base: [][]byte{tarball(t, folder("etc"))}, layers: [][]byte{
 		tarball(t, file("var/log/dpkg.log", "a")),
@@ -268,7 +268,7 @@ func TestKeepBelow(t *testing.T) {
 	}
 }
 
-// TestBaseAsItIs: what the store keeps of a base layer changes nothing.
+// TestBaseAsItIs: the listing of a base layer does not change the layers above.
 func TestBaseAsItIs(t *testing.T) {
 	global := tarEntry{Header: tar.Header{Typeflag: tar.TypeXGlobalHeader, Name: "pax_global_header", PAXRecords: map[string]string{"comment": "x"}}}
 	base := [][]byte{tarball(t, folder("etc"), file("etc/secret", "s")), tarball(t, global, file("other", "o"))}
@@ -280,7 +280,7 @@ func TestBaseAsItIs(t *testing.T) {
 			t.Errorf("build %d: %q", i, got)
 		}
 	}
-	// One that was damaged is read again.
+	// A damaged listing is ignored, and the layer is read again.
 	for _, f := range files(t, s.Dir()) {
 		if strings.HasSuffix(f, ".gob") {
 			data := []byte(readFile(t, filepath.Join(s.Dir(), f)))
@@ -294,7 +294,7 @@ func TestBaseAsItIs(t *testing.T) {
 	}
 }
 
-// TestBaseOfAnotherName: what a layer holds is not kept under the diffID that a config only claims.
+// TestBaseOfAnotherName: a listing is not kept for a diffID that the layer does not have.
 func TestBaseOfAnotherName(t *testing.T) {
 	s := testStore(t)
 	honest, other := tarball(t, file("usr/sudo", "bad")), tarball(t, file("usr/sudo", "fix"))
@@ -315,7 +315,8 @@ func TestBaseOfAnotherName(t *testing.T) {
 	}
 }
 
-// TestMachineIDOfTheBase: an id that a step empties or makes is empty, whatever the base has.
+// TestMachineIDOfTheBase: a machine id that a step empties or creates is empty, whatever the base image
+// has.
 func TestMachineIDOfTheBase(t *testing.T) {
 	const id, another = "0123456789abcdef0123456789abcdef\n", "fedcba9876543210fedcba9876543210\n"
 	off, err := rules.Parse("-machine-id")
@@ -342,7 +343,7 @@ func TestMachineIDOfTheBase(t *testing.T) {
 	}
 }
 
-// TestRuleBehindAnother: where the first rule about a path is off, the next one still looks at the content.
+// TestRuleBehindAnother: if the first rule for a path is off, the next one still sees the content.
 func TestRuleBehindAnother(t *testing.T) {
 	off, err := rules.Parse("-language-caches")
 	if err != nil {
@@ -380,19 +381,19 @@ func TestHostileLayers(t *testing.T) {
 			t.Errorf("%s: it is taken", name)
 		}
 	}
-	// Of two entries of one name the last counts, even if it repeats an entry of a lower layer.
+	// Of two entries for one name the last counts, even if it repeats an entry of a lower layer.
 	base := tarball(t, file("a", "x"))
 	if got := written(t, Options{}, base, tarball(t, file("a", "y"), file("a", "x")))[0]; !slices.Equal(got, []string{"a y", "a x"}) {
 		t.Errorf("one name twice: %q", got)
 	}
-	// No time is after the epoch, also not that of a folder of the base.
+	// No time is later than the epoch, not even that of a folder of the base image.
 	base = tarball(t, folder("etc").with(at(late)), file("etc/a", "x"))
 	if got := written(t, Options{}, base, tarball(t, folder("etc").with(at(late)), file("etc/a", "y")))[0]; !slices.Equal(got, []string{"etc/", "etc/a y"}) {
 		t.Errorf("a folder of the base: %q", got)
 	}
 }
 
-// compiledPyc returns a compiled file of Python 3.11 that names the time of its source.
+// compiledPyc returns a compiled file of Python 3.11 that records the time of its source.
 func compiledPyc(source int64, code string) string {
 	b := []byte{0xa7, 0x0d, '\r', '\n', 0, 0, 0, 0}
 	b = binary.LittleEndian.AppendUint32(b, uint32(source))
@@ -448,7 +449,7 @@ func TestPyc(t *testing.T) {
 	}
 }
 
-// TestEdited: what Python took for stale, it takes for stale.
+// TestEdited: Python takes the same compiled files for stale as before.
 func TestEdited(t *testing.T) {
 	name := "m/__pycache__/a.cpython-311.pyc"
 	source := func(content string, when time.Time) tarEntry { return file("m/a.py", content).with(at(when)) }
@@ -484,7 +485,7 @@ func TestEdited(t *testing.T) {
 	}
 }
 
-// TestOff: a file that differs only by what a rule rewrites is another file where the rule is off.
+// TestOff: if a rule is off, a file that differs in what the rule rewrites is another file.
 func TestOff(t *testing.T) {
 	base, layer := tarball(t, file("etc/machine-id", "")), tarball(t, file("etc/machine-id", strings.Repeat("a", 32)))
 	for s, want := range map[string][]string{"all": {}, "-machine-id": {"etc/machine-id " + strings.Repeat("a", 32)}} {
@@ -498,8 +499,8 @@ func TestOff(t *testing.T) {
 	}
 }
 
-// A file of a layer below gets one more name. A snapshotter that knows of hard links across layers tells of all its names,
-// an overlay only of the new one: the result is one.
+// A file of a lower layer gets another name. A snapshotter that tracks hard links across layers lists all
+// of its names, an overlay only the new one. The result is the same.
 func TestLinkedBelow(t *testing.T) {
 	base := tarball(t, file("bin/true", "x"), hardLink("bin/yes", "bin/true"), file("bin/other", "y"))
 	for name, test := range map[string]struct {
@@ -521,7 +522,7 @@ func TestLinkedBelow(t *testing.T) {
 		}
 	}
 
-	// What a name leads to is what it led to when it was linked.
+	// A hard link keeps its target of the time when it was made.
 	first := tarball(t, file("bin/true", "new"))
 	second := tarball(t, file("srv/new", "x"), hardLink("bin/true", "srv/new"), hardLink("bin/yes", "srv/new"))
 	got := written(t, Options{}, base, first, second)[1]

@@ -19,7 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// small is an image with one new layer of the given content.
+// small returns an image with one new layer that holds body.
 func small(t testing.TB, body string) rawImage {
 	return rawImage{platform: amd64, layers: [][]byte{tarball(t, file("f", body))}}
 }
@@ -114,7 +114,7 @@ func TestResolve(t *testing.T) {
 	if err := s.Tag(t.Context(), []string{"app:v1", "facade"}, a.Descriptor); err != nil {
 		t.Fatal(err)
 	}
-	// Digests that begin alike cannot be made, so two entries are planted.
+	// Digests with the same start cannot be made, so plant two entries.
 	like := func(last string) digest.Digest {
 		return digest.NewDigestFromEncoded(digest.SHA256, "abcdef"+strings.Repeat("0", 57)+last)
 	}
@@ -243,7 +243,7 @@ func TestPruneBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	busy("another process")
-	// The refusal must not have cost the lock of its own.
+	// The refused Prune must still hold its own lock.
 	var be *store.BusyError
 	if _, err := other.Prune(t.Context(), true); !errors.As(err, &be) {
 		t.Errorf("the other way round: %v, want a BusyError", err)
@@ -259,7 +259,7 @@ func TestPruneBusy(t *testing.T) {
 	}
 }
 
-// TestKilled runs itself in a process that is killed within an export.
+// TestKilled kills a process that runs this test during an export.
 func TestKilled(t *testing.T) {
 	const child = "KEDGE_TEST_KILLED"
 	if dir := os.Getenv(child); dir != "" {
@@ -343,7 +343,7 @@ func TestOpenStoreRefuses(t *testing.T) {
 	}
 }
 
-// TestConcurrentExports opens the store again and again while exports begin and end in it.
+// TestConcurrentExports opens the store many times while exports start and end.
 func TestConcurrentExports(t *testing.T) {
 	s := testStore(t)
 	errs := make(chan error)

@@ -67,7 +67,7 @@ func TestFindSecret(t *testing.T) {
 	}
 }
 
-// lines breaks a text as base64 does.
+// lines breaks a text into lines like base64(1).
 func lines(text string) string {
 	var b strings.Builder
 	for len(text) > 76 {

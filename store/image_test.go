@@ -6,7 +6,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// TestIsAttestation: BuildKit marks attestations in two ways, and what has only a part of a mark is an image.
+// TestIsAttestation: BuildKit marks attestations in two ways. A manifest with only a part of a mark is an
+// image.
 func TestIsAttestation(t *testing.T) {
 	kind := func(v string) map[string]string { return map[string]string{"vnd.docker.reference.type": v} }
 	for _, test := range []struct {

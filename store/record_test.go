@@ -8,7 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// FuzzRecord feeds anything as a layer record: it must not be taken for that of another layer.
+// FuzzRecord reads anything as a record. It must not be taken for the record of another layer.
 func FuzzRecord(f *testing.F) {
 	id := digest.FromString("a")
 	good := Record{Version: recordVersion, Rules: rules.Version, DiffID: id, Digest: digest.FromString("b"), Size: 1}
@@ -27,7 +27,8 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-// A record of another version of the rules is not used, but one that locates a layer still is.
+// TestRecordOfAnotherVersion: results of other rules are not used. Repositories of a layer do not depend
+// on rules.
 func TestRecordOfAnotherVersion(t *testing.T) {
 	id := digest.FromString("a")
 	made := Record{Version: recordVersion, DiffID: id, Digest: digest.FromString("b"), Size: 1}

@@ -37,13 +37,13 @@ var (
 	arm64 = ocispec.Platform{OS: "linux", Architecture: "arm64"}
 )
 
-// TestMain silences containerd, which warns where fs-verity is missing.
+// TestMain silences containerd, which warns on file systems without fs-verity.
 func TestMain(m *testing.M) {
 	logrus.SetOutput(io.Discard)
 	os.Exit(m.Run())
 }
 
-// layer is the content of files by their path, in pairs.
+// layer returns a layer with files, given as pairs of path and content.
 func layer(t testing.TB, files ...string) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -62,7 +62,7 @@ func layer(t testing.TB, files ...string) []byte {
 	return b.Bytes()
 }
 
-// built is what a builder exports for one platform.
+// built is a builder's export for one platform.
 type built struct {
 	platform ocispec.Platform
 	base     [][]byte
@@ -80,7 +80,7 @@ func testStore(t testing.TB) *store.Store {
 	return s
 }
 
-// write has the store make the canonical image of a build.
+// write makes the store write the canonical image of a build.
 func write(t testing.TB, s *store.Store, second bool, builds ...built) store.Image {
 	t.Helper()
 	in, err := image.NewIngest(t.Context(), s, epoch, image.IngestOptions{Second: second})
@@ -126,7 +126,7 @@ func write(t testing.TB, s *store.Store, second bool, builds ...built) store.Ima
 	return img
 }
 
-// without leaves out the digests, which follow from other compared fields.
+// without returns v without digests, which other tests compare.
 func without(t testing.TB, v *Verdict, first, second store.Image) Verdict {
 	t.Helper()
 	out := *v
@@ -225,7 +225,7 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// TestCompareWithoutSteps still says which layer and which file.
+// TestCompareWithoutSteps: without steps the verdict still names layers and files.
 func TestCompareWithoutSteps(t *testing.T) {
 	s := testStore(t)
 	first := write(t, s, false, built{platform: amd64, layers: [][]byte{layer(t, "a", "1")}})
@@ -261,7 +261,7 @@ func TestCompareErrors(t *testing.T) {
 	}
 }
 
-// TestCompareChecksLayers: a layer with another content than its image names is an error, and no verdict.
+// TestCompareChecksLayers: a layer with the wrong content is an error, not a verdict.
 func TestCompareChecksLayers(t *testing.T) {
 	s := testStore(t)
 	first := write(t, s, false, built{platform: amd64, layers: [][]byte{layer(t, "a", "1")}})
@@ -290,7 +290,7 @@ func TestCompareChecksLayers(t *testing.T) {
 	}
 }
 
-// TestCompareRunsNothing: containerd decompresses with these programs if they are in PATH.
+// TestCompareRunsNothing: containerd's decompression would run these programs.
 func TestCompareRunsNothing(t *testing.T) {
 	bin := t.TempDir()
 	ran := filepath.Join(bin, "ran")
@@ -338,7 +338,7 @@ func TestOtherPlatform(t *testing.T) {
 	}
 }
 
-// files returns what was found of paths, but for the causes.
+// files returns explained files without causes.
 func files(paths ...diff.Path) []explain.File {
 	files := make([]explain.File, len(paths))
 	for i, p := range paths {
@@ -347,7 +347,8 @@ func files(paths ...diff.Path) []explain.File {
 	return files
 }
 
-// TestCompareCacheMounts: a difference of a step with cache mounts has that cause, one of another step has not.
+// TestCompareCacheMounts: a difference in a step with cache mounts has them as its cause. A difference in
+// another step has not.
 func TestCompareCacheMounts(t *testing.T) {
 	s := testStore(t)
 	first := write(t, s, false, built{platform: amd64, layers: [][]byte{layer(t, "n", "2"), layer(t, "m", "2")}})

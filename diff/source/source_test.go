@@ -31,7 +31,7 @@ import (
 	"github.com/kedge-build/kedge/store"
 )
 
-// picture makes an image for linux on an architecture.
+// picture returns an image for linux on an architecture.
 func picture(t testing.TB, arch string) v1.Image {
 	t.Helper()
 	img, err := random.Image(1000, 2)
@@ -63,7 +63,7 @@ func indexOf(t testing.TB, images ...v1.Image) v1.ImageIndex {
 	return index
 }
 
-// write makes an OCI layout of one image or index, with a name unless it is empty.
+// write makes an OCI layout of an image or index, with a name unless that is empty.
 func write(t testing.TB, what mutate.Appendable, name string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -86,7 +86,7 @@ func write(t testing.TB, what mutate.Appendable, name string) string {
 	return dir
 }
 
-// tarOf makes a tar of a directory.
+// tarOf returns a tar of a directory.
 func tarOf(t testing.TB, dir string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "image.tar")
@@ -130,7 +130,7 @@ func dockerArchive(t testing.TB, img v1.Image) string {
 	return file
 }
 
-// uncompressed writes an archive as docker save did before version 25: plain layers, one of them a link.
+// uncompressed writes the form of docker save before version 25: uncompressed layers, one of them a link.
 func uncompressed(t testing.TB, img v1.Image) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -170,7 +170,7 @@ func uncompressed(t testing.TB, img v1.Image) string {
 	return tarOf(t, dir)
 }
 
-// check fails unless name leads to an image with want's config, all of whose layers can be read.
+// check fails unless name leads to an image with the config of want, and all of its layers can be read.
 func check(t *testing.T, name string, o Options, want v1.Image) {
 	t.Helper()
 	o.TempDir = t.TempDir()
@@ -236,7 +236,7 @@ func TestOpenFiles(t *testing.T) {
 	}
 }
 
-// TestOpenReaderAt holds that layers in files can be read at any place: others are decompressed as a whole.
+// TestOpenReaderAt: layers in files allow random access.
 func TestOpenReaderAt(t *testing.T) {
 	dir := write(t, picture(t, runtime.GOARCH), "")
 	for _, name := range []string{dir, tarOf(t, dir)} {
@@ -284,7 +284,7 @@ func TestOpenPlatform(t *testing.T) {
 			t.Errorf("no such platform: %v", err)
 		}
 	}
-	// One that stands alone is what it is, unless another was asked for.
+	// An image without an index is accepted for any platform, unless one is requested.
 	alone := write(t, picture(t, "s390x"), "")
 	if img, err := Open(t.Context(), alone, Options{}); err != nil {
 		t.Error(err)
@@ -396,7 +396,7 @@ func FuzzArchive(f *testing.F) {
 	})
 }
 
-// offline reaches nothing.
+// offline is a transport without a network.
 type offline struct{}
 
 func (offline) RoundTrip(*http.Request) (*http.Response, error) { return nil, fs.ErrPermission }

@@ -245,7 +245,7 @@ func TestMillionsOfEntries(t *testing.T) {
 	}
 }
 
-// TestBudget: parts of one layer share a budget, which names and attributes spend, too.
+// TestBudget: the parts of a layer share a budget. Names and attributes count, too.
 func TestBudget(t *testing.T) {
 	part := tarball(t, tar.Header{Name: "a", PAXRecords: map[string]string{xattrPrefix + "user.a": "x"}})
 	for _, b := range []*Budget{{entries: MaxEntries}, {names: maxNames - 10}} {
@@ -290,8 +290,8 @@ func TestXattrs(t *testing.T) {
 	}
 }
 
-// FuzzReader reads anything as a layer and puts it into an Overlay. Whatever is read stays within the
-// root and the bounds, and its digests are those of the content.
+// FuzzReader reads anything as a layer and adds it to an Overlay. All paths stay within the root and the
+// bounds.
 func FuzzReader(f *testing.F) {
 	layers := [][]byte{
 		tarball(f, tar.Header{Name: "a"}, tar.Header{Name: "d/", Typeflag: tar.TypeDir}, tar.Header{Name: "d/.wh..wh..opq"}),

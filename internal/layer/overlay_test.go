@@ -10,8 +10,8 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 )
 
-// item is an entry of a layer in these tests: "d/" is a folder, "l -> t" a symbolic link, "h = t" a hard
-// link, anything else a file or a whiteout.
+// apply applies a layer. Among its items, "d/" is a folder, "l -> t" a symbolic link, "h = t" a hard link,
+// and anything else a file or a whiteout.
 func apply(o *Overlay[string], number int, items ...string) error {
 	type entry struct {
 		name, link string
@@ -42,9 +42,9 @@ func apply(o *Overlay[string], number int, items ...string) error {
 	return nil
 }
 
-// TestOverlay plants the cases in which readers of layers disagreed. Each is as containerd (pkg/archive,
-// applyNaive) and Docker (moby/go-archive, UnpackLayer) have it, except that whiteouts hide nothing of
-// their own layer, wherever they stand in it, as the specification says.
+// TestOverlay has the cases in which kedge's former readers of layers disagreed. The results are those of
+// containerd (pkg/archive, applyNaive) and Docker (moby/go-archive, UnpackLayer), with one exception from
+// the specification: whiteouts never hide entries of their own layer.
 func TestOverlay(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -122,7 +122,7 @@ func TestOverlayRefuses(t *testing.T) {
 	}
 }
 
-// TestOverlayBound: implied folders are bounded, since a short entry can imply thousands.
+// TestOverlayBound: implied folders are bounded, because a short entry can imply thousands.
 func TestOverlayBound(t *testing.T) {
 	var o Overlay[struct{}]
 	o.implied = MaxEntries - 5
