@@ -8,24 +8,24 @@ import (
 	"github.com/kedge-build/kedge/internal/format/pyc"
 )
 
-// noSource is the time of no source: what is compiled from one that has changed since must not be
-// taken for fresh because both have the epoch.
+// noSource is the time that a stale compiled file records for its source. With the epoch, Python would
+// take the file for fresh, because the changed source has the epoch, too.
 const noSource = 1<<32 - 1
 
-// A source is the file that another was compiled from.
+// A source is the file that a compiled file was compiled from.
 type source struct {
 	there      bool
 	here       bool  // the layer has an entry for it
-	raw, final int64 // its time as the build had it, and as the image has it
+	raw, final int64 // its time in the build and in the image
 }
 
-// sourceOf returns the source of a compiled file of a layer, whose entries at has, over t. It may be
-// asked before what repeats is dropped.
-func (p *plan) sourceOf(e *entry, at layerIndex, t *tree) source {
+// sourceOf returns the source of a compiled file of a layer over t. It may be called before repeated
+// entries are dropped.
+func (p *plan) sourceOf(e *entry, layer layerIndex, t *tree) source {
 	name := pyc.Source(e.Name)
 	below := t.lookup(name)
-	if i, here := at.index[name]; here {
-		above := &at.entries[i]
+	if i, here := layer.index[name]; here {
+		above := &layer.entries[i]
 		_, dropped := p.drop[i]
 		if below != nil && (dropped || !p.decided && above.repeats(below)) {
 			return source{there: true, here: true, raw: above.rawTime, final: below.Time}
@@ -41,19 +41,19 @@ func (p *plan) sourceOf(e *entry, at layerIndex, t *tree) source {
 // A layerIndex finds the entries of a layer by name.
 type layerIndex struct {
 	entries []entry
-	index   map[string]int  // the last of a name
-	twice   map[string]bool // names of several
+	index   map[string]int  // the last entry with a name
+	twice   map[string]bool // names with several entries
 }
 
 func indexed(entries []entry) layerIndex {
-	at := layerIndex{entries, make(map[string]int, len(entries)), map[string]bool{}}
+	layer := layerIndex{entries, make(map[string]int, len(entries)), map[string]bool{}}
 	for i := range entries {
-		if _, ok := at.index[entries[i].Name]; ok {
-			at.twice[entries[i].Name] = true
+		if _, ok := layer.index[entries[i].Name]; ok {
+			layer.twice[entries[i].Name] = true
 		}
-		at.index[entries[i].Name] = i
+		layer.index[entries[i].Name] = i
 	}
-	return at
+	return layer
 }
 
 func (l layerIndex) lookup(name string) *entry {
@@ -63,44 +63,44 @@ func (l layerIndex) lookup(name string) *entry {
 	return nil
 }
 
-// now returns what a compiled file is to say of the time of its source, which it says is was.
-func (s source) now(was uint32, epoch int64) uint32 {
-	switch late := int64(was) > epoch; {
+// recorded returns the source time that a compiled file records in the image, if it is old in the build.
+func (s source) recorded(old uint32, epoch int64) uint32 {
+	switch late := int64(old) > epoch; {
 	case !s.there && late:
 		return uint32(epoch)
 	case !s.there:
-		return was
-	case was == uint32(s.raw):
+		return old
+	case old == uint32(s.raw):
 		return uint32(s.final)
-	case !late && was != uint32(s.final):
-		return was // stale
+	case !late && old != uint32(s.final):
+		return old // stale
 	case late && !s.here && s.final <= epoch:
-		return uint32(s.final) // compiled by a later step than that which wrote the source
+		return uint32(s.final) // compiled by a later step than the one that wrote the source
 	}
 	return noSource
 }
 
-// sameSource reports whether a compiled file that repeats another will also name the same time of
-// its source; it is true for other files.
-func (p *plan) sameSource(e, below *entry, at layerIndex, t *tree) bool {
+// sameSource reports whether a compiled file that repeats a lower one will record the same source time. It
+// is true for files that are not compiled.
+func (p *plan) sameSource(e, below *entry, layer layerIndex, t *tree) bool {
 	return e.Source == nil || below.Source == nil || e.rule == nil ||
-		p.sourceOf(e, at, t).now(*e.Source, p.epoch.Unix()) == *below.Source
+		p.sourceOf(e, layer, t).recorded(*e.Source, p.epoch.Unix()) == *below.Source
 }
 
-// keepStale moves the time of a source that the layer has and that lower layers hold compiled, so that
-// Python does not take the one for the other: both may have the epoch, and the size that Python looks at,
-// too, may be the same.
-func (p *plan) keepStale(at layerIndex, t *tree) {
+// keepStale changes the time of a source in the layer if a lower layer has a file compiled from an older
+// version. Both versions may have the epoch and the same size, and then Python would take the compiled
+// file for fresh.
+func (p *plan) keepStale(layer layerIndex, t *tree) {
 	compiled := map[string]map[string][]uint32{} // by folder and module
-	for i := range at.entries {
-		e := &at.entries[i]
+	for i := range layer.entries {
+		e := &layer.entries[i]
 		module, ok := strings.CutSuffix(path.Base(e.Name), ".py")
 		if _, drop := p.drop[i]; drop || e.skip || !ok || e.Type != tar.TypeReg {
 			continue
 		}
 		dir := parent(e.Name)
 		if compiled[dir] == nil {
-			compiled[dir] = compiledIn(dir, at, t)
+			compiled[dir] = compiledIn(dir, layer, t)
 		}
 		taken := map[int64]bool{}
 		for _, time := range compiled[dir][module] {
@@ -113,9 +113,9 @@ func (p *plan) keepStale(at layerIndex, t *tree) {
 	}
 }
 
-// compiledIn returns the times that the compiled files of a folder name, by module. Those that the
-// layer makes anew are not among them.
-func compiledIn(dir string, at layerIndex, t *tree) map[string][]uint32 {
+// compiledIn returns the source times that the compiled files of a folder record, by module. It skips
+// files that the layer compiles again.
+func compiledIn(dir string, entries layerIndex, t *tree) map[string][]uint32 {
 	times := map[string][]uint32{}
 	for _, dir := range []string{dir, path.Join(dir, "__pycache__")} {
 		node := t.Lookup(dir)
@@ -127,7 +127,7 @@ func compiledIn(dir string, at layerIndex, t *tree) map[string][]uint32 {
 				continue
 			}
 			source := pyc.Source(child.Entry.Name)
-			if anew, made := at.lookup(path.Join(dir, base)), at.lookup(source); anew != nil && (anew.Source == nil || made == nil || *anew.Source == uint32(made.rawTime)) {
+			if again, from := entries.lookup(path.Join(dir, base)), entries.lookup(source); again != nil && (again.Source == nil || from == nil || *again.Source == uint32(from.rawTime)) {
 				continue
 			}
 			module := strings.TrimSuffix(path.Base(source), ".py")

@@ -224,15 +224,15 @@ func (t *tree) plan(entries []entry, epoch time.Time, set rules.Set, m *rules.Ma
 		}
 	}
 	p.keepNeeded(entries)
-	at := indexed(entries)
+	index := indexed(entries)
 	if set.Has(rules.Repeats) {
-		p.dropRepeats(at, t, m)
+		p.dropRepeats(index, t, m)
 	}
 	p.decided = true
-	p.keepStale(at, t)
+	p.keepStale(index, t)
 	for i := range entries {
 		if e := &entries[i]; e.Source != nil && e.rule != nil {
-			e.Source = new(p.sourceOf(e, at, t).now(*e.Source, epoch.Unix()))
+			e.Source = new(p.sourceOf(e, index, t).recorded(*e.Source, epoch.Unix()))
 		}
 	}
 	for i, e := range entries {
@@ -292,8 +292,8 @@ func (p *plan) keepNeeded(entries []entry) {
 // dropRepeats drops entries that t has already. A folder stays if the layer has something below it,
 // because a Docker Engine creates missing folders with its own mode, and that mode would hide the folder
 // below. Such a folder keeps its time from t unless an entry was added to it or removed from it.
-func (p *plan) dropRepeats(at layerIndex, t *tree, m *rules.Matcher) {
-	entries := at.entries
+func (p *plan) dropRepeats(index layerIndex, t *tree, m *rules.Matcher) {
+	entries := index.entries
 	linked, moved, needed := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for i := len(entries) - 1; i >= 0; i-- { // a folder comes before its files
 		e := &entries[i]
@@ -302,13 +302,13 @@ func (p *plan) dropRepeats(at layerIndex, t *tree, m *rules.Matcher) {
 		}
 		below := t.lookup(e.Name)
 		if e.Type == tar.TypeLink {
-			if !linked[e.Name] && !at.twice[e.Name] && !m.Keeps(e.Name) && at.repeatsLinked(e, t) {
+			if !linked[e.Name] && !index.twice[e.Name] && !m.Keeps(e.Name) && index.repeatsLinked(e, t) {
 				p.drop[i] = rules.Repeats
 				continue
 			}
 			linked[e.Link] = true // a file comes before its links
 		}
-		if below != nil && !at.twice[e.Name] && !m.Keeps(e.Name) && e.repeats(below) && p.sameSource(e, below, at, t) {
+		if below != nil && !index.twice[e.Name] && !m.Keeps(e.Name) && e.repeats(below) && p.sameSource(e, below, index, t) {
 			switch {
 			case e.Type == tar.TypeDir && !needed[e.Name], e.Type != tar.TypeDir && e.Type != tar.TypeLink && !linked[e.Name]:
 				p.drop[i] = rules.Repeats
