@@ -14,8 +14,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// settings compares two image configs, but for the history and the diffIDs, which are compared on
-// their own.
+// settings compares two image configs, except for the history and the diffIDs, which have their own
+// comparison.
 func settings(a, b []byte) ([]Setting, error) {
 	x, err := flatConfig(a)
 	if err != nil {
@@ -62,8 +62,8 @@ func flatConfig(raw []byte) (map[string]string, error) {
 
 var plainKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
-// flatten puts the values below v into flat. An object has a key for each of its members, and so
-// has a list of NAME=VALUE, as Env is, whose order says nothing.
+// flatten puts the values below v into flat. Each member of an object gets a key. So does each entry of Env, whose
+// order means nothing.
 func flatten(flat map[string]string, key string, v any, depth int) error {
 	const maxDepth = 100
 	if depth > maxDepth {
@@ -80,13 +80,13 @@ func flatten(flat map[string]string, key string, v any, depth int) error {
 	}
 	switch v := v.(type) {
 	case nil:
-		return nil // as if it were not there
+		return nil // the same as an absent key
 	case string:
 		flat[key] = v
 		return nil
 	case map[string]any:
 		if len(v) == 0 && key != "" {
-			flat[key] = "{}" // a volume, say
+			flat[key] = "{}" // such as a volume
 		}
 		for name, member := range v {
 			if err := flatten(flat, below(name), member, depth+1); err != nil {

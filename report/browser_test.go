@@ -23,7 +23,7 @@ import (
 	"github.com/kedge-build/kedge/internal/testenv"
 )
 
-// browse starts Debian's chromium for the test.
+// browse starts Debian's chromium.
 func browse(t *testing.T) context.Context {
 	t.Helper()
 	if testing.Short() {
@@ -52,8 +52,8 @@ func browse(t *testing.T) context.Context {
 	return ctx
 }
 
-// tab is a page in the browser. At the end of the test it must have said nothing, requested
-// nothing and shown no dialog.
+// tab is a page in the browser. At the end of the test it must have logged nothing, requested only itself and shown no
+// dialog.
 type tab struct {
 	t    *testing.T
 	ctx  context.Context
@@ -126,8 +126,8 @@ func (b *tab) run(actions ...step) {
 	}
 }
 
-// is checks what an expression of JavaScript gives.
-func is[T comparable](b *tab, expression string, want T) {
+// expect checks the value of a JavaScript expression.
+func expect[T comparable](b *tab, expression string, want T) {
 	b.t.Helper()
 	if got := value[T](b, expression); got != want {
 		b.t.Errorf("%s is %v, want %v", expression, got, want)
@@ -149,7 +149,7 @@ func (b *tab) frames() {
 	b.run(chromedp.Evaluate[chromedp.Void](`new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))`, chromedp.EvalAwaitPromise))
 }
 
-// step is something to be done in a tab.
+// step is an action in a tab.
 type step = chromedp.Action[chromedp.Void]
 
 func call[P, R any](command proto.Command[P, R], params P) step {
@@ -177,7 +177,7 @@ func click(selector string) step { return chromedp.Click(chromedp.CSS(selector))
 
 func keys(selector, keys string) step { return chromedp.SendKeys(chromedp.CSS(selector), keys) }
 
-// until waits for an expression to become true.
+// until waits until an expression is true.
 func until(expression string) step {
 	return func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
 		_, err := chromedp.Poll[bool](expression)(ctx, target)
@@ -194,33 +194,33 @@ func TestBrowser(t *testing.T) {
 		b := open(t, browser, example())
 		const folder = `document.querySelectorAll(".d > details")[0]`
 		const shown = `document.querySelector(".d .f").checkVisibility()`
-		is(b, folder+".open", true)
-		is(b, shown, true)
+		expect(b, folder+".open", true)
+		expect(b, shown, true)
 		b.run(js(folder+`.firstElementChild.scrollIntoView({block: "center"})`), click(".d > details > summary"))
-		is(b, folder+".open", false)
-		is(b, shown, false)
+		expect(b, folder+".open", false)
+		expect(b, shown, false)
 		b.run(click(".d > details > summary"))
-		is(b, folder+".open", true)
+		expect(b, folder+".open", true)
 
 		b.run(chromedp.Focus(chromedp.CSS(".d > details > summary")), chromedp.KeyEvent(kb.Enter))
-		is(b, folder+".open", false)
+		expect(b, folder+".open", false)
 		b.run(chromedp.KeyEvent(kb.ArrowRight))
-		is(b, folder+".open", true)
+		expect(b, folder+".open", true)
 		b.run(chromedp.KeyEvent(kb.ArrowDown))
-		is(b, `document.activeElement.closest("li").className`, "f")
+		expect(b, `document.activeElement.closest("li").className`, "f")
 		b.run(chromedp.KeyEvent(kb.ArrowRight))
-		is(b, `document.activeElement.parentElement.open`, true)
+		expect(b, `document.activeElement.parentElement.open`, true)
 		b.run(chromedp.KeyEvent(kb.ArrowLeft), chromedp.KeyEvent(kb.ArrowLeft))
-		is(b, `document.activeElement === `+folder+`.firstElementChild`, true)
+		expect(b, `document.activeElement === `+folder+`.firstElementChild`, true)
 		b.run(chromedp.KeyEvent(kb.ArrowLeft))
-		is(b, folder+".open", false)
+		expect(b, folder+".open", false)
 		b.run(chromedp.KeyEvent(kb.End))
-		is(b, `document.activeElement.textContent.includes("built")`, true)
+		expect(b, `document.activeElement.textContent.includes("built")`, true)
 
 		b.run(click("#unfold"))
-		is(b, `document.querySelectorAll(".d > details:not([open])").length`, 0)
+		expect(b, `document.querySelectorAll(".d > details:not([open])").length`, 0)
 		b.run(click("#fold"))
-		is(b, `document.querySelectorAll(".d > details[open]").length`, 0)
+		expect(b, `document.querySelectorAll(".d > details[open]").length`, 0)
 	})
 
 	t.Run("links open what they lead to", func(t *testing.T) {
@@ -229,21 +229,21 @@ func TestBrowser(t *testing.T) {
 		name := value[string](b, `document.querySelector("#causes .where a").textContent`)
 		b.run(click("#causes .where a"))
 		b.frames()
-		if at := value[string](b, `document.querySelector(":target .p").textContent`); !strings.HasSuffix(name, at) {
-			t.Errorf("a link to %q leads to %q", name, at)
+		if target := value[string](b, `document.querySelector(":target .p").textContent`); !strings.HasSuffix(name, target) {
+			t.Errorf("a link to %q leads to %q", name, target)
 		}
-		is(b, `document.querySelector(":target > details").open && document.querySelector(":target").checkVisibility()`, true)
+		expect(b, `document.querySelector(":target > details").open && document.querySelector(":target").checkVisibility()`, true)
 	})
 
 	t.Run("filter", func(t *testing.T) {
 		b := open(t, browser, example())
 		visible := `[...document.querySelectorAll(".f")].filter(e => e.checkVisibility()).length`
-		is(b, visible, 8)
+		expect(b, visible, 8)
 		b.run(keys("#filter", "NATIVE"), until(`document.getElementById("found").value !== ""`))
-		is(b, `document.getElementById("found").value`, "1 file")
-		is(b, visible, 1)
+		expect(b, `document.getElementById("found").value`, "1 file")
+		expect(b, visible, 1)
 		b.run(keys("#filter", strings.Repeat(kb.Backspace, 6)), until(`document.getElementById("found").value === ""`))
-		is(b, visible, 8)
+		expect(b, visible, 8)
 	})
 
 	t.Run("narrow", func(t *testing.T) {
@@ -260,7 +260,7 @@ func TestBrowser(t *testing.T) {
 	t.Run("dark", func(t *testing.T) {
 		for mode, dark := range map[string]bool{"dark": true, "light": false} {
 			b := open(t, browser, example(), media("prefers-color-scheme", mode))
-			// The contrast of all text with what it lies on, as WCAG 2 counts it.
+			// The contrast of all text with its background, as WCAG 2 defines it.
 			low := value[string](b, `(() => {
 				const rgb = (s) => s.match(/[\d.]+/g).map(Number);
 				const luminance = (c) => c.slice(0, 3).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
@@ -285,12 +285,12 @@ func TestBrowser(t *testing.T) {
 			if low != "" {
 				t.Errorf("%s: the contrast is low: %s", mode, low)
 			}
-			is(b, `getComputedStyle(document.body).backgroundColor.match(/\d+/g)[0] < 128`, dark)
+			expect(b, `getComputedStyle(document.body).backgroundColor.match(/\d+/g)[0] < 128`, dark)
 		}
 	})
 
 	t.Run("ten thousand files", func(t *testing.T) {
-		// The best of three, since other tests run beside this one.
+		// Take the best of three: other tests run at the same time.
 		b := open(t, browser, large(10_000))
 		load := b.load
 		for range 2 {
@@ -301,8 +301,8 @@ func TestBrowser(t *testing.T) {
 		if load > 30*time.Second {
 			t.Errorf("the page of 10,000 files took %v to load", load)
 		}
-		is(b, `document.querySelectorAll(".f").length`, 10_000)
-		// A folder somewhere deep, with all that it lies in, until it is painted.
+		expect(b, `document.querySelectorAll(".f").length`, 10_000)
+		// Open a deep folder and its parents, and wait until they are painted.
 		start := time.Now()
 		b.run(js(`(() => {
 			const all = document.querySelectorAll(".d > details");
@@ -310,12 +310,12 @@ func TestBrowser(t *testing.T) {
 			for (; e; e = e.parentElement) if (e.localName === "details") e.open = true;
 		})()`))
 		b.frames()
-		if took := time.Since(start); took > 20*time.Second {
-			t.Errorf("opening a folder took %v", took)
+		if elapsed := time.Since(start); elapsed > 20*time.Second {
+			t.Errorf("opening a folder took %v", elapsed)
 		} else {
-			t.Logf("a folder opened in %v", took)
+			t.Logf("a folder opened in %v", elapsed)
 		}
-		is(b, `[...document.querySelectorAll(".f")].some(e => e.checkVisibility())`, true)
+		expect(b, `[...document.querySelectorAll(".f")].some(e => e.checkVisibility())`, true)
 		start = time.Now()
 		b.run(click("#unfold"))
 		b.frames()
@@ -335,22 +335,22 @@ func TestBrowser(t *testing.T) {
 			js(`for (const e of document.querySelectorAll("*")) for (const n of ["mouseover", "focus", "toggle", "load", "error"]) e.dispatchEvent(new Event(n))`),
 		)
 		b.frames()
-		is(b, `typeof window.pwned`, "undefined")
-		is(b, `document.scripts.length`, 1)
-		is(b, `document.querySelectorAll("img, iframe, object, embed, base, link, form").length`, 0)
-		is(b, `document.title.includes("<script>")`, true)
+		expect(b, `typeof window.pwned`, "undefined")
+		expect(b, `document.scripts.length`, 1)
+		expect(b, `document.querySelectorAll("img, iframe, object, embed, base, link, form").length`, 0)
+		expect(b, `document.title.includes("<script>")`, true)
 	})
 
 	t.Run("without script", func(t *testing.T) {
 		b := open(t, browser, example(), scripts(true))
 		b.run(click(".d > details > summary"))
 		b.run(scripts(false))
-		is(b, `document.querySelector(".d > details").open`, false)
-		is(b, `document.getElementById("tools").hidden`, true)
+		expect(b, `document.querySelector(".d > details").open`, false)
+		expect(b, `document.getElementById("tools").hidden`, true)
 	})
 }
 
-// TestBrowserNotices plants what TestBrowser must catch.
+// TestBrowserNotices plants the faults that TestBrowser must catch.
 func TestBrowserNotices(t *testing.T) {
 	browser := browse(t)
 	file := filepath.Join(t.TempDir(), "planted.html")

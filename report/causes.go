@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// group is the causes of one kind.
+// group collects the causes of one kind.
 type group struct {
 	Kind      text
 	Files     int
 	Fixes     []*fix
 	MoreFixes int
 
-	last *File // the one counted last
+	last *File // the file counted last
 }
 
 type fix struct {
@@ -26,11 +26,11 @@ type fix struct {
 	last *File
 }
 
-// More is how many files have it besides the samples.
+// More returns how many files have the cause besides the samples.
 func (f *fix) More() int { return f.Files - len(f.Samples) }
 
 type sample struct {
-	ID   int // 0: not in the tree
+	ID   int // 0 if the file is not in the tree
 	Path text
 }
 
@@ -39,8 +39,8 @@ type patchLine struct {
 	Text text
 }
 
-// explain counts the causes of a file, and says whether the summary has all of them. The samples that
-// stand for the file are in p.samples.
+// explain counts the causes of a file, and reports whether the summary shows all of them. It leaves the samples
+// that stand for the file in p.samples.
 func (p *page) explain(f *File) (all bool) {
 	p.samples = p.samples[:0]
 	if len(f.Causes) == 0 {
@@ -81,7 +81,7 @@ func (p *page) explain(f *File) (all bool) {
 	return all
 }
 
-// fix returns what g has for the reason and fix of c, or nil where there are too many.
+// fix returns the entry of g with the reason and fix of c, or nil if g is full.
 func (g *group) fix(c Cause) *fix {
 	key := [2]string{c.Why, c.Fix}
 	for _, x := range g.Fixes {
@@ -121,7 +121,7 @@ func patchLines(s string) []patchLine {
 	return lines
 }
 
-// summarise puts the kinds of causes in order, and the fixes of each: the most frequent first.
+// summarise sorts the kinds of causes, and the fixes of each, by how many files they have.
 func (p *page) summarise() {
 	for _, g := range p.groups {
 		slices.SortStableFunc(g.Fixes, func(a, b *fix) int { return cmp.Compare(b.Files, a.Files) })

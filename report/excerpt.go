@@ -10,20 +10,20 @@ import (
 	"github.com/aymanbagabas/go-udiff/lcs"
 )
 
-// around is how many equal rows are shown before and after what differs.
+// around is how many equal rows are shown before and after a difference.
 const around = 3
 
-// comparison is the content of a file, side by side.
+// comparison shows two contents side by side.
 type comparison struct {
 	Hex   bool
-	One   string // "first" or "second" where there is only that one; else ""
+	One   string // "first" or "second" if there is only that side, else ""
 	Rows  []row
 	Notes []string
 }
 
 type row struct {
 	Kind          string // "eq", "ch", "del", "ins", "gap"
-	Gap           int    // how many rows are left out
+	Gap           int    // how many equal rows are left out
 	First, Second cell
 }
 
@@ -33,7 +33,7 @@ type cell struct {
 	Chars  text   // the bytes as characters
 }
 
-// compare compares two excerpts, of which either may be nil.
+// compare compares two excerpts. Either may be nil.
 func compare(first, second *Excerpt) *comparison {
 	a, b := cut(first), cut(second)
 	c := &comparison{}
@@ -52,7 +52,7 @@ func compare(first, second *Excerpt) *comparison {
 	}
 	if c.One == "" {
 		if bytes.Equal(a.Data, b.Data) {
-			c.Notes = append(c.Notes, "These parts are the same: what differs lies outside them.")
+			c.Notes = append(c.Notes, "These parts are the same. The difference lies outside them.")
 		}
 		c.Rows = fold(c.Rows)
 	}
@@ -62,11 +62,11 @@ func compare(first, second *Excerpt) *comparison {
 	}
 	var parts []string
 	for _, side := range []struct {
-		name string
-		is   bool
-		x    Excerpt
+		name  string
+		shown bool
+		x     Excerpt
 	}{{"first", first != nil, a}, {"second", second != nil, b}} {
-		if side.is && (side.x.Offset > 0 || side.x.Truncated) {
+		if side.shown && (side.x.Offset > 0 || side.x.Truncated) {
 			parts = append(parts, fmt.Sprintf("bytes %d to %d of the %s", side.x.Offset, side.x.Offset+int64(len(side.x.Data)), side.name))
 		}
 	}
@@ -76,7 +76,7 @@ func compare(first, second *Excerpt) *comparison {
 	return c
 }
 
-// cut returns what is shown of e.
+// cut limits e to the part that is shown.
 func cut(e *Excerpt) Excerpt {
 	if e == nil {
 		return Excerpt{}
@@ -89,7 +89,7 @@ func cut(e *Excerpt) Excerpt {
 	return x
 }
 
-// readable says whether data is text, of which the ends may be cut within a character.
+// readable reports whether data is text. It may begin or end within a character.
 func readable(data []byte) bool {
 	for i := 0; i < utf8.UTFMax-1 && len(data) > 0 && !utf8.RuneStart(data[0]); i++ {
 		data = data[1:]
@@ -149,7 +149,7 @@ func lines(e Excerpt) []string {
 	return s
 }
 
-// line is the cell of line i of e, marked where parts says so; nil parts mark nothing.
+// line returns the cell of line i of e, marked as parts say. Nil parts mark nothing.
 func line(e Excerpt, lines []string, i int, parts []part) cell {
 	var c cell
 	if e.Line > 0 {
@@ -163,7 +163,7 @@ func line(e Excerpt, lines []string, i int, parts []part) cell {
 	for _, p := range parts {
 		s, ended := strings.CutSuffix(p.text, "\n")
 		for k, field := range strings.Split(s, "\t") {
-			if k > 0 { // a tab is seen where it is
+			if k > 0 { // show a tab inside a line as it is
 				c.Text = append(c.Text, span{Text: "\t", Marked: p.marked})
 			}
 			c.Text = appendVisible(c.Text, field, p.marked)
@@ -181,7 +181,7 @@ type part struct {
 	marked bool
 }
 
-// marks says what differs between two lines, word by word.
+// marks compares two lines word by word.
 func marks(x, y string) (a, b []part) {
 	first, second := words(x), words(y)
 	i, j := 0, 0
@@ -199,7 +199,7 @@ func marks(x, y string) (a, b []part) {
 	return add(a, first[i:], false), add(b, second[j:], false)
 }
 
-// words splits a line into runs of letters and digits, and what is between them, one by one.
+// words splits a line into runs of letters and digits, and single other characters.
 func words(s string) []string {
 	var w []string
 	start := -1 // of a run
@@ -223,7 +223,7 @@ func words(s string) []string {
 	return w
 }
 
-// perRow is how many bytes a row of a dump has: two sides of eight still fit on a small screen.
+// perRow is how many bytes a row of a dump shows. Two sides of eight fit on a small screen.
 const perRow = 8
 
 func hexRows(a, b Excerpt) []row {
@@ -257,7 +257,7 @@ func chunk(data []byte, i int) []byte {
 	return data[i:min(i+perRow, len(data))]
 }
 
-// dump is the cell of some bytes, marked where other, if there is one, has another byte or none.
+// dump returns a cell of bytes. It marks those that differ from other, unless other is empty.
 func dump(offset int64, data, other []byte) cell {
 	c := cell{Number: fmt.Sprintf("%08x", offset)}
 	for i := 0; i < len(data); {
@@ -285,7 +285,7 @@ func dump(offset int64, data, other []byte) cell {
 	return c
 }
 
-// fold leaves out equal rows that are far from any that differs.
+// fold leaves out equal rows that are far from a difference.
 func fold(rows []row) []row {
 	near := make([]bool, len(rows))
 	last := -1 - around

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// plainly writes a text so that its spans are seen: [marked] and {escaped}.
+// plainly writes a text with its spans: [marked] and {escaped}.
 func plainly(t text) string {
 	var b strings.Builder
 	for _, s := range t {
@@ -26,7 +26,7 @@ func plainly(t text) string {
 	return b.String()
 }
 
-// sheet writes a comparison, a line for each row.
+// sheet writes a comparison, one line a row.
 func sheet(c *comparison) string {
 	var b strings.Builder
 	for _, r := range c.Rows {
@@ -79,7 +79,7 @@ func TestCompare(t *testing.T) {
 		{"a part", &Excerpt{Data: []byte("x\n"), Offset: 100, Line: 7}, &Excerpt{Data: []byte("y\n"), Offset: 100, Truncated: true},
 			"ch 7|[x] |[y]\nShown: bytes 100 to 102 of the first, bytes 100 to 102 of the second.\n"},
 		{"nothing to be seen", &Excerpt{Data: []byte("same\n"), Truncated: true}, excerptOf("same\n"),
-			"eq 1|same 1|same\nThese parts are the same: what differs lies outside them.\nShown: bytes 0 to 5 of the first.\n"},
+			"eq 1|same 1|same\nThese parts are the same. The difference lies outside them.\nShown: bytes 0 to 5 of the first.\n"},
 		{"bytes", excerptOf("\x00abcdefg<"), excerptOf("\x00aBcdefg"),
 			"ch 00000000|00 61 [62] 63 64 65 66 67|.a[b]cdefg 00000000|00 61 [42] 63 64 65 66 67|.a[B]cdefg\ndel 00000008|3c|< ||\n"},
 		{"one side is bytes", excerptOf("ab"), excerptOf("a\xff\xfeb"), "ch 00000000|61 [62]|a[b] 00000000|61 [ff fe 62]|a[..b]\n"},
@@ -130,7 +130,7 @@ func TestVisible(t *testing.T) {
 	}
 }
 
-// outline writes a tree, a line for each folder and file.
+// outline writes a tree, one line a folder or file.
 func outline(f *folder, indent string) string {
 	var b strings.Builder
 	for _, d := range f.Folders {

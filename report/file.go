@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// file is a row of the tree, and what opens below it.
+// file is a row of the tree, and the details that unfold below it.
 type file struct {
 	ID         int
 	Name       text
@@ -21,15 +21,15 @@ type file struct {
 	Patch      bool // the patch is about its layer
 	Comparison *comparison
 	Open       bool
-	Omitted    bool // there is an excerpt, which the page has no room for
+	Omitted    bool // the page has no room for its excerpt
 }
 
-// Body says whether there is anything to open.
+// Body reports whether there are details to unfold.
 func (f *file) Body() bool {
 	return len(f.Facts) > 0 || len(f.Both) > 0 || len(f.Causes) > 0 || f.Patch || f.Comparison != nil || f.Omitted
 }
 
-// versionFact is something that two versions differ in.
+// versionFact is a property that differs between two versions.
 type versionFact struct {
 	Name          string
 	First, Second text
@@ -39,7 +39,7 @@ type cause struct {
 	Kind, Where, Why, Fix, First, Second text
 }
 
-// file makes the view of a file, or nil where the page is full.
+// file returns the view of a file, or nil if the page is full. The patch is about the file if patched is set.
 func (p *page) file(l leaf, patched bool) *file {
 	in := l.file
 	f := &file{Patch: patched && len(in.Causes) > 0 && len(p.Patch) > 0}
@@ -73,7 +73,8 @@ func (p *page) file(l leaf, patched bool) *file {
 	return f
 }
 
-// describe fills in all but the content; brief leaves out what the summary says of the causes.
+// describe fills in everything except the content. If brief is set, it leaves out the reasons that the summary
+// already gives.
 func (f *file) describe(l leaf, brief bool) {
 	in := l.file
 	f.Name = visible(l.name, maxName)
@@ -101,7 +102,7 @@ func (f *file) describe(l leaf, brief bool) {
 	}
 }
 
-// cost is about how many bytes of HTML f takes, without its content.
+// cost estimates how many bytes of HTML f takes without its content.
 func (f *file) cost() int {
 	n := 200 + f.Name.cost() + f.What.cost() + f.Both.cost()
 	for _, k := range f.Kinds {
@@ -152,7 +153,7 @@ func (s *Stat) facts() [7]string {
 	return [7]string{s.Type, s.Mode, s.owner(), size(s.Size), s.Time, s.Target, s.Device}
 }
 
-// moment is a time to the second, or with all that is known below it.
+// moment writes a time to the second, and its fraction if there is one.
 func moment(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -170,7 +171,7 @@ func size(n int64) string {
 	return grouped(int(n)) + " bytes"
 }
 
-// grouped is a number with a comma between thousands.
+// grouped writes a number with a comma between thousands.
 func grouped(n int) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {

@@ -149,7 +149,7 @@ func (f File) explained(x explain.File) File {
 	return f
 }
 
-// excerpted returns s with what is shown of v, or the Stat of v's header if s is nil.
+// excerpted returns s with the excerpt of v. If s is nil, it starts from the header of v.
 func excerpted(s *Stat, v *explain.Version) *Stat {
 	if v == nil {
 		return s

@@ -52,8 +52,8 @@ func policy() string {
 		"; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 }
 
-// What a page holds at most, so that a browser can show it: a hostile image can have any number of
-// files, of names of any length.
+// Limits of a page, so that a browser can show it: a hostile image can have any number of files, with names of any
+// length.
 const (
 	maxName      = 400      // bytes of a name
 	maxText      = 2000     // bytes of any other string
@@ -63,21 +63,21 @@ const (
 	maxCauses    = 8        // causes of a file
 	maxKinds     = 40       // kinds of causes in the summary
 	maxFixes     = 6        // fixes of a kind
-	maxSamples   = 4        // files named beside a fix
-	maxListing   = 16 << 20 // bytes of HTML that the names of files take, with all but their content
-	maxContent   = 2 << 20  // bytes of HTML that their content takes
-	maxTable     = 1 << 20  // bytes of HTML of any other table
-	maxLayers    = 1000     // layers that differ, of a platform
+	maxSamples   = 4        // files named next to a fix
+	maxListing   = 16 << 20 // bytes of HTML for files without their content
+	maxContent   = 2 << 20  // bytes of HTML for the content of files
+	maxTable     = 1 << 20  // bytes of HTML for each other table
+	maxLayers    = 1000     // layers of a platform
 	maxPlatforms = 40       // platforms
 
-	// unfolded is how many files of a layer there can be for all its folders to be open.
+	// unfolded is how many files a layer may have before its folders are closed at first.
 	unfolded = 40
 
-	// many is how many files a page can have for all to be laid out where they are not seen.
+	// many is how many files a page may have before the browser lays out only the visible ones.
 	many = 500
 )
 
-// page is what the template shows.
+// page is the value that the template shows.
 type page struct {
 	Policy string
 	Style  template.CSS
@@ -99,28 +99,28 @@ type page struct {
 	Normalised                     table
 	Changes                        table // of a lockfile
 	Files                          int   // that differ
-	Unlisted                       int   // of them, not in the tree
-	Unshown                        int   // of them, without an excerpt, although their content differs
+	Unlisted                       int   // files that are not in the tree
+	Unshown                        int   // files without an excerpt whose content differs
 
 	listing, content budget
 	listed           int
 	groups           map[string]*group
-	samples          []*sample // of the file at hand
+	samples          []*sample // of the current file
 }
 
-// budget is how many bytes of HTML may still be written.
+// budget is how many bytes of HTML are left.
 type budget int
 
 func (b *budget) take(n int) bool {
 	if n > int(*b) {
-		*b = 0 // so that what follows a gap is not taken for the rest
+		*b = 0 // a list that goes on behind a gap would mislead
 		return false
 	}
 	*b -= budget(n)
 	return true
 }
 
-// Many says whether there are so many files that only those which are seen are laid out.
+// Many reports whether the browser lays out only the visible files.
 func (p *page) Many() bool { return p.Files > many }
 
 type fact struct {
@@ -128,16 +128,16 @@ type fact struct {
 	Text text
 }
 
-// table is what is shown of a list.
+// table is the part of a list that is shown.
 type table struct {
 	Rows []entry
 	More int
 }
 
-// Total is how many rows there would be.
+// Total returns the length of the list.
 func (t table) Total() int { return len(t.Rows) + t.More }
 
-// entry is a row of any of the tables, which have at most four columns.
+// entry is a row of a table. No table has more than four columns.
 type entry struct {
 	A, B, C, D text
 }
@@ -227,7 +227,7 @@ func newPage(r *Report) *page {
 	return p
 }
 
-// facts returns those of pairs of a name and a value that have a value.
+// facts returns a fact for each pair of a name and a value that is not empty.
 func facts(pairs ...string) []fact {
 	var facts []fact
 	for pair := range slices.Chunk(pairs, 2) {

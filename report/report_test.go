@@ -236,7 +236,7 @@ func TestWriteFails(t *testing.T) {
 	}
 }
 
-// vectors are what would run, load or deceive, if it were written as it is.
+// vectors would run, load or deceive if they were written as they are.
 var vectors = []string{
 	`<script>window.pwned=1;alert(1)</script>`,
 	`</script><script>window.pwned=1</script>`,
@@ -416,9 +416,8 @@ func check(t testing.TB, page string) {
 	}
 }
 
-// faults says where a page is not as every page is: one script and one style, which the policy names
-// by their hash, no attribute that runs anything, no address but fragments and https, and no
-// character that deceives.
+// faults returns what no page may have: another script or style than the two that the policy names by their hash,
+// an attribute that runs code, an address other than a fragment or https, a character that misleads.
 func faults(page string) (found []string) {
 	fault := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
 	doc, err := html.Parse(strings.NewReader(page))
@@ -535,7 +534,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// said is what a page says, without its elements.
+// said returns the text of a page.
 func said(t testing.TB, page string) string {
 	t.Helper()
 	doc, err := html.Parse(strings.NewReader(page))
@@ -551,7 +550,7 @@ func said(t testing.TB, page string) string {
 	return b.String()
 }
 
-// large is a report of n files in folders that lie in each other.
+// large is a report of n files in nested folders.
 func large(n int) *Report {
 	files := make([]File, n)
 	for i := range files {
@@ -597,7 +596,7 @@ func TestPageIsBounded(t *testing.T) {
 		t.Errorf("the page of a bomb has %d bytes", len(page))
 	}
 	shown := said(t, page)
-	for _, want := range []string{"which the page has no room for", "more files without excerpts", "bytes …", "more bytes"} {
+	for _, want := range []string{"that the page has no room for", "shown without excerpts", "bytes …", "more bytes"} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("the page does not say %q", want)
 		}

@@ -61,7 +61,7 @@ func (r *Report) headline() string {
 	case r.Diff != nil && r.Same && r.First.Digest == r.Second.Digest:
 		return "same: one and the same image"
 	case r.Diff != nil && r.Same:
-		return "same: in what was compared"
+		return "same: nothing that was compared differs"
 	case r.Diff != nil:
 		return "different"
 	case r.Lock != nil:
@@ -128,7 +128,7 @@ func (t *printer) platform(dockerfile string, p Platform) {
 		}
 		for i, from := range l.From {
 			if i == 0 {
-				t.printf("    what it copies was made by\n")
+				t.printf("    made by an earlier stage:\n")
 			}
 			t.printf("      %s\n", from.in(dockerfile))
 		}
@@ -159,7 +159,7 @@ func (l *Layer) caches() string {
 	if n := len(names) - maxCaches; n > 0 {
 		names, more = names[:maxCaches], fmt.Sprintf(" and %d more", n)
 	}
-	return "the second build began with these cache mounts empty: " + plain(strings.Join(names, ", ")) + more
+	return "these cache mounts were empty in the second build: " + plain(strings.Join(names, ", ")) + more
 }
 
 // files prints paths that differ, at most so many, and why.
@@ -208,7 +208,7 @@ func (t *printer) explained(r *Report) {
 
 func (t *printer) rules(r *Report) {
 	if len(r.Normalised) == 0 {
-		t.printf("no rule did anything\n")
+		t.printf("no rule applied\n")
 	}
 	for _, platform := range slices.Sorted(maps.Keys(r.Normalised)) {
 		t.printf("%s\n", platform)

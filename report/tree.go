@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// maxDepth is how many folders lie within each other; what is deeper is part of a file's name.
-// Browsers flatten what is nested too deeply.
+// maxDepth limits how deeply folders nest, because browsers flatten elements that nest too deeply. A deeper path
+// becomes part of the file's name.
 const maxDepth = 16
 
-// node is a folder while the tree of a layer is made.
+// node is a folder of a tree under construction.
 type node struct {
 	folders map[string]*node
 	leaves  []leaf
@@ -22,7 +22,7 @@ type leaf struct {
 	file *File
 }
 
-// folder is a node of the finished tree.
+// folder is a folder of the finished tree.
 type folder struct {
 	Name    text
 	Open    bool
@@ -32,10 +32,10 @@ type folder struct {
 	Changed, Added, Removed int // below it
 }
 
-// Total is how many files there are below f.
+// Total returns how many files there are below f.
 func (f *folder) Total() int { return f.Changed + f.Added + f.Removed }
 
-// plant makes the tree of files.
+// plant builds the tree of files.
 func plant(files []*File) *node {
 	root := &node{}
 	for _, f := range files {
@@ -59,7 +59,7 @@ func plant(files []*File) *node {
 	return root
 }
 
-// settle sorts the leaves, and moves a folder that differs itself, as in its mode, to what is in it.
+// settle sorts the leaves. A folder that differs itself, for example in its mode, becomes a leaf within it.
 func (n *node) settle() {
 	n.leaves = slices.DeleteFunc(n.leaves, func(l leaf) bool {
 		below := n.folders[l.name]
@@ -74,8 +74,8 @@ func (n *node) settle() {
 	}
 }
 
-// grow turns n into a folder: its folders first, each with its only folder where it has nothing else.
-// show makes the view of a file; one that it returns nil for is only counted.
+// grow turns n into a folder with its folders first. A folder that holds nothing but another folder is joined
+// with that one. Show returns the view of a file, or nil for a file that is only counted.
 func (n *node) grow(name string, open bool, show func(leaf) *file) *folder {
 	f := &folder{Name: visible(name, maxName), Open: open}
 	for _, key := range slices.Sorted(maps.Keys(n.folders)) {

@@ -7,17 +7,17 @@ import (
 	"unicode/utf8"
 )
 
-// text is a string made fit to be seen: what is invisible, reorders other characters or is no
-// character at all is a span of its own, in the notation of Go.
+// text is a string that shows all it holds. Characters that are invisible or reorder others, and bytes that are no
+// character, are spans of their own, escaped as in Go.
 type text []span
 
 type span struct {
 	Text    string
-	Escaped bool // Text stands for characters that are not shown as they are
+	Escaped bool // Text is an escape
 	Marked  bool // it differs from the other side
 }
 
-// visible returns s as text. Of one longer than limit bytes the middle is left out.
+// visible returns s as text. It leaves out the middle of a string longer than limit bytes.
 func visible(s string, limit int) text {
 	if len(s) <= limit {
 		return appendVisible(nil, s, false)
@@ -36,7 +36,7 @@ func visible(s string, limit int) text {
 
 // appendVisible appends s to t.
 func appendVisible(t text, s string, marked bool) text {
-	start := 0 // of what is not appended yet
+	start := 0 // of the part that is not appended yet
 	for i := 0; i < len(s); {
 		r, n := utf8.DecodeRuneInString(s[i:])
 		if visibleRune(r, n) {
@@ -60,7 +60,7 @@ func appendVisible(t text, s string, marked bool) text {
 	return t
 }
 
-// visibleRune reports whether a rune, of n bytes, can be shown as it is.
+// visibleRune reports whether a rune of n bytes can be shown as it is.
 func visibleRune(r rune, n int) bool {
 	if r < utf8.RuneSelf {
 		return n == 1 && r >= ' ' && r != 0x7f
@@ -85,7 +85,7 @@ func escaped(raw string, r rune, n int) string {
 	return fmt.Sprintf(`\u%04x`, r)
 }
 
-// String is t without its marks, for where HTML takes no elements.
+// String returns t without its marks, for places where HTML takes no elements.
 func (t text) String() string {
 	var b strings.Builder
 	for _, s := range t {
@@ -94,7 +94,7 @@ func (t text) String() string {
 	return b.String()
 }
 
-// cost is about how many bytes of HTML t takes.
+// cost estimates how many bytes of HTML t takes.
 func (t text) cost() int {
 	n := 0
 	for _, s := range t {
