@@ -100,22 +100,22 @@ func (p *process) tell(res *kedge.Result, pull bool) {
 	case res.NotLookedUp != nil:
 		p.say("warning: whether newer images exist is not known: %v", res.NotLookedUp)
 	case pull && len(res.Moved) == 0:
-		p.note("every image is what the lock says")
+		p.note("no locked tag has moved")
 	}
 	if len(res.NotSought) > 0 {
-		p.note("not looked for in the image, since fewer than %d bytes are found everywhere: secret %s", secret.MinSecret, enumerated(res.NotSought, 5))
+		p.note("secrets of fewer than %d bytes are not looked for in the image: %s", secret.MinSecret, enumerated(res.NotSought, 5))
 	}
 	if res.NotChecked != nil {
-		p.say("warning: what git ignores is not known: %v", res.NotChecked)
+		p.say("warning: kedge cannot tell which files git ignores: %v", res.NotChecked)
 	}
 	if len(res.Ignored) > 0 {
-		p.say("warning: the build was sent %s, which git ignores: another checkout lacks them", enumerated(res.Ignored, 5))
+		p.say("warning: the build uses %s, which git ignores: another checkout does not have them", enumerated(res.Ignored, 5))
 	}
 	if len(res.Untracked) > 0 {
-		p.say("warning: the build was sent %s, which git does not track: another checkout lacks them", enumerated(res.Untracked, 5))
+		p.say("warning: the build uses %s, which git does not track: another checkout does not have them", enumerated(res.Untracked, 5))
 	}
 	if len(res.Modes) > 0 {
-		p.say("warning: the build was sent %s executable or not as git records it, and not as it is here: git add it, or --context-modes=keep", enumerated(res.Modes, 5))
+		p.say("warning: the build uses the mode that git records, and not the one on this machine, for %s: git add it, or --context-modes=keep", enumerated(res.Modes, 5))
 	}
 	if res.NotReleased != nil {
 		p.say("%v", res.NotReleased)
@@ -125,7 +125,7 @@ func (p *process) tell(res *kedge.Result, pull bool) {
 // tellDelivery tells what became of the image.
 func (p *process) tellDelivery(res *kedge.Result, r publish.Receipt) {
 	if res.Lockfile == "" {
-		p.say("warning: nothing holds the lock, and the next build may be made from something else: --lockfile FILE names a place for it")
+		p.say("warning: there is no lockfile, so the next build may use other sources: --lockfile FILE names one")
 	}
 	for _, s := range r.Steps {
 		if s.Action == publish.Present {

@@ -202,7 +202,7 @@ func (p *process) varied(values []string) (kedge.Vary, error) {
 		p.say("warning: %s is not varied: %s", what, kedge.CannotVary(what))
 	}
 	if vary.Time {
-		p.say("the second build begins in another minute: a builder's clock cannot be moved further")
+		p.say("the second build starts in another minute: the clock of a builder cannot be changed more")
 	}
 	return vary, nil
 }

@@ -376,7 +376,7 @@ func (p *process) credit(entry client.CacheOptionsEntry) bool {
 		}
 		add("url", "ACTIONS_CACHE_URL", "ACTIONS_RESULTS_URL")
 		if entry.Attrs["token"] == "" || entry.Attrs["url"] == "" && entry.Attrs["url_v2"] == "" {
-			p.say("warning: the cache type=gha is left out: it needs a GitHub job's ACTIONS_RUNTIME_TOKEN and ACTIONS_RESULTS_URL")
+			p.say("warning: the cache type=gha is not used: it needs a GitHub job's ACTIONS_RUNTIME_TOKEN and ACTIONS_RESULTS_URL")
 			return false
 		}
 	case "s3":

@@ -57,9 +57,9 @@ func (p *process) install(program string, alias bool) error {
 		p.say("nothing to do: it is installed")
 	}
 	if alias {
-		_, err = fmt.Fprintln(p.stdout, "docker build runs kedge; kedge install --undo takes it back")
+		_, err = fmt.Fprintln(p.stdout, "docker build runs kedge; kedge install --undo undoes this")
 	} else {
-		_, err = fmt.Fprintln(p.stdout, "docker kedge runs kedge; kedge install --alias has docker build do so, too")
+		_, err = fmt.Fprintln(p.stdout, "docker kedge runs kedge; with kedge install --alias, docker build does, too")
 	}
 	return err
 }
