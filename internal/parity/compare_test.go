@@ -15,21 +15,21 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
-// An outcome is what one program made of a case.
+// An outcome is the result of a case with one program.
 type outcome struct {
 	side   string
 	dir    string
 	code   int
 	stdout []byte
 	stderr string
-	hidden []string // words that are this side's alone
+	hidden []string // words that only this side has
 
-	files      map[string]entry  // what it left in its folder beside what was there, trees of archives among it
-	images     map[string]*image // by the archive, layout or reference that holds it, and the platform
+	files      map[string]entry  // new files in its folder, and the files in archives
+	images     map[string]*image // by their archive, layout or reference, and the platform
 	names      map[string][]string
-	argsTags   []string          // names that are of kedge's making, and in none of the others
-	metadata   map[string]string // the shape of the values of a metadata file
-	unfinished []string          // files that are neither whole nor gone
+	argsTags   []string          // kedge's own names, which images does not have
+	metadata   map[string]string // the shapes of the values in a metadata file
+	unfinished []string          // temporary and incomplete files
 }
 
 var (
@@ -99,7 +99,7 @@ func (o *outcome) read(given map[string]entry) error {
 			if err := o.readMetadata(path); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-		case e.kind == "file" && strings.HasPrefix(filepath.Base(name), "random-"): // a case looks at it
+		case e.kind == "file" && strings.HasPrefix(filepath.Base(name), "random-"): // the case itself looks at it
 			o.files[name] = entry{kind: "file", mode: e.mode}
 		case e.kind == "file" && e.size < 1<<16:
 			content, err := os.ReadFile(path)
@@ -169,8 +169,8 @@ func (o *outcome) pulled(desc *remote.Descriptor) error {
 	return o.image("pushed", img)
 }
 
-// differences returns how two outcomes of a case differ, a line each: an aspect, a colon, and both
-// sides, docker's first.
+// differences returns the differences between two outcomes of a case. Each is one line: an aspect, a colon,
+// and both sides, docker's first.
 func differences(c Case, a, b *outcome) []string {
 	var found []string
 	add := func(aspect string, theirs, ours any) {
@@ -180,7 +180,7 @@ func differences(c Case, a, b *outcome) []string {
 	}
 	add("exit", a.code, b.code)
 	if (a.code == 0) != (b.code == 0) {
-		return found // nothing else can be compared
+		return found // there is nothing else to compare
 	}
 	one, two := strings.Split(a.plain(string(a.stdout)), "\n"), strings.Split(b.plain(string(b.stdout)), "\n")
 	for i := range max(len(one), len(two)) {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// contextCases are the forms of a build context and of a Dockerfile.
+// contextCases are cases for each form of a build context and a Dockerfile.
 var contextCases = []Case{
 	{
 		Name: "folder", Form: "a folder",
@@ -168,7 +168,7 @@ var contextCases = []Case{
 	{
 		Name: "named context: OCI layout", Form: "named contexts: `oci-layout://`",
 		Files: one("FROM base\nLABEL from=layout\n"),
-		// Made by the programs themselves.
+		// The programs make them.
 		Before: [][]string{{"--provenance=false", "-o", "type=oci,dest=layout,tar=false", "-t", "base:v1", "$GIT#v1"}},
 		Args:   []string{"--build-context", "base=oci-layout://layout:v1", "."},
 	},

@@ -8,9 +8,9 @@ import (
 // A Difference is an intended one between kedge build and docker build.
 type Difference struct {
 	ID string
-	// Pattern is what a comparison that shows it prints.
+	// Pattern matches the line of a comparison that shows it.
 	Pattern *regexp.Regexp
-	// Everywhere says that any case may show it; others are named by the case.
+	// Everywhere says that any case can show it. Otherwise a case must list it.
 	Everywhere bool
 	What, Why  string
 }

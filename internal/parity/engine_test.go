@@ -15,8 +15,8 @@ import (
 	"github.com/kedge-build/kedge/internal/testenv"
 )
 
-// engineCases are the ways in which an image gets into a Docker Engine. Ref is the image afterwards: a
-// name, or "stdout" or a file that holds the ID.
+// engineCases are the ways in which an image gets into a Docker Engine. Ref names the image: by a name, or
+// by "stdout" or a file with its ID.
 var engineCases = []struct {
 	name  string
 	args  []string
@@ -46,8 +46,8 @@ ENTRYPOINT ["sh", "-c"]
 CMD ["id -u; pwd; echo $GREETING; stat -c '%a %u %g %n' sub/file; cat sub/file"]
 `
 
-// engine runs the cases of a Docker Engine: docker's build runs in the engine, kedge's on the BuildKit
-// that the others share.
+// engine runs the cases of a Docker Engine. docker builds in the engine, and kedge on the BuildKit that the
+// other cases use.
 func (w *world) engine(t *testing.T, modern bool) {
 	engine := testenv.StartDockerd(t, testenv.DockerdOptions{Modern: modern, Registry: w.registry})
 	for _, c := range engineCases {
@@ -70,7 +70,7 @@ func (w *world) engine(t *testing.T, modern bool) {
 	}
 }
 
-// loaded builds, and returns what the engine says of the image and what its container prints.
+// loaded builds, and returns the engine's description of the image and the output of its container.
 func (w *world) loaded(t *testing.T, engine *testenv.Dockerd, side string, args []string, ref string) map[string]string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), side)

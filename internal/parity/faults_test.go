@@ -8,7 +8,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// example returns an outcome, the same each time.
+// example returns an outcome. All its results are equal.
 func example(side string) *outcome {
 	return &outcome{
 		side: side, hidden: []string{"/" + side, "of-" + side},
@@ -120,7 +120,7 @@ func TestMeant(t *testing.T) {
 		`attestations: [], kedge [provenance/v1]`:                           nil,
 		`exit: 1, kedge 2`:                                                  {"usage"},
 		`exit: 1, kedge 3`:                                                  nil,
-		`exit: 0, kedge 4`:                                                  nil, // no case says so
+		`exit: 0, kedge 4`:                                                  nil, // no case lists it
 		`tree: /var/log/apt/history.log, kedge no /var/log/apt/history.log`: nil,
 	} {
 		if got := meant(Case{}, found); !slices.Equal(got, want) {

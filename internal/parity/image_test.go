@@ -245,7 +245,7 @@ func (o *outcome) image(name string, img v1.Image) error {
 		return err
 	}
 	for n, layer := range layers {
-		// Whether it is compressed depends on what the daemon has exported before.
+		// Whether it is compressed depends on earlier exports of the daemon.
 		media, _, _ := strings.Cut(string(manifest.Layers[n].MediaType), "+")
 		i.media = append(i.media, types.MediaType(media))
 		r, err := layer.Uncompressed()
@@ -259,7 +259,7 @@ func (o *outcome) image(name string, img v1.Image) error {
 	}
 	slices.Sort(i.media)
 	i.media = slices.Compact(i.media)
-	if i.config.Architecture == "" { // a cache's
+	if i.config.Architecture == "" { // a cache
 		o.files[name+" (cache)"] = entry{kind: "cache"}
 		return nil
 	}
@@ -345,7 +345,7 @@ func remove(tree map[string]entry, name string, all bool) {
 	}
 }
 
-// compareImages compares the images of one platform, which two outcomes hold.
+// compareImages compares the images for one platform in two outcomes.
 func compareImages(add func(aspect string, theirs, ours any), one, two *outcome, key string) {
 	a, b := one.images[key], two.images[key]
 	add("digest", a.digest, b.digest)
@@ -375,7 +375,7 @@ func compareImages(add func(aspect string, theirs, ours any), one, two *outcome,
 	add("times", times(a), times(b))
 }
 
-// times describes the times of an image's files.
+// times returns a description of the times of an image's files.
 func times(i *image) string {
 	hash := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(i.tree)) {
@@ -391,7 +391,7 @@ func fields(file *v1.ConfigFile) map[string]string {
 	config.Labels = nil
 	text, err := json.Marshal(config)
 	if err != nil {
-		panic(err) // it came from JSON
+		panic(err) // cannot happen, since the value came from JSON
 	}
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(text, &raw); err != nil {

@@ -18,15 +18,15 @@ import (
 
 var update = flag.Bool("update", false, "write docs/drop-in.md")
 
-// A Flag is one of docker build's.
+// A Flag is a flag of docker build.
 type Flag struct {
 	Name  string // "--tag"
 	Short string // "-t"
-	// How says what is different; the zero value is the same.
+	// How describes the difference. It is empty if there is none.
 	How string
 }
 
-// Flags are docker build's, those that its help lists first.
+// Flags are the flags of docker build. Those in its help come first.
 var Flags = []Flag{
 	{Name: "--add-host"},
 	{Name: "--allow"},
@@ -86,7 +86,7 @@ const (
 	warned  = "without effect and with a warning, as in docker"
 )
 
-// Every flag that docker build knows is listed, and in a case.
+// Every flag of docker build is in Flags and in a case.
 func TestFlags(t *testing.T) {
 	buildx := testenv.Program(t, "buildx")
 	help, err := exec.CommandContext(t.Context(), buildx, "build", "--help").Output()
@@ -184,7 +184,7 @@ runs on kedge's own builder, or the one that is named; docker's runs in the Engi
 	return b.String()
 }
 
-// TestPage holds that docs/drop-in.md is what the data say.
+// docs/drop-in.md is up to date with the data.
 func TestPage(t *testing.T) {
 	path := filepath.Join(testenv.Repository(t), "docs", "drop-in.md")
 	if *update {

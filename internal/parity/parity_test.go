@@ -21,48 +21,48 @@ import (
 
 // A Case is a command line of docker build and the folder that it runs in.
 //
-// In Args, Env, Stdin and Files, $GIT, $FILES and $REGISTRY are the servers, $COMMIT is a commit
-// of the git server's, $AGENT the socket of an ssh agent, $DIR the folder, and $SIDE is a word that
-// the two programs do not share.
+// In Args, Env, Stdin and Files, $GIT, $FILES and $REGISTRY are the servers, $COMMIT is a commit on the git
+// server, $AGENT the socket of an ssh agent, $DIR the folder, and $SIDE a word that differs between the two
+// programs.
 type Case struct {
 	Name string
-	// Files are the contents of the working folder, by path. One that begins with #! can be run, one
-	// that begins with "-> " is a link, and a path that ends in a slash is a folder.
+	// Files are the contents of the working folder by path. A content that begins with #! is executable, one
+	// that begins with "-> " is a link, and a path that ends with a slash is a folder.
 	Files map[string]string
 	Env   []string
 	// Stdin is the standard input; "tar", "gzip", "bzip2" and "xz" are archives of [served].
 	Stdin string
-	// Args follow "build". Unless they say what comes out, an OCI archive does.
+	// Args follow "build". Unless they choose an output, the output is an OCI archive.
 	Args []string
-	// Before are command lines that are run first.
+	// Before are command lines to run first.
 	Before [][]string
 	Fails  bool
-	// Says is what both print on stderr, and Line the line of the Dockerfile that both show to be the
-	// one that failed.
+	// Says is text that both print on stderr, and Line the line of the Dockerfile that both show as the one
+	// that failed.
 	Says []string
 	Line int
-	// Code is what kedge ends with, where that is not what docker does; and Tells is what it alone says on
+	// Code is kedge's exit code if it differs from docker's, and Tells is text that only kedge prints on
 	// stderr.
 	Code  int
 	Tells string
-	// Each is called ahead of each command line, with the folder and the number of the line, from 0.
+	// Each is called before each command line, with the folder and the number of the line, from 0.
 	Each func(t *testing.T, w *world, side, dir string, n int)
-	// Interrupt is what is waited for on stderr, before an interrupt is sent.
+	// Interrupt is text on stderr after which the program is interrupted.
 	Interrupt string
 	// Look returns anything else that must be the same.
 	Look func(o *outcome) string
-	// Pushed are the references, without the registry, that are compared there.
+	// Pushed are references in the registry to compare, without its address.
 	Pushed []string
-	// Form is the form of a context that the case shows, as it is listed in the documents.
+	// Form is the form of a context that the case covers, as the documents list it.
 	Form string
-	// Differs are the Differences that the case shows, beside those that every case may.
+	// Differs are the Differences that the case shows, in addition to those of any case.
 	Differs []string
 }
 
-// Of a command line, what says what comes out: no archive is asked for beside it.
+// Arguments that choose an output, so that no archive is added.
 var outputFlags = regexp.MustCompile(`^(-o|--output|--push|--load|--call|--check|--print)(=|$)`)
 
-// A world is what the cases share.
+// A world has the servers and programs that the cases share.
 type world struct {
 	programs map[string]string
 	homes    map[string]string
@@ -107,7 +107,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// buildxInstance writes what docker buildx create --name NAME --driver remote ADDR does.
+// buildxInstance writes the file that docker buildx create --name NAME --driver remote ADDR writes.
 func buildxInstance(t *testing.T, dockerConfig, name, addr string) {
 	t.Helper()
 	dir := filepath.Join(dockerConfig, "buildx", "instances")
@@ -126,7 +126,7 @@ func buildxInstance(t *testing.T, dockerConfig, name, addr string) {
 	}
 }
 
-// kedge returns the program of this source tree.
+// kedge returns the path of kedge, built from this source tree.
 func kedge(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kedge")
@@ -152,7 +152,7 @@ func (w *world) expandAll(side, dir string, list []string) []string {
 	return all
 }
 
-// run gives one program the command lines of a case, in a folder of its own.
+// run runs the command lines of a case with one program, in a new folder.
 func (w *world) run(t *testing.T, side string, c Case) *outcome {
 	dir := filepath.Join(t.TempDir(), side, "work")
 	for name, content := range c.Files {
@@ -223,7 +223,7 @@ func (w *world) command(t *testing.T, side, dir string, c Case, args []string) *
 	}
 }
 
-// A watcher says once that a word was written.
+// A watcher reports once that a word was written.
 type watcher struct {
 	written *bytes.Buffer
 	word    string
@@ -239,7 +239,7 @@ func (w *watcher) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// put writes a file as [Case] describes it.
+// put writes a file in the form of Case.Files.
 func put(path, content string, folder bool) error {
 	if folder {
 		return os.MkdirAll(path, 0o755)
@@ -284,7 +284,7 @@ func TestParity(t *testing.T) {
 		}
 	})
 	if ran < len(Cases) || t.Failed() {
-		return // what the others show is not known
+		return // the cases that were left out can show the rest
 	}
 	for _, d := range Differences {
 		if !seen[d.ID] && d.Pattern != nil {
@@ -357,7 +357,7 @@ func (w *world) compare(t *testing.T, c Case) map[string]bool {
 	return shown
 }
 
-// showsLine reports whether the excerpt of a Dockerfile points at a line.
+// showsLine reports whether an excerpt of a Dockerfile marks a line.
 func showsLine(stderr string, line int) bool {
 	return regexp.MustCompile(fmt.Sprintf(`(?m)^\s*%d \| >>> `, line)).MatchString(stderr)
 }

@@ -25,17 +25,17 @@ import (
 	"github.com/kedge-build/kedge/internal/testenv"
 )
 
-// What a RUN step of a case can call.
+// The programs that RUN steps of the cases can use.
 var tools = []string{
 	"cat", "chmod", "chown", "cp", "date", "df", "echo", "env", "head", "id", "ln", "ls", "mkdir", "mkfifo", "mknod",
 	"mv", "rm", "sha256sum", "sleep", "sort", "stat", "touch", "tr", "uname", "wc",
 }
 
-// created is when the base images of the cases were made.
+// created is the creation time of the cases' base images.
 var created = time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC)
 
-// pushImages fills the registry with base images: shell, which has a shell and the tools, and
-// configured, which has all that an image can say to those that are built on it.
+// pushImages pushes the base images: shell, which has a shell and the tools, and configured, whose
+// configuration has every field that derived images inherit.
 func (w *world) pushImages(t *testing.T) {
 	t.Helper()
 	shell := shellImage(t, testenv.Debian(t, w.registry))
@@ -62,7 +62,7 @@ func (w *world) pushImages(t *testing.T) {
 	w.registry.Push(t, "library/configured:latest", configured)
 }
 
-// shellImage returns an image of the few files of Debian's that a shell needs.
+// shellImage returns an image with the files of Debian that a shell needs.
 func shellImage(t *testing.T, debian v1.Image) v1.Image {
 	t.Helper()
 	wanted := map[string]bool{"sh": true, "dash": true}
@@ -124,7 +124,7 @@ func shellImage(t *testing.T, debian v1.Image) v1.Image {
 	return img
 }
 
-// The context that servers serve, and that comes in on standard input.
+// The context on the servers and on standard input.
 var served = map[string]string{
 	"Dockerfile":     "FROM tiny\nCOPY hello /hello\n",
 	"hello":          "hello\n",
@@ -133,7 +133,7 @@ var served = map[string]string{
 	"other.docker":   "FROM tiny\nCOPY sub/hello /other\n",
 }
 
-// serve has the git and the file server serve what cases fetch.
+// serve adds the content for the cases to the git server and the file server.
 func (w *world) serve(t *testing.T) {
 	t.Helper()
 	git := testenv.NewGit(t)
@@ -155,7 +155,7 @@ func tarOf(files map[string]string) string {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		// Neither can fail: the header is well-formed, and memory is not full.
+		// Neither fails, since the header is well-formed and the writer is memory.
 		_ = w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(files[name])), ModTime: created})
 		_, _ = io.WriteString(w, files[name])
 	}
@@ -163,7 +163,7 @@ func tarOf(files map[string]string) string {
 	return b.String()
 }
 
-// compressed returns what a program makes of content.
+// compressed returns content after compression by a program.
 func compressed(t testing.TB, program, content string) string {
 	t.Helper()
 	testenv.Require(t, program)
@@ -176,7 +176,7 @@ func compressed(t testing.TB, program, content string) string {
 	return string(out)
 }
 
-// stdin returns the standard input that a Case names.
+// stdin returns the standard input of a Case.
 func stdin(t testing.TB, name string) string {
 	switch name {
 	case "tar":
@@ -187,7 +187,7 @@ func stdin(t testing.TB, name string) string {
 	return name
 }
 
-// agentSocket starts an ssh agent that holds no key.
+// agentSocket starts an ssh agent without keys.
 func agentSocket(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "parity-") // a socket's path is short
