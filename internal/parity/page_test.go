@@ -31,39 +31,39 @@ var Flags = []Flag{
 	{Name: "--add-host"},
 	{Name: "--allow"},
 	{Name: "--annotation"},
-	{Name: "--attest", How: "where it is asked for: docker attaches a short provenance to what it pushes, unasked"},
+	{Name: "--attest", How: "only on request; docker attaches a short provenance to every pushed image"},
 	{Name: "--build-arg"},
 	{Name: "--build-context"},
-	{Name: "--builder", How: "a builder of buildx, an address, or none, which is kedge's own; see [builders](builders.md)"},
+	{Name: "--builder", How: "a builder of buildx or an address; the default is kedge's own builder; see [builders](builders.md)"},
 	{Name: "--cache-from"},
-	{Name: "--cache-to", How: "the cache of `type=inline` would be in the image: refused; `type=registry,ref=REFERENCE` keeps it apart"},
+	{Name: "--cache-to", How: "`type=inline` is refused, since that cache would be part of the image; use `type=registry,ref=REFERENCE`"},
 	{Name: "--call"},
 	{Name: "--cgroup-parent"},
 	{Name: "--check"},
 	{Name: "--debug", Short: "-D"},
 	{Name: "--file", Short: "-f"},
-	{Name: "--iidfile", How: "as `--quiet`"},
+	{Name: "--iidfile", How: "like `--quiet`"},
 	{Name: "--label"},
-	{Name: "--load", How: "also the default, where the Docker Engine of the current context answers and nothing else is said; see [builders](builders.md#where-the-image-goes)"},
-	{Name: "--metadata-file", How: "buildx's keys but for `buildx.build.*`, and kedge's own"},
+	{Name: "--load", How: "also the default if the Docker Engine of the current context answers; see [builders](builders.md#where-the-image-goes)"},
+	{Name: "--metadata-file", How: "buildx's keys except `buildx.build.*`, and kedge's own"},
 	{Name: "--network"},
 	{Name: "--no-cache"},
 	{Name: "--no-cache-filter"},
-	{Name: "--output", Short: "-o", How: "attributes that would change the form of the image are refused, such as `compression=zstd`; see [outputs](outputs.md)"},
-	{Name: "--platform", How: "linux only"},
-	{Name: "--policy", How: "refused, and so is a `DOCKERFILE.rego`: the lock says what a build may fetch; `--policy disabled=true` builds without one"},
+	{Name: "--output", Short: "-o", How: "attributes that would change the bytes of the image, such as `compression=zstd`, are refused; see [outputs](outputs.md)"},
+	{Name: "--platform", How: "only linux"},
+	{Name: "--policy", How: "refused, as is a `DOCKERFILE.rego`, since the lock decides which sources a build may use; `--policy disabled=true` builds without a policy"},
 	{Name: "--progress"},
-	{Name: "--provenance", How: "as `--attest`"},
-	{Name: "--pull", How: "looks up what the tags name now and tells what has moved; `kedge lock --refresh` takes it"},
+	{Name: "--provenance", How: "like `--attest`"},
+	{Name: "--pull", How: "reports the tags that have moved; `kedge lock --refresh` moves their pins"},
 	{Name: "--push"},
-	{Name: "--quiet", Short: "-q", How: "the digest by which registries and a current Docker Engine know the image; the ID in an older Engine that it was loaded into"},
+	{Name: "--quiet", Short: "-q", How: "prints the digest by which registries and a current Docker Engine know the image; after loading into an older Engine, the ID there"},
 	{Name: "--resource"},
 	{Name: "--sbom"},
-	{Name: "--secret", How: "same; a build whose image holds the value in plain sight fails"},
+	{Name: "--secret", How: "the same; a build fails if the image has the value"},
 	{Name: "--shm-size"},
 	{Name: "--ssh"},
 	{Name: "--tag", Short: "-t", How: "also `NAME:[TAG-]args-HASH`"},
-	{Name: "--target", How: "the lock declares it: another one ends with the exit code 4"},
+	{Name: "--target", How: "the lock declares it; another target gives the exit code 4"},
 	{Name: "--ulimit"},
 	{Name: "--compress", How: ignored},
 	{Name: "--cpu-period"},
@@ -82,8 +82,8 @@ var Flags = []Flag{
 }
 
 const (
-	ignored = "without effect, as in docker"
-	warned  = "without effect and with a warning, as in docker"
+	ignored = "no effect, as in docker"
+	warned  = "no effect and a warning, as in docker"
 )
 
 // Every flag of docker build is in Flags and in a case.
@@ -127,15 +127,15 @@ func uses(args []string, f Flag) bool {
 func page() string {
 	var b strings.Builder
 	b.WriteString(`<!-- Written by go test ./internal/parity -run Page -update; the data are in internal/parity. -->
-# In place of docker build
+# A replacement for docker build
 
-` + "`kedge build`" + ` takes what ` + "`docker build`" + ` takes: the flags in all their spellings, before and after the path, and every form of a context. A
-test gives both the same command lines on the same BuildKit and compares exit code, output, files, images and metadata. This page
-is made from its data: what is not listed as a difference here is the same, or the test fails.
+` + "`kedge build`" + ` accepts the arguments of ` + "`docker build`" + `: all flags in all spellings, before and after the path, and every form of a context. A
+test runs both with the same command lines on the same BuildKit, and compares exit codes, output, files, images and metadata. This page
+is generated from its data: the test fails if there is a difference that is not listed here.
 
 ## Flags
 
-| flag | here |
+| flag | in kedge |
 | --- | --- |
 `)
 	for _, f := range Flags {
@@ -145,16 +145,16 @@ is made from its data: what is not listed as a difference here is the same, or t
 		}
 		how := f.How
 		if how == "" {
-			how = "same"
+			how = "the same"
 		}
 		fmt.Fprintf(&b, "| %s | %s |\n", name, how)
 	}
 	b.WriteString(`
-kedge has flags of its own, which ` + "`kedge build --help`" + ` lists apart.
+` + "`kedge build --help`" + ` lists kedge's own flags separately.
 
 ## Contexts
 
-The same are
+These contexts work as in docker:
 `)
 	var forms []string
 	for _, c := range Cases {
@@ -165,17 +165,17 @@ The same are
 	}
 	b.WriteString(`
 
-A Dockerfile that is no file of this machine has no lockfile beside it: ` + "`--lockfile`" + ` names one.
+A Dockerfile that is not a file of this machine has no place for a lockfile next to it: pass ` + "`--lockfile FILE`" + `.
 
 ## In a Docker Engine
 
-With ` + "`--load`" + `, ` + "`-o type=docker`" + ` and by default the image is there under its names, in a current Engine and in one without the containerd image
-store, with the same configuration, and its container does the same; what ` + "`-q`" + ` and ` + "`--iidfile`" + ` say, ` + "`docker run`" + ` takes. The build itself
-runs on kedge's own builder, or the one that is named; docker's runs in the Engine.
+With ` + "`--load`" + `, with ` + "`-o type=docker`" + ` and by default, the Engine has the image under its names. That holds for a current Engine and for one
+without the containerd image store. The configuration is the same, and containers behave the same. ` + "`docker run`" + ` accepts the output of ` + "`-q`" + ` and
+` + "`--iidfile`" + `. The build itself runs on kedge's own builder or the one that you name, while docker's runs in the Engine.
 
-## What differs, and why
+## Differences
 
-| what | why |
+| difference | reason |
 | --- | --- |
 `)
 	for _, d := range Differences {
@@ -197,7 +197,7 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(content), page()); diff != "" {
-		t.Errorf("docs/drop-in.md is not what the data say; run go test ./internal/parity -run Page -update (-file +data):\n%s", diff)
+		t.Errorf("docs/drop-in.md is out of date; run go test ./internal/parity -run Page -update (-file +data):\n%s", diff)
 	}
 	for _, d := range Differences {
 		if d.ID == "" || d.What == "" || d.Why == "" || strings.Contains(d.What+d.Why, "|") {
