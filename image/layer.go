@@ -10,9 +10,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"path"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/kedge-build/kedge/internal/chunk"
@@ -163,7 +161,7 @@ func (c *cutter) begin(h *tar.Header) error {
 		return nil
 	}
 	c.large = maxHeader+h.Size > chunk.Size
-	if h.Typeflag == tar.TypeLink || strings.HasPrefix(path.Base(h.Name), ".wh.") {
+	if _, hides := layer.ParseWhiteout(layer.Clean(h.Name)); hides || h.Typeflag == tar.TypeLink {
 		c.chunks.Mark(chunk.Apart)
 	}
 	return nil

@@ -2,9 +2,10 @@ package rules
 
 import (
 	"archive/tar"
-	"path"
 	"strings"
 	"time"
+
+	"github.com/kedge-build/kedge/internal/layer"
 )
 
 // A form is one thing that is done to the header of every entry of a new layer, with its reason.
@@ -104,7 +105,7 @@ var forms = []form{
 		why:  "A whiteout has no file behind it: its time is when the layer was compared.",
 		link: layerSpec + "#whiteouts",
 		apply: func(h *tar.Header, epoch time.Time) bool {
-			if strings.HasPrefix(path.Base(h.Name), ".wh.") {
+			if _, ok := layer.ParseWhiteout(layer.Clean(h.Name)); ok {
 				h.ModTime = epoch
 			}
 			return true
