@@ -122,7 +122,11 @@ func TestImagesReadInParts(t *testing.T) {
 
 // TestImagesInParts: layers in chunks give the same result as other layers.
 func TestImagesInParts(t *testing.T) {
-	for seed := range uint64(300) {
+	seeds := uint64(300)
+	if testing.Short() {
+		seeds = 30
+	}
+	for seed := range seeds {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		first := someLayers(rnd)
 		second := edited(rnd, first)

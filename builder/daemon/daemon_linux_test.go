@@ -102,7 +102,7 @@ func newOptions(t testing.TB) Options {
 		wantGone(t, dir)
 		if t.Failed() {
 			log, _ := os.ReadFile(filepath.Join(o.Root, "buildkitd.log"))
-			t.Logf("log:\n%s", log)
+			t.Logf("end of the daemon's log:\n%s", log[max(0, len(log)-2000):])
 		}
 	})
 	return o
@@ -110,6 +110,9 @@ func newOptions(t testing.TB) Options {
 
 func findBuildkitd(t testing.TB) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("starts buildkitd: not in short mode")
+	}
 	if path := os.Getenv("KEDGE_TEST_BUILDKITD"); path != "" {
 		return path
 	}

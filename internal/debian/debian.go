@@ -83,7 +83,7 @@ func CacheDir() (string, error) {
 // calls, also of other processes, wait for it. Later calls open the existing image.
 //
 // The image's creation time is the newest Date of the archive's Release files. It
-// depends on the packages and not on when or where the image was made, and no file
+// depends on the packages and not on the time and place of the build, and no file
 // is newer.
 //
 // The error is a *[ToolError] if debootstrap is missing.

@@ -219,6 +219,9 @@ func (r *repeated) Read(p []byte) (int, error) {
 }
 
 func TestMillionsOfEntries(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads a million entries")
+	}
 	var b bytes.Buffer
 	if err := tar.NewWriter(&b).WriteHeader(&tar.Header{Name: "a", Typeflag: tar.TypeReg}); err != nil {
 		t.Fatal(err)
