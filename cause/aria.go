@@ -8,12 +8,12 @@ import (
 )
 
 const (
-	ariaLSN = 7 // bytes of the log position that a page begins with
-	ariaCRC = 4 // bytes of the checksum that it ends in
+	ariaLSN = 7 // bytes of the log position at the start of a page
+	ariaCRC = 4 // bytes of the checksum at its end
 )
 
-// ariaData knows the tables of MariaDB's Aria, whose pages each end in the CRC-32 of what is before, with
-// the number of the page as the seed (storage/maria/ma_pagecrc.c). What is in the rows is explained by itself.
+// ariaData explains tables of MariaDB's Aria. Each page ends in a CRC-32 of the rest, whose seed is the number
+// of the page (storage/maria/ma_pagecrc.c); the rows between are explained as any content.
 func (f *finder) ariaData(p pair, spans []span) bool {
 	size := ariaPage(p, spans[0].a)
 	if size == 0 {
@@ -30,7 +30,7 @@ func (f *finder) ariaData(p pair, spans []span) bool {
 			f.add(Cause{
 				Kind: Database, Where: p.where, Offset: off + end, Format: "Aria page",
 				First: fmt.Sprintf("checksum %08x", binary.LittleEndian.Uint32(a[end:])), Second: fmt.Sprintf("checksum %08x", binary.LittleEndian.Uint32(b[end:])),
-				Why: "Each page of an Aria table holds a log position and a checksum, which follow from what was written into it.",
+				Why: "Each page of an Aria table holds a log position and a checksum, which follow from what was written to it.",
 			})
 			copy(b[end:], a[end:])
 			copy(b[:ariaLSN], a)
@@ -48,7 +48,7 @@ func (f *finder) ariaData(p pair, spans []span) bool {
 	return true
 }
 
-// ariaPage is the size of a page of a table of Aria, judged by the page that is at off; 0 of any other file.
+// ariaPage returns the size of the pages of an Aria table, by the page at off, or 0 for any other file.
 func ariaPage(p pair, off int64) int64 {
 	for _, size := range []int64{8 << 10, 16 << 10, 32 << 10, 4 << 10, 2 << 10, 1 << 10} { // the first is the usual one
 		n := off / size
@@ -62,7 +62,7 @@ func ariaPage(p pair, off int64) int64 {
 
 // ariaSealed reports whether b is the nth page of an Aria table.
 func ariaSealed(b []byte, n int64) bool {
-	const most = 0xfffffffd // what is above says that a page has no checksum
+	const most = 0xfffffffd // higher values mark pages without a checksum
 	if len(b) < 1<<10 {
 		return false
 	}
@@ -70,8 +70,8 @@ func ariaSealed(b []byte, n int64) bool {
 	return binary.LittleEndian.Uint32(b[end:]) == min(crc32.Update(uint32(n), crc32.IEEETable, b[:end]), most)
 }
 
-// within explains a part of both versions by itself, which begins at off in the first, and hands on what
-// was found; fit may change it.
+// within explains a part of both versions, which begins at off in the first, and adds the causes after fit
+// has changed them.
 func (f *finder) within(p pair, off int64, a, b []byte, fit func(c *Cause)) {
 	g := &finder{ctx: f.ctx, hints: f.hints, seen: map[key]int{}, places: f.places}
 	in := pair{name: p.name, where: p.where, first: sectionOf(a), second: sectionOf(b), times: p.times, depth: p.depth}
@@ -86,5 +86,5 @@ func (f *finder) within(p pair, off int64, a, b []byte, fit func(c *Cause)) {
 	}
 }
 
-// ofDatabase says what to do about anything that a database holds.
+// ofDatabase gives a cause the fix for databases.
 func (f *finder) ofDatabase(c *Cause) { c.Fix = describe(Database).Fix }

@@ -54,7 +54,7 @@ func TestAriaData(t *testing.T) {
 				t.Errorf("(-want +got):\n%s\n%+v", diff, got)
 			}
 			for _, g := range got {
-				if at := g.Offset; at < 0 || at > int64(len(c.first)) || c.want[0] == Database && !strings.Contains(g.Fix, "at start") {
+				if at := g.Offset; at < 0 || at > int64(len(c.first)) || c.want[0] == Database && !strings.Contains(g.Fix, "entrypoint") {
 					t.Errorf("%+v", g)
 				}
 			}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// number is a way to write a time down in binary.
+// A number is a binary form of a time.
 type number struct {
 	format string
 	size   int
@@ -14,11 +14,11 @@ type number struct {
 }
 
 const (
-	epoch1601 = -11644473600 // of Windows, in seconds of Unix
-	epoch1904 = -2082844800  // of the Macintosh and of fonts
+	epoch1601 = -11644473600 // the epoch of Windows in Unix time
+	epoch1904 = -2082844800  // the epoch of the Macintosh and of fonts in Unix time
 )
 
-// numbers are tried in this order: longer ones first, since they are surer.
+// numbers are tried in this order: longer ones first, because they rarely match by chance.
 var numbers = []number{
 	{"u64 seconds LE", 8, func(b []byte) (time.Time, bool) { return unix(binary.LittleEndian.Uint64(b), 1) }},
 	{"u64 seconds BE", 8, func(b []byte) (time.Time, bool) { return unix(binary.BigEndian.Uint64(b), 1) }},
@@ -68,15 +68,15 @@ func dos(n uint32) (time.Time, bool) {
 	return time.Date(1980+int(d>>9), time.Month(month), day, hour, minute, second, 0, time.UTC), true
 }
 
-// binaryTime explains a difference in bytes that are no text as a time. Values have to be those of
-// the builds where their windows are known, else of two moments within 30 days of each other.
+// binaryTime explains a difference in binary data as a time. If the windows of the builds are known, the times
+// must lie in them; otherwise they must be within 30 days of each other.
 func (f *finder) binaryTime(w *window) (found, bool) {
 	for _, n := range numbers {
 		slack := 2 * time.Second
 		if n.format == "DOS date LE" {
 			slack = zoneless
 		}
-		// What begins at a multiple of its size first: most fields do.
+		// Aligned values first: most fields are.
 		for _, aligned := range []bool{true, false} {
 			for back := range n.size {
 				i, j := w.at-back, w.bt-back
@@ -106,8 +106,8 @@ func (f *finder) binaryTime(w *window) (found, bool) {
 	return found{}, false
 }
 
-// alone reports whether two values that no window confirms may still be taken for times: in a small
-// difference of numbers, and years that are not far off.
+// alone reports whether two values outside the windows may still be times: the difference is that of one
+// number, and the times are close to each other.
 func (w *window) alone(size int, a, b time.Time, aligned bool) bool {
 	return w.bytes && w.spanA == w.spanB && w.spanA <= size && aligned && a.Unix() != b.Unix() &&
 		b.Sub(a).Abs() <= 30*24*time.Hour && a.Year() < 2040

@@ -1,6 +1,6 @@
-// Package cause says why two versions of one file differ, from what is in them: it opens containers,
-// knows the formats that builds write times, names and random numbers in, and is honest where it
-// finds nothing. Files are hostile input: everything is bounded, and nothing from a file is run.
+// Package cause finds out why two versions of a file differ, by their content: it opens archives, and knows
+// the formats in which builds write times, names and random numbers. If it finds no cause, it says so.
+// Files are hostile input: the package bounds everything it does with them, and runs nothing.
 package cause
 
 import (
@@ -18,9 +18,9 @@ import (
 	"time"
 )
 
-// File is one version of a file, with what a tar header says about it.
+// A File is one version of a file with its metadata, as in a tar header.
 type File struct {
-	Content      io.ReaderAt // nil where there is none, as for a directory
+	Content      io.ReaderAt // nil if there is none, as for a directory
 	Size         int64       // of Content
 	Type         byte        // as tar.TypeReg; 0 is a regular file
 	Mode         int64       // permissions, setuid, setgid and sticky
@@ -31,7 +31,7 @@ type File struct {
 	Major, Minor int64 // of a device
 }
 
-// FileOf is the File that a tar header describes.
+// FileOf returns the File that a tar header describes.
 func FileOf(h *tar.Header, content io.ReaderAt) *File {
 	const prefix = "SCHILY.xattr."
 	f := &File{
@@ -49,25 +49,26 @@ func FileOf(h *tar.Header, content io.ReaderAt) *File {
 	return f
 }
 
-// Hints is what is known of the two builds. All of it may be missing; it makes answers surer.
+// Hints are facts about the two builds. Each of them may be missing; with them, fewer causes are missed.
 type Hints struct {
-	Epoch         time.Time // SOURCE_DATE_EPOCH, which both builds had
+	Epoch         time.Time // SOURCE_DATE_EPOCH of both builds
 	First, Second Window
 	Hostnames     [2]string // of the first and the second build
 	Paths         [2]string // the directory that each build ran in
 	Varied        Varied
-	// Caches are the targets of the cache mounts of the step, which the second build began with empty.
+	// Caches are the targets of the cache mounts that the step had, and that were empty when the second build
+	// began.
 	Caches []string
 }
 
-// Varied is what the second build was made to have, and the first had not. The zero value is nothing.
+// Varied says what kedge changed for the second build. The zero value is nothing.
 type Varied struct {
-	CPUs   int      // how many processors, fewer than before
+	CPUs   int      // the number of processors, fewer than before
 	Umasks [2]int64 // of the first and the second build
-	Locale string   // LC_ALL, with a character set that has all characters
+	Locale string   // LC_ALL, a locale in UTF-8
 }
 
-// Window is when a build ran; the zero value says that nobody knows.
+// A Window is the time in which a build ran. The zero value is an unknown one.
 type Window struct {
 	From time.Time `json:"from"`
 	To   time.Time `json:"to"`
@@ -75,55 +76,55 @@ type Window struct {
 
 func (w Window) known() bool { return !w.From.IsZero() && !w.To.IsZero() }
 
-// holds reports whether t is in w, or at most slack outside.
+// holds reports whether t is in w, or at most slack away from it.
 func (w Window) holds(t time.Time, slack time.Duration) bool {
 	return w.known() && !t.Before(w.From.Add(-slack)) && !t.After(w.To.Add(slack))
 }
 
-// Clock is where a time came from.
+// A Clock is the origin of a time.
 type Clock string
 
 // The clocks of a Cause.
 const (
-	BuildClock Clock = "build" // the time is in the window of each build
-	FileClock  Clock = "file"  // it is the modification time of the file that holds it
+	BuildClock Clock = "build" // the time is in the window of each build, or a whole number of days from it
+	FileClock  Clock = "file"  // the modification time of the file that holds it
 )
 
-// Cause is one reason why two versions differ.
+// A Cause is one reason why two versions differ.
 type Cause struct {
 	Kind Kind `json:"kind"`
 	// Where is the path of a member within nested containers, as in "data.tar.xz!/usr/bin/x" for a
 	// .deb; empty for the file itself. Compression alone adds nothing to it.
 	Where string `json:"where,omitempty"`
-	// Offset is where the first version begins to differ for this cause, in what Where names,
-	// uncompressed; -1 where the cause is not in the content.
+	// Offset is the first byte that differs for this cause, in the first version of what Where names,
+	// uncompressed; -1 if the cause is not in the content.
 	Offset int64 `json:"offset"`
-	// First and Second are short printable excerpts of both versions; never those of a private key, and no
-	// more than the beginning of what else looks like a secret.
+	// First and Second are short printable excerpts of both versions: nothing of a private key, and at most
+	// four characters of anything else that looks like a secret.
 	First  string `json:"first,omitempty"`
 	Second string `json:"second,omitempty"`
 	Why    string `json:"why"` // one sentence
-	Fix    string `json:"fix"` // what to write instead, one sentence
-	// Format is how it is written: of a time "RFC 3339", of an archive "tar mtime", of a name that only
-	// one build has what it holds: "date", "uuid", "hex" or "temporary".
+	Fix    string `json:"fix"` // how to avoid it, one sentence
+	// Format is the form of what differs: "RFC 3339" of a time, "tar mtime" of an archive. For a name that only
+	// one build has, it is what the name holds: "date", "uuid", "hex" or "temporary".
 	Format string `json:"format,omitempty"`
-	Clock  Clock  `json:"clock,omitempty"` // of a time; empty where unknown
-	Count  int    `json:"count"`           // places with this cause, from 1; the first is described
+	Clock  Clock  `json:"clock,omitempty"` // of a time; empty if unknown
+	Count  int    `json:"count"`           // places with this cause, at least 1; the other fields describe the first
 }
 
 const (
-	maxDepth  = 8        // containers within each other
-	maxCauses = 100      // that are told apart; the rest adds to the Count of its kind
-	maxSpans  = 64       // differing ranges that are looked at in one file
-	maxPlaces = 10_000   // that are looked at in all of it
-	maxWhole  = 16 << 20 // bytes of a file that a detector may read as a whole
+	maxDepth  = 8        // of nested containers
+	maxCauses = 100      // the others add to the Count of their kind
+	maxSpans  = 64       // differing ranges to explain in one file
+	maxPlaces = 10_000   // to explain in a file and all that it contains
+	maxWhole  = 16 << 20 // bytes of a file that a detector may read at once
 )
 
-// Find returns the causes for which two versions of the file at path differ, those that explain most
-// first; none if they are equal. A nil File is one that is absent. Of a file's content the first 64
-// differing ranges are looked at, of each page where it is a table in pages, and 10,000 in all;
-// containers are opened to a depth of 8 and 1 GiB in all, and what is beyond is named as Unopened. An
-// error means that a file could not be read or ctx ended: nothing in a file makes Find fail.
+// Find returns why two versions of the file called name differ, the causes that explain most first; none if
+// the versions are equal. A nil File is an absent one. Find explains the first 64 differing ranges of a file
+// (of each page of a table in pages) and 10,000 ranges in all. It opens containers up to a depth of 8 and
+// 1 GiB in all; others have the cause Unopened. An error means that a file could not be read or ctx ended: no
+// content of a file makes Find fail.
 func Find(ctx context.Context, name string, first, second *File, h Hints) ([]Cause, error) {
 	f := &finder{ctx: ctx, hints: h, seen: map[key]int{}}
 	switch {
@@ -141,13 +142,13 @@ func Find(ctx context.Context, name string, first, second *File, h Hints) ([]Cau
 		return nil, fmt.Errorf("looking for the cause in %q: %w", name, err)
 	}
 	f.cacheMounts()
-	// What explains nothing comes last.
+	// Causes that explain nothing come last.
 	slices.SortStableFunc(f.causes, func(a, b Cause) int { return cmp.Compare(rank(a.Kind), rank(b.Kind)) })
 	return f.causes, nil
 }
 
-// cacheMounts gives what nothing else explains the cause that its step had cache mounts, which held
-// something in the first build alone.
+// cacheMounts blames the cache mounts of the step, which may have held files in the first build alone, for
+// differences without another cause.
 func (f *finder) cacheMounts() {
 	unexplained := func(c Cause) bool { return c.Kind == Unknown || c.Kind == OneBuildOnly && c.Format == "" }
 	known := slices.ContainsFunc(f.causes, func(c Cause) bool { return rank(c.Kind) == 0 && !unexplained(c) })
@@ -158,7 +159,7 @@ func (f *finder) cacheMounts() {
 		if unexplained(c) {
 			d := describe(CacheMount)
 			c.Kind, c.Format, c.Fix = CacheMount, strings.Join(f.hints.Caches, " "), d.Fix
-			c.Why = "The step has the cache mount " + printable([]byte(c.Format)) + ", which the second build began with empty; nothing else that is known explains the difference."
+			c.Why = "The step has the cache mount " + printable([]byte(c.Format)) + ", which was empty when the second build began; no other known cause explains the difference."
 			f.causes[i] = c
 		}
 	}
@@ -176,26 +177,26 @@ func rank(k Kind) int {
 
 // finder collects the causes of one pair of files.
 type finder struct {
-	ctx    context.Context //nolint:containedctx // it lives as long as one Find
+	ctx    context.Context //nolint:containedctx // a finder lives as long as one Find
 	hints  Hints
 	causes []Cause
 	seen   map[key]int
-	err    error // of reading the files themselves
+	err    error // of reading the two files
 
 	inflated int64 // bytes that came out of containers
-	memory   int64 // of them, those that are in memory now
+	memory   int64 // of these bytes, those in memory now
 	members  int   // of all containers
-	places   int   // that were looked at
+	places   int   // that were explained
 }
 
-// key tells causes apart: those that agree in it are counted as one.
+// A key identifies a cause: causes with the same key are counted as one.
 type key struct {
 	kind               Kind
 	where, format, why string
 	clock              Clock
 }
 
-// add keeps a cause. Why and Fix come from its kind where they are empty.
+// add records a cause. If its Why or Fix is empty, that of its kind replaces it.
 func (f *finder) add(c Cause) {
 	d := describe(c.Kind)
 	c.Why, c.Fix = cmp.Or(c.Why, d.Why), cmp.Or(c.Fix, d.Fix)
@@ -218,7 +219,7 @@ func (f *finder) add(c Cause) {
 	f.causes = append(f.causes, c)
 }
 
-// stopped reports whether there is no use in going on.
+// stopped reports whether the search has ended with an error.
 func (f *finder) stopped() bool { return f.err != nil || f.ctx.Err() != nil }
 
 func (f *finder) oneBuildOnly(name, where string, first bool) {
@@ -244,7 +245,7 @@ func (f *finder) oneBuildOnly(name, where string, first bool) {
 	f.add(c)
 }
 
-// file compares what is said about a file, and then its content.
+// file compares the metadata and then the content of a file.
 func (f *finder) file(name string, a, b *File) {
 	if kindOf(a) != kindOf(b) {
 		f.add(Cause{Kind: FileType, Offset: -1, First: kindOf(a), Second: kindOf(b)})
@@ -285,13 +286,13 @@ func (f *finder) file(name string, a, b *File) {
 			Clock: f.clock(a.ModTime, b.ModTime, 2*time.Second, [2]time.Time{}),
 		}
 		if len(f.causes) > 0 {
-			c.Why = "The file was written by each build at its own moment."
+			c.Why = "Each build wrote the file at another time."
 		}
 		f.add(c)
 	}
 }
 
-// linkTarget says what differs in a link's target, where that is known.
+// linkTarget adds to c what differs in the target of a link, if it is known.
 func (f *finder) linkTarget(c *Cause, first, second string) {
 	g := &finder{ctx: f.ctx, hints: f.hints, seen: map[key]int{}}
 	g.content(pair{first: sectionOf([]byte(first)), second: sectionOf([]byte(second))})
@@ -321,7 +322,7 @@ func kindOf(f *File) string {
 	return "type " + strconv.Quote(string(rune(f.Type)))
 }
 
-// xattrs lists the attributes of a that are not in b.
+// xattrs lists the attributes of a that b has not.
 func xattrs(a, b map[string]string) string {
 	var list []string
 	for _, k := range slices.Sorted(maps.Keys(a)) {
@@ -332,16 +333,16 @@ func xattrs(a, b map[string]string) string {
 	return strings.Join(list, " ")
 }
 
-// pair is two versions of one content.
+// A pair is two versions of one content.
 type pair struct {
 	name          string // the path, or the name of the member
 	where         string
 	first, second *io.SectionReader
-	times         [2]time.Time // modification times of what holds it; zero where unknown
+	times         [2]time.Time // modification times of the file that holds it; zero if unknown
 	depth         int
 }
 
-// content finds out why two contents differ; they may be equal.
+// content explains why two contents differ, if they do.
 func (f *finder) content(p pair) {
 	if f.stopped() {
 		return
@@ -363,7 +364,7 @@ func (f *finder) content(p pair) {
 			f.add(Cause{
 				Kind: ArchiveHeader, Where: p.where, Offset: spans[0].a, Format: c.name,
 				First: excerptAt(p.first, spans[0].a), Second: excerptAt(p.second, spans[0].b),
-				Why: "The members and what is known of them are equal; the " + c.name + " itself is written in another form.",
+				Why: "All members and their metadata are equal; the form of the " + c.name + " itself differs.",
 			})
 		}
 		return
@@ -376,7 +377,7 @@ func (f *finder) content(p pair) {
 	f.explain(p, spans)
 }
 
-// total is how many places have a cause by now.
+// total returns the number of places that have a cause.
 func (f *finder) total() (n int) {
 	for _, c := range f.causes {
 		n += c.Count
@@ -387,16 +388,16 @@ func (f *finder) total() (n int) {
 func (f *finder) unopened(p pair, at span, err error) {
 	f.add(Cause{
 		Kind: Unopened, Where: p.where, Offset: at.a,
-		Why: "It was not looked into: " + strings.TrimSuffix(printable([]byte(err.Error())), ".") + ".",
+		Why: "kedge did not open it: " + strings.TrimSuffix(printable([]byte(err.Error())), ".") + ".",
 	})
 }
 
-// formats are the detectors that know a format as a whole, in the order in which they are asked.
-// One that reports true has said all there is to say.
+// formats are the detectors that know a whole format, in the order in which they are tried. A detector that
+// returns true has explained all differences.
 var formats []func(f *finder, p pair, spans []span) bool
 
 func init() {
-	// Here, since the detectors call content in turn.
+	// The detectors call content, which uses formats: a variable cannot be initialised that way.
 	formats = []func(f *finder, p pair, spans []span) bool{
 		(*finder).keys, (*finder).keystore, (*finder).machineID, (*finder).pyc, (*finder).sqlite,
 		(*finder).database, (*finder).ariaData, (*finder).view, (*finder).slapdConfig, (*finder).bufferPool,
@@ -404,7 +405,7 @@ func init() {
 	}
 }
 
-// section is the content of a file; an error of reading it ends the search.
+// section returns the content of a file; an error in reading it ends the search.
 func (f *finder) section(file *File) *io.SectionReader {
 	return io.NewSectionReader(&checked{file.Content, f}, 0, max(file.Size, 0))
 }

@@ -22,9 +22,9 @@ import (
 )
 
 const (
-	maxInflated = 1 << 30  // bytes out of all containers of one file
-	maxMemory   = 64 << 20 // of them in memory at once; the rest is in temporary files
-	maxMembers  = 100_000  // of all containers of one file
+	maxInflated = 1 << 30  // bytes that the containers of one file decompress to
+	maxMemory   = 64 << 20 // of these bytes in memory at once; the rest is in temporary files
+	maxMembers  = 100_000  // of all archives in one file
 )
 
 var (
@@ -33,11 +33,11 @@ var (
 	errDepth    = fmt.Errorf("it is more than %d containers deep", maxDepth)
 )
 
-// container is a format that holds other contents.
+// A container is a format that holds other contents.
 type container struct {
 	name string
 	is   func(head []byte) bool
-	open func(f *finder, p pair) error // explains the pair; an error says why it was not opened
+	open func(f *finder, p pair) error // explains the pair; an error says why it cannot be opened
 }
 
 var containers []container
@@ -59,7 +59,7 @@ func magic(m string) func([]byte) bool {
 	return func(head []byte) bool { return bytes.HasPrefix(head, []byte(m)) }
 }
 
-// spool is content out of a container, in memory or in a file without a name.
+// A spool is content from a container, in memory or in an unlinked file.
 type spool struct {
 	*io.SectionReader
 	f      *finder
@@ -70,7 +70,7 @@ type spool struct {
 func (s *spool) close() {
 	s.f.memory -= s.memory
 	if s.file != nil {
-		_ = s.file.Close() // it is gone with its last descriptor
+		_ = s.file.Close() // closing it deletes it
 	}
 }
 
@@ -120,7 +120,7 @@ func (f *finder) spool(r io.Reader) (*spool, error) {
 	}
 }
 
-// ended tells the end of r from a stream that broke off, which io.ReadFull calls by the same name.
+// ended reports whether r is at its end: io.ReadFull returns one error for an end and for a truncated stream.
 func ended(r io.Reader) bool {
 	var b [1]byte
 	_, err := r.Read(b[:])
@@ -143,7 +143,7 @@ func (s *spool) spill(buf []byte) error {
 	return err
 }
 
-// both unpacks the two sides.
+// both reads the contents of the two sides.
 func (f *finder) both(open [2]func() (io.Reader, error)) (sides [2]*spool, err error) {
 	for i, o := range open {
 		r, err := o()
@@ -152,7 +152,7 @@ func (f *finder) both(open [2]func() (io.Reader, error)) (sides [2]*spool, err e
 		}
 		switch c := r.(type) {
 		case io.Closer:
-			_ = c.Close() // it was read to its end
+			_ = c.Close() // it has been read
 		case *decompress.Stream:
 			c.Close()
 		}
@@ -166,12 +166,12 @@ func (f *finder) both(open [2]func() (io.Reader, error)) (sides [2]*spool, err e
 	return sides, nil
 }
 
-// compressed opens a format that is compression and nothing else.
+// compressed returns what opens a compressed content without a header of its own.
 func compressed(format decompress.Format) func(*finder, pair) error {
 	return func(f *finder, p pair) error { return f.inflate(p, format, nil) }
 }
 
-// inflate compares what is compressed, and calls equal if it is the same.
+// inflate compares the decompressed contents, and calls equal if they are equal.
 func (f *finder) inflate(p pair, format decompress.Format, equal func() bool) error {
 	if p.depth >= maxDepth {
 		return errDepth
@@ -237,15 +237,15 @@ func (f *finder) gzip(p pair) error {
 	return f.inflate(p, decompress.Gzip, func() bool { return differs })
 }
 
-// field is what a container says about a member.
+// A field is metadata of a member.
 type field struct{ name, value string }
 
-// header keeps that a field differs, once for each container.
+// header records that a field differs.
 func (f *finder) header(where, format string, a, b field, times [2]time.Time) {
 	c := Cause{
 		Kind: ArchiveHeader, Where: where, Offset: -1, Format: format + " " + a.name,
 		First: printable([]byte(a.value)), Second: printable([]byte(b.value)),
-		Why: "The header of the " + format + " has another " + a.name + ".",
+		Why: "The " + a.name + " in the header of the " + format + " differs.",
 	}
 	if a.name == "mtime" {
 		slack := 2 * time.Second
@@ -262,7 +262,7 @@ func (f *finder) header(where, format string, a, b field, times [2]time.Time) {
 	case "zip":
 		c.Fix = "touch the files with -d @$SOURCE_DATE_EPOCH, then TZ=UTC zip -X."
 	case "ar":
-		c.Fix = "ar rcD leaves times and owners out."
+		c.Fix = "ar rcD omits times and owners."
 	case "cpio":
 		c.Fix = "touch the files with -d @$SOURCE_DATE_EPOCH, then cpio --reproducible -R 0:0."
 	}
@@ -276,20 +276,20 @@ func stampOf(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// member is one entry of an archive.
+// A member is one entry of an archive.
 type member struct {
 	name   string
 	time   time.Time
 	fields []field
-	sum    string            // equal for equal contents, where the archive has it; else empty
+	sum    string            // a checksum of the content; empty if the archive has none
 	raw    *io.SectionReader // the content, if it is stored as it is
 	open   func() (io.Reader, error)
 }
 
-// lister reads the members of an archive. What it found before an error is returned with it.
+// A lister returns the members of an archive, at most limit.
 type lister func(r *io.SectionReader, limit int) ([]member, error)
 
-// members opens an archive of members.
+// members returns what opens an archive.
 func members(list lister) func(*finder, pair) error {
 	return func(f *finder, p pair) error {
 		if p.depth >= maxDepth {
@@ -399,7 +399,7 @@ func (f *finder) member(p pair, format string, a, b *member) {
 	f.content(inner)
 }
 
-// join makes the Where of a member.
+// join returns the Where of a member.
 func join(where, name string) string {
 	name = strings.TrimPrefix(strings.TrimPrefix(safeName(name), "./"), "/")
 	if where == "" {
@@ -408,7 +408,7 @@ func join(where, name string) string {
 	return where + "!/" + name
 }
 
-// safeName is a name without what is not printable, and not longer than a path may be.
+// safeName returns a name with unprintable characters escaped, no longer than a path may be.
 func safeName(name string) string {
 	const maxName = 4096
 	if len(name) > maxName {

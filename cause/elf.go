@@ -6,7 +6,7 @@ import (
 	"github.com/kedge-build/kedge/internal/format/elf"
 )
 
-// elf tells the build id of a program from the rest, and names the sections that differ.
+// elf explains the build ID of a program apart from the rest, and names the sections that differ.
 func (f *finder) elf(p pair, spans []span) bool {
 	if !elf.Has(readAt(p.first, 0, 4)) || !elf.Has(readAt(p.second, 0, 4)) {
 		return false
@@ -15,8 +15,8 @@ func (f *finder) elf(p pair, spans []span) bool {
 	if err != nil {
 		return false
 	}
-	// Debug information may be compressed, section by section.
-	others, _ := elf.Sections(p.second) // without them, compressed sections are compared as they are
+	// Each section of debug information may be compressed.
+	others, _ := elf.Sections(p.second) // without the others, compressed sections are compared as they are
 	compressed := map[string]*elf.Section{}
 	for i, s := range others {
 		if s.Compressed {
@@ -52,19 +52,19 @@ func (f *finder) elf(p pair, spans []span) bool {
 	}
 	f.explainIn(p, rest, name)
 	if id != nil {
-		// The description of the note, which both versions have at the same place.
+		// The span is in the description of the note.
 		c := Cause{Kind: BuildID, Where: p.where, Offset: id.a, Format: name(id.a)}
 		c.First, c.Second = printable(readAt(p.first, id.a, min(id.aEnd-id.a, 20))), printable(readAt(p.second, id.b, min(id.bEnd-id.b, 20)))
-		c.Why = "The build id follows from the other differences in the program."
+		c.Why = "The build ID follows from the other differences in the program."
 		if len(rest) == 0 && len(opened) == 0 {
-			c.Why = "Nothing in the program differs but its build id: what was hashed differed, such as debug information that was stripped, or the id is random."
+			c.Why = "Only the build ID of the program differs: it is random, or the hash of something that was stripped, such as debug information."
 		}
 		f.add(c)
 	}
 	return true
 }
 
-// unpack compares what two compressed sections hold; it reports false if they cannot be read.
+// unpack compares the contents of two compressed sections. It reports false if they cannot be read.
 func (f *finder) unpack(p pair, first, second elf.Section) bool {
 	sides, err := f.both([2]func() (io.Reader, error){
 		func() (io.Reader, error) { return first.Open(), nil },

@@ -10,14 +10,13 @@ import (
 
 const maxExcerpt = 80 // bytes of an excerpt
 
-// printable makes a short excerpt of b that is safe on a terminal: text as text, anything else as
-// hex digits.
+// printable returns a short excerpt of b that is safe on a terminal: text as it is, other data as hex digits.
 func printable(b []byte) string {
 	cut := len(b) > maxExcerpt
 	if cut {
 		b = b[:maxExcerpt]
 		for len(b) > maxExcerpt-utf8.UTFMax && !utf8.Valid(b) {
-			b = b[:len(b)-1] // in the middle of a rune, perhaps
+			b = b[:len(b)-1] // it may be in the middle of a rune
 		}
 	}
 	bad := 0
@@ -51,8 +50,8 @@ func printable(b []byte) string {
 	return s
 }
 
-// excerpts returns excerpts of two tokens that differ: of those too long to show the difference, from the
-// first byte that differs.
+// excerpts returns excerpts of two tokens that differ. If the tokens are too long to show the difference, the
+// excerpts begin at it.
 func excerpts(first, second []byte) (a, b string) {
 	a, b = printable(first), printable(second)
 	if a == b {
@@ -62,7 +61,7 @@ func excerpts(first, second []byte) (a, b string) {
 	return a, b
 }
 
-// excerptAt is an excerpt of what is at off.
+// excerptAt returns an excerpt of the content at off.
 func excerptAt(r *io.SectionReader, off int64) string {
 	return printable(readAt(r, off, maxExcerpt+1))
 }

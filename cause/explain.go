@@ -8,22 +8,22 @@ import (
 	"unicode/utf8"
 )
 
-// window is what stands around a difference in both versions.
+// A window is the content around a difference in both versions.
 type window struct {
 	a, b         []byte
-	at, bt       int   // where the difference begins, in a and b
-	ae, be       int   // where it ends
-	off          int64 // of a in the first version
-	spanA, spanB int   // how long the difference is, also beyond the window
-	binary       bool  // the file is none of text
-	compiled     bool  // it stands in such a file
-	bytes        bool  // the differing bytes are no text
+	at, bt       int   // start of the difference in a and b
+	ae, be       int   // its end
+	off          int64 // offset of a in the first version
+	spanA, spanB int   // length of the difference, also beyond the window
+	binary       bool  // the content is not text
+	compiled     bool  // it comes from a content that is not text
+	bytes        bool  // the differing bytes are not text
 	times        [2]time.Time
 	name         string
-	lower        []byte // of near
+	lower        []byte // the cache of near
 }
 
-// found is a cause and what it explains of the two windows.
+// A found is a cause and the ranges of the two windows that it explains.
 type found struct {
 	cause Cause
 	a, b  [2]int
@@ -34,8 +34,7 @@ const (
 	after  = 320
 )
 
-// match finds what matches re in both windows where the difference begins. A token may be as long as
-// reach on both sides.
+// match returns the matches of re that cover the start of the difference in both windows.
 func (w *window) match(re *regexp.Regexp) (a, b [2]int, ok bool) {
 	a, ok = covering(re, w.a, w.at)
 	if !ok {
@@ -45,11 +44,12 @@ func (w *window) match(re *regexp.Regexp) (a, b [2]int, ok bool) {
 	if !ok || bytes.Equal(w.a[a[0]:a[1]], w.b[b[0]:b[1]]) {
 		return a, b, false
 	}
-	// It has to begin in what both have in common, or at the difference.
+	// The matches must begin at the same place, at or before the difference.
 	return a, b, w.at-a[0] == w.bt-b[0] && (a[1] > w.at || b[1] > w.bt)
 }
 
-const reach = 112 // longer ones are cut
+// reach is how far a match may extend to both sides of the start of the difference.
+const reach = 112
 
 func covering(re *regexp.Regexp, s []byte, at int) ([2]int, bool) {
 	from, to := max(at-reach, 0), min(at+reach, len(s))
@@ -66,8 +66,8 @@ func covering(re *regexp.Regexp, s []byte, at int) ([2]int, bool) {
 	return [2]int{}, false
 }
 
-// near reports whether what stands around the difference has one of the strings, in lower case; it
-// spares the patterns, which are slow.
+// near reports whether one of the strings, which are in lower case, occurs around the difference in any case.
+// It saves trying patterns, which are slow.
 func (w *window) near(list ...string) bool {
 	if w.lower == nil {
 		w.lower = bytes.ToLower(w.a[max(w.at-reach, 0):min(w.at+reach, len(w.a))])
@@ -80,7 +80,7 @@ func (w *window) near(list ...string) bool {
 	return false
 }
 
-// digits is how many there are around the difference.
+// digits counts the digits around the difference.
 func (w *window) digits() (n int) {
 	for _, c := range w.a[max(w.at-32, 0):min(w.at+32, len(w.a))] {
 		if c >= '0' && c <= '9' {
@@ -90,8 +90,8 @@ func (w *window) digits() (n int) {
 	return n
 }
 
-// tokens are the detectors that explain one place, in the order in which they are asked: what is
-// surer, or holds the next one as a part, comes first.
+// tokens are the detectors that explain one place, in the order in which they are tried. One that is surer
+// than another, or whose matches contain those of another, comes first.
 var tokens = []func(f *finder, w *window) (found, bool){
 	(*finder).hinted,
 	(*finder).secretKey,
@@ -113,12 +113,12 @@ var tokens = []func(f *finder, w *window) (found, bool){
 	(*finder).locale,
 }
 
-// explain looks at each differing range of two contents of an unknown format.
+// explain explains each differing range of two contents of an unknown format.
 func (f *finder) explain(p pair, spans []span) {
 	f.explainIn(p, spans, func(int64) string { return "" })
 }
 
-// explainIn is explain, where section names the part of the file that an offset is in.
+// explainIn is explain for a content with parts: section returns the name of the part at an offset.
 func (f *finder) explainIn(p pair, spans []span, section func(off int64) string) {
 	binary := !isText(readAt(p.first, 0, headSize)) || !isText(readAt(p.second, 0, headSize))
 	known := false
@@ -153,7 +153,7 @@ func (f *finder) explainIn(p pair, spans []span, section func(off int64) string)
 			f.add(c)
 			s = f.after(p, s, w, hit)
 		}
-		// The token may reach into the ranges that follow.
+		// The token may extend into the ranges that follow.
 		for m := n + 1; m < len(spans); m++ {
 			if spans[m].a < s.a && spans[m].aEnd > s.a {
 				d := s.a - spans[m].a
@@ -166,8 +166,8 @@ func (f *finder) explainIn(p pair, spans []span, section func(off int64) string)
 	f.unknown(p, rest, known, section)
 }
 
-// moved reports whether two tokens that differ are both in the other content as well: the records that hold
-// them have changed places.
+// moved reports whether each of two tokens occurs in the other content as well: the records that hold them
+// are in another order.
 func moved(p pair, k Kind, first, second []byte) bool {
 	const maxContent, minToken = 256 << 10, 8
 	switch k {
@@ -183,11 +183,11 @@ func moved(p pair, k Kind, first, second []byte) bool {
 	return ok1 && ok2 && bytes.Contains(a, second) && bytes.Contains(b, first)
 }
 
-// after is what is left of a range behind a token that was explained.
+// after returns the rest of a range after a token that was explained.
 func (f *finder) after(p pair, s span, w *window, hit found) span {
 	i, j := s.a+int64(hit.a[1]-w.at), s.b+int64(hit.b[1]-w.bt)
 	if i <= s.a && j <= s.b {
-		return span{s.aEnd, s.aEnd, s.bEnd, s.bEnd} // cannot be; ends the loop
+		return span{s.aEnd, s.aEnd, s.bEnd, s.bEnd} // never happens; ends the loop
 	}
 	for i < s.aEnd && j < s.bEnd {
 		x, y := readAt(p.first, i, min(s.aEnd-i, chunk)), readAt(p.second, j, min(s.bEnd-j, chunk))
@@ -217,15 +217,15 @@ func (f *finder) token(w *window) (found, bool) {
 			if (hit.cause.Kind == Timestamp || hit.cause.Kind == BuildPath) && w.near("/.cpanm/work/") {
 				hit.cause = Cause{
 					Kind: BuildPath,
-					Why:  "cpanm builds in a folder named by the time, which debug information holds.",
-					Fix:  "Leave debug information out: PERL_MM_OPT=OPTIMIZE=-O2 cpanm.",
+					Why:  "cpanm builds in a folder that is named after the time, and debug information holds its path.",
+					Fix:  "Omit debug information: PERL_MM_OPT=OPTIMIZE=-O2 cpanm.",
 				}
 			}
 			return hit, true
 		}
 	}
 	if w.binary && !w.bytes {
-		return f.binaryTime(w) // some numbers look like letters
+		return f.binaryTime(w) // some numbers look like text
 	}
 	return found{}, false
 }
@@ -242,13 +242,13 @@ func (f *finder) windowAt(p pair, s span, binary bool) *window {
 	w.be = min(w.bt+int(min(s.bEnd-s.b, after)), len(w.b))
 	w.bytes = !isText(w.a[w.at:w.ae]) || !isText(w.b[w.bt:w.be])
 	if !w.bytes && binary {
-		// A few letters by chance, in the middle of numbers.
+		// The difference may be a few letters in the middle of numbers.
 		w.bytes = !lettersAround(w.a, w.at, w.ae) || !lettersAround(w.b, w.bt, w.be)
 	}
 	return w
 }
 
-// lettersAround reports whether what differs is part of at least four printable bytes.
+// lettersAround reports whether the difference is part of at least four printable bytes.
 func lettersAround(s []byte, at, end int) bool {
 	for at > 0 && graphic(s[at-1]) {
 		at--
@@ -261,7 +261,7 @@ func lettersAround(s []byte, at, end int) bool {
 
 func graphic(c byte) bool { return c >= ' ' && c < 0x7f || c == '\n' || c == '\t' }
 
-// unknown names what nothing explained, once for the whole content.
+// unknown adds the cause of the ranges that nothing explains.
 func (f *finder) unknown(p pair, rest []span, known bool, section func(off int64) string) {
 	var left []span
 	for _, s := range rest {
@@ -285,19 +285,19 @@ func (f *finder) unknown(p pair, rest []span, known bool, section func(off int64
 	}
 	switch a, b := p.first.Size(), p.second.Size(); {
 	case f.places > maxPlaces:
-		c.Why = "So many places differ that these were not looked at."
+		c.Why = "So many places differ that kedge did not look at these."
 	case known:
-		c.Why = "Other bytes differ as well, which nothing explains; they may follow from the other causes."
+		c.Why = "Other bytes differ as well, and no known cause explains them; they may follow from the other causes."
 	case a == 0 || b == 0:
 		c.Why = "One build left the file empty."
 	case s.a == s.aEnd || s.b == s.bEnd:
-		c.Why = "One side has something that the other has not, and nothing that is known here explains it."
+		c.Why = "One side has something that the other lacks, and no known cause explains it."
 	}
 	f.add(c)
 }
 
-// strays looks for causes in strings that only one side has, where they are not at the same place:
-// a linker sorts them by their hashes.
+// strays explains strings that only one side has, wherever they are: a linker sorts strings by their hashes.
+// It reports whether it found a cause.
 func (f *finder) strays(p pair, rest []span) (any bool) {
 	const maxRead, maxPairs = 64 << 10, 16
 	type stray struct {
@@ -352,10 +352,10 @@ func (f *finder) strays(p pair, rest []span) (any bool) {
 	return any
 }
 
-// stringText is a string as compiled programs hold it.
+// stringText matches a string in a compiled program.
 var stringText = regexp.MustCompile(`[ -~]{6,}`)
 
-// isText reports whether b has no control characters but those of text.
+// isText reports whether b is UTF-8 without control characters other than those of text.
 func isText(b []byte) bool {
 	bad := 0
 	for _, c := range b {
@@ -369,7 +369,7 @@ func isText(b []byte) bool {
 	return bad == 0 && (ascii(b) || utf8.Valid(trimRunes(b)))
 }
 
-// trimRunes cuts what may be half a rune at both ends.
+// trimRunes removes partial runes at both ends.
 func trimRunes(b []byte) []byte {
 	for i := 0; i < utf8.UTFMax && len(b) > 0 && !utf8.RuneStart(b[0]); i++ {
 		b = b[1:]
@@ -392,7 +392,7 @@ func ascii(b []byte) bool {
 	return true
 }
 
-// line returns the line of r that off is in, at most 4 KiB on both sides.
+// line returns the line at off, up to 4 KiB on both sides.
 func line(r *io.SectionReader, off int64) []byte {
 	const most = 4 << 10
 	from := max(off-most, 0)

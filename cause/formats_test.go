@@ -157,7 +157,7 @@ int main(void) { return stamp[0] == 'x'; }
 				t.Errorf("(-want +got):\n%s\n%+v", diff, got)
 			}
 			for _, g := range got {
-				if g.Kind == BuildID && strings.HasPrefix(g.Why, "Nothing in the program") != (len(got) == 1) {
+				if g.Kind == BuildID && strings.HasPrefix(g.Why, "Only the build ID") != (len(got) == 1) {
 					t.Errorf("%+v", g)
 				}
 			}

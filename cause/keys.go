@@ -16,19 +16,19 @@ import (
 	"github.com/kedge-build/kedge/internal/format/jks"
 )
 
-const maxKeys = 4 << 20 // of a file with keys; bundles of certificates have some hundred KiB
+const maxKeys = 4 << 20 // bytes of a file with keys; bundles of certificates have some hundred KiB
 
 var (
 	pemBegin  = []byte("-----BEGIN ")
 	sshPublic = regexp.MustCompile(`^(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-\S+|sk-\S+) AAAA[\w+/=]+`)
-	// A key as BIND's configuration has it, or behind a name that says what it is for.
+	// A key in BIND's configuration, or after a name for a key.
 	keyText = regexp.MustCompile(`(\bkey\s+"?[\w.-]+"?\s*\{\s*algorithm\s+"?hmac-[\w-]+"?\s*;\s*secret\s+"[A-Za-z0-9+/]*)$|` +
 		`(?i:\b[\w.-]*(?:(?:encryption|signing|secret|private|session|master|cookie|auth|access|api|jwt|hmac)[._-]?key|secret)(?:[._-]?base)?["']?\s*(?:=>|[:=])\s*["']?)([A-Za-z0-9+/_-]*)$`)
 	valueText = regexp.MustCompile(`^([A-Za-z0-9+/_-]*={0,2})(?:["'\s;,]|$)`)
 	oidData   = []byte{0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01} // PKCS #7 data
 )
 
-// keys knows PEM, DER and the public keys of SSH. Nothing of a private key is shown.
+// keys explains PEM, DER and the public keys of SSH. It shows nothing of a private key.
 func (f *finder) keys(p pair, spans []span) bool {
 	if p.first.Size() > maxKeys || p.second.Size() > maxKeys {
 		return false
@@ -50,7 +50,7 @@ func (f *finder) keys(p pair, spans []span) bool {
 	case certificate(&c, a, b):
 	case len(a) > 32 && a[0] == 0x30 && bytes.Contains(a[:32], oidData) && len(b) > 32 && b[0] == 0x30 && bytes.Contains(b[:32], oidData):
 		c.Kind, c.Format = Keystore, "PKCS #12"
-		c.Why = "A PKCS #12 keystore is sealed with a random salt, whatever is in it."
+		c.Why = "A PKCS #12 keystore is sealed with a random salt."
 	default:
 		return false
 	}
@@ -98,7 +98,7 @@ func certificate(c *Cause, a, b []byte) bool {
 	c.Kind, c.Format = Certificate, "X.509"
 	c.First = "from " + x.NotBefore.UTC().Format(time.RFC3339) + ", serial " + printable([]byte(x.SerialNumber.Text(16)))
 	c.Second = "from " + y.NotBefore.UTC().Format(time.RFC3339) + ", serial " + printable([]byte(y.SerialNumber.Text(16)))
-	c.Why = "The build made a certificate; it has another " + strings.Join(what, ", another ") + "."
+	c.Why = "The build created a certificate; these differ: " + strings.Join(what, ", ") + "."
 	return true
 }
 
@@ -123,7 +123,7 @@ func (f *finder) pem(p pair, spans []span, a, b []byte) bool {
 			describePEM(&c, p.name, x.Type)
 		}
 		if (c.Kind == Certificate || c.Kind == PrivateKey) && strings.HasPrefix(path.Base(p.name), "ssl-cert-snakeoil.") {
-			c.Fix = "Remove both files of ssl-cert-snakeoil in the same RUN, and run make-ssl-cert generate-default-snakeoil at start."
+			c.Fix = "Remove both files of ssl-cert-snakeoil in the same RUN, and run make-ssl-cert generate-default-snakeoil when the container starts."
 		}
 		f.add(c)
 	}
@@ -136,7 +136,7 @@ func (f *finder) pem(p pair, spans []span, a, b []byte) bool {
 		for _, k := range blocks {
 			inside = inside || s.a >= k.a && s.aEnd <= k.aEnd && s.b >= k.b && s.bEnd <= k.bEnd
 		}
-		// What goes from one block into the next holds key material: it is not shown.
+		// A range that extends into the next block holds key material, which must not be shown.
 		if !inside && !bytes.Contains(a[s.a:min(s.aEnd, int64(len(a)))], pemBegin) && !bytes.Contains(a[s.a:min(s.aEnd, int64(len(a)))], []byte("-----END")) {
 			rest = append(rest, s)
 		}
@@ -155,19 +155,18 @@ func describePEM(c *Cause, name, kind string) {
 	case strings.HasSuffix(kind, "PRIVATE KEY"):
 		c.Kind = PrivateKey
 	case strings.HasSuffix(kind, "PUBLIC KEY"):
-		c.Kind, c.Why = PrivateKey, "The build made a key pair, and this is its public half."
+		c.Kind, c.Why = PrivateKey, "The build created a key pair, and this is the public key."
 	case strings.Contains(kind, "PARAMETERS"):
 		c.Kind, c.Why = Random, "The build searched for parameters at random."
-		c.Fix = "Use a named group, such as ffdhe3072, in the place of parameters of your own."
+		c.Fix = "Use a named group such as ffdhe3072 instead of your own parameters."
 	case strings.HasPrefix(kind, "CERTIFICATE"), strings.HasSuffix(kind, "CERTIFICATE"), kind == "X509 CRL":
 		c.Kind = Certificate
 	default:
-		c.Kind, c.Why = Random, fmt.Sprintf("A PEM block %q is another one: it is random, signed or encrypted.", printable([]byte(kind)))
+		c.Kind, c.Why = Random, fmt.Sprintf("A PEM block %q differs: it is random, signed or encrypted.", printable([]byte(kind)))
 	}
 }
 
-// secretKey finds the value of a key that two programs share, or that one encrypts and signs with. It is not
-// shown.
+// secretKey finds the value of a key to sign, encrypt or log in with. It shows nothing of it.
 func (f *finder) secretKey(w *window) (found, bool) {
 	if w.bytes || !w.near("key", "secret") {
 		return found{}, false
@@ -184,18 +183,18 @@ func (f *finder) secretKey(w *window) (found, bool) {
 	switch {
 	case m[2] >= 0: // BIND's configuration
 		hit.cause.Format = "TSIG"
-		hit.cause.Why = "Installing bind9 makes a key with which rndc gives named its orders. Everyone who has the image has it."
-		hit.cause.Fix = "Remove /etc/bind/rndc.key in the same RUN, and run rndc-confgen -a at start."
+		hit.cause.Why = "Installing bind9 creates the key with which rndc controls named. Everyone who has the image has the key."
+		hit.cause.Fix = "Remove /etc/bind/rndc.key in the same RUN, and run rndc-confgen -a when the container starts."
 	case !chance(w.a[m[4]:w.at+x[3]], w.b[n[4]:w.bt+y[3]]):
 		return found{}, false
 	case path.Base(w.name) == ".rscinfo":
-		hit.cause.Why = "Next.js makes a key to encrypt what server actions close over. Everyone who has the image has it."
+		hit.cause.Why = "Next.js creates a key to encrypt the variables of server actions. Everyone who has the image has the key."
 		hit.cause.Fix = "Give the build NEXT_SERVER_ACTIONS_ENCRYPTION_KEY as a secret, or remove .next/cache in the same RUN."
 	}
 	return hit, true
 }
 
-// nextBlock is the first PEM block at or after from, and where it stands.
+// nextBlock returns the first PEM block at or after from, with its start and end.
 func nextBlock(b []byte, from int) (*pem.Block, int, int) {
 	i := bytes.Index(b[from:], pemBegin)
 	if i < 0 {

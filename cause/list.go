@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// list finds the same elements in another order, between brackets, as a program prints a map, a set or
-// a list. What both sides have in common says where it begins.
+// list finds the same elements in another order between brackets, in which programs print maps, sets and
+// lists. The opening bracket is before the difference.
 func (f *finder) list(w *window) (found, bool) {
 	if w.bytes {
 		return found{}, false
@@ -19,7 +19,7 @@ func (f *finder) list(w *window) (found, bool) {
 		if w.a[i] != w.b[j] || closing(w.a[i]) == 0 {
 			continue
 		}
-		// One bracket that ends before the difference is not about it.
+		// A bracket that closes before the difference does not count.
 		m, n := bracketed(w.a, i), bracketed(w.b, j)
 		if m != n || m <= w.at-i {
 			continue
@@ -31,8 +31,8 @@ func (f *finder) list(w *window) (found, bool) {
 	return found{}, false
 }
 
-// bracketOrder compares two texts whose bytes differ, up to the order of what is between brackets. The
-// kind is empty where that is not all.
+// bracketOrder returns the kind for two texts that differ only in the order of elements between brackets;
+// "" for others.
 func bracketOrder(first, second *io.SectionReader) Kind {
 	if first.Size() > maxListed {
 		return ""
@@ -45,8 +45,8 @@ func bracketOrder(first, second *io.SectionReader) Kind {
 	return sameElements(a, b, 0, 0)
 }
 
-// sameElements compares a from i on with b from j on, and says what it is where only elements between
-// brackets have changed places: those of maps and sets, whose order is that of hashes, or of lists.
+// sameElements returns the kind if a from i and b from j differ only in the order of elements between
+// brackets: HashOrder for maps and sets, Order if lists differ, too; "" otherwise.
 func sameElements(a, b []byte, i, j int) Kind {
 	for _, all := range []bool{false, true} {
 		x, ok1 := canonical(a, i, all)
@@ -65,8 +65,8 @@ func sameElements(a, b []byte, i, j int) Kind {
 }
 
 const (
-	maxBrackets = 32      // within each other
-	maxListed   = 1 << 20 // bytes of a file whose brackets are all looked at
+	maxBrackets = 32      // nested brackets
+	maxListed   = 1 << 20 // bytes of a file of which all brackets are read
 	maxSteps    = 4 * maxListed
 )
 
@@ -84,11 +84,11 @@ func closing(c byte) byte {
 	return 0
 }
 
-// What stands before the brackets of a map or a set, where they are no braces, in Go, Python, Ruby and Java.
+// beforeHash matches the text before the brackets of a map or set that are not braces, in Go, Python, Ruby and Java.
 var beforeHash = regexp.MustCompile(`(?:\bmap|\b(?:frozen)?set\(|\bdict_(?:keys|values|items)\(|(?:Map|Set|Hash)\(?|(?:Map|Set)[ :=]+)$`)
 
-// bracketed is the length of what the bracket at s[i] begins, that at its end included; 0 where it does
-// not end.
+// bracketed returns the length from the bracket at s[i] to its closing bracket, both included; 0 if there is
+// none.
 func bracketed(s []byte, i int) int {
 	t := text{s: s, all: true}
 	end, _, ok := t.group(i, 0)
@@ -98,8 +98,7 @@ func bracketed(s []byte, i int) int {
 	return end - i
 }
 
-// canonical is s from i on, with the elements of maps and sets in the order of their bytes; with all,
-// those of lists as well.
+// canonical returns s from i with the elements of maps and sets sorted; with all, those of lists as well.
 func canonical(s []byte, i int, all bool) (string, bool) {
 	t := text{s: s, all: all}
 	var out strings.Builder
@@ -110,7 +109,7 @@ func canonical(s []byte, i int, all bool) (string, bool) {
 			continue
 		}
 		end, group, ok := t.group(i, 0)
-		if !ok { // it is no bracket
+		if !ok { // it has no closing bracket
 			out.WriteByte(s[i])
 			i++
 			continue
@@ -121,21 +120,21 @@ func canonical(s []byte, i int, all bool) (string, bool) {
 	return out.String(), t.steps < maxSteps
 }
 
-// text is read for brackets.
+// A text is parsed for brackets.
 type text struct {
 	s     []byte
 	all   bool
-	steps int // bytes that were looked at, some of them again: at most maxSteps
+	steps int // bytes that were read, some of them more than once: at most maxSteps
 }
 
-// group reads what the bracket at i begins: where it ends, and its canonical form.
+// group reads from the bracket at i to its closing bracket. It returns the end and the canonical form.
 func (t *text) group(i, depth int) (end int, form string, ok bool) {
 	if depth == maxBrackets {
 		return 0, "", false
 	}
 	begin, last := i, closing(t.s[i])
 	var words []string
-	var seps []byte // behind each word but the last
+	var seps []byte // after each word but the last
 	var word []byte
 	for i++; i < len(t.s); i++ {
 		if t.steps++; t.steps > maxSteps {
@@ -169,8 +168,8 @@ func (t *text) group(i, depth int) (end int, form string, ok bool) {
 
 const separators = ",;\n " // the strongest first
 
-// form is the canonical form of the bracket at begin. What is apart by the strongest of its separators is
-// an element.
+// form returns the canonical form of the bracket at begin. The strongest separator in it separates its
+// elements.
 func (t *text) form(begin int, words []string, seps []byte) string {
 	strongest := byte(' ')
 	for i := len(separators) - 1; i >= 0; i-- {
@@ -202,7 +201,7 @@ func letter(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-// quotedLen is the length of a quoted string, at whose beginning s is; 1 where it does not end.
+// quotedLen returns the length of the quoted string at the start of s; 1 if it does not end.
 func quotedLen(s []byte) int {
 	for i := 1; i < len(s) && s[i] != '\n'; i++ {
 		switch s[i] {

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	headSize = 512     // enough for every magic number
-	maxJSON  = 4 << 20 // a value takes several times its text in memory
+	headSize = 512     // bytes that hold every magic number
+	maxJSON  = 4 << 20 // bytes; a value takes several times as much memory
 )
 
 // order finds text with the same lines, or the same JSON, in another order.
@@ -76,13 +76,13 @@ func (f *finder) lineOfWords(p pair, c Cause) bool {
 	return true
 }
 
-// maxLine is how long a line may be whose words are compared.
+// maxLine is the length of the longest line whose words are compared.
 const maxLine = 64 << 10
 
-// seed is that of the hashes of lines; they do not outlive the process.
+// seed is the seed of all hashes, which no other process sees.
 var seed = maphash.MakeSeed()
 
-// bag hashes the lines of r, whatever their order, and counts them.
+// bag returns a hash of the lines of r that does not depend on their order, and their number.
 func (f *finder) bag(r io.ReaderAt) (sum uint64, n int, err error) {
 	var h maphash.Hash
 	h.SetSeed(seed)
@@ -114,7 +114,7 @@ func (f *finder) bag(r io.ReaderAt) (sum uint64, n int, err error) {
 
 var buildLine = regexp.MustCompile(`(?m)^\s*(?:\[\s*\d+%\]|\[\d+/\d+\]|(?:\S+-)?(?:gcc|g\+\+|cc|c\+\+|clang|ld|ar) |(?:CC|CXX|LD|AR|AS|LINK|CCLD|GEN)\s+\S|libtool:|Compiling |Building |make(?:\[\d+\])?:)`)
 
-// lineOrder says by which rules two orders of the same lines may have come about.
+// lineOrder returns the kind of order in which the same lines differ.
 func (f *finder) lineOrder(first, second *io.SectionReader) Kind {
 	a, ok1 := whole(first)
 	b, ok2 := whole(second)
@@ -134,8 +134,8 @@ func (f *finder) lineOrder(first, second *io.SectionReader) Kind {
 	return Order
 }
 
-// collated reports whether lines are in the order of a language: letters and digits decide, whatever
-// their case, and punctuation does not count.
+// collated reports whether lines are sorted as languages sort: by letters and digits, ignoring case and
+// punctuation.
 func collated(lines []string) bool {
 	keys := make([]string, len(lines))
 	for i, l := range lines {
@@ -149,7 +149,7 @@ func collated(lines []string) bool {
 	return slices.IsSorted(keys)
 }
 
-// jsonOrder compares two JSON texts whose bytes differ, as values.
+// jsonOrder returns the kind for two JSON texts that differ only in order.
 func jsonOrder(first, second *io.SectionReader) (kind Kind, why string, ok bool) {
 	if first.Size() > maxJSON || second.Size() > maxJSON {
 		return "", "", false
@@ -189,14 +189,14 @@ func jsonValue(b []byte) (any, bool) {
 	return v, true
 }
 
-// sortedText are the bytes of b that are no space, sorted.
+// sortedText returns the bytes of b that are not spaces, sorted.
 func sortedText(b []byte) []byte {
 	s := slices.DeleteFunc(slices.Clone(b), func(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' })
 	slices.Sort(s)
 	return s
 }
 
-// unordered hashes a value, whatever the order of keys and elements.
+// unordered returns a hash of a value that does not depend on the order of keys and elements.
 func unordered(v any) uint64 {
 	switch v := v.(type) {
 	case map[string]any:

@@ -8,7 +8,7 @@ import (
 	"github.com/kedge-build/kedge/internal/format/pyc"
 )
 
-// pyc reads compiled Python: a header that names the source's time and size, or its hash, and the code.
+// pyc explains compiled Python: a header with the time and size of the source, or its hash, and the code.
 func (f *finder) pyc(p pair, spans []span) bool {
 	const maxHeader = 16
 	first, second := readAt(p.first, 0, maxHeader+1), readAt(p.second, 0, maxHeader+1)
@@ -19,8 +19,8 @@ func (f *finder) pyc(p pair, spans []span) bool {
 	}
 	c := Cause{Kind: Pyc, Where: p.where, Offset: spans[0].a}
 	if a.Magic != b.Magic {
-		c.Why = "Another version of Python compiled it."
-		c.Fix = "Name the version of Python, or the digest of its image."
+		c.Why = "Two versions of Python compiled the file."
+		c.Fix = "Pin the version of Python, or the digest of its image."
 		c.First, c.Second = printable(first[:4]), printable(second[:4])
 		f.add(c)
 		return true
@@ -41,11 +41,11 @@ func (f *finder) pyc(p pair, spans []span) bool {
 		switch {
 		case pyc.OnlyRefs(x, y):
 			c.Why = "The code is the same; only the marks of shared objects differ, which depend on what the compiling process had in memory."
-			c.Fix = "Compile all of it in a process of its own, as the last step: python -m compileall -f."
+			c.Fix = "Compile all files in one process as the last step: python -m compileall -f."
 			f.add(c)
 			return true
 		case slices.Equal(stringsIn(x), stringsIn(y)):
-			c.Kind, c.Why = HashOrder, "The strings in the code are the same in another order, as those of a frozenset are."
+			c.Kind, c.Why = HashOrder, "The strings in the code are the same in another order, which is that of a frozenset."
 			c.Fix = "Set PYTHONHASHSEED=0 for the step that compiles."
 			f.add(c)
 			return true
@@ -60,11 +60,11 @@ func (f *finder) pycHeader(p pair, a, b pyc.Header, offset int64, sameCode bool)
 	c := Cause{Kind: Pyc, Where: p.where, Offset: offset}
 	switch {
 	case a.Flags != b.Flags:
-		c.Why = "One was compiled to be checked by time, the other by hash."
+		c.Why = "One file is checked against its source by time, the other by hash."
 	case a.Flags != 0:
-		c.Why = "The Python source is another one: its hash is in the header."
+		c.Why = "The Python source differs: its hash is in the header."
 	case a.Time == b.Time:
-		c.Why = "The size of the Python source is another one."
+		c.Why = "The size of the Python source differs."
 	default:
 		s, t := time.Unix(int64(a.Time), 0), time.Unix(int64(b.Time), 0)
 		c.Format, c.First, c.Second = "u32 seconds LE", stampOf(s), stampOf(t)

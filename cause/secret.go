@@ -7,14 +7,14 @@ import (
 	"unicode/utf8"
 )
 
-// What is shown of a token that may be a secret.
+// The limits for tokens that may be secrets.
 const (
-	shownOf   = 4  // characters
-	minSecret = 16 // characters of what may be one: shorter ones are guessed, or no secrets
+	shownOf   = 4  // characters that are shown
+	minSecret = 16 // characters that a secret has at least: a shorter one can be guessed
 )
 
-// Redact returns text in which tokens that look as if they were drawn, such as keys and passwords, are
-// stars but for their first four characters. It is as long as before.
+// Redact returns a copy of b in which stars replace all but the first four characters of tokens that look
+// random, such as keys and passwords. Its length is that of b.
 func Redact(b []byte) []byte {
 	b = bytes.Clone(b)
 	for _, at := range baseText.FindAllIndex(b, -1) {
@@ -30,16 +30,16 @@ func Redact(b []byte) []byte {
 // shortenedKinds are the kinds whose excerpts may hold a secret.
 var shortenedKinds = []Kind{Random, Unknown, Order, HashOrder, LocaleOrder, ParallelOrder}
 
-// shorten returns two excerpts with at most four characters of each token that looks drawn: its first, or
-// the first that differ. A token in which the excerpts begin to differ is shortened on both sides if it is
-// on one.
+// shorten returns two excerpts with at most four characters of each token that looks random: the first four,
+// or those from the first difference. If the token at the difference looks random on one side, it is shortened
+// on both.
 func shorten(first, second string) (string, string) {
 	at := commonText(first, second)
 	hide := drawnAt(first, at) || drawnAt(second, at)
 	return shortenSide(first, at, hide), shortenSide(second, at, hide)
 }
 
-// drawnAt reports whether the token at an offset looks drawn.
+// drawnAt reports whether the token at an offset looks random.
 func drawnAt(s string, at int) bool {
 	for _, t := range baseText.FindAllStringIndex(s, -1) {
 		if t[0] <= at && at <= t[1] && drawn([]byte(s[t[0]:t[1]])) {
@@ -49,7 +49,7 @@ func drawnAt(s string, at int) bool {
 	return false
 }
 
-// shortenSide shortens the tokens of an excerpt that look drawn, and with hide the one at an offset.
+// shortenSide shortens the tokens of an excerpt that look random, and with hide the one at an offset.
 func shortenSide(s string, at int, hide bool) string {
 	var out strings.Builder
 	last := 0
@@ -73,7 +73,7 @@ func shortenSide(s string, at int, hide bool) string {
 	return out.String() + s[last:]
 }
 
-// commonText returns the length of what two texts have in common at their beginning, in whole runes.
+// commonText returns the length of the common prefix of two texts, in whole runes.
 func commonText(first, second string) int {
 	n := common([]byte(first), []byte(second))
 	for n > 0 && (n < len(first) && !utf8.RuneStart(first[n]) || n < len(second) && !utf8.RuneStart(second[n])) {
@@ -82,8 +82,8 @@ func commonText(first, second string) int {
 	return n
 }
 
-// drawn reports whether a token looks as if it was made by chance: capital and small letters and digits
-// change all the time, as they do in no word and no path.
+// drawn reports whether a token looks random: capital letters, small letters and digits alternate more often
+// than in words and paths.
 func drawn(token []byte) bool {
 	if len(token) < minSecret {
 		return false
@@ -103,7 +103,7 @@ func drawn(token []byte) bool {
 	return len(seen) > 1 && changes*4 >= len(token)
 }
 
-// class tells digits, small and capital letters apart; it is 0 for anything else.
+// class returns 1 for a digit, 2 for a small letter, 3 for a capital letter and 0 for anything else.
 func class(c byte) int {
 	switch {
 	case c >= '0' && c <= '9':

@@ -6,20 +6,20 @@ import (
 	"io"
 )
 
-// span is a differing range: [a, aEnd) of the first version against [b, bEnd) of the second. One of
-// them may be empty.
+// A span is a differing range: [a, aEnd) of the first version and [b, bEnd) of the second. One of them may be
+// empty.
 type span struct{ a, aEnd, b, bEnd int64 }
 
 const (
 	chunk   = 256 << 10
-	near    = 64       // how far a replacement of equal length is looked for before anything else
-	far     = 16 << 10 // how far an insertion or a deletion is looked for
+	near    = 64       // bytes in which a replacement of equal length is searched for first
+	far     = 16 << 10 // bytes in which an insertion or a deletion is searched for
 	anchor  = 16       // equal bytes that end a difference
-	minSame = 8        // those that end one near its beginning
+	minSame = 8        // equal bytes that end a difference near its start
 )
 
-// spans returns the first ranges in which two contents differ; none if they are equal. A range ends
-// where the contents agree again, also where one side has more bytes than the other.
+// spans returns the first ranges in which two contents differ; none if they are equal. A range ends where the
+// contents agree again, even if one side has more bytes than the other.
 func (f *finder) spans(first, second *io.SectionReader) []span {
 	var spans []span
 	n, m := first.Size(), second.Size()
@@ -48,7 +48,7 @@ func (f *finder) spans(first, second *io.SectionReader) []span {
 	return spans
 }
 
-// same is how many bytes agree from i and j on.
+// same returns the number of bytes that agree from i and j on.
 func (f *finder) same(first, second *io.SectionReader, i, j int64, x, y []byte) (n int64) {
 	for !f.stopped() {
 		a, b := readInto(first, i+n, x), readInto(second, j+n, y)
@@ -61,7 +61,7 @@ func (f *finder) same(first, second *io.SectionReader, i, j int64, x, y []byte) 
 	return n
 }
 
-// common is the length of the common prefix.
+// common returns the length of the common prefix.
 func common(a, b []byte) int {
 	l := min(len(a), len(b))
 	if bytes.Equal(a[:l], b[:l]) {
@@ -85,7 +85,7 @@ func resync(a, b []byte) (di, dj int64, ok bool) {
 			return int64(k), int64(k), true
 		}
 	}
-	// The nearest place where both sides have the same bytes, whatever was inserted or deleted.
+	// Find the nearest place at which both sides have the same bytes.
 	at := make(map[[anchor]byte]int, len(b))
 	for j := 0; j+anchor <= len(b); j++ {
 		k := [anchor]byte(b[j:])
@@ -109,12 +109,12 @@ func resync(a, b []byte) (di, dj int64, ok bool) {
 	return di, dj, ok
 }
 
-// plain reports whether all bytes are the same: padding, which is no anchor.
+// plain reports whether all bytes are the same: padding cannot be an anchor.
 func plain(b []byte) bool {
 	return len(b) == 0 || bytes.Count(b, b[:1]) == len(b)
 }
 
-// alike looks for the end of a long replacement of equal length.
+// alike returns the end of a long replacement of equal length.
 func (f *finder) alike(first, second *io.SectionReader, i, j int64, x, y []byte) (int64, bool) {
 	const step = chunk - anchor
 	for n := int64(0); !f.stopped(); n += step {
@@ -134,7 +134,7 @@ func (f *finder) alike(first, second *io.SectionReader, i, j int64, x, y []byte)
 	return 0, false
 }
 
-// tail is the length of the common suffix of what is left.
+// tail returns the length of the common suffix of the rest.
 func (f *finder) tail(first, second *io.SectionReader, i, j int64, x, y []byte) (n int64) {
 	for !f.stopped() {
 		l := min(first.Size()-i-n, second.Size()-j-n, chunk)
@@ -158,7 +158,7 @@ func (f *finder) tail(first, second *io.SectionReader, i, j int64, x, y []byte) 
 	return n
 }
 
-// readInto reads what there is at off, at most len(b) bytes.
+// readInto reads at most len(b) bytes at off.
 func readInto(r io.ReaderAt, off int64, b []byte) []byte {
 	n, err := r.ReadAt(b, off)
 	if err != nil && n < 0 {
@@ -167,7 +167,7 @@ func readInto(r io.ReaderAt, off int64, b []byte) []byte {
 	return b[:n]
 }
 
-// readAt returns at most n bytes at off; off may be negative, which is cut.
+// readAt returns at most n bytes at off. If off is negative, it returns those of them from 0 on.
 func readAt(r *io.SectionReader, off, n int64) []byte {
 	if off < 0 {
 		n, off = n+off, 0
@@ -179,7 +179,7 @@ func readAt(r *io.SectionReader, off, n int64) []byte {
 	return readInto(r, off, make([]byte, n))
 }
 
-// whole returns a content that is at most maxWhole long.
+// whole returns a content of at most maxWhole bytes.
 func whole(r *io.SectionReader) ([]byte, bool) {
 	if r.Size() > maxWhole {
 		return nil, false

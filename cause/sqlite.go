@@ -12,11 +12,10 @@ import (
 	"github.com/kedge-build/kedge/internal/format/sqlite"
 )
 
-// errStopped ends reading rows that are not needed any more.
+// errStopped ends reading rows.
 var errStopped = errors.New("stopped")
 
-// sqlite compares two databases row by row, so that pages in another order are told from other
-// content.
+// sqlite compares two databases row by row, to distinguish another layout of pages from other content.
 func (f *finder) sqlite(p pair, spans []span) bool {
 	if !sqlite.Has(readAt(p.first, 0, headSize)) || !sqlite.Has(readAt(p.second, 0, headSize)) {
 		return false
@@ -30,9 +29,9 @@ func (f *finder) sqlite(p pair, spans []span) bool {
 	case f.stopped():
 		return true
 	case err != nil:
-		c.Why = "An SQLite database differs, and its rows could not be read to compare them."
+		c.Why = "An SQLite database differs, and kedge cannot read its rows."
 	case len(differing) == 0:
-		c.Why = "The tables and rows are the same; the pages that hold them are laid out otherwise, or the counters in the header differ."
+		c.Why = "The tables and rows are the same; the layout of the pages or the counters in the header differ."
 	default:
 		c.Count = len(differing)
 		c.Format = "SQLite rows"
@@ -81,13 +80,13 @@ func sqliteHeader(r *io.SectionReader) string {
 	return fmt.Sprintf("change %d, %d pages, %d free, valid for %d", n(24), n(28), n(36), n(92))
 }
 
-// sqliteRows is what rows says of a table.
+// sqliteRows is a hash of the rows of a table, and their number.
 type sqliteRows struct {
 	sum   uint64
 	count int
 }
 
-// rows hashes the rows of a table. Those of sqlite_schema name pages, which do not count.
+// rows hashes the rows of a table, without the page numbers in those of the schema.
 func (f *finder) rows(db *sqlite.DB, table string) (rows sqliteRows, err error) {
 	err = db.Rows(table, func(id int64, payload []byte) error {
 		if f.stopped() {
@@ -125,13 +124,13 @@ func (f *finder) row(p pair, x, y *sqlite.DB, table string) {
 		return
 	}
 	other := map[int64][]byte{}
-	_ = y.Rows(table, func(id int64, payload []byte) error { // as many as there are before an error
+	_ = y.Rows(table, func(id int64, payload []byte) error { // up to an error
 		if sum, ok := sums[id]; ok && sum != rowHash(table, id, payload) && len(payload) <= maxRow && len(other) < maxPairs {
 			other[id] = slices.Clone(payload)
 		}
 		return nil
 	})
-	_ = x.Rows(table, func(id int64, payload []byte) error { // as above
+	_ = x.Rows(table, func(id int64, payload []byte) error { // up to an error
 		second, ok := other[id]
 		if !ok || id == 0 || len(payload) > maxRow || f.stopped() {
 			return nil
@@ -142,7 +141,7 @@ func (f *finder) row(p pair, x, y *sqlite.DB, table string) {
 		g.explain(in, g.spans(in.first, in.second))
 		for _, c := range g.causes {
 			if c.Kind == Unknown {
-				continue // that rows differ is said in any case
+				continue // the caller adds a cause for the rows
 			}
 			c.Where, c.Offset = join(p.where, strings.ReplaceAll(table, "/", "_")), -1
 			f.add(c)
