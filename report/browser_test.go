@@ -215,7 +215,7 @@ func TestBrowser(t *testing.T) {
 		b.run(chromedp.KeyEvent(kb.ArrowLeft))
 		expect(b, folder+".open", false)
 		b.run(chromedp.KeyEvent(kb.End))
-		expect(b, `document.activeElement.textContent.includes("built")`, true)
+		expect(b, `document.activeElement.textContent.includes("Layer 4")`, true)
 
 		b.run(click("#unfold"))
 		expect(b, `document.querySelectorAll(".d > details:not([open])").length`, 0)
