@@ -35,9 +35,9 @@ func (e *UnlockedError) Error() string {
 		case s.Locked == "":
 			lines[i] = fmt.Sprintf("%s: %s %q is not locked", s.Where, s.Source.Kind, s.Source.Ref)
 		case s.Gone:
-			lines[i] = fmt.Sprintf("%s: %s %q is locked to %s, which cannot be had, and is now %s", s.Where, s.Source.Kind, s.Source.Ref, s.Locked, s.Found)
+			lines[i] = fmt.Sprintf("%s: %s %q is locked to %s, which is no longer available, and is now %s", s.Where, s.Source.Kind, s.Source.Ref, s.Locked, s.Found)
 		case s.Found == "":
-			lines[i] = fmt.Sprintf("%s: %s %q no longer has what it is locked to, %s", s.Where, s.Source.Kind, s.Source.Ref, s.Locked)
+			lines[i] = fmt.Sprintf("%s: %s %q no longer has the locked content, %s", s.Where, s.Source.Kind, s.Source.Ref, s.Locked)
 		default:
 			lines[i] = fmt.Sprintf("%s: %s %q is locked to %s, and is now %s", s.Where, s.Source.Kind, s.Source.Ref, s.Locked, s.Found)
 		}

@@ -273,12 +273,12 @@ func TestUnlockedError(t *testing.T) {
 	if !errors.As(err, &unlocked) {
 		t.Fatal(err)
 	}
-	want := `D: image "docker.io/library/gone:1" is locked to ` + digestA + `, which cannot be had, and is now ` + digestB + `
+	want := `D: image "docker.io/library/gone:1" is locked to ` + digestA + `, which is no longer available, and is now ` + digestB + `
 D: url "https://example.com/elsewhere" is locked to ` + digestA + `, and is now ` + digestB + `
 D:1: image "docker.io/docker/dockerfile:1" is not locked
 D:2: image "docker.io/library/debian:12" is not locked
 D:3: url "https://example.com/a" is locked to ` + digestA + `, and is now ` + digestB + `
-D:4: url "https://example.com/b" no longer has what it is locked to, ` + digestA
+D:4: url "https://example.com/b" no longer has the locked content, ` + digestA
 	if diff := cmp.Diff(want, err.Error()); diff != "" {
 		t.Error(diff)
 	}

@@ -183,8 +183,8 @@ func (j *job) fetch(ctx context.Context, c gateway.Client, uses []frontend.Use, 
 	return err
 }
 
-// lookAgain looks up a source that could not be fetched. It returns what the source is locked to and
-// what it is now, or why it cannot be looked up.
+// lookAgain looks up a source that could not be fetched. It returns the pin of the source
+// and its current state, or why it cannot be looked up.
 func (j *job) lookAgain(ctx context.Context, c gateway.Client, src lock.Source, op *pb.SourceOp, opt sourceresolver.Opt) (pin, found string, err error) {
 	opt.LogName = "look again at " + src.Ref
 	pin, found = j.pins.probe(src, func() error {

@@ -73,7 +73,7 @@ func TestRewriteFetched(t *testing.T) {
 		{"a URL", llb.HTTP("https://example.com/x"), 1},
 		{"an archive, and its unpacking", archive, 2},
 		{"an image", llb.Image("docker.io/library/tiny:1"), 0},
-		{"a stage, and not what is copied from it", stage, 1},
+		{"a stage without the copies from it", stage, 1},
 	}
 	for _, test := range tests {
 		st := base().File(llb.Copy(test.from, "a", "/").Mkdir("/b", 0o755), at(6, 6))

@@ -53,7 +53,7 @@ func compareSources(a, b Source) int {
 	)
 }
 
-// File is what a lockfile says. The zero value is the empty lock.
+// File is the content of a lockfile. The zero value is the empty lock.
 type File struct {
 	// Target is the declared target: the name of a stage, or the index of one without a name. It is empty
 	// if none is declared.

@@ -135,7 +135,7 @@ func (p *parser) lineOf(offset int) int {
 // once records a name, and reports whether this is its first use.
 func (p *parser) once(line int, name string) bool {
 	if first, dup := p.seen[name]; dup {
-		p.fail(line, "%s stands twice, first on line %d", name, first)
+		p.fail(line, "%s occurs twice, first on line %d", name, first)
 		return false
 	}
 	p.seen[name] = line

@@ -226,7 +226,7 @@ func TestInstallForeign(t *testing.T) {
 	}
 }
 
-// A program that stands in docker's folder itself, as packages put it there, stays.
+// A program in docker's folder itself, as packages install it, stays.
 func TestInstallPackaged(t *testing.T) {
 	dir := docker(t, "{}")
 	write(t, linkIn(dir), "kedge")

@@ -574,7 +574,7 @@ func TestTemp(t *testing.T) {
 		t.Errorf("the temporary directory of a daemon that has ended: %v", err)
 	}
 	if data, err := os.ReadFile(filepath.Join(snapshot, "file")); err != nil || string(data) != "cached" {
-		t.Errorf("what was mounted: %q, %v", data, err)
+		t.Errorf("the mounted file: %q, %v", data, err)
 	}
 }
 

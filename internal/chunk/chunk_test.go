@@ -61,7 +61,7 @@ func scan(t testing.TB, blob []byte) (list []found, err error) {
 	for s.Scan() {
 		at := int(s.Offset())
 		if !bytes.Equal(s.Bytes(), blob[at:at+len(s.Bytes())]) {
-			t.Errorf("the chunk is not what is at %d", at)
+			t.Errorf("the chunk is not the one at %d", at)
 		}
 		n, err := io.Copy(io.Discard, NewReader(bytes.NewReader(s.Bytes())))
 		if err != nil {
@@ -267,7 +267,7 @@ func FuzzScanner(f *testing.F) {
 		s, n := NewScanner(bytes.NewReader(blob)), len(header)
 		for s.Scan() {
 			if int(s.Offset()) != n || !bytes.Equal(s.Bytes(), blob[n:n+len(s.Bytes())]) {
-				t.Fatal("a chunk is not what is there")
+				t.Fatal("a chunk differs from the stream")
 			}
 			n += len(s.Bytes())
 			if _, err := io.CopyN(io.Discard, NewReader(bytes.NewReader(s.Bytes())), 8<<20); err == nil {

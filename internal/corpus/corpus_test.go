@@ -40,7 +40,7 @@ func TestRecord(t *testing.T) {
 	r.Close()
 
 	if _, _, err := openRecord(path, false, with); !errors.Is(err, os.ErrExist) {
-		t.Errorf("what is there was not to be overwritten: %v", err)
+		t.Errorf("an existing record was overwritten: %v", err)
 	}
 	if _, _, err := openRecord(path, true, map[string]string{"kedge": "kedge version 2"}); err == nil {
 		t.Error("a record of another version was continued")

@@ -121,7 +121,7 @@ func (m *measurement) clean(ctx context.Context) error {
 	}
 	size, err := sizeOf(m.data)
 	if err == nil && size > maxKept {
-		err = fmt.Errorf("what is kept in %q has grown to %d GiB: move it away, and continue with -resume", m.data, size>>30)
+		err = fmt.Errorf("the kept store in %q has %d GiB: move it away and continue with -resume", m.data, size>>30)
 	}
 	return err
 }

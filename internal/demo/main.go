@@ -86,7 +86,7 @@ func run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 		args = append(args, "--buildkitd-config", config)
 	}
 
-	d.say("Locking what the build takes in, building, and building again to compare.")
+	d.say("Locking the sources, building, and building again to compare.")
 	defer func() {
 		d.say("Stopping the builder.")
 		// Even after an interrupt, so that no process is left.

@@ -14,7 +14,7 @@ import (
 type Dockerd struct {
 	Host string // "unix://…", for $DOCKER_HOST
 	TCP  string // "tcp://127.0.0.1:…", if asked for
-	TLS  TLS    // what a client needs for TCP
+	TLS  TLS    // of a client, for TCP
 
 	cli    string
 	daemon *daemon

@@ -81,7 +81,7 @@ func program(t testing.TB, name string) string {
 			return path
 		}
 	}
-	missing(t, "%s is not here; `make deps build engines testdeps` brings what the tests need", name)
+	missing(t, "%s is not here; `make deps build engines testdeps` installs it", name)
 	return ""
 }
 
@@ -133,7 +133,7 @@ func shortTempDir(t testing.TB, remove func(dir string)) string {
 			remove(dir)
 		}
 		if err := os.RemoveAll(dir); err != nil {
-			t.Errorf("removing what a daemon left: %v", err)
+			t.Errorf("removing the files of a daemon: %v", err)
 		}
 	})
 	return dir
