@@ -18,32 +18,12 @@ import (
 
 func (p *process) builderVerb() *cli.Command {
 	return &cli.Command{
-		Name: "builder", Usage: "look after kedge's own builder",
+		Name: "builder", Usage: "manage kedge's own builder",
 		Subcommands: []*cli.Command{
-			{Name: "status", Usage: "say whether it runs, and which builder a build would use", Action: func(c *cli.Context) error {
-				if err := p.builderStatus(); err != nil {
-					return err
-				}
-				p.sayWhere(c)
-				return nil
-			}},
+			{Name: "status", Usage: "print whether it runs, and which builder a build would use", Action: p.builderStatus},
 			{
 				Name: "start", Usage: "start it; --buildkitd-config holds for later builds until stop",
-				Flags: ownBuilderFlags(),
-				Action: func(c *cli.Context) error {
-					o, err := p.daemonOptions(c)
-					if err != nil {
-						return err
-					}
-					o.Keep = o.Config != ""
-					lease, err := daemon.Acquire(c.Context, o)
-					if err != nil {
-						return err
-					}
-					defer lease.Release()
-					fmt.Fprintln(p.stdout, lease.Addr())
-					return nil
-				},
+				Flags: ownBuilderFlags(), Action: p.builderStart,
 			},
 			{
 				Name: "stop", Usage: "stop it, and forget the configuration of start",
@@ -52,28 +32,45 @@ func (p *process) builderVerb() *cli.Command {
 			},
 			{
 				Name: "prune", Usage: "free the part of its cache that no build uses",
-				Flags: append(builderFlags(), &cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also free what belongs to BuildKit itself"}),
-				Action: func(c *cli.Context) error {
-					b, err := p.runningBuilder(c)
-					if err != nil {
-						return err
-					}
-					defer b.Close()
-					freed, err := b.Prune(c.Context, c.Bool("all"))
-					if err != nil {
-						return err
-					}
-					fmt.Fprintf(p.stdout, "freed %s\n", units.HumanSize(float64(freed)))
-					return nil
-				},
+				Flags:  append(builderFlags(), &cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also free what belongs to BuildKit itself"}),
+				Action: p.builderPrune,
 			},
 			{Name: "logs", Usage: "print its log", Action: p.builderLogs},
 			{
-				Name: "serve", Hidden: true, Usage: "run it, until it is idle", ArgsUsage: "ROOT",
+				Name: "serve", Hidden: true, Usage: "run it until it is idle", ArgsUsage: "ROOT",
 				Action: func(c *cli.Context) error { return daemon.Serve(c.Context, c.Args().First(), p.stderr) },
 			},
 		},
 	}
+}
+
+func (p *process) builderStart(c *cli.Context) error {
+	o, err := p.daemonOptions(c)
+	if err != nil {
+		return err
+	}
+	o.Keep = o.Config != ""
+	lease, err := daemon.Acquire(c.Context, o)
+	if err != nil {
+		return err
+	}
+	defer lease.Release()
+	fmt.Fprintln(p.stdout, lease.Addr())
+	return nil
+}
+
+func (p *process) builderPrune(c *cli.Context) error {
+	b, err := p.runningBuilder(c)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	freed, err := b.Prune(c.Context, c.Bool("all"))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stdout, "freed %s\n", units.HumanSize(float64(freed)))
+	return nil
 }
 
 // runningBuilder opens kedge's own builder with the configuration that it runs with. If it does not run, or
@@ -86,15 +83,22 @@ func (p *process) runningBuilder(c *cli.Context) (*builder.Builder, error) {
 	return p.openBuilder(c.Context, c)
 }
 
-func (p *process) builderStatus() error {
+func (p *process) builderStatus(c *cli.Context) error {
 	st, err := daemon.Stat(p.builderRoot())
 	if err != nil {
 		return err
 	}
-	if !st.Running {
+	if st.Running {
+		p.sayRunning(st)
+	} else {
 		fmt.Fprintln(p.stdout, "stopped")
-		return nil
 	}
+	p.sayWhere(c)
+	return nil
+}
+
+// sayRunning prints the status of kedge's own builder.
+func (p *process) sayRunning(st daemon.Status) {
 	fmt.Fprintf(p.stdout, "running\naddress  %s\nversion  %s\npid      %d\nsince    %s\n", st.Addr, st.Version, st.PID, st.Since.Format(time.RFC3339))
 	if st.Config != "" {
 		fmt.Fprintf(p.stdout, "config   %s\n", st.Config)
@@ -106,9 +110,8 @@ func (p *process) builderStatus() error {
 	case st.InUse:
 		fmt.Fprintln(p.stdout, "in use")
 	case !st.StopAt.IsZero():
-		fmt.Fprintf(p.stdout, "stops    %s, if nobody uses it\n", st.StopAt.Format(time.RFC3339))
+		fmt.Fprintf(p.stdout, "stops    %s, unless it is used\n", st.StopAt.Format(time.RFC3339))
 	}
-	return nil
 }
 
 func (p *process) builderLogs(*cli.Context) error {
