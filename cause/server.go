@@ -16,7 +16,7 @@ var (
 	slapdText     = regexp.MustCompile(`^# AUTO-GENERATED FILE - DO NOT EDIT!! Use ldapmodify\.\n# CRC32 ([0-9a-f]{8})\n`)
 	poolText      = regexp.MustCompile(`^(?:\d+,\d+\n)+$`)
 
-	// The first line that each log of a package manager has.
+	// The first lines of the logs of package managers.
 	logs = []struct {
 		format string
 		re     *regexp.Regexp
@@ -31,7 +31,7 @@ var (
 	}
 )
 
-// machineID knows /etc/machine-id by its form and its name: 32 hex digits alone may be any hash.
+// machineID explains /etc/machine-id, by form and name: 32 hex digits may be any hash.
 func (f *finder) machineID(p pair, spans []span) bool {
 	if p.first.Size() > 64 || p.second.Size() > 64 || path.Base(p.name) != "machine-id" {
 		return false
@@ -44,7 +44,7 @@ func (f *finder) machineID(p pair, spans []span) bool {
 	return true
 }
 
-// packageLog knows the logs of package managers by how their first line is written.
+// packageLog explains logs of package managers, by the form of their first lines.
 func (f *finder) packageLog(p pair, spans []span) bool {
 	a, b := readAt(p.first, 0, headSize), readAt(p.second, 0, headSize)
 	for _, l := range logs {
@@ -61,7 +61,7 @@ func (f *finder) packageLog(p pair, spans []span) bool {
 	return false
 }
 
-// statCache knows caches of what stat said about other files.
+// statCache explains caches of the metadata of other files.
 func (f *finder) statCache(p pair, spans []span) bool {
 	a, b := readAt(p.first, 0, headSize), readAt(p.second, 0, headSize)
 	for _, c := range []struct{ magic, format, why, fix string }{
@@ -74,12 +74,12 @@ func (f *finder) statCache(p pair, spans []span) bool {
 			"Remove .git in the same RUN, or list it in .dockerignore.",
 		},
 		{
-			"# ninja log v", "Ninja log", "Ninja remembers when each file was written, and how long that took.", ninjaFix,
+			"# ninja log v", "Ninja log", "Ninja records when it wrote each file, and how long that took.", ninjaFix,
 		},
 		{
-			"# ninjadeps\n", "Ninja dependencies", "Ninja remembers when each file was written, in the order in which its jobs ended.", ninjaFix,
+			"# ninjadeps\n", "Ninja dependencies", "Ninja records when it wrote each file, in the order in which its jobs finished.", ninjaFix,
 		},
-		{"\xa2\xab\x0b\xf0", "CDS archive", cdsWhy, cdsFix}, // in the order of bytes of amd64 and arm64
+		{"\xa2\xab\x0b\xf0", "CDS archive", cdsWhy, cdsFix}, // little-endian, as on amd64 and arm64
 		{"\xa8\xab\x0b\xf0", "dynamic CDS archive", cdsWhy, cdsFix},
 	} {
 		if bytes.HasPrefix(a, []byte(c.magic)) && bytes.HasPrefix(b, []byte(c.magic)) {
@@ -93,10 +93,10 @@ func (f *finder) statCache(p pair, spans []span) bool {
 const (
 	ninjaFix = "Build in another stage and copy what is installed, or remove the build directory in the same RUN."
 	cdsWhy   = "Java's class data archive holds the times of jar files, and addresses chosen at random."
-	cdsFix   = "Make it at start (java -XX:ArchiveClassesAtExit), or leave it out: Java does without. It is of no use where the times of jar files are others."
+	cdsFix   = "Create it when the container starts (java -XX:ArchiveClassesAtExit), or omit it: Java does not need it, and ignores it if the times of the jar files differ."
 )
 
-// database knows the files of database servers.
+// database explains files of database servers.
 func (f *finder) database(p pair, spans []span) bool {
 	a, b := readAt(p.first, 0, headSize), readAt(p.second, 0, headSize)
 	for _, d := range databases {
@@ -123,11 +123,11 @@ var databases = []struct {
 		if x == y {
 			return
 		}
-		// initdb puts the seconds into the upper half.
+		// initdb puts the seconds into the upper 32 bits.
 		s, t := time.Unix(int64(x>>32), 0), time.Unix(int64(y>>32), 0)
 		c.First, c.Second = fmt.Sprintf("%d, of %s", x, stampOf(s)), fmt.Sprintf("%d, of %s", y, stampOf(t))
 		c.Clock = f.clock(s, t, 2*time.Second, p.times)
-		c.Why = "initdb makes the system identifier of the time and its process id."
+		c.Why = "initdb derives the system identifier from the time and its process ID."
 	}},
 	{format: "PostgreSQL page", is: func(h []byte, size int64) bool {
 		// The size and layout version of a page, and offsets in it that are in order.
@@ -140,7 +140,7 @@ var databases = []struct {
 			binary.LittleEndian.Uint32(h[36:]) == 8192
 	}},
 	{format: "PostgreSQL statistics", is: func(h []byte, _ int64) bool {
-		// PGSTAT_FILE_FORMAT_ID, which counts in its lowest byte.
+		// PGSTAT_FILE_FORMAT_ID, whose lowest byte is a version.
 		return len(h) > 4 && bytes.Equal(h[1:4], []byte{0xbc, 0xa5, 0x01})
 	}},
 	{format: "InnoDB tablespace", is: func(h []byte, size int64) bool {
@@ -162,7 +162,7 @@ var databases = []struct {
 			return
 		}
 		c.First, c.Second = uuidOf(a[at:end]), uuidOf(b[at:end])
-		c.Why = "The server gives each table that it makes a version, which is a UUID made of the time and the network card."
+		c.Why = "The server gives each new table a version, a UUID made from the time and the network address."
 	}},
 	{format: "MySQL binary log", is: func(h []byte, _ int64) bool { return bytes.HasPrefix(h, []byte("\xfebin")) }},
 	{format: "Aria", is: func(h []byte, _ int64) bool {
@@ -178,10 +178,10 @@ var databases = []struct {
 		}
 		return false
 	}, detail: func(_ *finder, _ pair, c *Cause, a, b []byte) {
-		c.Fix = "Remove it in the same RUN, and make it at start: newaliases makes aliases.db, postmap and makemap others."
+		c.Fix = "Remove it in the same RUN, and create it when the container starts: newaliases creates aliases.db, postmap and makemap create others."
 		if !bytes.Equal(a[52:72], b[52:72]) {
 			c.First, c.Second = printable(a[52:72]), printable(b[52:72])
-			c.Why = "Berkeley DB gives each file an id of its inode, the time and a random number."
+			c.Why = "Berkeley DB derives the ID of each file from its inode, the time and a random number."
 		}
 	}},
 	{format: "LMDB", is: func(h []byte, size int64) bool {
@@ -197,7 +197,7 @@ var databases = []struct {
 	{format: "systemd journal", is: func(h []byte, _ int64) bool { return bytes.HasPrefix(h, []byte("LPKSHHRH")) }},
 }
 
-// view knows the definitions of views, which MariaDB and MySQL keep as text, with the moment of their making.
+// view explains definitions of views, which MariaDB and MySQL store as text with the time of their creation.
 func (f *finder) view(p pair, _ []span) bool {
 	a, ok1 := whole(p.first)
 	b, ok2 := whole(p.second)
@@ -207,13 +207,13 @@ func (f *finder) view(p pair, _ []span) bool {
 	f.within(p, 0, a, b, func(c *Cause) {
 		f.ofDatabase(c)
 		if c.Kind == Timestamp {
-			c.Why = "The database server writes down when each view was made (" + c.Format + ")."
+			c.Why = "The database server stores the time at which each view was created (" + c.Format + ")."
 		}
 	})
 	return true
 }
 
-// slapdConfig knows the LDIF files that slapd keeps its configuration in, each under its own checksum.
+// slapdConfig explains the LDIF files with the configuration of slapd, each of which has a checksum.
 func (f *finder) slapdConfig(p pair, _ []span) bool {
 	a, ok1 := whole(p.first)
 	b, ok2 := whole(p.second)
@@ -230,14 +230,14 @@ func (f *finder) slapdConfig(p pair, _ []span) bool {
 	f.add(Cause{
 		Kind: Database, Where: p.where, Offset: int64(at[2]), Format: "slapd's configuration",
 		First: string(a[at[2]:at[3]]), Second: string(b[at[2]:at[3]]),
-		Why: "slapd writes the CRC-32 of each entry before it, which follows from what differs in the entry.",
+		Why: "slapd stores the CRC-32 of each entry before it; it follows from what differs in the entry.",
 	})
 	copy(b[at[2]:at[3]], a[at[2]:at[3]])
 	f.within(p, 0, a, b, f.ofDatabase)
 	return true
 }
 
-// bufferPool knows by its form and its name the list of pages that InnoDB had in memory when it ended.
+// bufferPool explains, by form and name, the list of pages that InnoDB had in memory when it stopped.
 func (f *finder) bufferPool(p pair, spans []span) bool {
 	if path.Base(p.name) != "ib_buffer_pool" {
 		return false
@@ -250,18 +250,18 @@ func (f *finder) bufferPool(p pair, spans []span) bool {
 	f.add(Cause{
 		Kind: Database, Where: p.where, Offset: spans[0].a, Format: "InnoDB buffer pool", Count: len(spans),
 		First: printable(line(p.first, spans[0].a)), Second: printable(line(p.second, spans[0].b)),
-		Why: "InnoDB writes down which pages it had in memory, those used last first.",
+		Why: "InnoDB stores the list of pages that it had in memory, the last used first.",
 	})
 	return true
 }
 
-// uuidOf is the text of a UUID.
+// uuidOf returns the text of a UUID.
 func uuidOf(b []byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// pgControl knows global/pg_control: system identifier, version of the file, version of the catalog,
-// which is a date and a digit.
+// pgControl recognises global/pg_control: a system identifier, the version of the file, and the version of
+// the catalog, which is a date and a digit.
 func pgControl(h []byte, size int64) bool {
 	if size != 8192 || len(h) < 16 {
 		return false

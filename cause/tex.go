@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// texFormat knows the formats that TeX dumps its memory into. What it takes for the time of day when it
-// starts is in them, at a place that follows from what was loaded: minutes, day, month and year, each
-// beside the same four bytes that say what a number is. LuaTeX's also have tables of Lua.
+// texFormat explains formats, into which TeX dumps its memory. They hold the time at which TeX started, at an
+// offset that depends on what it loaded: minutes, day, month and year, each next to the same four bytes, which
+// mark a number. The formats of LuaTeX hold tables of Lua, too.
 func (f *finder) texFormat(p pair, spans []span) bool {
 	const magic = "W2TX"
 	if !bytes.HasPrefix(readAt(p.first, 0, headSize), []byte(magic)) || !bytes.HasPrefix(readAt(p.second, 0, headSize), []byte(magic)) {
@@ -24,8 +24,8 @@ func (f *finder) texFormat(p pair, spans []span) bool {
 		}
 		f.add(Cause{
 			Kind: Timestamp, Where: p.where, Offset: s.a, Format: "TeX format", First: first, Second: second,
-			Why: "TeX has written down what time it was when it made the format.",
-			Fix: "TeX itself asks the clock, whatever is set, and does so again when it starts: fmtutil-sys --byfmt tex at start, or remove tex.fmt in the same RUN where it is not used.",
+			Why: "TeX stored the time at which it made the format.",
+			Fix: "TeX uses the clock whatever the environment says: run fmtutil-sys --byfmt tex when the container starts, or remove tex.fmt in the same RUN if nothing uses it.",
 		})
 		return true
 	})
@@ -36,7 +36,7 @@ func (f *finder) texFormat(p pair, spans []span) bool {
 				Kind: HashOrder, Where: p.where, Offset: s.a, Format: "LuaTeX format", Count: len(left) - i,
 				First: excerptAt(p.first, s.a), Second: excerptAt(p.second, s.b),
 				Why: "LuaTeX dumps tables of Lua in the order of their hashes, whose seed is random in each process.",
-				Fix: "fmtutil-sys --byengine luatex at start, or remove the formats of LuaTeX in the same RUN where they are not used.",
+				Fix: "Run fmtutil-sys --byengine luatex when the container starts, or remove the formats of LuaTeX in the same RUN if nothing uses them.",
 			})
 			left = left[:i]
 			break
@@ -48,7 +48,7 @@ func (f *finder) texFormat(p pair, spans []span) bool {
 	return true
 }
 
-// texTime reads the time that a difference at off is in, which may be any of its four numbers.
+// texTime reads the time around a difference at off, which may be in any of its four numbers.
 func texTime(r interface {
 	ReadAt(b []byte, off int64) (int, error)
 	Size() int64
@@ -70,21 +70,20 @@ func texTime(r interface {
 	return "", false
 }
 
-// sameWords reports whether both sides of the ranges, which may begin and end anywhere, hold the same
-// words in another order.
+// sameWords reports whether both sides of the ranges hold the same words in another order.
 func (f *finder) sameWords(p pair, spans []span) bool {
 	first, last := spans[0], spans[len(spans)-1]
 	if last.aEnd-first.a > maxJSON || last.bEnd-first.b > maxJSON {
 		return false
 	}
-	// From one zero byte before to one behind, where no word goes on.
+	// Extend the ranges to the zero bytes around them, which no word contains.
 	const more = 64
 	a, b := readAt(p.first, first.a-more, last.aEnd-first.a+2*more), readAt(p.second, first.b-more, last.bEnd-first.b+2*more)
 	x, y := wordsOf(a), wordsOf(b)
 	return len(x) > 3 && slices.Equal(x, y)
 }
 
-// wordsOf are the words of a binary, sorted.
+// wordsOf returns the words of binary data, sorted.
 func wordsOf(b []byte) []string {
 	words := strings.FieldsFunc(string(b), func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-'

@@ -27,11 +27,11 @@ var (
 	texFilesTop = []byte("% ls-R -- filename database for kpathsea")
 )
 
-// texTrees takes those ranges out that are the path of one file in two of TeX's trees, and the numbers
-// that say where a string begins, which follow from the lengths of these paths.
+// texTrees removes the ranges that are the path of one file in two trees of TeX, and those of the offsets of
+// strings, which follow from the lengths of these paths.
 func (f *finder) texTrees(p pair, spans []span) []span {
 	var all *Cause
-	grown := []int64{0} // by how much the second version is longer, behind each path
+	grown := []int64{0} // how much longer the second version is after each path
 	left := slices.DeleteFunc(slices.Clone(spans), func(s span) bool {
 		x, y, ok := movedTree(p, s)
 		if !ok {
@@ -61,14 +61,14 @@ func (f *finder) texTrees(p pair, spans []span) []span {
 	return left
 }
 
-// movedTree returns the roots of two trees, if that is what a range differs in: /usr/share/texlive/texmf-dist/
-// and /var/lib/texmf/, before the same name. What comes before a path may be its length.
+// movedTree returns the roots of two trees, such as /usr/share/texlive/texmf-dist/ and /var/lib/texmf/, if a
+// range differs only in them. The length of a path may precede it.
 func movedTree(p pair, s span) (x, y []byte, ok bool) {
 	const most, name = 128, 8
 	lead := min(s.a, s.b, most)
 	a, b := readAt(p.first, s.a-lead, lead+2*most), readAt(p.second, s.b-lead, lead+2*most)
 	at := int(lead)
-	ends := func(from int) bool { // whether the range is in the roots that begin there
+	ends := func(from int) bool { // reports whether the range is in the roots that begin at from
 		x, y = texRoot.Find(a[from:]), texRoot.Find(b[from:])
 		i, j := from+len(x), from+len(y)
 		return x != nil && y != nil && !bytes.Equal(x, y) && int64(i) >= lead+s.aEnd-s.a && int64(j) >= lead+s.bEnd-s.b &&
@@ -85,8 +85,7 @@ func movedTree(p pair, s span) (x, y []byte, ok bool) {
 	return nil, nil, false
 }
 
-// shifted reports whether a range is made of big-endian numbers, each of which is greater or less by one
-// of grown.
+// shifted reports whether a range consists of big-endian numbers that differ by one of grown.
 func shifted(p pair, s span, grown []int64) bool {
 	const size = 4
 	if s.a != s.b || s.aEnd != s.bEnd || s.aEnd-s.a > maxJSON {
@@ -102,8 +101,8 @@ func shifted(p pair, s span, grown []int64) bool {
 	return len(a) == len(b)
 }
 
-// texLog knows the logs of TeX and updmap. What a tree of TeX's changes in a log of TeX is named as such:
-// paths, and the length of all strings.
+// texLog explains logs of TeX and updmap. Two trees of TeX change paths in a log, and the total length of all
+// strings.
 func (f *finder) texLog(p pair, _ []span) bool {
 	a, ok1 := whole(p.first)
 	b, ok2 := whole(p.second)
@@ -142,7 +141,7 @@ func (f *finder) texLog(p pair, _ []span) bool {
 	return true
 }
 
-// totals reports whether the total lengths of all strings differ by some copies of a path that has grown.
+// totals reports whether the total lengths of all strings differ by a multiple of the growth of a path.
 func totals(a, b []byte, grown int64) bool {
 	const copies = 64
 	m, n := texStrings.FindSubmatch(a), texStrings.FindSubmatch(b)
@@ -155,7 +154,7 @@ func totals(a, b []byte, grown int64) bool {
 	return k*grown == y-x && k > 0 && k <= copies
 }
 
-// explainText explains what is left of two logs, of which nothing needs to stay.
+// explainText explains the rest of two logs, which no program needs.
 func (f *finder) explainText(p pair, x, y logText) {
 	f.within(p, 0, x.b, y.b, func(c *Cause) {
 		if c.Offset >= 0 && c.Offset < int64(len(x.at)) {
@@ -165,15 +164,15 @@ func (f *finder) explainText(p pair, x, y logText) {
 	})
 }
 
-// logText is text of which something was taken out, and at which offset each byte of it was before.
+// A logText is text without some of its parts, with the original offset of each byte.
 type logText struct {
 	b  []byte
 	at []int64
 }
 
-// unbroken joins the lines that TeX breaks when they are full.
+// unbroken joins the lines that TeX broke because they were full.
 func unbroken(b []byte) logText {
-	const full, fuller = 79, 80 // max_print_line; one more where LuaTeX prints for Lua
+	const full, fuller = 79, 80 // max_print_line, and one more if LuaTeX prints for Lua
 	t := logText{make([]byte, 0, len(b)), make([]int64, 0, len(b))}
 	n := 0
 	for i, c := range b {
@@ -191,7 +190,7 @@ func unbroken(b []byte) logText {
 
 func (t logText) all(re *regexp.Regexp) [][]int { return re.FindAllIndex(t.b, -1) }
 
-// without is t without the ranges.
+// without returns t without the ranges.
 func (t logText) without(ranges [][]int) logText {
 	var left logText
 	last := 0
@@ -202,7 +201,7 @@ func (t logText) without(ranges [][]int) logText {
 	return logText{append(left.b, t.b[last:]...), append(left.at, t.at[last:]...)}
 }
 
-// texFiles knows ls-R, the list of the files in a tree of TeX's.
+// texFiles explains ls-R, the list of the files in a tree of TeX.
 func (f *finder) texFiles(p pair, spans []span) bool {
 	if !bytes.HasPrefix(readAt(p.first, 0, headSize), texFilesTop) || !bytes.HasPrefix(readAt(p.second, 0, headSize), texFilesTop) {
 		return false

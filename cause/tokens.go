@@ -15,13 +15,13 @@ var (
 	uuidText = regexp.MustCompile(`(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`)
 	goBuild  = regexp.MustCompile(`Go build ID: "[\w/=-]*"`)
 
-	// Names as mktemp, Python's tempfile, GCC, Go and pip make them.
+	// Names that mktemp, Python's tempfile, GCC, Go and pip choose.
 	tempText = regexp.MustCompile(`\btmp\.[A-Za-z0-9]{6,12}\b|/(?:var/)?tmp/[\w.+-]*|\bcc[A-Za-z0-9]{6}\.(?:o|s|res|ld|le|ltrans[\w.]*)\b|\bgo-build\d{5,}\b|\bpip-[a-z-]+-[a-z0-9_]{8}\b|\btmp[a-z0-9_]{8}\b|\bnpm-\d+-[0-9a-f]{8}\b`)
 
-	// A name that mkstemp made from a template, in a compiled file.
+	// A name that mkstemp made from a template, in a file that is not text.
 	templateText = regexp.MustCompile(`\b([A-Za-z][\w+-]*[._-])([A-Za-z0-9]{6})((?:\.\w{1,8})*)\b`)
 
-	// Addresses of Linux's programs and their heaps, and those that Python, Ruby and others print of objects.
+	// Addresses of programs and heaps on Linux, and those that Python and Ruby print for objects.
 	addressText = regexp.MustCompile(`(?i)\b0x0{0,4}(?:7[ef]|5[56])[0-9a-f]{10}\b|\bat 0x[0-9a-f]{8,16}\b|#<[\w:]+:0x[0-9a-f]{8,16}\b`)
 
 	urlText = regexp.MustCompile(`\b[a-z][a-z0-9+.-]{1,15}://[^\s"'<>]+`)
@@ -59,13 +59,13 @@ var (
 	hexName  = regexp.MustCompile(`(?:^|[^0-9a-f])[0-9a-f]*(?:\d[a-f]|[a-f]\d)[0-9a-f]{6,}(?:[^0-9a-f]|$)`)
 )
 
-// simple is the found of a kind by a pattern.
+// simple returns a found for the matches of a pattern.
 func (w *window) simple(kind Kind, re *regexp.Regexp) (found, bool) {
 	a, b, ok := w.match(re)
 	return found{Cause{Kind: kind}, a, b}, ok
 }
 
-// hinted finds the names of the machines and directories, where they are known.
+// hinted finds the hostnames and directories that the hints name.
 func (f *finder) hinted(w *window) (found, bool) {
 	for _, h := range []struct {
 		kind   Kind
@@ -95,14 +95,13 @@ func (f *finder) uuid(w *window) (found, bool) {
 	}
 	hit, ok := w.simple(UUID, uuidText)
 	if ok && path.Base(w.name) == ".uuid" {
-		hit.cause.Why = "fontconfig before 2.14 gives each folder of fonts a UUID, to name the cache of the folder by."
+		hit.cause.Why = "fontconfig before 2.14 writes a UUID into each folder of fonts, after which it names the cache of the folder."
 		hit.cause.Fix = "Remove it in the same RUN: find / -xdev -name .uuid -path '*font*' -delete; fontconfig works without."
 	}
 	return hit, ok
 }
 
-// temp finds names of temporary files. What both have in common of a path says where it was, and
-// what differs has to look like chance.
+// temp finds names of temporary files. The part of a path that differs must look random.
 func (f *finder) temp(w *window) (found, bool) {
 	if w.compiled && !w.bytes {
 		if hit, ok := w.template(); ok {
@@ -118,20 +117,20 @@ func (f *finder) temp(w *window) (found, bool) {
 	}
 	a, b := w.a[hit.a[0]:hit.a[1]], w.b[hit.b[0]:hit.b[1]]
 	if bytes.Contains(a, []byte("tmp/")) && (len(a) != len(b) || common(a, b) > len(a)-3) {
-		return hit, false // /tmp/a against /tmp/build: a path, but no name made by chance
+		return hit, false // /tmp/a and /tmp/build are paths, but not random names
 	}
 	switch {
 	case bytes.Contains(a, []byte("pip-target-")):
-		hit.cause.Why = "pip install --target compiles Python in a folder of pip's own, whose name the compiled files hold."
+		hit.cause.Why = "pip install --target compiles Python in a temporary folder, whose name the compiled files hold."
 		hit.cause.Fix = "pip install --no-compile --target DIR, and then python3 -m compileall DIR."
 	case bytes.Contains(a, []byte("pip-")):
-		hit.cause.Why = "pip builds an extension in a folder with a name made by chance, which its debug information holds."
-		hit.cause.Fix = "Leave debug information out: CFLAGS=-g0 pip install."
+		hit.cause.Why = "pip builds an extension in a folder with a random name, which its debug information holds."
+		hit.cause.Fix = "Omit debug information: CFLAGS=-g0 pip install."
 	}
 	return hit, true
 }
 
-// template finds two names that mkstemp made from one template: six letters and digits differ.
+// template finds two names that mkstemp made from one template: they differ in six random letters and digits.
 func (w *window) template() (found, bool) {
 	hit, ok := w.simple(TempName, templateText)
 	if !ok {
@@ -158,8 +157,8 @@ func (w *window) template() (found, bool) {
 	return hit, differ >= 4 && changes(a[2]) >= 2 && changes(b[2]) >= 2
 }
 
-// address finds an address in memory, as text or as eight bytes: the kernel moves whole pages, so the last
-// twelve bits of both sides agree.
+// address finds an address in memory, as text or as eight bytes. The kernel moves whole pages, so the last
+// twelve bits of both addresses are equal.
 func (f *finder) address(w *window) (found, bool) {
 	if !w.bytes {
 		if !w.near("0x") {
@@ -184,7 +183,7 @@ func (f *finder) address(w *window) (found, bool) {
 	return found{c, [2]int{i, i + 8}, [2]int{j, j + 8}}, true
 }
 
-// url finds a part of a URL that looks drawn.
+// url finds a part of a URL that looks random.
 func (f *finder) url(w *window) (found, bool) {
 	if w.bytes || !w.near("://") {
 		return found{}, false
@@ -219,7 +218,7 @@ func lettersAndDigits(s []byte) bool {
 	return bytes.ContainsAny(s, "0123456789") && bytes.ContainsFunc(s, unicode.IsLetter)
 }
 
-// mostDiffer reports whether two tokens differ in more than half of their places.
+// mostDiffer reports whether two tokens differ in more than half of their bytes.
 func mostDiffer(a, b []byte) bool {
 	n, differ := min(len(a), len(b)), 0
 	for i := range n {
@@ -276,7 +275,7 @@ func (f *finder) cpu(w *window) (found, bool) {
 	return found{Cause{Kind: CPU}, a, b}, true
 }
 
-// lines are where the lines are that hold the difference, as far as the windows reach.
+// lines returns the ranges of the lines with the difference, within the windows.
 func (w *window) lines() (a, b [2]int) {
 	of := func(s []byte, at int) [2]int {
 		end := len(s)
@@ -305,7 +304,7 @@ func (f *finder) hostname(w *window) (found, bool) {
 	return found{}, false
 }
 
-// random finds digits and bytes in which no position agrees but by chance.
+// random finds digits and bytes that look random.
 func (f *finder) random(w *window) (found, bool) {
 	if w.bytes {
 		return w.randomBytes()
@@ -313,14 +312,14 @@ func (f *finder) random(w *window) (found, bool) {
 	if hit, ok := w.crypt(); ok {
 		hit.cause.Format = "password hash"
 		hit.cause.Why = "A password was hashed with a random salt."
-		hit.cause.Fix = "Hash it once, outside, and pass the hash (usermod -p, chpasswd -e), or have it set at start."
+		hit.cause.Fix = "Hash it once, outside the build, and pass the hash (usermod -p, chpasswd -e), or set the password when the container starts."
 		hit.cause.First, hit.cause.Second = "password hash", "another password hash"
 		return hit, true
 	}
 	if hit, ok := w.trace(); ok {
 		hit.cause.Format = "trace context"
-		hit.cause.Why = "BuildKit gives every step the id of a trace, in TRACEPARENT; the environment was written down."
-		hit.cause.Fix = "Keep that variable out of it: env -u TRACEPARENT COMMAND, or unset TRACEPARENT before."
+		hit.cause.Why = "BuildKit sets TRACEPARENT to the ID of a trace in every step, and the step stored its environment."
+		hit.cause.Fix = "Unset the variable: env -u TRACEPARENT COMMAND, or unset TRACEPARENT before."
 		return hit, true
 	}
 	for _, re := range []*regexp.Regexp{hexText, baseText} {
@@ -339,24 +338,24 @@ func (f *finder) random(w *window) (found, bool) {
 		switch n := len(strings.Trim(string(a), "_=")); {
 		case re == hexText && (n == 32 || n == 40 || n == 64 || n == 96 || n == 128):
 			hit.cause.Format = "hex"
-			hit.cause.Why = "Hex digits of the length of a hash: a hash of something that differs, or random."
+			hit.cause.Why = "Hex digits of the length of a hash differ: a hash of something that differs, or a random number."
 		case re == hexText:
 			hit.cause.Format = "hex"
 			hit.cause.Why = "Hex digits differ in most places: a random number, or a hash."
 		default:
 			hit.cause.Format = "base64"
-			hit.cause.Why = "Letters and digits as base64 has them differ in most places: something random, or a hash."
+			hit.cause.Why = "Letters and digits of base64 differ in most places: something random, or a hash."
 		}
 		if w.near("composerautoloaderinit", "composerstaticinit") {
-			hit.cause.Why = "Composer ends the names of its own classes at random, where composer.json names no ending and no composer.lock gives one."
-			hit.cause.Fix = "Commit composer.lock, or name an ending: composer config autoloader-suffix NAME."
+			hit.cause.Why = "Composer ends the names of its own classes with a random suffix if neither composer.json nor composer.lock sets one."
+			hit.cause.Fix = "Commit composer.lock, or set a suffix: composer config autoloader-suffix NAME."
 		}
 		return hit, true
 	}
 	return found{}, false
 }
 
-// crypt finds a salted hash of a password, as crypt(3) and LDAP write them.
+// crypt finds a salted hash of a password in the forms of crypt(3) and LDAP.
 func (w *window) crypt() (found, bool) {
 	if w.near("$") {
 		if hit, ok := w.simple(Random, cryptText); ok {
@@ -369,7 +368,7 @@ func (w *window) crypt() (found, bool) {
 	return w.simple(Random, ldapText)
 }
 
-// trace finds what https://www.w3.org/TR/trace-context/ calls a traceparent.
+// trace finds a traceparent (https://www.w3.org/TR/trace-context/).
 func (w *window) trace() (found, bool) {
 	if !w.near("00-") {
 		return found{}, false
@@ -377,8 +376,7 @@ func (w *window) trace() (found, bool) {
 	return w.simple(Random, traceText)
 }
 
-// chance reports whether two tokens look as if they were drawn: letters and digits on both sides,
-// and most of what stands at the same place differs.
+// chance reports whether two tokens look random: both have letters and digits, and they differ in most places.
 func chance(a, b []byte) bool {
 	classes := func(s []byte) (digit, lower, upper bool) {
 		for _, c := range s {
@@ -392,7 +390,7 @@ func chance(a, b []byte) bool {
 	digit2, lower2, upper2 := classes(b)
 	switch hex := fully(hexText, a) && fully(hexText, b); {
 	case hex && (!digit1 || !digit2 || !lower1 && !upper1 || !lower2 && !upper2):
-		return false // words and numbers
+		return false // they are words or numbers
 	case !hex && (!digit1 && !digit2 || !lower1 || !upper1 || !lower2 || !upper2):
 		return false
 	}
@@ -404,7 +402,7 @@ func fully(re *regexp.Regexp, b []byte) bool {
 	return m != nil && m[0] == 0 && m[1] == len(b)
 }
 
-// randomBytes takes a long difference for random in which bytes are spread out.
+// randomBytes finds a long difference of bytes with many different values.
 func (w *window) randomBytes() (found, bool) {
 	a, b := w.a[w.at:w.ae], w.b[w.bt:w.be]
 	if len(a) < 12 || len(b) < 12 || !spread(a) || !spread(b) {
@@ -412,7 +410,7 @@ func (w *window) randomBytes() (found, bool) {
 	}
 	c := Cause{
 		Kind: Random, Format: "bytes",
-		Why: "Bytes without a pattern differ: they are random, a hash, encrypted, or compressed in a way that is not opened.",
+		Why: "Bytes without a pattern differ: they are random, a hash, encrypted, or compressed in an unknown format.",
 	}
 	c.First, c.Second = printable(a), printable(b)
 	return found{c, [2]int{w.at, w.at + w.spanA}, [2]int{w.bt, w.bt + w.spanB}}, true
@@ -434,7 +432,7 @@ func spread(b []byte) bool {
 	return distinct*10 >= len(b)*7 && high*5 >= len(b)
 }
 
-// path finds two paths that differ in a directory, as those of two builds do.
+// path finds two paths of one file in two build directories.
 func (f *finder) path(w *window) (found, bool) {
 	if !w.near("/") {
 		return found{}, false
@@ -444,22 +442,22 @@ func (f *finder) path(w *window) (found, bool) {
 		return hit, false
 	}
 	if bytes.HasSuffix(w.a[:hit.a[0]], []byte(":/")) {
-		return hit, false // of a URL
+		return hit, false // it is part of a URL
 	}
 	a, b := w.a[hit.a[0]:hit.a[1]], w.b[hit.b[0]:hit.b[1]]
-	// The same file in two directories: a relative path, or a file of another name, says nothing.
+	// Relative paths and names of two files are not the paths of one file.
 	x, y := bytes.LastIndexByte(a, '/'), bytes.LastIndexByte(b, '/')
 	if a[0] != '/' || b[0] != '/' || bytes.Count(a, []byte("/")) < 2 || bytes.Count(b, []byte("/")) < 2 {
 		return hit, false
 	}
 	if bytes.Equal(a[:x], b[:y]) {
-		// A compiler stores the directory itself.
+		// A compiler stores the path of the directory itself.
 		return hit, w.binary && buildRoot.Match(a) && buildRoot.Match(b)
 	}
 	return hit, bytes.Equal(a[x:], b[y:]) || buildRoot.Match(a) && buildRoot.Match(b)
 }
 
-// words are what programs often say, each in several languages.
+// words are frequent words of programs, each in several languages.
 var words = [][]string{
 	{"january", "januar", "janvier", "enero", "gennaio", "januari", "janeiro"},
 	{"february", "februar", "février", "febrero", "febbraio", "februari", "fevereiro"},
@@ -493,7 +491,7 @@ var (
 	number1  = regexp.MustCompile(`\b\d{1,3}(?:[.,]\d{3})*[.,]\d+\b`)
 )
 
-// locale finds what depends on the language: known words, decimal points, the variables themselves.
+// locale finds differences of language: known words, decimal points, the variables themselves.
 func (f *finder) locale(w *window) (found, bool) {
 	if w.near("lang", "lc_") {
 		if hit, ok := w.simple(Locale, langText); ok {

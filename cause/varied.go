@@ -19,7 +19,7 @@ var (
 	inASCII    = regexp.MustCompile("(?i)^(?:['`\"?]+|(?:\\\\(?:x[0-9a-f]{2}|u[0-9a-f]{4}|[0-7]{3}))+)")
 )
 
-// varied finds what the second build was made to differ in.
+// varied finds what kedge changed for the second build.
 func (f *finder) varied(w *window) (found, bool) {
 	if w.bytes {
 		return found{}, false
@@ -41,10 +41,10 @@ func (f *finder) varied(w *window) (found, bool) {
 	return found{}, false
 }
 
-// masked reports whether two modes are what the two umasks make of one.
+// masked reports whether the two umasks make the two modes from one mode.
 func (f *finder) masked(first, second int64) bool {
 	mask := f.hints.Varied.Umasks
-	asked := first | second // what none of the two took away, or one
+	asked := first | second // the bits that at least one umask left
 	return first != second && asked&^mask[0] == first && asked&^mask[1] == second
 }
 
@@ -55,7 +55,7 @@ func (f *finder) ofUmask(c *Cause) {
 	c.Fix = "Set the mode (install -m, mkdir -m, chmod), or the umask at the beginning of the same RUN."
 }
 
-// umaskText finds the umask itself, and the modes that it makes, in octal and as ls writes them.
+// umaskText finds the umask and the modes that follow from it, in octal and in the form of ls.
 func (f *finder) umaskText(w *window) (found, bool) {
 	hit, ok := w.simple(Mode, octalMode)
 	if ok {
@@ -73,14 +73,14 @@ func (f *finder) umaskText(w *window) (found, bool) {
 	return hit, ok
 }
 
-// octal reads permissions, of a mode that may begin with the type of the file.
+// octal returns the permissions of a mode, which may include the type of the file.
 func octal(b []byte) (int64, bool) {
 	s := strings.TrimPrefix(string(b), "0o")
 	n, err := strconv.ParseInt(s, 8, 64)
 	return n & 0o777, err == nil
 }
 
-// letters are the permissions that ls writes.
+// letters returns the permissions in the form of ls.
 func letters(b []byte) (mode int64) {
 	for i, c := range b[1:10] {
 		if c != '-' && c != 'S' && c != 'T' {
@@ -90,7 +90,7 @@ func letters(b []byte) (mode int64) {
 	return mode
 }
 
-// cpuCount finds how many processors there are, or their list.
+// cpuCount finds the number of processors, or their list.
 func (f *finder) cpuCount(w *window) (found, bool) {
 	hit, ok := w.simple(CPU, numberList)
 	if !ok || !apart(w.a, hit.a) || !apart(w.b, hit.b) {
@@ -101,19 +101,19 @@ func (f *finder) cpuCount(w *window) (found, bool) {
 	count := err == nil && n > f.hints.Varied.CPUs && n <= 4096 && y == strconv.Itoa(f.hints.Varied.CPUs)
 	list := f.hints.Varied.CPUs == 1 && strings.ContainsAny(x, "-,") && y == "0" && strings.HasPrefix(x, "0")
 	hit.cause.Format = "count"
-	hit.cause.Why = fmt.Sprintf("The number of processors was written down; the second build was given %d.", f.hints.Varied.CPUs)
-	hit.cause.Fix = "Write down a fixed number, as of make -j4, or none."
+	hit.cause.Why = fmt.Sprintf("The number of processors was written down; the second build had %d.", f.hints.Varied.CPUs)
+	hit.cause.Fix = "Use a fixed number, as in make -j4, or do not store it."
 	return hit, count || list
 }
 
-// apart reports whether a number is no part of another, of a version or of a time.
+// apart reports whether a number is not part of another number, a version or a time.
 func apart(s []byte, at [2]int) bool {
 	part := func(c byte) bool { return c == '.' || c == ':' || '0' <= c && c <= '9' }
 	return (at[0] == 0 || !part(s[at[0]-1])) && (at[1] == len(s) || !part(s[at[1]]) || at[1]+1 == len(s) || s[at[1]+1] == '\n' || s[at[1]+1] == ' ')
 }
 
-// localeText finds the name of the locale and of its character set, and characters that the other one
-// has not: the quotes of messages, and what stands in the place of letters.
+// localeText finds the name of the locale or of its character set, and characters that the other locale lacks:
+// quotes of messages, and replacements of letters.
 func (f *finder) localeText(w *window) (found, bool) {
 	a, b := w.lines()
 	if x, y := w.a[a[0]:a[1]], w.b[b[0]:b[1]]; setLine.Match(x) && setLine.Match(y) {
@@ -132,6 +132,6 @@ func (f *finder) localeText(w *window) (found, bool) {
 	if m == nil || n == nil || n[0] != 0 || bytes.ContainsRune(w.b[w.bt:w.bt+n[1]], '\ufffd') {
 		return found{}, false
 	}
-	c := Cause{Kind: Locale, Format: "characters", Why: "A program wrote characters that only the locale of the second build has; the first has others in their place."}
+	c := Cause{Kind: Locale, Format: "characters", Why: "A program wrote characters that only the locale of the second build has; the first build has replacements."}
 	return found{c, [2]int{w.at, w.at + m[1]}, [2]int{w.bt, w.bt + n[1]}}, true
 }

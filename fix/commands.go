@@ -12,26 +12,26 @@ import (
 	"github.com/kedge-build/kedge/cause"
 )
 
-// editor collects the edits of a script.
+// An editor collects the edits of a Dockerfile.
 type editor struct {
-	causes []cause.Cause // of the instruction that is walked
-	script []byte        // of this instruction
+	causes []cause.Cause // of the current instruction
+	script []byte        // of the current instruction
 	edits  []udiff.Edit
-	names  map[string]int // how often each has been given
+	names  map[string]int // how often the patch uses each
 }
 
-// caused reports whether there is a cause of a kind, in a format that begins so.
+// caused reports whether there is a cause of a kind whose format begins with format.
 func (e *editor) caused(kind cause.Kind, format string) bool {
 	return slices.ContainsFunc(e.causes, func(c cause.Cause) bool { return c.Kind == kind && strings.HasPrefix(c.Format, format) })
 }
 
-// named reports whether only one build has some file whose name holds a thing of the given format; ""
-// is a name of which nothing is known.
+// named reports whether only one build has some file whose name holds something of a format; "" stands for
+// names that hold nothing known.
 func (e *editor) named(format string) bool {
 	return slices.ContainsFunc(e.causes, func(c cause.Cause) bool { return c.Kind == cause.OneBuildOnly && c.Format == format })
 }
 
-// edit replaces what is between two places of the script.
+// edit replaces the script between two positions by text.
 func (e *editor) edit(from, to syntax.Pos, text string) {
 	e.edits = append(e.edits, udiff.Edit{Start: int(from.Offset()), End: int(to.Offset()), New: text})
 }
@@ -44,7 +44,7 @@ func (e *editor) replace(n syntax.Node, text string) {
 	e.edit(n.Pos(), n.End(), text)
 }
 
-// nth is text for the first use of a name, and text with a number for those that follow.
+// nth returns a name for its first use, and the name with a number for each later one.
 func (e *editor) nth(text string) string {
 	e.names[text]++
 	if n := e.names[text]; n > 1 {
@@ -53,14 +53,14 @@ func (e *editor) nth(text string) string {
 	return text
 }
 
-// call is a simple command whose words are known.
+// A call is a simple command.
 type call struct {
 	*syntax.CallExpr
 	name  string
-	args  []string // literal; "" for a word that is not
+	args  []string // "" for a word that is not literal
 	words []*syntax.Word
 	stmt  *syntax.Stmt
-	stack []syntax.Node // what it is in, outermost first
+	stack []syntax.Node // the nodes around it, outermost first
 }
 
 func (e *editor) walk(file *syntax.File) {
@@ -87,10 +87,10 @@ func (e *editor) walk(file *syntax.File) {
 	})
 }
 
-// naming are the commands that print something else each time that they run, of which some program may make several names.
+// naming are the commands that print a new name each time they run: in a loop they have no fixed replacement.
 var naming = map[string]bool{"uuidgen": true, "mktemp": true}
 
-// repeated reports whether what is in stack may run more than once: within a loop, or a function.
+// repeated reports whether a node within stack may run more than once: in a loop or a function.
 func repeated(stack []syntax.Node) bool {
 	return slices.ContainsFunc(stack, func(n syntax.Node) bool {
 		switch n.(type) {
@@ -105,7 +105,7 @@ func plainParam(n *syntax.ParamExp) bool {
 	return !n.Excl && !n.Length && !n.Width && n.Index == nil && n.Slice == nil && n.Repl == nil && n.Exp == nil && n.Names == 0
 }
 
-// random reports whether a random number may be behind the causes.
+// random reports whether a random number may be the reason for the causes.
 func (e *editor) random() bool {
 	for _, k := range []cause.Kind{cause.Random, cause.TempName, cause.BuildPath, cause.Unknown} {
 		if e.caused(k, "") {
@@ -141,7 +141,7 @@ func newCall(n *syntax.CallExpr, stack []syntax.Node) (*call, bool) {
 	return c, c.stmt != nil
 }
 
-// has reports whether one of the options is among the arguments; a letter also within a bundle.
+// has reports whether the arguments have one of the options. A letter may be in a bundle, as in -xzf.
 func (c *call) has(options ...string) bool {
 	for _, a := range c.args {
 		for _, o := range options {
@@ -162,7 +162,7 @@ func (c *call) sets(name string) bool {
 	return slices.ContainsFunc(c.Assigns, func(a *syntax.Assign) bool { return a.Name != nil && a.Name.Value == name })
 }
 
-// set makes an assignment for this command alone. sudo takes one as an argument, command and exec do not.
+// set sets a variable for this command alone. It is an argument of sudo, but not of command and exec.
 func (e *editor) set(c *call, name, value string) {
 	if c.sets(name) {
 		return
@@ -174,16 +174,16 @@ func (e *editor) set(c *call, name, value string) {
 	e.insert(at.Pos(), name+"="+value+" ")
 }
 
-// option puts an option behind the name of the command.
+// option inserts options after the name of the command.
 func (e *editor) option(c *call, text string) { e.insert(c.words[0].End(), " "+text) }
 
-// rules are the commands that are known to make builds differ, and what to write instead.
+// rules are the commands that are known to make builds differ, with the edits that avoid it.
 var rules = map[string]func(e *editor, c *call){
 	"date": func(e *editor, c *call) {
 		if !e.caused(cause.Timestamp, "") && !e.named("date") {
 			return
 		}
-		// The unit of -Iseconds is no option of its own.
+		// The letters after -I are its value, not options.
 		c.args = slices.DeleteFunc(slices.Clone(c.args), func(a string) bool { return strings.HasPrefix(a, "-I") })
 		if c.has("d", "r", "s", "f", "--date", "--reference", "--set", "--file") {
 			return
@@ -203,7 +203,7 @@ var rules = map[string]func(e *editor, c *call){
 		if !e.caused(cause.TempName, "") && !e.caused(cause.BuildPath, "") && !e.caused(cause.Random, "") && !e.named("temporary") {
 			return
 		}
-		// Only as $(mktemp) or $(mktemp -d), where what it prints can be printed in another way.
+		// Only $(mktemp) and $(mktemp -d) can be replaced by a command with the same output.
 		subst, ok := c.parent(2).(*syntax.CmdSubst)
 		if !ok || len(subst.Stmts) != 1 || len(c.words) != len(c.Args) || len(c.stmt.Redirs) > 0 {
 			return
@@ -234,7 +234,7 @@ var rules = map[string]func(e *editor, c *call){
 			return
 		}
 		if !dashed && (strings.ContainsAny(bundle, "fbCTXgHIV") && strings.IndexAny(bundle, "fbCTXgHIV") != len(bundle)-1 || strings.Trim(bundle, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") != "") {
-			return // options whose values come in an order that a dash would change
+			return // with a dash, the options would take other arguments as their values
 		}
 		var add []string
 		for _, o := range []string{"--sort=name", `--mtime="@$SOURCE_DATE_EPOCH"`, "--owner=0", "--group=0", "--numeric-owner"} {
@@ -312,14 +312,14 @@ var rules = map[string]func(e *editor, c *call){
 	},
 }
 
-// formats has Perl make TeX's formats in one order.
+// formats fixes the order in which Perl builds TeX's formats.
 func (e *editor) formats(c *call) {
 	if e.caused(cause.HashOrder, "TeX") {
 		e.set(c, "PERL_HASH_SEED", "0")
 	}
 }
 
-// sorted sorts what a command lists.
+// sorted sorts the output of a command that lists files.
 func (e *editor) sorted(c *call) {
 	if !e.caused(cause.Order, "") && !e.caused(cause.ParallelOrder, "") {
 		return
@@ -327,7 +327,7 @@ func (e *editor) sorted(c *call) {
 	for _, a := range c.args {
 		switch a {
 		case "-exec", "-execdir", "-ok", "-delete", "-quit", "-fprint", "-fprint0", "-fprintf", "-fls":
-			return // prints no list
+			return // it prints no list
 		}
 	}
 	end := c.words[len(c.words)-1].End()
@@ -336,7 +336,7 @@ func (e *editor) sorted(c *call) {
 			return
 		}
 	}
-	// In a pipe that sorts already, nothing is to be done.
+	// The pipe may sort already.
 	for i := len(c.stack) - 1; i >= 0; i-- {
 		b, ok := c.stack[i].(*syntax.BinaryCmd)
 		if ok && (b.Op == syntax.Pipe || b.Op == syntax.PipeAll) && sortsIn(b) {
@@ -360,7 +360,7 @@ func sortsIn(n syntax.Node) (found bool) {
 	return found
 }
 
-// parent is what a command is in, n steps up.
+// parent returns the node n steps above a command.
 func (c *call) parent(n int) syntax.Node {
 	if n > len(c.stack) {
 		return nil
@@ -368,7 +368,7 @@ func (c *call) parent(n int) syntax.Node {
 	return c.stack[len(c.stack)-n]
 }
 
-// mentions reports whether a word begins with an option, whatever its value is.
+// mentions reports whether the command has an option with any value.
 func (c *call) mentions(option string) bool {
 	for _, w := range c.words[1:] {
 		if len(w.Parts) > 0 {
@@ -380,7 +380,7 @@ func (c *call) mentions(option string) bool {
 	return false
 }
 
-// inputs is where the names of files begin in the arguments of zip: behind the archive.
+// inputs returns where the names of files begin in the arguments of zip: after the archive.
 func (c *call) inputs() (from uint, ok bool) {
 	i := 1
 	for ; i < len(c.words); i++ {
@@ -389,7 +389,7 @@ func (c *call) inputs() (from uint, ok bool) {
 			break
 		}
 		if strings.ContainsAny(lit, "xibtn@") || strings.HasPrefix(lit, "--") {
-			return 0, false // options with values
+			return 0, false // an option may take the next argument as its value
 		}
 	}
 	for _, w := range c.words[min(i+1, len(c.words)):] {
@@ -403,7 +403,7 @@ func (c *call) inputs() (from uint, ok bool) {
 	return c.words[i+1].Pos().Offset(), true
 }
 
-// sequential reports whether another command may stand before this one, joined by &&.
+// sequential reports whether "COMMAND && " can be inserted before this command.
 func (c *call) sequential() bool {
 	if c.stmt.Negated || c.stmt.Background || c.parent(1) != syntax.Node(c.stmt) {
 		return false

@@ -16,7 +16,7 @@ import (
 	"github.com/kedge-build/kedge/cause"
 )
 
-// A Step is a RUN instruction that differences come from.
+// A Step is a RUN instruction that made differences.
 type Step struct {
 	Line   int // at which it begins in the Dockerfile, from 1
 	Causes []cause.Cause
@@ -30,7 +30,7 @@ func Patch(name string, dockerfile []byte, steps ...Step) (diff string, ok bool)
 	if err != nil || parsed.EscapeToken != parser.DefaultEscapeToken {
 		return "", false
 	}
-	causes := map[int][]cause.Cause{} // by line: several steps may be of one instruction
+	causes := map[int][]cause.Cause{} // by line: an instruction may have several steps
 	for _, s := range steps {
 		causes[s.Line] = append(causes[s.Line], s.Causes...)
 	}

@@ -13,18 +13,18 @@ import (
 	"github.com/kedge-build/kedge/internal/format/elf"
 )
 
-// The marks that a program with build info of Go, or one that cargo-auditable made, has somewhere in
-// it. A program without them has neither.
+// The marks of Go's build info and of cargo-auditable. A program without them has neither.
 var (
 	goMark    = []byte("\xff Go buildinf:")
 	cargoMark = []byte(".dep-v0")
 )
 
-// maxTail is where in a file the names of its sections are looked for: linkers write them last.
+// maxTail is the number of bytes at the end of a file in which the names of its sections are searched for:
+// linkers write them last.
 const maxTail = 64 << 10
 
-// A Scanner looks for those marks in a file that goes by: Go's anywhere at a multiple of 16 bytes,
-// where debug/buildinfo looks, too, and cargo's among the names of sections. The zero value is ready.
+// A Scanner searches the bytes written to it for these marks: Go's at every multiple of 16 bytes, as
+// debug/buildinfo does, and cargo's among the names of sections. The zero value is ready for use.
 type Scanner struct {
 	no, found bool
 	size      int64
@@ -60,7 +60,7 @@ func (s *Scanner) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Found reports whether the file is an ELF file that may name packages, which Program reads.
+// Found reports whether the file is an ELF file that may name packages for Program to read.
 func (s *Scanner) Found() bool {
 	if s.no || len(s.head) < len(elf.Magic) {
 		return false
@@ -71,7 +71,7 @@ func (s *Scanner) Found() bool {
 // Reset makes the Scanner ready for another file.
 func (s *Scanner) Reset() { *s = Scanner{head: s.head[:0], tail: s.tail[:0]} }
 
-// Program reads the Go modules and the Rust crates that a program says it was made of.
+// Program returns the Go modules and the Rust crates that a program names as its parts.
 func Program(r io.ReaderAt, size int64) ([]Package, error) {
 	return guard(func(r io.ReaderAt, size int64) ([]Package, error) {
 		modules, err := goModules(r)
@@ -115,7 +115,7 @@ func cargoAuditable(r io.ReaderAt) ([]Package, error) {
 	}
 	zr, err := zlib.NewReader(io.LimitReader(sections[i].Open(), maxDocument))
 	if err != nil {
-		return nil, nil // another's section of that name
+		return nil, nil // another program's section of that name
 	}
 	defer zr.Close()
 	var deps struct {

@@ -16,8 +16,8 @@ const (
 	maxMembers = 1 << 18
 )
 
-// jar reads a Java archive: Maven's pom.properties where there are some, otherwise the manifest, and
-// the same of the jars within it.
+// jar reads Maven's pom.properties of a Java archive, or its manifest if there are none, and those of the
+// jars in it.
 func jar(r io.ReaderAt, size int64) ([]Package, error) {
 	l := list{kind: "jar"}
 	err := l.jar(r, size, true)
@@ -95,7 +95,7 @@ func properties(f *stdzip.File, sep string) (map[string]string, error) {
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		if sep == ":" && line == "" {
-			break // what follows is about single files
+			break // the rest is about single files
 		}
 		if key, value, ok := strings.Cut(line, sep); ok {
 			keys[strings.TrimSpace(key)] = strings.TrimSpace(value)

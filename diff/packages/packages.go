@@ -1,6 +1,6 @@
 // Package packages reads which packages a file of an image says are installed, without running
 // anything of the image. Files are hostile input: every reader bounds what it holds in memory and
-// returns an error, or fewer packages, for what it cannot make sense of.
+// returns an error, or fewer packages, for content that it does not understand.
 package packages
 
 import (
@@ -26,10 +26,10 @@ func Kinds() []string {
 
 // The limits that hold whatever an image says.
 const (
-	maxPackages = 1 << 18 // that one file may name
+	maxPackages = 1 << 18 // packages of one file
 	maxField    = 4 << 10 // bytes of a name or version; longer ones are cut
-	maxDocument = 4 << 20 // bytes of a file that is decoded whole
-	maxLine     = 1 << 20 // bytes of a line that is looked at; the rest of a longer one is skipped
+	maxDocument = 4 << 20 // bytes of a file that is decoded at once
+	maxLine     = 1 << 20 // bytes of a line; the rest of a longer one is ignored
 )
 
 // A Stream reads the packages of a file from its beginning.
@@ -38,8 +38,8 @@ type Stream func(io.Reader) ([]Package, error)
 // A Random reads the packages of a file of the given size in bytes, at any place.
 type Random func(r io.ReaderAt, size int64) ([]Package, error)
 
-// ForStream returns what reads the file at path (slashes, none in front) in one pass, and the kind
-// of its packages. It is nil where no such file is kept at that path.
+// ForStream returns the Stream for the file at path p (with slashes, none in front) and the kind of its
+// packages; nil if no package manager keeps a file at that path.
 func ForStream(p string) (Stream, string) {
 	dir, base := path.Split(p)
 	dir = strings.TrimSuffix(dir, "/")
@@ -60,8 +60,8 @@ func ForStream(p string) (Stream, string) {
 	return nil, ""
 }
 
-// isNodeModule tells the directory of a module, node_modules/NAME or node_modules/@SCOPE/NAME, from
-// those within it.
+// isNodeModule reports whether dir is the directory of a module, node_modules/NAME or
+// node_modules/@SCOPE/NAME, and not one within it.
 func isNodeModule(dir string) bool {
 	parent := path.Dir(dir)
 	if strings.HasPrefix(path.Base(parent), "@") {
@@ -70,7 +70,7 @@ func isNodeModule(dir string) bool {
 	return path.Base(parent) == "node_modules"
 }
 
-// ForRandom is ForStream for what has to be read at any place.
+// ForRandom is ForStream for files that must be read at random.
 func ForRandom(p string) (Random, string) {
 	switch path.Base(p) {
 	case "rpmdb.sqlite", "Packages.db", "Packages":
@@ -97,8 +97,8 @@ func guard(read Random) Random {
 	}
 }
 
-// IsDatabase reports whether a kind is kept by a package manager in a database of its own, which
-// has to be readable, and not in files that anybody may drop anywhere in any state.
+// IsDatabase reports whether a package manager keeps packages of a kind in its database, which must be
+// readable, and not in files that anyone may put anywhere in any state.
 func IsDatabase(kind string) bool { return kind == "apt" || kind == "apk" || kind == "rpm" }
 
 // list collects packages.
@@ -107,7 +107,7 @@ type list struct {
 	all  []Package
 }
 
-// add takes a package, unless it has no name. It returns an error when there are too many.
+// add adds a package, unless it has no name. It returns an error if there are too many.
 func (l *list) add(name, version string) error {
 	name, version = field(name), field(version)
 	if name == "" {

@@ -14,11 +14,11 @@ import (
 const maxHeader = 32 << 20
 
 // rpm reads the package database of rpm, in any of its forms: sqlite (Fedora, RHEL 9), ndb (SUSE)
-// and Berkeley DB (RHEL 8 and before). Each form is a way to keep one header a package.
+// and Berkeley DB (RHEL 8 and before). Each form holds one header a package.
 //
-// The readers are kedge's own: those of github.com/knqyf263/go-rpmdb end the process when a database
-// is damaged (they index pages unchecked on a goroutine of their own), follow a page that points to
-// itself for ever, and SQLite itself would run the queries that a hostile schema hides in a view.
+// These readers are kedge's own. Those of github.com/knqyf263/go-rpmdb crash the process if a database is
+// damaged (they index pages unchecked in another goroutine) and never stop at a page that points to itself, and
+// SQLite itself would run the queries that a hostile schema hides in a view.
 func rpm(r io.ReaderAt, size int64) ([]Package, error) {
 	l := list{kind: "rpm"}
 	add := func(header []byte) error { return l.rpmHeader(header) }
@@ -38,7 +38,7 @@ func rpm(r io.ReaderAt, size int64) ([]Package, error) {
 	return l.all, err
 }
 
-// rpmHeader takes the name and version of a header
+// rpmHeader adds the package of a header
 // (https://rpm-software-management.github.io/rpm/manual/format_header.html), which in a database
 // begins with its two counts.
 func (l *list) rpmHeader(b []byte) error {
@@ -88,7 +88,7 @@ func sqliteBlobs(r io.ReaderAt, size int64, fn func([]byte) error) error {
 	})
 }
 
-// readAt reads n bytes at off, if they are within size.
+// readAt reads n bytes at off. Bytes beyond size are an error.
 func readAt(r io.ReaderAt, size, off, n int64) ([]byte, error) {
 	if off < 0 || n < 0 || n > maxHeader || off > size-n {
 		return nil, fmt.Errorf("%d bytes at %d are beyond the %d of the database", n, off, size)
@@ -162,7 +162,7 @@ type bdb struct {
 	left       int64 // overflow pages that may still be read: each belongs to one item
 }
 
-// bdbBlobs calls fn for the values of a Berkeley DB hash database that may be headers.
+// bdbBlobs calls fn for those values of a Berkeley DB hash database that may be headers.
 func bdbBlobs(r io.ReaderAt, size int64, fn func([]byte) error) error {
 	meta, err := readAt(r, size, 0, 72)
 	if err != nil {
@@ -198,7 +198,7 @@ func (db *bdb) values(page []byte, fn func([]byte) error) error {
 	}
 	at := func(i int) int { return int(db.order.Uint16(page[bdbHeader+2*i:])) }
 	for i := 1; i < entries; i += 2 { // the even ones are keys
-		start, end := at(i), at(i-1) // items lie from the end of the page to its front
+		start, end := at(i), at(i-1) // items fill the page from its end
 		if start >= end || end > len(page) {
 			return errors.New("an item out of place")
 		}
@@ -223,7 +223,7 @@ func (db *bdb) values(page []byte, fn func([]byte) error) error {
 	return nil
 }
 
-// overflow reads an item of n bytes that begins on a page of its own.
+// overflow reads an item of n bytes from overflow pages.
 func (db *bdb) overflow(no, n int64) ([]byte, error) {
 	if n > min(db.size, maxHeader) {
 		return nil, fmt.Errorf("an item of %d bytes", n)

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// lines calls fn for every line without its end, until it returns false or an error. The rest of a
-// line longer than maxLine is left out.
+// lines calls fn for every line without its end, until fn returns false or an error. It truncates lines longer
+// than maxLine.
 func lines(r io.Reader, fn func(line string) (more bool, err error)) error {
 	br := bufio.NewReaderSize(r, 4<<10)
 	var long []byte
@@ -37,8 +37,8 @@ func lines(r io.Reader, fn func(line string) (more bool, err error)) error {
 	}
 }
 
-// dpkg reads a status file (deb-control(5), dpkg-query(1)): paragraphs of fields. Only what is
-// installed counts; a paragraph without a Status, as in status.d, is installed.
+// dpkg reads the installed packages of a status file (deb-control(5), dpkg-query(1)): paragraphs of fields. A
+// package without a Status, as in status.d, is installed.
 func dpkg(r io.Reader) ([]Package, error) {
 	l := list{kind: "apt"}
 	var name, version, status string
@@ -129,7 +129,7 @@ func npm(r io.Reader) ([]Package, error) {
 	return l.all, err
 }
 
-// gem reads a specification as RubyGems writes it, Ruby code of a fixed form.
+// gem reads a specification of RubyGems, which is Ruby code of a fixed form.
 func gem(r io.Reader) ([]Package, error) {
 	l := list{kind: "gem"}
 	var name, version string
@@ -149,7 +149,7 @@ func gem(r io.Reader) ([]Package, error) {
 	return l.all, err
 }
 
-// rubyString returns what is between the first two quotes of a kind.
+// rubyString returns the first quoted string.
 func rubyString(s string) string {
 	i := strings.IndexAny(s, `"'`)
 	if i < 0 {
