@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// ariaTable is a table of Aria: its bitmap and one page of rows.
+// ariaTable returns an Aria table: a bitmap and one page of rows.
 func ariaTable(size int, lsn byte, row string, at time.Time) []byte {
 	bitmap, page := make([]byte, size-ariaCRC), make([]byte, size-ariaCRC)
 	bitmap[ariaLSN] = 1

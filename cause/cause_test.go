@@ -60,7 +60,7 @@ func kindsOf(causes []Cause) []Kind {
 	return list
 }
 
-// TestText has for every kind that is found in text a pair that shows it, and one that is near.
+// TestText has a pair for every kind that is found in text, and a similar pair without it.
 func TestText(t *testing.T) {
 	const key1, key2 = "AAAAC3NzaC1lZDI1NTE5AAAAIFa8Zq", "AAAAC3NzaC1lZDI1NTE5AAAAIK9xPw"
 	for _, c := range []struct {
@@ -219,7 +219,7 @@ func TestExcerpts(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	// What a terminal would obey does not reach an excerpt.
+	// Excerpts hold no control sequences for a terminal.
 	for _, c := range find(t, "x", "title \x1b]0;evil\a x", "title \x1b]0;good\a\x1b[2J x", hints) {
 		if strings.ContainsAny(c.First+c.Second, "\x1b\a") {
 			t.Errorf("%q %q", c.First, c.Second)
@@ -227,7 +227,7 @@ func TestExcerpts(t *testing.T) {
 	}
 }
 
-// TestDifferingExcerpts: excerpts show what differs, and a secret on neither side.
+// TestDifferingExcerpts: excerpts show the difference, and no secret on either side.
 func TestDifferingExcerpts(t *testing.T) {
 	long := strings.Repeat("some words, ", 20)
 	for name, c := range map[string]struct{ first, second, a, b string }{
@@ -249,7 +249,7 @@ func TestDifferingExcerpts(t *testing.T) {
 	}
 }
 
-// TestCacheMounts: what nothing else explains comes from the cache mounts of its step, if it has any.
+// TestCacheMounts: the cache mounts of a step are the cause of differences without another one.
 func TestCacheMounts(t *testing.T) {
 	with := hints
 	with.Caches = []string{"/c", "/d"}
@@ -358,7 +358,7 @@ func TestErrors(t *testing.T) {
 	if _, err := Find(ctx, "x", fileOf("x"), fileOf("y"), hints); err == nil {
 		t.Error("no error of a context that ended")
 	}
-	// A size that is not true is no reason to fail.
+	// A wrong size is not an error.
 	if _, err := Find(t.Context(), "x", with(fileOf("x"), func(f *File) { f.Size = 100 }), with(fileOf("y"), func(f *File) { f.Size = -5 }), hints); err != nil {
 		t.Error(err)
 	}
@@ -413,7 +413,7 @@ func TestKindsMarkdown(t *testing.T) {
 	}
 }
 
-// TestFast holds that large files take about a second: one difference, none alike, and reordered.
+// TestFast bounds the time for large files: with one difference, without common parts, and reordered.
 func TestFast(t *testing.T) {
 	if testing.Short() {
 		t.Skip("large files")

@@ -22,14 +22,14 @@ const (
 	text1 = "built 2026-11-23T14:41:54Z\n"
 	text2 = "built 2026-11-23T14:52:07Z\n"
 
-	// Of both texts, as xz and bzip2 make them.
+	// Both texts, compressed by xz and bzip2.
 	xz1 = "/Td6WFoAAATm1rRGAgAhARYAAAB0L+WjAQAaYnVpbHQgMjAyNi0xMS0yM1QxNDo0MTo1NFoKAAAH7UMdKiRJsgABMxv3GYheH7bzfQEAAAAABFla"
 	xz2 = "/Td6WFoAAATm1rRGAgAhARYAAAB0L+WjAQAaYnVpbHQgMjAyNi0xMS0yM1QxNDo1MjowN1oKAABQsayma9ZjGQABMxv3GYheH7bzfQEAAAAABFla"
 	bz1 = "QlpoOTFBWSZTWfHKsqsAAAtbgAAQQAJ/EAQQECQGACAAIoyHqGajIU0yMTExHhhqwLbXmSCii5QzEz8XckU4UJDxyrKr"
 	bz2 = "QlpoOTFBWSZTWTEU7gkAAAtbgAAQQAJ/kAQQECQGACAAIo9QZB6RkKZMTIMjC+0UhWyNFMILUJZoeI+LuSKcKEgYincEgA=="
 )
 
-// entry is a member of an archive that a test makes.
+// An entry is a member of a test's archive.
 type entry struct {
 	name, body string
 	time       time.Time
@@ -138,7 +138,7 @@ func unbase64(t testing.TB, s string) []byte {
 	return b
 }
 
-// seen is what the tests of containers look at.
+// seen holds the fields of a Cause that the tests of containers compare.
 type seen struct {
 	Kind   Kind
 	Where  string
@@ -215,7 +215,7 @@ func TestHeaderClock(t *testing.T) {
 	if len(got) != 1 || got[0].Clock != BuildClock || got[0].Count != 2 || got[0].First != "2026-11-23T14:41:54Z" {
 		t.Errorf("%+v", got)
 	}
-	// A time in a member that is the member's own.
+	// The member holds its own modification time.
 	odd1, odd2 := time.Date(2020, 1, 1, 1, 1, 1, 0, time.UTC), time.Date(2020, 1, 1, 1, 1, 9, 0, time.UTC)
 	got = find(t, "x",
 		tarOf(t, entry{"a", odd1.Format(time.RFC3339), odd1, 0}), tarOf(t, entry{"a", odd2.Format(time.RFC3339), odd2, 0}), hints)
@@ -239,7 +239,7 @@ func TestDepth(t *testing.T) {
 	}
 }
 
-// A bomb is named, and takes neither the memory nor the time that it asks for.
+// A bomb is reported, and takes neither the memory nor the time that it claims.
 func TestBomb(t *testing.T) {
 	if testing.Short() {
 		t.Skip("unpacks 1 GiB")
@@ -266,7 +266,7 @@ func TestBomb(t *testing.T) {
 	}
 }
 
-// What does not fit into memory goes to a file, and is the same there.
+// Content that does not fit into memory is compared in a file.
 func TestSpill(t *testing.T) {
 	f := &finder{ctx: t.Context(), memory: maxMemory - 100_000}
 	want := bytes.Repeat([]byte("0123456789"), 30_000)
@@ -301,7 +301,7 @@ func TestManyMembers(t *testing.T) {
 	}
 }
 
-// A file with more differing places than are looked at says so, and is done in time.
+// A file with too many differing places has a cause that says so, and is compared in time.
 func TestManyPlaces(t *testing.T) {
 	if testing.Short() {
 		t.Skip("ten thousand places")

@@ -66,7 +66,7 @@ func sameElements(a, b []byte, i, j int) Kind {
 
 const (
 	maxBrackets = 32      // nested brackets
-	maxListed   = 1 << 20 // bytes of a file of which all brackets are read
+	maxListed   = 1 << 20 // bytes of a file whose brackets are all read
 	maxSteps    = 4 * maxListed
 )
 

@@ -213,7 +213,7 @@ func (f *finder) view(p pair, _ []span) bool {
 	return true
 }
 
-// slapdConfig explains the LDIF files with the configuration of slapd, each of which has a checksum.
+// slapdConfig explains the LDIF files of the configuration of slapd, each with its own checksum.
 func (f *finder) slapdConfig(p pair, _ []span) bool {
 	a, ok1 := whole(p.first)
 	b, ok2 := whole(p.second)

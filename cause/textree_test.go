@@ -14,7 +14,7 @@ const (
 	texName  = "tex/generic/config/language.def"
 )
 
-// texPool is a format as those of pdfTeX: where each string begins, and the strings.
+// texPool returns a format as pdfTeX dumps it: the offset of each string, and the strings.
 func texPool(names ...string) []byte {
 	b := []byte("W2TX\x00\x00\x00\x08pdftex\x00\x00")
 	at := uint32(0)
@@ -26,7 +26,7 @@ func texPool(names ...string) []byte {
 	return append(append(b, strings.Join(names, "")...), strings.Repeat("\x00\x65\x00\x00\x00\x00\x03\xe8", 20)...)
 }
 
-// luaStrings is a format as those of LuaTeX: each string behind its length.
+// luaStrings returns a format as LuaTeX dumps it: each string after its length.
 func luaStrings(names ...string) []byte {
 	b := []byte("W2TX\x00\x00\x00\x08luatex\x00\x00")
 	for _, s := range names {
@@ -45,7 +45,7 @@ func TestTeXTrees(t *testing.T) {
 	log := func(tree, strs string) []byte {
 		return []byte(begin + tree + texName + end + "2926 strings of total length " + strs + "\n")
 	}
-	// TeX breaks a line when it is full.
+	// TeX breaks full lines.
 	const said = "luatex-hyphen: using data file: "
 	broken := func(tree string) []byte {
 		l := said + tree + texName + ".of.a.very.long.name.that.does.not.end.soon"

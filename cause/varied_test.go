@@ -6,8 +6,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestVaried has for every respect in which a second build is made to differ what shows it, which is
-// something else where nothing was varied, and what is near.
+// TestVaried has a pair for everything that kedge can change for a second build. Without the change, the pair has
+// another cause; a similar pair has none.
 func TestVaried(t *testing.T) {
 	cpus, umask, locale := Varied{CPUs: 1}, Varied{Umasks: [2]int64{0o022, 0o002}}, Varied{Locale: "C.UTF-8"}
 	for _, c := range []struct {

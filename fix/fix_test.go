@@ -159,7 +159,7 @@ func TestPatchText(t *testing.T) {
 	}
 }
 
-// TestPatchShell patches what a shell reads, and nothing that another program reads.
+// TestPatchShell: only scripts of a shell are patched.
 func TestPatchShell(t *testing.T) {
 	const bash, python, run = "SHELL [\"/bin/bash\", \"-c\"]\n", "SHELL [\"/usr/bin/python3\", \"-c\"]\n", "RUN date > /f\n"
 	for before, want := range map[string]bool{
@@ -173,7 +173,7 @@ func TestPatchShell(t *testing.T) {
 	}
 }
 
-// TestPatchOfSeveral changes several instructions by one patch, each once.
+// TestPatchOfSeveral: one patch changes several instructions, each once.
 func TestPatchOfSeveral(t *testing.T) {
 	const before = "FROM a\nRUN date > /a && uuidgen > /b\n# 1\n# 2\n# 3\n# 4\n# 5\nRUN uuidgen > /c\nRUN date > /d\nRUN uuidgen > /e\n"
 	stamp, id := []cause.Cause{{Kind: cause.Timestamp}}, []cause.Cause{{Kind: cause.UUID}}
@@ -191,7 +191,7 @@ func TestPatchOfSeveral(t *testing.T) {
 	}
 }
 
-// TestPatchOfNames changes what may have made the name of a file that only one build has, and nothing else.
+// TestPatchOfNames: only commands that may have made the name of a file that one build has are changed.
 func TestPatchOfNames(t *testing.T) {
 	for _, c := range []struct {
 		run, file string
@@ -220,7 +220,7 @@ func TestPatchOfNames(t *testing.T) {
 	}
 }
 
-// applied is what git makes of a text and a patch of it.
+// applied returns a text after git applied a patch to it.
 func applied(t *testing.T, text, diff string) string {
 	t.Helper()
 	dir := t.TempDir()

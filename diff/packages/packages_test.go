@@ -106,7 +106,7 @@ func unzipped(t testing.TB, name string) []byte {
 	return data
 }
 
-// ndb makes a database of that form of headers.
+// ndb returns an ndb database of headers.
 func ndb(headers [][]byte) []byte {
 	le := binary.LittleEndian
 	db := make([]byte, 4096)
@@ -167,7 +167,7 @@ func TestRPM(t *testing.T) {
 	}
 }
 
-// TestRPMDamaged changes bytes: whatever comes of it, it ends, soon.
+// TestRPMDamaged changes bytes: the reader must return in time.
 func TestRPMDamaged(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	start := time.Now()
