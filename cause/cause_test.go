@@ -249,6 +249,19 @@ func TestDifferingExcerpts(t *testing.T) {
 	}
 }
 
+func TestRedact(t *testing.T) {
+	for _, c := range []struct{ first, second, a, b string }{
+		{"k q83vEjRWeJCrze8S4F8 x", "k none x", "k q83v*************** x", "k none x"},
+		{"k q83vEjRWeJCrze8S4F8 x", "k password-of-mine x", "k q83v*************** x", "k pass************ x"},
+		{"k some words x", "k other words x", "k some words x", "k other words x"},
+		{"k q83vEjRWeJCrze8S4F8 x", "", "k q83v*************** x", ""},
+	} {
+		if a, b := Redact([]byte(c.first), []byte(c.second)); string(a) != c.a || string(b) != c.b {
+			t.Errorf("%q and %q became %q and %q", c.first, c.second, a, b)
+		}
+	}
+}
+
 // TestCacheMounts: the cache mounts of a step are the cause of differences without another one.
 func TestCacheMounts(t *testing.T) {
 	with := hints

@@ -13,18 +13,28 @@ const (
 	minSecret = 16 // characters that a secret has at least: a shorter one can be guessed
 )
 
-// Redact returns a copy of b in which stars replace all but the first four characters of tokens that look
-// random, such as keys and passwords. Its length is that of b.
-func Redact(b []byte) []byte {
-	b = bytes.Clone(b)
-	for _, at := range baseText.FindAllIndex(b, -1) {
-		if drawn(b[at[0]:at[1]]) {
-			for i := at[0] + shownOf; i < at[1]; i++ {
-				b[i] = '*'
+// Redact returns copies of two versions of a text in which stars replace all but the first four characters of
+// tokens that look random, such as keys and passwords. If the token at the first difference looks random in one
+// version, it is redacted in both. The lengths stay.
+func Redact(first, second []byte) (a, b []byte) {
+	at := common(first, second)
+	hide := drawnAt(string(first), at) || drawnAt(string(second), at)
+	return redactSide(first, at, hide), redactSide(second, at, hide)
+}
+
+// redactSide redacts the tokens of a text that look random, and with hide the one at an offset.
+func redactSide(s []byte, at int, hide bool) []byte {
+	s = bytes.Clone(s)
+	tokens := tokenText.FindAllIndex(s, -1)
+	here := tokenAt(tokens, at)
+	for i, t := range tokens {
+		if hide && i == here || drawn(s[t[0]:t[1]]) {
+			for i := t[0] + shownOf; i < t[1]; i++ {
+				s[i] = '*'
 			}
 		}
 	}
-	return b
+	return s
 }
 
 // shortenedKinds are the kinds whose excerpts may hold a secret.
@@ -49,12 +59,24 @@ func drawnAt(s string, at int) bool {
 	return false
 }
 
+// tokenAt returns the index of the token that an offset is in or at the end of, -1 for none.
+func tokenAt(tokens [][]int, at int) int {
+	for i, t := range slices.Backward(tokens) {
+		if t[0] <= at && at <= t[1] {
+			return i
+		}
+	}
+	return -1
+}
+
 // shortenSide shortens the tokens of an excerpt that look random, and with hide the one at an offset.
 func shortenSide(s string, at int, hide bool) string {
 	var out strings.Builder
 	last := 0
-	for _, t := range tokenText.FindAllStringIndex(s, -1) {
-		here := t[0] <= at && at <= t[1]
+	tokens := tokenText.FindAllStringIndex(s, -1)
+	index := tokenAt(tokens, at)
+	for i, t := range tokens {
+		here := i == index
 		if !(hide && here) && !(t[1]-t[0] >= minSecret && drawn([]byte(s[t[0]:t[1]]))) || t[1]-t[0] <= shownOf {
 			continue
 		}

@@ -110,8 +110,7 @@ func Files(ctx context.Context, first, second []diff.Blob, paths []diff.Path, h 
 				f.First.hide()
 				f.Second.hide()
 			} else if f.random() {
-				f.First.redact()
-				f.Second.redact()
+				redact(f.First, f.Second)
 			}
 			return nil
 		})
@@ -284,14 +283,23 @@ func (f *File) random() bool {
 // maxKey is the largest size, in bytes, of a binary file that may consist of nothing but a key.
 const maxKey = 512
 
-// redact shortens everything that looks like a secret to its beginning.
-func (v *Version) redact() {
-	switch {
-	case v == nil:
-	case v.Header.Size <= maxKey && !utf8.Valid(v.Excerpt):
-		v.hide()
-	default:
-		v.Excerpt = cause.Redact(v.Excerpt)
+// redact shortens everything that looks like a secret to its beginning. Either version may be nil.
+func redact(first, second *Version) {
+	var excerpts [2][]byte
+	for i, v := range []*Version{first, second} {
+		if v == nil {
+			continue
+		}
+		if v.Header.Size <= maxKey && !utf8.Valid(v.Excerpt) {
+			v.hide()
+		}
+		excerpts[i] = v.Excerpt
+	}
+	excerpts[0], excerpts[1] = cause.Redact(excerpts[0], excerpts[1])
+	for i, v := range []*Version{first, second} {
+		if v != nil {
+			v.Excerpt = excerpts[i]
+		}
 	}
 }
 
