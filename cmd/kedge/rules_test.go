@@ -169,6 +169,7 @@ func TestRules(t *testing.T) {
 	}
 
 	t.Run("use", func(t *testing.T) {
+		t.Parallel()
 		_, log := runKedge(t, b.env, 0, "build", "--no-cache", "--builder", b.builder, "--lockfile", filepath.Join(t.TempDir(), "lock"),
 			"--build-arg", "INDEX="+b.index, "--build-arg", "HSTS="+b.hsts, filepath.Join(data, "use"))
 		script, err := os.ReadFile(filepath.Join(data, "use", "check.sh"))
@@ -181,6 +182,7 @@ func TestRules(t *testing.T) {
 		}
 	})
 	t.Run("git", func(t *testing.T) {
+		t.Parallel()
 		git := testenv.NewGit(t)
 		git.Commit(t, "main", map[string]string{"a": "1\n", "dir/b": "2\n"})
 		git.Tag(t, "v1", git.Commit(t, "main", map[string]string{"a": "2\n"}))
@@ -188,6 +190,7 @@ func TestRules(t *testing.T) {
 	})
 	for rule, name := range ruled {
 		t.Run("without "+rule, func(t *testing.T) {
+			t.Parallel()
 			without := b.run(t, filepath.Join(data, "leave"), "test/rules-without:"+rule, "-"+rule)
 			if paths := without.paths(rule); len(paths) > 0 {
 				t.Errorf("the rule is on: %q", paths)
@@ -199,6 +202,7 @@ func TestRules(t *testing.T) {
 		})
 	}
 	t.Run("kept", func(t *testing.T) {
+		t.Parallel()
 		dir := t.TempDir()
 		if err := os.CopyFS(dir, os.DirFS(filepath.Join(data, "leave"))); err != nil {
 			t.Fatal(err)
