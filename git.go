@@ -62,16 +62,16 @@ func (e *GitError) Error() string {
 
 func (e *GitError) Unwrap() error { return e.Err }
 
-// trackedIn returns gitTracked of each directory.
-func trackedIn(ctx context.Context, dirs map[string]string, environ []string) (map[string]map[string]bool, error) {
-	tracked := map[string]map[string]bool{}
+// trackedIn returns gitTracked of each directory, and why git could not read some of them: those keep the
+// modes that they have on this machine.
+func trackedIn(ctx context.Context, dirs map[string]string, environ []string) (tracked map[string]map[string]bool, unread error) {
+	tracked = map[string]map[string]bool{}
 	for _, dir := range dirs {
-		var err error
-		if tracked[dir], err = gitTracked(ctx, dir, environ); err != nil {
-			return nil, err
-		}
+		files, err := gitTracked(ctx, dir, environ)
+		unread = errors.Join(unread, err)
+		tracked[dir] = files
 	}
-	return tracked, nil
+	return tracked, unread
 }
 
 // gitTracked returns the files below dir that git tracks, and whether each is executable. It returns nil if

@@ -72,6 +72,9 @@ func Lock(ctx context.Context, env Env, o Options, r Refresh, check bool) (*Lock
 	if p.lockfile == "" {
 		return nil, &NoLockfileError{p.name}
 	}
+	if !check && !p.lockExists && p.unwritable != nil {
+		return nil, p.unwritable
+	}
 	if err := p.load(ctx, r); err != nil {
 		return nil, err
 	}
@@ -104,7 +107,7 @@ func (p *project) relock(ctx context.Context, r Refresh) (*Locked, *lock.File, e
 	if err != nil {
 		return nil, nil, err
 	}
-	req, err := p.requestFor(ctx, target)
+	req, _, err := p.requestFor(ctx, target)
 	if err != nil {
 		return nil, nil, err
 	}

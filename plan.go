@@ -20,6 +20,7 @@ type plan struct {
 	target   string            // as the lock declares it
 	secrets  map[string][]byte // the values to look for in the image, by id
 	tooShort []string          // ids of secrets that are too short to look for
+	unread   error             // why git could not tell the modes of files
 }
 
 // resolve decides on the target, the epoch and the files to send, and refuses a build that cannot succeed.
@@ -34,7 +35,7 @@ func (p *project) resolve(ctx context.Context) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := p.requestFor(ctx, target)
+	req, unread, err := p.requestFor(ctx, target)
 	if err != nil {
 		return nil, err
 	}
@@ -42,24 +43,25 @@ func (p *project) resolve(ctx context.Context) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &plan{project: p, request: req, target: target, secrets: secrets, tooShort: tooShort}, nil
+	return &plan{project: p, request: req, target: target, secrets: secrets, tooShort: tooShort, unread: unread}, nil
 }
 
-// requestFor returns the request that builds target.
-func (p *project) requestFor(ctx context.Context, target string) (*builder.Request, error) {
-	req := p.inputs(p.pins)
+// requestFor returns the request that builds target, and why git could not tell the modes of files that it
+// sends.
+func (p *project) requestFor(ctx context.Context, target string) (req *builder.Request, unread, err error) {
+	req = p.inputs(p.pins)
 	req.Target, req.Attest = p.parsed.Option(target), p.options.Attest
 	if p.lockfile != "" {
 		req.Leave = []string{p.lockfile}
 	}
-	var err error
 	if !p.options.KeepModes {
-		if req.Tracked, err = trackedIn(ctx, req.Directories(), p.env.Environ); err != nil {
-			return nil, err
+		req.Tracked, unread = trackedIn(ctx, req.Directories(), p.env.Environ)
+		if err := ctx.Err(); err != nil {
+			return nil, nil, err
 		}
 	}
 	req.Epoch, req.NewEpoch, err = p.options.Epoch.choose(p.pins.Epoch, func() (time.Time, error) { return p.commitTime(ctx) })
-	return req, err
+	return req, unread, err
 }
 
 // A TargetError says that the lock declares another target than the one that is asked for.

@@ -26,6 +26,7 @@ type project struct {
 	lockfile   string // empty if nothing holds the lock
 	lock       *lock.File
 	lockExists bool
+	unwritable error // why the lockfile, cannot be written; nil if it can
 	rules      rules.Set
 
 	pins  *lock.File           // the lock that the build starts from
@@ -106,11 +107,14 @@ func (p *project) readLock() (err error) {
 	if p.lock, p.lockExists, err = lock.Read(p.lockfile); err != nil {
 		return err
 	}
-	if !p.options.Locked && !p.lockExists {
-		// Fail now and not after the build.
-		if err := unix.Access(filepath.Dir(p.lockfile), unix.W_OK); err != nil {
-			return &UnwritableError{Lockfile: p.lockfile, Err: err}
-		}
+	if p.options.Locked {
+		return nil
+	}
+	if err := unix.Access(filepath.Dir(p.lockfile), unix.W_OK); err != nil {
+		p.unwritable = &UnwritableError{Lockfile: p.lockfile, Err: err}
+	}
+	if p.options.Lockfile != "" && !p.lockExists {
+		return p.unwritable // now, and not after the build
 	}
 	return nil
 }

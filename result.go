@@ -29,6 +29,9 @@ type Result struct {
 	Moved []lock.Change
 	// NotLookedUp is why Moved is not known although Options.Pull is set.
 	NotLookedUp error
+	// NotLocked is why WriteLock adds nothing although something is not locked: the lockfile's folder is
+	// read-only.
+	NotLocked error
 	// NotReleased is why the second build's records are still in the builder's cache. It does not affect
 	// the verdict.
 	NotReleased error
@@ -48,13 +51,23 @@ func (p *plan) finish(ctx context.Context, first *export, img store.Image) (*Res
 		Dockerfile: p.name, Lockfile: p.lockfile, NotSought: p.tooShort, Warnings: r.Warnings,
 		Checkout: checkout(ctx, p.env.Environ, p.request.Tracked, r.Sent),
 	}
+	if res.NotChecked == nil {
+		res.NotChecked = p.unread
+	}
 	if p.options.Pull {
 		res.Moved, res.NotLookedUp = p.moved(ctx, r)
 	}
 	if !p.options.Locked && p.lockfile != "" {
 		after := p.declare(r)
 		res.Added = p.lock.Changes(after)
-		if p.changes(after) { // an up-to-date lock may be read-only
+		switch {
+		case !p.changes(after): // an up-to-date lock may be read-only
+		case p.unwritable != nil:
+			res.Added, res.NotLocked = nil, p.unwritable
+			if !p.lockExists {
+				res.Lockfile = ""
+			}
+		default:
 			res.before, res.after = p.lock, after
 		}
 	}

@@ -124,7 +124,10 @@ func (p *process) tell(res *kedge.Result, pull bool) {
 
 // tellDelivery tells what became of the image.
 func (p *process) tellDelivery(res *kedge.Result, r publish.Receipt) {
-	if res.Lockfile == "" {
+	switch {
+	case res.NotLocked != nil:
+		p.say("warning: %v: what this build added is not locked, so the next build may use other sources", res.NotLocked)
+	case res.Lockfile == "":
 		p.say("warning: there is no lockfile, so the next build may use other sources: --lockfile FILE names one")
 	}
 	for _, s := range r.Steps {

@@ -125,6 +125,11 @@ func (p *process) args(c *cli.Context, o *kedge.Options) (err error) {
 	if o.Epoch, err = kedge.ParseEpoch(epoch); err != nil {
 		return usageError{err}
 	}
+	const inline = "BUILDKIT_INLINE_CACHE"
+	if on, err := strconv.ParseBool(o.Args[inline]); err == nil && on {
+		p.leaveOutInline("build arg " + inline)
+		delete(o.Args, inline)
+	}
 	return refuseArgs(o.Args)
 }
 

@@ -49,9 +49,6 @@ func (p *process) refuse(c *cli.Context, o *kedge.Options) error {
 
 // refuseArgs returns an error for such build args.
 func refuseArgs(args map[string]string) error {
-	if inline, err := strconv.ParseBool(args["BUILDKIT_INLINE_CACHE"]); err == nil && inline {
-		return errInline("build arg BUILDKIT_INLINE_CACHE")
-	}
 	if syntax, ok := args["BUILDKIT_SYNTAX"]; ok && strings.TrimSpace(syntax) == "" {
 		return usagef("build arg BUILDKIT_SYNTAX is empty: leave it out, or name a frontend")
 	}

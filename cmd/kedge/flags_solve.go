@@ -322,6 +322,10 @@ func (p *process) caches(flag string, values []string) ([]client.CacheOptionsEnt
 				entry.Attrs[key] = v
 			}
 		}
+		if entry.Type == "inline" && flag == "cache-to" {
+			p.leaveOutInline("--cache-to type=inline")
+			continue
+		}
 		if err := checkCache(flag, entry); err != nil {
 			return nil, err
 		}
@@ -338,8 +342,6 @@ func checkCache(flag string, entry client.CacheOptionsEntry) error {
 		needs["local"] = "dest"
 	}
 	switch entry.Type {
-	case "inline":
-		return errInline(flag + " type=inline")
 	case "registry", "local", "gha", "s3", "azblob":
 	default:
 		return usagef("%s: type=%s is not registry, local, gha, s3 or azblob", flag, entry.Type)
@@ -350,8 +352,9 @@ func checkCache(flag string, entry client.CacheOptionsEntry) error {
 	return nil
 }
 
-func errInline(what string) error {
-	return usagef("%s: an inline cache is part of the image, and would change it from build to build: use --cache-to type=registry,ref=REF,mode=max", what)
+// leaveOutInline warns that the build goes on without an inline cache: scripts for docker often ask for one.
+func (p *process) leaveOutInline(what string) {
+	p.say("warning: %s is left out: an inline cache is part of the image, and would change it from build to build; --cache-to type=registry,ref=REF,mode=max keeps a cache beside it", what)
 }
 
 // credit adds the credentials for a cache from the environment of a CI job, as docker does. It reports whether

@@ -36,7 +36,7 @@ var Flags = []Flag{
 	{Name: "--build-context"},
 	{Name: "--builder", How: "a builder of buildx or an address; the default is kedge's own builder; see [builders](builders.md)"},
 	{Name: "--cache-from"},
-	{Name: "--cache-to", How: "`type=inline` is refused, since that cache would be part of the image; use `type=registry,ref=REFERENCE`"},
+	{Name: "--cache-to", How: "`type=inline` is left out with a warning, since that cache would be part of the image; use `type=registry,ref=REFERENCE`"},
 	{Name: "--call"},
 	{Name: "--cgroup-parent"},
 	{Name: "--check"},
