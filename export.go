@@ -10,6 +10,7 @@ import (
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
 )
 
@@ -102,9 +103,14 @@ func (p *plan) write(ctx context.Context, e *export) (store.Image, error) {
 		src := image.Source{
 			Platform: platform.Platform, BaseLayers: platform.BaseLayers, BaseHistory: platform.BaseHistory, BaseRef: platform.BaseRef,
 			Keep: map[int][]string{}, Run: map[int]bool{},
+			Copies: map[int][]rules.Copy{}, Inputs: map[int][]string{}, Lines: map[int]int{}, Words: p.words(e.result, platform.Steps),
 		}
 		for i, step := range platform.Steps {
-			src.Run[platform.BaseLayers+i] = step.Run
+			at := platform.BaseLayers + i
+			src.Run[at], src.Lines[at] = step.Run, step.Line
+			if step.Run {
+				src.Copies[at], src.Inputs[at] = copied(step)
+			}
 			if keep := p.parsed.Keep(step.Line); len(keep) > 0 {
 				src.Keep[platform.BaseLayers+i] = keep
 			}
@@ -115,6 +121,35 @@ func (p *plan) write(ctx context.Context, e *export) (store.Image, error) {
 		Labels: map[string]string{argsLabel: frontend.Hash(e.result.Args)},
 		Rules:  p.rules, Annotations: p.options.Annotations, Secrets: p.secrets,
 	})
+}
+
+// copied returns what a COPY takes from another stage, and the paths to which COPY and ADD brought files in that
+// stage.
+func copied(step frontend.Step) (copies []rules.Copy, inputs []string) {
+	for _, c := range step.Copies {
+		copies = append(copies, rules.Copy(c))
+	}
+	for _, from := range step.From {
+		for _, c := range from.Copies {
+			inputs = append(inputs, c.To)
+		}
+	}
+	return copies, inputs
+}
+
+// words returns the values that the Dockerfile and the arguments of a build name and that a tool could also have
+// made up.
+func (p *plan) words(r *builder.Result, steps []frontend.Step) []string {
+	text := string(p.text)
+	for _, step := range steps {
+		for _, s := range append(step.From, step) {
+			text += "\n" + s.Text
+		}
+	}
+	for _, v := range r.Args {
+		text += "\n" + v.Value
+	}
+	return rules.Words(text)
 }
 
 // secondStart returns when the second build may start, so that a clock that a step records shows another

@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -180,7 +181,13 @@ type Step struct {
 	Caches []string
 	// From are the steps behind the files that a COPY takes from another stage, in order.
 	From []Step
+	// Copies are what a COPY or ADD copies.
+	Copies []Copy
 }
+
+// Copy is one source of a COPY or ADD, which may be a pattern, and where it goes: a file, or the folder that it
+// goes into. Both have no slashes around them; the root is empty.
+type Copy struct{ From, To string }
 
 func (g *Graph) step(d digest.Digest) Step {
 	src := g.def.GetSource()
@@ -222,7 +229,7 @@ func (g *Graph) Layers() []Step {
 	return steps
 }
 
-// fullStep returns step with Run and Caches.
+// fullStep returns step with Run, Caches and Copies.
 func (g *Graph) fullStep(d digest.Digest) Step {
 	n := g.nodes[g.index[d]]
 	step := g.step(d)
@@ -230,8 +237,16 @@ func (g *Graph) fullStep(d digest.Digest) Step {
 	for _, m := range n.keeps() {
 		step.Caches = append(step.Caches, m.Dest)
 	}
+	for _, action := range n.op.GetFile().GetActions() {
+		if c := action.GetCopy(); c != nil {
+			step.Copies = append(step.Copies, Copy{inRoot(c.Src), inRoot(c.Dest)})
+		}
+	}
 	return step
 }
+
+// inRoot returns a path without slashes around it, "" for the root.
+func inRoot(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
 
 // origins returns the steps behind the files that a file operation copies.
 func (g *Graph) origins(d digest.Digest) []Step {

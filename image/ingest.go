@@ -35,8 +35,9 @@ type Ingest struct {
 	draft     *store.Draft
 	epoch     time.Time
 	opts      IngestOptions
-	claimed   sync.Map // digests of raw layers that Info claimed to have
-	checked   sync.Map // by digest of a blob of the Store: whether its content was right
+	claimed   sync.Map     // digests of raw layers that Info claimed to have
+	checked   sync.Map     // by digest of a blob of the Store: whether its content was right
+	surveys   []keptSurvey // of this export
 }
 
 type blobStore interface{ content.Store }
@@ -54,6 +55,16 @@ type Source struct {
 	Keep map[int][]string
 	// Run names the layers, by index, that a RUN instruction made. The files of other layers are inputs.
 	Run map[int]bool
+	// Copies are, for layers that a COPY took from a stage with a RUN, what it took, and Inputs the paths to which
+	// COPY and ADD brought files in that stage.
+	Copies map[int][]rules.Copy
+	Inputs map[int][]string
+	// Lines are the lines of the Dockerfile behind the layers.
+	Lines map[int]int
+	// Words are values of rules.Words that the Dockerfile and its arguments name.
+	Words []string
+	// Clock is how far the clock of RUNs was ahead.
+	Clock time.Duration
 }
 
 // Options are choices for Ingest.Write. The zero value is a plain build.
@@ -215,6 +226,7 @@ func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []
 	if err != nil {
 		return store.Image{}, fmt.Errorf("write image: %w", err)
 	}
+	in.keepSurveys()
 	var img store.Image
 	for i, e := range exports {
 		m, err := in.writeManifest(ctx, e, layers[i], opts)

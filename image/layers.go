@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/gob"
 	"fmt"
 	"io"
@@ -20,23 +21,31 @@ import (
 type rawLayer struct {
 	digest, diffID digest.Digest
 	size           int64
-	// under is a digest of everything that the canonical form depends on besides the layer and the epoch:
-	// the layers below, how many of them belong to the base image, the rules, the paths to keep, and which
-	// layers a RUN made.
-	under digest.Digest
-	keep  []string
-	run   bool
+	// under is a digest of what the canonical form depends on besides the layer, the epoch and archives: the
+	// layers below, which of them are the base image's, the rules, what they must keep, and how each layer
+	// came about.
+	under  digest.Digest
+	origin rules.Layer
+	line   int // of the Dockerfile; 0 if no line is known
 }
 
 // raws returns the new layers of an export, lowest first.
-func (e export) raws(set rules.Set) []rawLayer {
+func (e export) raws(set rules.Set, v *view) []rawLayer {
 	var raws []rawLayer
 	under := fmt.Sprintf("%d %q %q\n", set.Version, set.Off, e.config.diffIDs[:e.BaseLayers])
+	if v != nil {
+		under += fmt.Sprintf("%q %q %q %v\n", v.named, v.volumes, e.Words, e.Clock)
+	}
 	for i := e.BaseLayers; i < len(e.layers); i++ {
 		under += fmt.Sprintf("%q %v ", e.Keep[i], e.Run[i])
+		origin := rules.Layer{Run: e.Run[i], Keep: e.Keep[i]}
+		if v != nil {
+			under += fmt.Sprintf("%q %q ", e.Copies[i], e.Inputs[i])
+			origin.Copies, origin.Inputs, origin.Named, origin.Volumes = e.Copies[i], e.Inputs[i], v.named, v.volumes
+		}
 		raws = append(raws, rawLayer{
 			digest: e.layers[i].Digest, diffID: e.config.diffIDs[i], size: e.layers[i].Size,
-			under: digest.FromString(under), keep: e.Keep[i], run: e.Run[i],
+			under: digest.FromString(under), origin: origin, line: e.Lines[i],
 		})
 		under += string(e.config.diffIDs[i]) + "\n"
 	}
@@ -82,17 +91,26 @@ type layerWriter struct {
 // export starts to write the new layers of an export.
 func (w *layerWriter) export(ctx context.Context, e export) ([]*store.Layer, error) {
 	var layers []*store.Layer
-	below, n := &tree{}, 0 // the lowest n layers
-	raws := e.raws(w.set)
+	below, n := &tree{}, 0 // what the lowest n layers hold together
+	var v *view
+	if w.set.Version > 1 {
+		var err error
+		below.sums = map[[sha256.Size]byte]bool{}
+		if v, err = w.in.view(ctx, e); err != nil {
+			return nil, err
+		}
+	}
+	raws := e.raws(w.set, v)
 	for i, raw := range raws {
 		key := raw.digest.String() + raw.under.String()
 		// Do not look up the layers of a second build: it must be made from its own content.
 		if !w.in.opts.Second {
-			if r, ok := w.in.store.RawRecord(raw.digest, w.in.epoch, raw.under); ok && w.in.sound(ctx, r.Digest) {
+			if r, ok := w.in.store.RawRecord(raw.digest, w.in.epoch, raw.under); ok && w.in.sound(ctx, r.Digest) && v.agrees(r) {
 				if r.RawDiffID != raw.diffID {
 					return nil, fmt.Errorf("layer %s: its diffID is %s, the config says %s", raw.digest, r.RawDiffID, raw.diffID)
 				}
 				layers = append(layers, new(newLayer(r, raw.digest)))
+				v.ran(r.Days)
 				continue
 			}
 		}
@@ -107,10 +125,11 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*store.Layer, err
 			}
 			below.apply(entries)
 		}
-		p, err := w.plan(ctx, raw, below, i+1 == len(raws))
+		p, err := w.plan(ctx, raw, below, i+1 == len(raws), v, e)
 		if err != nil {
-			return nil, fmt.Errorf("layer %s: %w", raw.digest, err)
+			return nil, atLine(fmt.Errorf("layer %s: %w", raw.digest, err), raw.line)
 		}
+		v.ran(p.days)
 		n++
 		if w.done[key] == nil {
 			l := &store.Layer{}
@@ -127,11 +146,14 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*store.Layer, err
 	return layers, nil
 }
 
-// plan decides what to do with the entries of a new layer over below, and adds the layer to below. In the
-// highest layer it reads only files that below may have as well.
-func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highest bool) (*plan, error) {
-	matcher := w.set.Matcher(raw.keep, raw.run)
-	s := scanner{epoch: w.in.epoch, clamp: w.in.epoch, rules: matcher}
+// plan decides about a new layer over below, which it changes into the tree with the layer. Of the
+// highest layer it reads only what below may have as well.
+func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highest bool, v *view, e export) (*plan, error) {
+	matcher := w.set.Matcher(raw.origin)
+	s := scanner{epoch: w.in.epoch, clamp: w.in.epoch, rules: matcher, made: true}
+	if v != nil {
+		s.below, s.view, s.clock, s.chosen = below, v, int64(e.Clock.Seconds()), v.chosen(e.Words)
+	}
 	s.read = func(e *entry) bool {
 		o := below.lookup(e.Name)
 		return !highest || o != nil && o.Type == e.Type && o.Size == e.Size
@@ -144,6 +166,7 @@ func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highe
 				return err
 			}
 			defer r.Close()
+			s.days, s.archives = nil, nil
 			entries, err = s.scan(r)
 			return err
 		})
@@ -159,7 +182,27 @@ func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highe
 			return nil, err
 		}
 	}
-	return below.plan(entries, w.in.epoch, w.set, matcher), nil
+	p := below.plan(entries, w.in.epoch, w.set, matcher)
+	p.days, p.archives = s.days, s.archives
+	return p, nil
+}
+
+// agrees reports whether the archives of a layer are known by a digest in the image if they were when its record
+// was written.
+func (v *view) agrees(r store.Record) bool {
+	for key, held := range r.Archives {
+		if v == nil || v.held(key) != held {
+			return false
+		}
+	}
+	return true
+}
+
+// ran notes the days on which a RUN of a layer ran.
+func (v *view) ran(days []int64) {
+	if v != nil {
+		v.days = append(v.days, days...)
+	}
 }
 
 // writeLayer writes a new layer according to its plan. If whole is set, the plan comes from reading all of
@@ -186,7 +229,7 @@ func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan, whole b
 	if err := in.adopt(ctx, r.Digest); err != nil {
 		return store.Layer{}, err
 	}
-	r.Normalised = p.normalised()
+	r.Normalised, r.Days, r.Archives = p.normalised(), p.days, p.archives
 	if err := in.draft.WriteRecord(r); err != nil {
 		return store.Layer{}, err
 	}

@@ -2,6 +2,7 @@ package image
 
 import (
 	"archive/tar"
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -34,6 +35,9 @@ type entry struct {
 
 	rawTime int64       // in the build
 	rule    *rules.Rule // the rule that applies to the file, nil for none
+	facts   rules.Facts // for the rule
+	folder  bool        // whose content a rule may drop
+	undo    bool        // the rule only added to what the layers below have
 	off     bool        // a compiled file that no rule rewrites
 	skip    bool        // no file, but a global header
 }
@@ -59,6 +63,16 @@ type scanner struct {
 	clamp time.Time      // the epoch for the layer's times
 	rules *rules.Matcher // of the rules that apply; nil for none
 	read  func(*entry) bool
+	made  bool // the layer is new
+
+	// For rules of version 2 and later; nil and zero for others.
+	below  *tree
+	view   *view
+	chosen func(string) bool
+	clock  int64 // seconds
+
+	days     []int64         // on which a RUN wrote accounts
+	archives map[string]bool // see store.Record
 }
 
 // scan returns the entries of a layer in their order. It reads the files that read selects and those
@@ -74,6 +88,9 @@ func (s *scanner) scan(r *layer.Reader) ([]entry, error) {
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read layer: %w", err)
+		}
+		if err := s.checkWhiteout(h); err != nil {
+			return nil, err
 		}
 		rawTime := h.ModTime.Unix()
 		if !rules.Canonicalise(h, s.clamp) {
@@ -105,28 +122,38 @@ func (s *scanner) scan(r *layer.Reader) ([]entry, error) {
 // by their rewritten content. A rewritten compiled Python file depends on other files, so it is compared
 // in a form that does not.
 func (s *scanner) inspect(e *entry, r io.Reader) error {
-	if _, ok := layer.ParseWhiteout(e.Name); ok {
+	if _, ok := layer.ParseWhiteout(e.Name); ok || s.rules == nil && !strings.HasSuffix(e.Name, ".pyc") {
 		return nil
 	}
+	var found []*rules.Rule
 	if s.rules != nil {
-		e.rule = s.rules.Find(e.Name)
+		found = s.rules.Find(e.Name)
 	}
-	byContent, compiled := e.rule != nil && e.rule.ReadsContent(), strings.HasSuffix(e.Name, ".pyc")
-	if !byContent && !compiled {
+	if s.view != nil {
+		found = s.narrow(e, found)
+	}
+	if len(found) > 0 && found[0].Whole() {
+		e.rule = found[0]
 		return nil
+	}
+	byContent, compiled := slices.ContainsFunc(found, (*rules.Rule).ReadsContent), strings.HasSuffix(e.Name, ".pyc")
+	if !byContent {
+		if len(found) > 0 {
+			e.rule = found[0]
+		}
+		if !compiled {
+			return nil
+		}
 	}
 	if e.Type != tar.TypeReg || e.Size > rules.MaxRead {
-		if byContent {
-			e.rule = nil
-		}
 		return nil
 	}
 	content, err := io.ReadAll(r)
 	if err != nil {
 		return err
 	}
-	if e.rule != nil && !e.rule.Covers(content) {
-		e.rule = nil
+	if byContent {
+		s.choose(e, found, content)
 	}
 	if compiled {
 		e.Source = rules.PycSourceTime(content)
@@ -136,12 +163,97 @@ func (s *scanner) inspect(e *entry, r io.Reader) error {
 		content = rules.NeutralPyc(content)
 		e.off = e.rule == nil
 	case e.rule != nil && !e.rule.Drops():
-		content = e.rule.Rewrite(content, rules.Facts{Epoch: s.epoch.Unix()})
+		content = e.rule.Rewrite(content, e.facts)
 	}
 	e.Size = int64(len(content))
 	sum := sha256.Sum256(content)
 	e.Sum = sum[:]
 	return nil
+}
+
+// choose sets the first rule that covers the content of a file.
+func (s *scanner) choose(e *entry, found []*rules.Rule, content []byte) {
+	e.facts = rules.Facts{Epoch: s.epoch.Unix(), Name: e.Name, Made: e.rawTime}
+	if s.view == nil {
+		if found[0].Covers(content, e.facts) {
+			e.rule = found[0]
+		}
+		return
+	}
+	sum := sha256.Sum256(content)
+	if len(content) > 0 && s.below.sums[sum] {
+		return // it was there, or was moved
+	}
+	if e.Name == "etc/shadow" || e.Name == "etc/shadow-" {
+		s.days = append(s.days, rules.BuildDays(e.rawTime, s.clock)...)
+	}
+	e.facts.Clock, e.facts.Chosen, e.facts.Linked = s.clock, s.chosen, s.rules.Linked(e.Name)
+	e.facts.Days = slices.Concat(s.view.days, s.days)
+	for _, r := range found {
+		part, ok := content, true
+		o := s.below.lookup(e.Name)
+		undo := o != nil && r.Grows()
+		if undo {
+			part, ok = grown(o, content)
+		}
+		if !ok || !r.Covers(part, e.facts) || r.Archive() && s.heldArchive(r, content, e.facts) {
+			continue
+		}
+		e.rule, e.undo = r, undo
+		return
+	}
+}
+
+// grown returns what a file has more than one of the layers below, if it begins with all that that one has.
+func grown(below *entry, content []byte) (more []byte, ok bool) {
+	if below.Size > int64(len(content)) {
+		return nil, false
+	}
+	sum := sha256.Sum256(content[:below.Size])
+	return content[below.Size:], string(sum[:]) == string(below.Sum)
+}
+
+// heldArchive reports whether a rule would change a file of which a digest stands in the image.
+func (s *scanner) heldArchive(r *rules.Rule, content []byte, f rules.Facts) bool {
+	if bytes.Equal(content, r.Rewrite(content, f)) {
+		return false
+	}
+	key := archiveKey(content)
+	held := s.view.held(key)
+	if s.archives == nil {
+		s.archives = map[string]bool{}
+	}
+	s.archives[key] = held
+	return held
+}
+
+// narrow returns the rules that may touch an entry of this type over what the layers below have at its path.
+func (s *scanner) narrow(e *entry, found []*rules.Rule) []*rules.Rule {
+	below := s.below.lookup(e.Name)
+	if e.Type == tar.TypeDir {
+		e.folder = below == nil && slices.ContainsFunc(found, (*rules.Rule).Drops)
+	}
+	return slices.DeleteFunc(slices.Clone(found), func(r *rules.Rule) bool {
+		switch {
+		case r.Whole():
+			return below != nil
+		case e.Type != tar.TypeReg:
+			return true
+		case below == nil || !r.Loses():
+			return false
+		}
+		return below.Type != e.Type || below.Mode != e.Mode || below.UID != e.UID || below.GID != e.GID || below.Xattrs != e.Xattrs
+	})
+}
+
+// checkWhiteout refuses a file that is called like a whiteout: a layer with it would delete another file. A
+// builder writes whiteouts without content and, but for folders, without permissions.
+func (s *scanner) checkWhiteout(h *tar.Header) error {
+	w, ok := layer.ParseWhiteout(layer.Clean(h.Name))
+	if !s.made || !ok || h.Size == 0 && (h.Mode&0o7777 == 0 || w.Opaque) {
+		return nil
+	}
+	return &WhiteoutError{Path: "/" + layer.Clean(h.Name)}
 }
 
 func xattrSum(h *tar.Header) string {
@@ -158,7 +270,10 @@ func xattrSum(h *tar.Header) string {
 }
 
 // A tree is the file system that layers result in.
-type tree struct{ layer.Overlay[*entry] }
+type tree struct {
+	layer.Overlay[*entry]
+	sums map[[sha256.Size]byte]bool // of all files that were in a layer; only for rules of version 2 and later
+}
 
 // lookup returns the entry at a path, nil if there is none or no layer names the folder there.
 func (t *tree) lookup(name string) *entry {
@@ -188,6 +303,9 @@ func (t *tree) apply(entries []entry) {
 		e := &entries[i]
 		if _, ok := layer.ParseWhiteout(e.Name); !ok && !e.skip {
 			_ = t.Add(e.Name, e.Type, e.Link, e)
+			if len(e.Sum) == sha256.Size && t.sums != nil {
+				t.sums[[sha256.Size]byte(e.Sum)] = true
+			}
 		}
 	}
 }
@@ -201,6 +319,9 @@ type plan struct {
 	decided bool          // drop is complete
 	kept    []entry       // the entries that stay
 	touched map[int]touch // paths that a rule dropped or changed; complete once the layer is written
+
+	days     []int64         // see store.Record
+	archives map[string]bool // see store.Record
 }
 
 // A touch is a path that a rule dropped or changed.
@@ -219,11 +340,12 @@ func (t *tree) plan(entries []entry, epoch time.Time, set rules.Set, m *rules.Ma
 	for i := range entries {
 		if w, ok := layer.ParseWhiteout(entries[i].Name); ok && !t.Hide(w) && whiteouts && !m.Keeps(entries[i].Name) {
 			p.drop[i] = rules.WhiteoutOfNothing
-		} else if e := &entries[i]; !ok && e.rule != nil && e.rule.Drops() {
+		} else if e := &entries[i]; !ok && e.rule != nil && (e.rule.Drops() || e.undo) {
 			p.drop[i] = e.rule.ID
 		}
 	}
 	p.keepNeeded(entries)
+	p.dropEmptied(entries, t)
 	index := indexed(entries)
 	if set.Has(rules.Repeats) {
 		p.dropRepeats(index, t, m)
@@ -243,10 +365,11 @@ func (t *tree) plan(entries []entry, epoch time.Time, set rules.Set, m *rules.Ma
 	t.apply(p.kept)
 	for i := range entries {
 		e := &entries[i]
-		if _, ok := p.drop[i]; ok || e.rule == nil || e.rule.Drops() {
+		if _, ok := p.drop[i]; ok || e.rule == nil || e.rule.Drops() || e.undo {
 			continue
 		}
-		p.rewrite[i] = change{e.rule, rules.Facts{Epoch: epoch.Unix(), Source: e.Source}}
+		e.facts.Epoch, e.facts.Source = epoch.Unix(), e.Source
+		p.rewrite[i] = change{e.rule, e.facts}
 	}
 	for i, id := range p.drop {
 		p.touched[i] = touch{id, entries[i].Name}
@@ -286,6 +409,37 @@ func (p *plan) keepNeeded(entries []entry) {
 		for dir := parent(e.Name); dir != "" && !needed[dir]; dir = parent(dir) {
 			needed[dir] = true
 		}
+	}
+}
+
+// dropEmptied drops the folders of which a rule has dropped all that is in them, if they are new and have the
+// owner of the folder that they are in.
+func (p *plan) dropEmptied(entries []entry, t *tree) {
+	dropped, stays := map[string]string{}, map[string]bool{}
+	folders := map[string]*entry{}
+	for i := range entries {
+		if entries[i].Type == tar.TypeDir {
+			folders[entries[i].Name] = &entries[i]
+		}
+	}
+	for i := len(entries) - 1; i >= 0; i-- {
+		e := &entries[i]
+		up := parent(e.Name)
+		if id, ok := p.drop[i]; ok {
+			if id != rules.WhiteoutOfNothing {
+				dropped[up] = id
+			}
+			continue
+		}
+		outer := folders[up]
+		if outer == nil {
+			outer = t.lookup(up)
+		}
+		if id := dropped[e.Name]; e.folder && id != "" && !stays[e.Name] && outer != nil && outer.UID == e.UID && outer.GID == e.GID {
+			p.drop[i], dropped[up] = id, id
+			continue
+		}
+		stays[up] = true
 	}
 }
 

@@ -5,6 +5,26 @@ import (
 	"strings"
 )
 
+const intro = `A rule touches only by-products of a tool, and only if nothing that somebody made is lost:
+
+- Only what a RUN made. What COPY and ADD bring from a context, an image or a URL stays byte for byte. What COPY takes
+  from a stage stays if its source is a path of the rule or below one; if the source is a folder far above, such as
+  / or /root, it counts as what the RUNs of that stage made.
+- The content decides. A rule checks the format that its tool writes, and a file that has another stays.
+- A change to what lower layers have is undone only if the tool makes it by itself: a log that grew, a cache that was
+  written again. A file that was emptied, deleted, replaced by a link, or given another mode or owner stays so.
+- A file whose content lower layers have, also under another name, stays: it was moved or copied.
+- What an environment variable, WORKDIR, the command or a symbolic link names stays, with all below it, if it is a path
+  of the rule or below one. So does everything at or below a VOLUME.
+- Folders stay, except those with names that a tool made up.
+- An archive stays if its MD5, SHA-1, SHA-256 or SHA-512 stands anywhere in the image.
+
+` + "`--normalize=-ID`" + ` switches a rule off, ` + "`--normalize=none`" + ` all of them; ` + "`# kedge: keep=PATH`" + ` above an
+instruction keeps what its layer has at PATH and below. If a rule drops a change, the file of the layers below stays.
+` + "`~`" + ` is /root and every folder in /home; a path stands for everything below it, too, and ` + "`PATH/**`" + ` only for that.
+A lockfile with ` + "`rules = 1`" + ` has the rules of version 1, until kedge lock --refresh moves it.
+`
+
 // Markdown renders the normalisation rules as the page docs/rules.md.
 func Markdown() string {
 	var b strings.Builder
@@ -12,12 +32,10 @@ func Markdown() string {
 	fmt.Fprintf(&b, "Generated from the package `rules`; rules version %d. The layers of base images are never touched.\n", Version)
 	fmt.Fprintf(&b, "The order of entries and everything not named here stay as BuildKit made them.\n")
 	fmt.Fprintf(&b, "\n# Rules\n\n")
-	fmt.Fprintf(&b, "`--normalize=-ID` switches a rule off, `--normalize=none` all of them; `# kedge: keep=PATH` above an\n")
-	fmt.Fprintf(&b, "instruction keeps what its layer has at PATH and below. Of a file that a rule drops the layer does not carry the\n")
-	fmt.Fprintf(&b, "change: where the base image has it, that one stays. `~` is /root and every folder in /home; a path\n")
-	fmt.Fprintf(&b, "stands for all below it, too, and `PATH/**` only for that.\n")
+	fmt.Fprint(&b, intro)
 	for _, r := range table {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n%s See <%s>.\n", r.ID, r.What, r.Why, r.Link)
+		fmt.Fprintf(&b, "\nNever: %s\n", r.Never)
 		if len(r.paths) > 0 {
 			fmt.Fprintf(&b, "\n")
 		}

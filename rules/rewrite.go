@@ -110,7 +110,7 @@ func isConfigureLog(content []byte) bool {
 }
 
 // pnpmTimes are the times in what pnpm keeps of an installation: in JSON, or in YAML.
-var pnpmTimes = regexp.MustCompile(`"(?:checkedAt|lastValidatedTimestamp)": ?(\d{1,15})\b|\bprunedAt"?: "?(\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT)`)
+var pnpmTimes = regexp.MustCompile(`"(?:checkedAt|lastValidatedTimestamp|cachedAt)": ?(\d{1,15})\b|\bprunedAt"?: "?(\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT)`)
 
 // clampPnpm rewrites milliseconds since 1970, and dates as HTTP has them.
 func clampPnpm(content []byte, f Facts) []byte {

@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"crypto/sha1"
 	"encoding/binary"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -168,26 +170,43 @@ func FuzzRewrite(f *testing.F) {
 	f.Add([]byte(strings.Repeat("0", 40)+" "+strings.Repeat("1", 40)+" a <b> 1800000000 +0000\tc\n"), epoch.Unix())
 	f.Add([]byte(`"checkedAt":1795469268639 prunedAt: Mon, 23 Nov 2026 21:27:50 GMT`), epoch.Unix())
 	f.Add(trustStore(late), epoch.Unix())
+	f.Add([]byte(npmIndex("1800000000000", "Mon, 23 Nov 2026 21:27:50 GMT")), epoch.Unix())
+	f.Add([]byte("#NOTE: This is a Maven Resolver internal implementation file.\n#Mon Nov 23 21:27:50 UTC 2026\nb=\na.lastUpdated=1800000000000\n"), epoch.Unix())
+	f.Add([]byte(goCacheEntry(1800000000000000000)), epoch.Unix())
+	fuzzed := Facts{Epoch: epoch.Unix(), Made: late.Unix(), Days: BuildDays(late.Unix(), 0)}
 	f.Fuzz(func(t *testing.T, content []byte, source int64) {
-		for _, r := range table {
-			if r.rewrite == nil || r.is != nil && !r.is(content) {
+		for _, r := range slices.Concat(table1, table) {
+			if r.rewrite == nil || !r.Covers(content, fuzzed) {
 				continue
 			}
 			for _, neutral := range []bool{false, true} {
-				x := Facts{Epoch: epoch.Unix(), Neutral: neutral, Source: new(uint32(source))}
+				x := fuzzed
+				x.Neutral, x.Source = neutral, new(uint32(source))
 				once := r.rewrite(bytes.Clone(content), x)
-				if r.is != nil && !r.is(once) {
+				if !r.Covers(once, fuzzed) {
 					continue
 				}
 				if again := r.rewrite(bytes.Clone(once), x); !bytes.Equal(once, again) {
 					t.Errorf("%s: %q became %q", r.ID, once, again)
 				}
 				// Files are compared in the neutral form, before and after.
-				n := Facts{Epoch: epoch.Unix(), Neutral: true}
+				n := fuzzed
+				n.Neutral = true
 				if a, b := r.rewrite(bytes.Clone(content), n), r.rewrite(bytes.Clone(once), n); !bytes.Equal(a, b) {
 					t.Errorf("%s: neutral forms %q and %q", r.ID, a, b)
 				}
 			}
 		}
 	})
+}
+
+// npmIndex returns a file of cacache's index with one entry.
+func npmIndex(millis, date string) string {
+	entry := `{"key":"make-fetch-happen:request-cache:https://r/a","integrity":"sha512-x","time":` + millis + `,"size":7,"metadata":{"time":` + millis + `,"url":"https://r/a","resHeaders":{"date":"` + date + `"}}}`
+	return fmt.Sprintf("\n%x\t%s", sha1.Sum([]byte(entry)), entry)
+}
+
+// goCacheEntry returns an entry of Go's build cache.
+func goCacheEntry(nanos int64) string {
+	return fmt.Sprintf("v1 %064x %064x %20d %20d\n", 1, 2, 7, nanos)
 }

@@ -4,16 +4,14 @@ package rules
 
 import (
 	"fmt"
-	"path"
+	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/kedge-build/kedge/internal/layer"
 )
 
 // Version names the bytes that kedge makes of a given raw layer: the forms, the rules, the tar writer and the
 // compressor. Every change that moves a digest raises it, and cached results of an older version are not used.
-const Version = 1
+const Version = 2
 
 // A Rule drops files that change from build to build and that no program needs, or rewrites a part of them.
 type Rule struct {
@@ -27,16 +25,25 @@ type Rule struct {
 	// home directories. A pattern covers everything below its match as well, and only that if it ends in /**.
 	paths []string
 
-	// run limits the rule to layers made by a RUN, or by a COPY from a stage that has one. What other
-	// instructions bring is an input, and a checksum elsewhere may cover it.
-	run bool
+	// Never says what the rule leaves alone, one or two sentences. Version 1 has none.
+	Never string
 
-	// is, if set, decides by the content of a file.
-	is func(content []byte) bool
+	// covers, if set, decides by the content of a file.
+	covers func(content []byte, f Facts) bool
 
 	// rewrite, if set, returns the canonical content. It must leave its own results unchanged. Without it the
 	// change to the file is dropped.
 	rewrite func(content []byte, f Facts) []byte
+
+	// name, if set, must match the path, too.
+	name *regexp.Regexp
+
+	whole   bool // it drops everything at and below its paths, also folders and links, whatever the content
+	log     bool // its files only grow: a change to what lower layers have is dropped if it only added
+	empties bool // its rewrite loses what the file says
+	archive bool // it leaves a file alone whose digest stands elsewhere in the image
+
+	run bool // version 1: only in layers that a RUN made, or a COPY from a stage that has one
 }
 
 // Facts are what a rewrite may need to know.
@@ -49,16 +56,38 @@ type Facts struct {
 
 	// Source is the time that a compiled file must name as that of its source; nil for other files.
 	Source *uint32
+
+	Name  string  // the path of the file, without a slash before it
+	Made  int64   // when the file was written, in seconds since 1970
+	Clock int64   // how far the clock of the RUN was ahead, in seconds
+	Days  []int64 // the days since 1970 on which RUNs of the image ran
+	// Linked says that a symbolic link of the image leads to the file.
+	Linked bool
+	// Chosen reports whether a word stands in the Dockerfile, an argument or another file of the image. Nil
+	// knows no word.
+	Chosen func(word string) bool
 }
 
 // ReadsContent reports whether the rule needs the content of a file.
-func (r *Rule) ReadsContent() bool { return r.is != nil || r.rewrite != nil }
+func (r *Rule) ReadsContent() bool { return r.covers != nil || r.rewrite != nil }
 
 // Covers reports whether the rule applies to a file with this content.
-func (r *Rule) Covers(content []byte) bool { return r.is == nil || r.is(content) }
+func (r *Rule) Covers(content []byte, f Facts) bool { return r.covers == nil || r.covers(content, f) }
 
 // Drops reports whether the rule drops files; if not, it rewrites them.
 func (r *Rule) Drops() bool { return r.rewrite == nil }
+
+// Loses reports whether the rule takes away what a file says, and not only when it was written.
+func (r *Rule) Loses() bool { return r.Drops() || r.empties }
+
+// Whole reports whether the rule also drops folders and links.
+func (r *Rule) Whole() bool { return r.whole }
+
+// Grows reports whether the tool of the rule only ever adds to its files.
+func (r *Rule) Grows() bool { return r.log }
+
+// Archive reports whether the rule must leave a file alone if a digest of it stands elsewhere in the image.
+func (r *Rule) Archive() bool { return r.archive }
 
 // Rewrite returns the canonical content of a file.
 func (r *Rule) Rewrite(content []byte, f Facts) []byte { return r.rewrite(content, f) }
@@ -72,18 +101,30 @@ const (
 	WhiteoutOfNothing = "whiteout-of-nothing"
 )
 
-// Lookup returns the rule with an id, or nil.
-func Lookup(id string) *Rule {
-	i := slices.IndexFunc(table, func(r Rule) bool { return r.ID == id })
-	if i < 0 {
-		return nil
+// lookup returns the rule with an id in the newest version that has it, or nil.
+func lookup(id string) *Rule {
+	for _, t := range [][]Rule{table, table1} {
+		if i := slices.IndexFunc(t, func(r Rule) bool { return r.ID == id }); i >= 0 {
+			return &t[i]
+		}
 	}
-	return &table[i]
+	return nil
+}
+
+// ids returns the id of every rule of every version, in the order of the tables.
+func ids() []string {
+	var all []string
+	for _, r := range slices.Concat(table, table1) {
+		if !slices.Contains(all, r.ID) {
+			all = append(all, r.ID)
+		}
+	}
+	return all
 }
 
 // Describe says what the rule with an id does and why it may; both are empty if there is no such rule.
 func Describe(id string) (what, why string) {
-	if r := Lookup(id); r != nil {
+	if r := lookup(id); r != nil {
 		return r.What, r.Why
 	}
 	return "", ""
@@ -110,11 +151,11 @@ func Parse(s string) (Set, error) {
 		switch {
 		case word == "all" && i == 0:
 		case word == "none" && i == 0:
-			for _, r := range table {
-				off[r.ID] = true
+			for _, id := range ids() {
+				off[id] = true
 			}
 		case len(word) > 1 && (word[0] == '-' || word[0] == '+'):
-			if Lookup(word[1:]) == nil {
+			if lookup(word[1:]) == nil {
 				return Set{}, fmt.Errorf("there is no normalisation rule %q", word[1:])
 			}
 			off[word[1:]] = word[0] == '-'
@@ -123,9 +164,9 @@ func Parse(s string) (Set, error) {
 		}
 	}
 	var set Set
-	for _, r := range table { // one order, whatever the order of the words
-		if off[r.ID] {
-			set.Off = append(set.Off, r.ID)
+	for _, id := range ids() { // one order, whatever the order of the words
+		if off[id] {
+			set.Off = append(set.Off, id)
 		}
 	}
 	return set, nil
@@ -144,114 +185,14 @@ func (s Set) Check() (Set, error) {
 
 // Has reports whether the rule with this id is on.
 func (s Set) Has(id string) bool {
-	r := Lookup(id)
-	return r != nil && s.on(r)
+	return slices.ContainsFunc(s.table(), func(r Rule) bool { return r.ID == id && s.on(&r) })
+}
+
+func (s Set) table() []Rule {
+	if s.Version == 1 {
+		return table1
+	}
+	return table
 }
 
 func (s Set) on(r *Rule) bool { return r.since <= s.Version && !slices.Contains(s.Off, r.ID) }
-
-// A Matcher finds the rule that covers a path.
-type Matcher struct {
-	first map[string][]pattern // by the first part of a path
-	later map[string][]pattern // by the part after a leading **
-	any   []pattern            // patterns whose part after ** is itself a pattern
-	keep  []pattern
-}
-
-// A pattern is a rule's path, in parts.
-type pattern struct {
-	rule  *Rule
-	parts []string
-}
-
-// Matcher returns a matcher for the rules of s in one layer; run says that a RUN made the layer. No rule covers
-// the paths that match keep.
-func (s Set) Matcher(keep []string, run bool) *Matcher {
-	m := &Matcher{first: map[string][]pattern{}, later: map[string][]pattern{}}
-	for i := range table {
-		if !s.on(&table[i]) || table[i].run && !run {
-			continue
-		}
-		for _, glob := range table[i].paths {
-			for _, parts := range expand(glob) {
-				p := pattern{&table[i], parts}
-				switch {
-				case parts[0] != "**":
-					m.first[parts[0]] = append(m.first[parts[0]], p)
-				case strings.ContainsAny(parts[1], `*?[\`):
-					m.any = append(m.any, p)
-				default:
-					m.later[parts[1]] = append(m.later[parts[1]], p)
-				}
-			}
-		}
-	}
-	for _, glob := range keep {
-		m.keep = append(m.keep, pattern{parts: strings.Split(layer.Clean(glob), "/")})
-	}
-	return m
-}
-
-// expand returns the parts of a glob, once for each kind of home directory.
-func expand(glob string) [][]string {
-	parts := strings.Split(glob, "/")
-	if parts[0] != "~" {
-		return [][]string{parts}
-	}
-	return [][]string{append([]string{"root"}, parts[1:]...), append([]string{"home", "*"}, parts[1:]...)}
-}
-
-// Find returns the rule that covers a path, which has no slashes around it, or nil.
-func (m *Matcher) Find(name string) *Rule {
-	parts := strings.Split(name, "/")
-	r := firstMatch(m.first[parts[0]], parts)
-	for i := 0; r == nil && i < len(parts); i++ {
-		r = firstMatch(m.later[parts[i]], parts)
-	}
-	if r == nil {
-		r = firstMatch(m.any, parts)
-	}
-	if r == nil || m.Keeps(name) {
-		return nil
-	}
-	return r
-}
-
-func firstMatch(patterns []pattern, name []string) *Rule {
-	for _, p := range patterns {
-		if match(p.parts, name) {
-			return p.rule
-		}
-	}
-	return nil
-}
-
-// Keeps reports whether the user asked for a path to be left alone.
-func (m *Matcher) Keeps(name string) bool {
-	return len(m.keep) > 0 && slices.ContainsFunc(m.keep, func(k pattern) bool { return match(k.parts, strings.Split(name, "/")) })
-}
-
-// match reports whether a pattern covers a path.
-func match(pattern, name []string) bool {
-	for i, p := range pattern {
-		if p == "**" {
-			rest := pattern[i+1:]
-			if len(rest) == 0 {
-				return len(name) > i
-			}
-			for j := i; j < len(name); j++ {
-				if match(rest, name[j:]) {
-					return true
-				}
-			}
-			return false
-		}
-		if i >= len(name) {
-			return false
-		}
-		if ok, err := path.Match(p, name[i]); !ok || err != nil {
-			return false
-		}
-	}
-	return true
-}

@@ -37,6 +37,11 @@ type Record struct {
 
 	// The paths that rules dropped or changed, by rule id, for raw and diff.
 	Normalised map[string][]string `json:"normalised,omitempty"`
+	// The days since 1970 on which RUNs wrote the layer's accounts, for raw.
+	Days []int64 `json:"days,omitempty"`
+	// The digests of archives that rules would change, and whether they left them alone because one stands in
+	// the image, for raw.
+	Archives map[string]bool `json:"archives,omitempty"`
 
 	// The canonical layer, for raw and diff.
 	DiffID digest.Digest `json:"diffID,omitempty"`

@@ -9,6 +9,7 @@ import (
 	"github.com/kedge-build/kedge/publish"
 	"github.com/kedge-build/kedge/report"
 	"github.com/kedge-build/kedge/secret"
+	"github.com/kedge-build/kedge/store"
 	"github.com/urfave/cli/v2"
 )
 
@@ -88,11 +89,29 @@ func (p *process) build(c *cli.Context, verified bool) error {
 	})
 }
 
+// tellNormalised says what rules did to an image: to how many paths, and to which ones, ten at most without --debug.
+func (p *process) tellNormalised(img store.Image) {
+	const most = 10
+	counts, paths := normalised(img)
+	if counts == "" {
+		return
+	}
+	p.note("normalised %s", counts)
+	rest := 0
+	if len(paths) > most && !p.view.debug {
+		paths, rest = paths[:most], len(paths)-most
+	}
+	for _, path := range paths {
+		p.note("  %s", path)
+	}
+	if rest > 0 {
+		p.note("  and %s more: --debug, --metadata-file and --format=json list all", counted(rest, "path"))
+	}
+}
+
 // tell tells about a build what is not part of its answer.
 func (p *process) tell(res *kedge.Result, pull bool) {
-	if rules := normalised(res.Image); rules != "" {
-		p.note("normalised %s", rules)
-	}
+	p.tellNormalised(res.Image)
 	for _, m := range res.Moved {
 		p.say("%s %s has moved: %s -> %s; kedge lock --refresh=%s takes it", m.Source.Kind, m.Source.Ref, m.Old, m.New, m.Source.Ref)
 	}

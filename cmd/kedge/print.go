@@ -34,19 +34,23 @@ func harmless(s string) string {
 	return b.String()
 }
 
-// normalised says how many paths of an image each rule applied to, on all platforms together.
-func normalised(img store.Image) string {
-	counts := map[string]int{}
+// normalised says how many paths of an image each rule applied to, on all platforms together, and which.
+func normalised(img store.Image) (counts string, paths []string) {
+	byRule := map[string]int{}
 	for _, rules := range img.Normalised() {
-		for rule, paths := range rules {
-			counts[rule] += len(paths)
+		for rule, touched := range rules {
+			byRule[rule] += len(touched)
+			for _, path := range touched {
+				paths = append(paths, plain(path)+" by "+rule)
+			}
 		}
 	}
 	var words []string
-	for _, rule := range slices.Sorted(maps.Keys(counts)) {
-		words = append(words, fmt.Sprintf("%d by %s", counts[rule], rule))
+	for _, rule := range slices.Sorted(maps.Keys(byRule)) {
+		words = append(words, fmt.Sprintf("%d by %s", byRule[rule], rule))
 	}
-	return strings.Join(words, ", ")
+	slices.Sort(paths)
+	return strings.Join(words, ", "), slices.Compact(paths)
 }
 
 // enumerated returns "a, b and 3 more" in one line.

@@ -207,6 +207,11 @@ func (r *Reader) Close() error {
 	return r.blob.Close()
 }
 
+// A WhiteoutError says that a layer has a whiteout that names nothing.
+type WhiteoutError struct{ Path string }
+
+func (e *WhiteoutError) Error() string { return fmt.Sprintf("%q: whiteout of no name", e.Path) }
+
 // checkHeader refuses what a layer cannot hold.
 func checkHeader(h *tar.Header) error {
 	switch h.Typeflag {
@@ -229,7 +234,7 @@ func checkHeader(h *tar.Header) error {
 	}
 	switch path.Base(Clean(h.Name)) {
 	case whiteoutPrefix, whiteoutPrefix + ".", whiteoutPrefix + "..":
-		return errors.New("whiteout of no name") // containerd refuses it, too (pkg/archive, validateWhiteout)
+		return &WhiteoutError{Path: "/" + Clean(h.Name)} // containerd refuses it, too (pkg/archive, validateWhiteout)
 	}
 	if h.Size > maxSparse && IsSparse(h) {
 		return fmt.Errorf("sparse file of %d bytes, more than %d", h.Size, int64(maxSparse))

@@ -1,0 +1,439 @@
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/rules"
+	"github.com/klauspost/compress/gzip"
+)
+
+// layered returns the layers above the base of an image for which change changes what the builder says.
+func layered(t testing.TB, raw rawImage, change func(*Source)) ([][]string, error) {
+	t.Helper()
+	s := testStore(t)
+	raw.platform = amd64
+	x := newExport(t, raw)
+	in := testIngest(t, s, IngestOptions{})
+	defer in.Close()
+	x.send(t, in)
+	sources := sourcesOf([]rawImage{raw})
+	if change != nil {
+		change(&sources[0])
+	}
+	img, err := in.Write(t.Context(), x.root, sources, Options{})
+	if err != nil {
+		return nil, err
+	}
+	var lists [][]string
+	for _, l := range img.Manifests[0].Layers[len(raw.base):] {
+		lists = append(lists, listed(t, s, l))
+	}
+	return lists, nil
+}
+
+func symlink(name, target string) tarEntry {
+	return tarEntry{Header: tar.Header{Name: name, Linkname: target, Mode: 0o777, ModTime: old, Typeflag: tar.TypeSymlink}}
+}
+
+func owned(uid int) func(*tar.Header) {
+	return func(h *tar.Header) { h.Uid, h.Gid, h.ModTime = uid, uid, old }
+}
+
+func moded(mode int64) func(*tar.Header) { return func(h *tar.Header) { h.Mode = mode } }
+
+const (
+	grownLog   = aLog + "libc6\n"
+	auxCache   = "glibc-ld.so.auxcache-1.0"
+	pipEntry   = "root/.cache/pip/http/a"
+	pipContent = "cc=4,"
+)
+
+// A change that a RUN makes to a file of the layers below is undone only if the tool makes it by itself.
+func TestFilesBelow(t *testing.T) {
+	record := string(append([]byte{7, 0, 0, 0}, make([]byte, 380)...))
+	base := tarball(t, folder("var").with(at(old)), folder("var/log").with(at(old)),
+		file("var/log/dpkg.log", "old\n").with(at(old)), file("var/log/wtmp", record).with(at(old)), file("var/log/btmp", "").with(at(old)),
+		file("var/cache/ldconfig/aux-cache", auxCache+"1").with(at(old)), file("etc/machine-id", "").with(at(old)),
+		file("root/.bash_history", "export TOKEN=abc\n").with(at(old)), file("etc/group-", "a:x:1:\n").with(at(old)),
+		file("usr/share/fonts/.uuid", "0f8fad5b-d9cb-469f-a165-70867728950e").with(at(old)), file("root/.wget-hsts", "mine").with(at(old)),
+		file(pipEntry, "mine").with(at(old)), folder("tmp").with(at(old)), file("tmp/go-build123456/a", "mine").with(at(old)))
+	for _, test := range []struct {
+		name  string
+		layer tarEntry
+		stays bool
+	}{
+		{"a log that grew", file("var/log/dpkg.log", "old\n"+grownLog), false},
+		{"a log that was only touched", file("var/log/dpkg.log", "old\n"), false},
+		{"a log that was emptied", file("var/log/dpkg.log", ""), true},
+		{"a log that was shortened", file("var/log/dpkg.log", "ol"), true},
+		{"a log that was replaced by another", file("var/log/dpkg.log", grownLog), true},
+		{"a log to which a person added", file("var/log/dpkg.log", "old\nnote\n"), true},
+		{"a log with another mode", file("var/log/dpkg.log", "old\n"+grownLog).with(moded(0o600)), true},
+		{"a log that only has another mode", file("var/log/dpkg.log", "old\n").with(moded(0o600)), true},
+		{"a log with another owner", file("var/log/dpkg.log", "old\n"+grownLog).with(owned(7)), true},
+		{"a log that became a link", symlink("var/log/dpkg.log", "/dev/null"), true},
+		{"a log that became a folder", folder("var/log/dpkg.log"), true},
+		{"a log that was deleted", file("var/log/.wh.dpkg.log", ""), true},
+		{"a folder of logs that was emptied", file("var/log/.wh..wh..opq", ""), true},
+		{"records that grew", file("var/log/wtmp", record+record), false},
+		{"records that were emptied", file("var/log/wtmp", ""), true},
+		{"records of an empty file", file("var/log/btmp", "\x06"+record[1:]), false},
+		{"other records", file("var/log/wtmp", "\x02"+record[1:]), true},
+		{"a cache that was written again", file("var/cache/ldconfig/aux-cache", auxCache+"2"), false},
+		{"a cache that was replaced", file("var/cache/ldconfig/aux-cache", "mine"), true},
+		{"a cache that was emptied", file("var/cache/ldconfig/aux-cache", ""), true},
+		{"a cache with another mode", file("var/cache/ldconfig/aux-cache", auxCache+"2").with(moded(0o600)), true},
+		{"a cache that became a link", symlink("var/cache/ldconfig/aux-cache", "/x"), true},
+		{"a cache that was deleted", file("var/cache/ldconfig/.wh.aux-cache", ""), true},
+		{"a history that was emptied", file("root/.bash_history", ""), true},
+		{"a history that was deleted", file("root/.wh..bash_history", ""), true},
+		{"a backup with another mode", file("etc/group-", "a:x:1:\n").with(moded(0o600)), true},
+		{"a font's id with another mode", file("usr/share/fonts/.uuid", "1f8fad5b-d9cb-469f-a165-70867728950e").with(moded(0o600)), true},
+		{"a font's id that was deleted", file("usr/share/fonts/.wh..uuid", ""), true},
+		{"a list of hosts that was emptied", file("root/.wget-hsts", ""), true},
+		{"a machine id that was deleted", file("etc/.wh.machine-id", ""), true},
+		{"a machine id that became a link", symlink("etc/machine-id", "/run/id"), true},
+		{"a cached response over a file", file(pipEntry, "yours"), true},
+		{"a temporary file of the base", file("tmp/go-build123456/a", "yours"), true},
+		{"a temporary file of the base that was deleted", file("tmp/go-build123456/.wh.a", ""), true},
+	} {
+		got, err := layered(t, rawImage{base: [][]byte{base}, layers: [][]byte{tarball(t, test.layer)}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stays := len(got[0]) == 1; stays != test.stays {
+			t.Errorf("%s: the layer has %q", test.name, got[0])
+		}
+	}
+}
+
+// What exists nowhere else stays: files that were moved or copied, and what links and the configuration lead to.
+func TestNothingIsLost(t *testing.T) {
+	log, record := aLog+"a\n", string(append([]byte{7, 0, 0, 0}, make([]byte, 380)...))
+	uv := "root/.cache/uv/archive-v0/0aB_cDeFgHiJkLmNoPqRs"
+	home := []tarEntry{folder("root").with(at(old)), folder("root/.cache").with(at(old))}
+	for _, test := range []struct {
+		name   string
+		base   []tarEntry
+		layers [][]tarEntry
+		config string
+		gone   string // the end of the only path that does not stay; empty for none
+	}{
+		{"a log moved from the base", []tarEntry{file("opt/a", log)}, [][]tarEntry{{file("opt/.wh.a", ""), file("var/log/dpkg.log", log)}}, "", ""},
+		{"a log copied from the base", []tarEntry{file("opt/a", log)}, [][]tarEntry{{file("var/log/dpkg.log", log)}}, "", ""},
+		{"a log moved from an earlier layer", nil, [][]tarEntry{{file("opt/a", log)}, {file("opt/.wh.a", ""), file("var/log/dpkg.log", log)}}, "", ""},
+		{"records that were moved", []tarEntry{file("opt/wtmp", record)}, [][]tarEntry{{file("var/log/wtmp", record)}}, "", ""},
+		{"an id of the base that was moved", []tarEntry{file("opt/id", madeUpID+"\n")}, [][]tarEntry{{file("etc/machine-id", madeUpID+"\n")}}, "", ""},
+		{"an id that another file names", nil, [][]tarEntry{{file("opt/licence", "for "+madeUpID), file("etc/machine-id", madeUpID)}}, "", ""},
+		{"an id that a file of a later layer names", nil, [][]tarEntry{{file("etc/machine-id", madeUpID)}, {file("opt/licence", "id="+madeUpID+";")}}, "", ""},
+		{"a cookie that was moved", []tarEntry{file("opt/c", "ABCDEFGHIJKLMNOPQRST")}, [][]tarEntry{{file("root/.erlang.cookie", "ABCDEFGHIJKLMNOPQRST")}}, "", ""},
+		{"a cache", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, "", pipEntry},
+		{"a cache that a variable names", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Env":["PIP_CACHE_DIR=/root/.cache/pip/http"]}`, ""},
+		{"a cache that one of several paths names", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Env":["A=/usr:/root/.cache/pip/http/a"]}`, ""},
+		{"a cache that an option in a variable names", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Env":["OPTS=--cache=/root/.cache/pip/http --x"]}`, ""},
+		{"a cache whose tool's folder a variable names", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Env":["PIP_CACHE_DIR=/root/.cache/pip"]}`, ""},
+		{"a cache that is below one for all tools", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Env":["XDG_CACHE_HOME=/root/.cache"]}`, pipEntry},
+		{"a cache that is far below what a variable names", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Env":["HOME=/root"]}`, pipEntry},
+		{"a cache that the working directory is in", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"WorkingDir":"/root/.cache/pip/http"}`, ""},
+		{"a cache far below the working directory", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"WorkingDir":"/root"}`, pipEntry},
+		{"a log that the command reads", nil, [][]tarEntry{{file("var/log/dpkg.log", log)}}, `{"Cmd":["cat","/var/log/dpkg.log"]}`, ""},
+		{"a log that the entrypoint reads", nil, [][]tarEntry{{file("var/log/dpkg.log", log)}}, `{"Entrypoint":["sh","-c","cat /var/log/dpkg.log"]}`, ""},
+		{"a cache at a volume", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Volumes":{"/root/.cache/pip":{}}}`, ""},
+		{"a cache below a volume", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Volumes":{"/root":{}}}`, ""},
+		{"a log below a volume", nil, [][]tarEntry{{file("var/log/dpkg.log", log)}}, `{"Volumes":{"/var/log/":{}}}`, ""},
+		{"a cache beside a volume", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Volumes":{"/root/.cache/pi":{}}}`, pipEntry},
+		{"uv's folder", nil, [][]tarEntry{{file(uv+"/m.py", "code")}}, "", "m.py"},
+		{"what a link leads to", nil, [][]tarEntry{{file(uv+"/m.py", "code"), symlink("venv/m.py", "/"+uv+"/m.py")}}, "", ""},
+		{"what a link to its folder leads to", nil, [][]tarEntry{{file(uv+"/m.py", "code"), symlink("venv", "/"+uv)}}, "", ""},
+		{"what a relative link leads to", nil, [][]tarEntry{{file(uv+"/m.py", "code"), symlink("venv/lib/m.py", "../../"+uv+"/m.py")}}, "", ""},
+		{"what a link of a later layer leads to", nil, [][]tarEntry{{file(uv+"/m.py", "code")}, {symlink("venv", "/"+uv)}}, "", ""},
+		{"what a link of the base leads to", []tarEntry{symlink("venv", "/"+uv)}, [][]tarEntry{{file(uv+"/m.py", "code")}}, "", ""},
+		{"what a hard link shares", nil, [][]tarEntry{{file(uv+"/m.py", "code"), hardLink("venv/m.py", uv+"/m.py")}}, "", ""},
+		{"a link to a file beside", nil, [][]tarEntry{{file(uv+"/m.py", "code"), symlink("venv", "/root/.cache/uv/other")}}, "", "m.py"},
+		{"a link to a folder far above", nil, [][]tarEntry{{file(uv+"/m.py", "code"), symlink("home/root", "/root")}}, "", "m.py"},
+		{"a log that a link leads to", nil, [][]tarEntry{{file("var/log/dpkg.log", log), symlink("srv/log", "/var/log/dpkg.log")}}, "", ""},
+		{"an empty folder of a cache", nil, [][]tarEntry{append(home, folder("root/.cache/pip").with(at(old)))}, "", ""},
+		{"an owned folder of a cache", nil, [][]tarEntry{append(home, folder("root/.cache/pip").with(owned(7)), folder("root/.cache/pip/http").with(owned(7)))}, "", ""},
+	} {
+		raw := rawImage{base: [][]byte{tarball(t, test.base...)}}
+		want := []string{}
+		for _, l := range test.layers {
+			raw.layers = append(raw.layers, tarball(t, l...))
+			for _, e := range l {
+				if test.gone == "" || !strings.HasSuffix(e.Name, test.gone) {
+					want = append(want, e.Name)
+				}
+			}
+		}
+		if test.config != "" {
+			var diffIDs, history []string
+			for _, l := range append(slices.Clone(raw.base), raw.layers...) {
+				diffIDs, history = append(diffIDs, fmt.Sprintf("%q", diffIDOf(t, l))), append(history, `{"created_by":"a"}`)
+			}
+			raw.config = fmt.Sprintf(`{"architecture":"amd64","os":"linux","config":%s,"history":[%s],"rootfs":{"type":"layers","diff_ids":[%s]}}`,
+				test.config, strings.Join(history, ","), strings.Join(diffIDs, ","))
+		}
+		got, err := layered(t, raw, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", test.name, err)
+		}
+		var names []string
+		for _, line := range slices.Concat(got...) {
+			name, _, _ := strings.Cut(line, " ")
+			names = append(names, name)
+		}
+		for _, name := range want {
+			if !slices.Contains(names, name) {
+				t.Errorf("%s: %s is gone, of %q", test.name, name, names)
+			}
+		}
+		if len(names) != len(want) {
+			t.Errorf("%s: %q, want %q", test.name, names, want)
+		}
+	}
+}
+
+// Folders with names that a tool made up go with what is in them, if nothing of it stays and they have the owner
+// of the folder around them.
+func TestEmptiedFolders(t *testing.T) {
+	root := []tarEntry{folder("root"), folder("root/.cache"), folder("root/.cache/pip"), folder("root/.cache/pip/http"), folder("root/.cache/pip/http/a")}
+	for name, test := range map[string]struct {
+		more []tarEntry
+		want int
+	}{
+		"with a cache":                 {[]tarEntry{file(pipEntry+"/b", pipContent)}, 4},
+		"with a file that stays, too":  {[]tarEntry{file(pipEntry+"/b", pipContent), file(pipEntry+"/c", "mine")}, 6},
+		"with nothing":                 {nil, 5},
+		"with an owner of its own":     {[]tarEntry{folder(pipEntry + "/b").with(owned(7)), file(pipEntry+"/b/c", pipContent)}, 6},
+		"with another folder in it":    {[]tarEntry{folder(pipEntry + "/b"), file(pipEntry+"/b/c", pipContent)}, 4},
+		"with an empty folder in it":   {[]tarEntry{folder(pipEntry + "/b"), file(pipEntry+"/c", pipContent)}, 6},
+		"with a link that leads there": {[]tarEntry{file(pipEntry+"/b", pipContent), symlink("x", "/"+pipEntry)}, 7},
+	} {
+		got, err := layered(t, rawImage{layers: [][]byte{tarball(t, append(slices.Clone(root), test.more...)...)}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got[0]) != test.want {
+			t.Errorf("%s: %q, want %d", name, got[0], test.want)
+		}
+	}
+}
+
+func gzippedAt(t testing.TB, when time.Time, content string) string {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	w.ModTime = when
+	if _, err := w.Write([]byte(content)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// An archive of which a digest stands in the image keeps its bytes, wherever and however that is written.
+func TestChecksumsHold(t *testing.T) {
+	archive, plain := gzippedAt(t, late, "a"), gzippedAt(t, epoch, "a")
+	m, s1, s256, s384, s512 := md5.Sum([]byte(archive)), sha1.Sum([]byte(archive)), sha256.Sum256([]byte(archive)), sha512.Sum384([]byte(archive)), sha512.Sum512([]byte(archive))
+	std, raw := base64.StdEncoding.EncodeToString, base64.RawURLEncoding.EncodeToString
+	sums := map[string]string{
+		"sha256sum":               hex.EncodeToString(s256[:]) + "  a.gz\n",
+		"sha256sum -b, at an end": "x *a.gz " + hex.EncodeToString(s256[:]),
+		"sha1sum":                 hex.EncodeToString(s1[:]) + "  a.gz\n",
+		"md5sums of dpkg":         hex.EncodeToString(m[:]) + "  usr/share/a.gz\n",
+		"sha512sum":               hex.EncodeToString(s512[:]) + "  a.gz\n",
+		"sha384sum":               hex.EncodeToString(s384[:]) + "  a.gz\n",
+		"capitals":                strings.ToUpper(hex.EncodeToString(s256[:])),
+		"a digest of OCI":         `{"digest":"sha256:` + hex.EncodeToString(s256[:]) + `"}`,
+		"npm's integrity":         `{"integrity":"sha512-` + std(s512[:]) + `"}`,
+		"sha1 of npm":             `"sha1-` + std(s1[:]) + `"`,
+		"sha256 of a script":      `integrity="sha256-` + std(s256[:]) + `"`,
+		"sha384 of a script":      `integrity="sha384-` + std(s384[:]) + `"`,
+		"RECORD":                  "a.gz,sha256=" + raw(s256[:]) + ",7\n",
+		"pip's hash":              "a==1 --hash=sha256:" + hex.EncodeToString(s256[:]),
+		"Content-MD5":             std(m[:]),
+		"in a database":           "SQLite\x00\x01\x02" + hex.EncodeToString(s256[:]) + "\x00\x03",
+		"after a large file":      strings.Repeat("x", 64<<10-30) + " " + hex.EncodeToString(s256[:]),
+		"across blocks":           strings.Repeat("\n", 64<<10-20) + hex.EncodeToString(s512[:]) + "\n",
+	}
+	for name, text := range sums {
+		got, err := layered(t, rawImage{layers: [][]byte{tarball(t, file("a.gz", archive), file("sums", text))}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(got[0], "a.gz "+archive) {
+			t.Errorf("%s: the archive changed", name)
+		}
+	}
+	for name, text := range map[string]string{
+		"none": "x", "another": strings.Repeat("0", 64), "a part": hex.EncodeToString(s256[:16]), "more": hex.EncodeToString(s256[:]) + "00",
+		"of what is unpacked": hex.EncodeToString(md5.New().Sum([]byte("a"))),
+	} {
+		got, err := layered(t, rawImage{layers: [][]byte{tarball(t, file("a.gz", archive), file("sums", text))}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name != "a part" && !slices.Contains(got[0], "a.gz "+plain) {
+			t.Errorf("%s: the archive did not change", name)
+		}
+	}
+	// The sum is in a lower layer, a higher one, or one of the base image.
+	sum := tarball(t, file("sums", sums["sha256sum"]))
+	archived := tarball(t, file("a.gz", archive))
+	for name, test := range map[string]struct {
+		raw rawImage
+		at  int
+	}{
+		"a lower layer":  {rawImage{layers: [][]byte{sum, archived}}, 1},
+		"a higher layer": {rawImage{layers: [][]byte{archived, sum}}, 0},
+		"the base":       {rawImage{base: [][]byte{sum}, layers: [][]byte{archived}}, 0},
+	} {
+		got, err := layered(t, test.raw, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(got[test.at], "a.gz "+archive) {
+			t.Errorf("%s: the archive changed", name)
+		}
+	}
+	// The base's archive, also moved, keeps its bytes.
+	for name, layer := range map[string][]byte{
+		"touched": tarball(t, file("a.gz", archive).with(moded(0o600))), "moved": tarball(t, file(".wh.a.gz", ""), file("b.gz", archive)),
+	} {
+		got, err := layered(t, rawImage{base: [][]byte{archived}, layers: [][]byte{layer}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(got[0][len(got[0])-1], archive) {
+			t.Errorf("%s: the archive changed", name)
+		}
+	}
+}
+
+// What the store remembers of a layer with an archive counts only as long as the sum of the archive is in the
+// image, or is not.
+func TestChecksumComesAndGoes(t *testing.T) {
+	s := testStore(t)
+	archive := gzippedAt(t, late, "a")
+	sum := sha256.Sum256([]byte(archive))
+	archived, summed, other := tarball(t, file("a.gz", archive)), tarball(t, file("sums", hex.EncodeToString(sum[:]))), tarball(t, file("x", "y"))
+	for _, test := range []struct {
+		upper []byte
+		want  string
+	}{{other, gzippedAt(t, epoch, "a")}, {summed, archive}, {other, gzippedAt(t, epoch, "a")}, {summed, archive}} {
+		img, _ := buildAgain(t, s, IngestOptions{All: true}, Options{}, rawImage{platform: amd64, layers: [][]byte{archived, test.upper}})
+		if got := listed(t, s, img.Manifests[0].Layers[0]); !slices.Equal(got, []string{"a.gz " + test.want}) {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
+// What COPY brings stays byte for byte, with all that it is called.
+func TestInputsStay(t *testing.T) {
+	when := at(old)
+	names := map[string]string{
+		"var/log/dpkg.log": aLog + "a\n", "var/log/wtmp": strings.Repeat("\x00", 384), "etc/machine-id": madeUpID, "root/.erlang.cookie": "ABCDEFGHIJKLMNOPQRST",
+		pipEntry: pipContent, "a.gz": gzippedAt(t, late, "a"), "m/a.pyc": compiledPyc(late.Unix(), "x"), "etc/shadow": fmt.Sprintf("a:*:%d:0:99999:7:::\n", late.Unix()/86400),
+		"root/.cache/uv/archive-v0/0aB_cDeFgHiJkLmNoPqRs/m.py": "code", "tmp/npm-12/a": "x", "var/cache/ldconfig/aux-cache": auxCache,
+	}
+	var layer []tarEntry
+	var want []string
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		layer, want = append(layer, file(name, names[name]).with(when)), append(want, name+" @1000000000 "+names[name])
+	}
+	got, err := layered(t, rawImage{layers: [][]byte{tarball(t, layer...)}}, func(s *Source) { s.Run = nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := gocmp.Diff(want, got[0]); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	got, err = layered(t, rawImage{layers: [][]byte{tarball(t, layer...)}}, func(s *Source) {
+		s.Copies = map[int][]rules.Copy{0: {{From: "", To: ""}}}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got[0]) != 5 {
+		t.Errorf("of the root of a stage: %q", got[0])
+	}
+}
+
+// A word that the Dockerfile names was chosen.
+func TestChosenWords(t *testing.T) {
+	layer := tarball(t, file("etc/machine-id", madeUpID), file("root/.erlang.cookie", "ABCDEFGHIJKLMNOPQRST"))
+	for _, text := range []string{"", "RUN echo " + madeUpID + " > /etc/machine-id; printf 'ABCDEFGHIJKLMNOPQRST' > ~/.erlang.cookie"} {
+		got, err := layered(t, rawImage{layers: [][]byte{layer}}, func(s *Source) { s.Words = rules.Words(text) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []string{"etc/machine-id"}
+		if text != "" {
+			want = []string{"etc/machine-id " + madeUpID, "root/.erlang.cookie ABCDEFGHIJKLMNOPQRST"}
+		}
+		if !slices.Equal(got[0], want) {
+			t.Errorf("%q: %q", text, got[0])
+		}
+	}
+}
+
+// An account of a step that ran on another day, and came from the builder's cache, has that day.
+func TestDaysOfLayers(t *testing.T) {
+	const day = 24 * time.Hour
+	line := func(name string, when time.Time) string {
+		return fmt.Sprintf("%s:*:%d:0:99999:7:::\n", name, when.Unix()/int64(day.Seconds()))
+	}
+	first, second := late.Add(100*day), late.Add(200*day)
+	layers := [][]byte{
+		tarball(t, file("etc/shadow", line("a", first)).with(at(first))),
+		tarball(t, file("etc/shadow", line("a", first)+line("b", second)+line("c", first.Add(50*day))).with(at(second))),
+	}
+	s := testStore(t)
+	want := "etc/shadow " + line("a", epoch) + line("b", epoch) + line("c", first.Add(50*day))
+	for n := 1; n <= 2; n++ { // the second time, the store remembers the first layer
+		img, _ := buildAgain(t, s, IngestOptions{All: true}, Options{}, rawImage{platform: amd64, layers: layers[:n]})
+		if got := listed(t, s, img.Manifests[0].Layers[n-1]); n == 2 && !slices.Equal(got, []string{want}) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// A file that is called like a whiteout would delete another.
+func TestFilesLikeWhiteouts(t *testing.T) {
+	base := tarball(t, folder("etc"), file("etc/passwd", "root"))
+	for name, e := range map[string]tarEntry{
+		"/etc/.wh.passwd": file("etc/.wh.passwd", "x"), "/etc/.wh.group": file("etc/.wh.group", "").with(moded(0o644)), "/etc/.wh..wh..opq": file("etc/.wh..wh..opq", "x"), "/etc/.wh.": file("etc/.wh.", "x"),
+	} {
+		for _, version := range []int{1, 2} {
+			s := testStore(t)
+			raw := rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tarball(t, e)}}
+			x := newExport(t, raw)
+			in := testIngest(t, s, IngestOptions{})
+			x.send(t, in)
+			sources := sourcesOf([]rawImage{raw})
+			sources[0].Lines = map[int]int{1: 7}
+			_, err := in.Write(t.Context(), x.root, sources, Options{Rules: rules.Set{Version: version}})
+			in.Close()
+			var whiteout *WhiteoutError
+			if !errors.As(err, &whiteout) || whiteout.Path != name || whiteout.Line != 7 || !strings.Contains(err.Error(), "line 7") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+}

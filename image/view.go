@@ -1,0 +1,326 @@
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/gob"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/rules"
+	"github.com/kedge-build/kedge/store"
+	"github.com/opencontainers/go-digest"
+)
+
+// A view is what rules need to know of a whole image: the paths that it names, and the digests that stand in it.
+type view struct {
+	named, volumes []string // sorted, without a slash before them
+	digests        [][]byte // of each layer; see survey
+	days           []int64  // on which RUNs of the layers so far ran
+
+	once sync.Once
+	set  map[uint64]struct{}
+}
+
+// A survey is what one layer adds to the view of its image. Fields are exported for encoding/gob.
+type survey struct {
+	// Named are the targets of symbolic links that rules must know, sorted.
+	Named []string
+	// Digests are the first eight bytes of everything in the files that looks like a digest.
+	Digests []byte
+}
+
+// surveyed returns the survey of a layer that the store keeps under an id, or that scan makes.
+func (in *Ingest) surveyed(layer digest.Digest, scan func(*surveyor) error) (survey, error) {
+	var s survey
+	id := digest.FromString("survey 1 " + layer.String())
+	if listing, ok := in.store.Listing(id); ok && gob.NewDecoder(bytes.NewReader(listing)).Decode(&s) == nil {
+		return s, nil
+	}
+	v := &surveyor{seen: map[uint64]struct{}{}}
+	if err := scan(v); err != nil {
+		return survey{}, err
+	}
+	if !in.opts.Second {
+		in.surveys = append(in.surveys, keptSurvey{id, v.survey})
+	}
+	return v.survey, nil
+}
+
+// A keptSurvey is a survey to keep for later builds once the image is written.
+type keptSurvey struct {
+	id digest.Digest
+	survey
+}
+
+func (in *Ingest) keepSurveys() {
+	for _, s := range in.surveys {
+		var b bytes.Buffer
+		if gob.NewEncoder(&b).Encode(s.survey) == nil {
+			in.draft.KeepListing(s.id, b.Bytes())
+		}
+	}
+}
+
+// view looks at all layers of an export.
+func (in *Ingest) view(ctx context.Context, e export) (*view, error) {
+	v := &view{}
+	v.named, v.volumes = e.config.names()
+	for i, l := range e.layers {
+		scan := func(s *surveyor) error {
+			r, err := in.openLayer(ctx, e, i)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			return s.scan(r)
+		}
+		s, err := in.surveyed(e.config.diffIDs[i], scan)
+		if err != nil {
+			return nil, atLine(fmt.Errorf("layer %s: %w", l.Digest, err), e.Lines[i])
+		}
+		v.named = append(v.named, s.Named...)
+		v.digests = append(v.digests, s.Digests)
+	}
+	v.named = slices.DeleteFunc(v.named, func(name string) bool { return !rules.Concerns(name) })
+	slices.Sort(v.named)
+	v.named = slices.Compact(v.named)
+	return v, nil
+}
+
+// openLayer opens a layer of an export as the builder made it.
+func (in *Ingest) openLayer(ctx context.Context, e export, i int) (*layer.Reader, error) {
+	l := store.Layer{Descriptor: e.layers[i], DiffID: e.config.diffIDs[i]}
+	r, err := store.OpenLayer(ctx, in, l)
+	if err != nil && i >= e.BaseLayers {
+		return nil, in.notSent(l.Descriptor.Digest, err)
+	}
+	return r, err
+}
+
+// has reports whether a digest, or another value of that form, stands in the image.
+func (v *view) has(sum []byte) bool {
+	v.once.Do(func() {
+		v.set = map[uint64]struct{}{}
+		for _, digests := range v.digests {
+			for len(digests) >= 8 {
+				v.set[binary.BigEndian.Uint64(digests)] = struct{}{}
+				digests = digests[8:]
+			}
+		}
+	})
+	_, ok := v.set[binary.BigEndian.Uint64(sum)]
+	return ok
+}
+
+// chosen returns what reports whether a word was chosen, and not made up by a tool.
+func (v *view) chosen(words []string) func(string) bool {
+	return func(word string) bool {
+		if slices.Contains(words, word) {
+			return true
+		}
+		id, err := hex.DecodeString(word)
+		return err == nil && len(id) == 16 && v.has(id)
+	}
+}
+
+// archiveKey holds the first eight bytes of the digests of a file by which others may know it.
+func archiveKey(content []byte) string {
+	m, s1, s2, s3, s5 := md5.Sum(content), sha1.Sum(content), sha256.Sum256(content), sha512.Sum384(content), sha512.Sum512(content)
+	return hex.EncodeToString(slices.Concat(m[:8], s1[:8], s2[:8], s3[:8], s5[:8]))
+}
+
+// held reports whether a digest of a file stands in the image.
+func (v *view) held(key string) bool {
+	sums, err := hex.DecodeString(key)
+	for err == nil && len(sums) >= 8 {
+		if v.has(sums) {
+			return true
+		}
+		sums = sums[8:]
+	}
+	return false
+}
+
+// A surveyor makes a survey.
+type surveyor struct {
+	survey
+	seen map[uint64]struct{}
+	run  []byte // the characters of a digest that the last block ended with
+}
+
+// ownIDs are files whose own ids are no mention of them.
+var ownIDs = []string{"etc/machine-id", "var/lib/dbus/machine-id"}
+
+func (s *surveyor) scan(r *layer.Reader) error {
+	buf := make([]byte, 64<<10)
+	for {
+		h, err := r.Next()
+		if err == io.EOF {
+			slices.Sort(s.Named)
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read layer: %w", err)
+		}
+		name := layer.Clean(h.Name)
+		switch {
+		case h.Typeflag == tar.TypeSymlink:
+			s.link(name, h.Linkname)
+		case h.Typeflag == tar.TypeReg && !slices.Contains(ownIDs, name):
+			s.run = s.run[:0]
+			if _, err := io.CopyBuffer(onlyWriter{s}, onlyReader{r}, buf); err != nil {
+				return fmt.Errorf("read layer: entry %q: %w", h.Name, err)
+			}
+			s.flush()
+		}
+	}
+}
+
+// link notes the target of a symbolic link, unless a rule drops the link itself.
+func (s *surveyor) link(name, target string) {
+	if !strings.HasPrefix(target, "/") {
+		target = path.Join("/", path.Dir(name), target)
+	}
+	if target = layer.Clean(target); rules.Concerns(target) && !rules.Loses(name) {
+		s.Named = append(s.Named, target)
+	}
+}
+
+// onlyWriter hides other methods, so that io.CopyBuffer uses the buffer it is given.
+type onlyWriter struct{ io.Writer }
+
+// inDigest are the characters of digests in hexadecimal and both kinds of base64.
+var inDigest = func() (in [256]bool) {
+	for _, c := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_" {
+		in[c] = true
+	}
+	return in
+}()
+
+// Lengths of digests in characters: the shortest, MD5 in base64, and more than the longest, SHA-512 in hexadecimal
+// with its name.
+const minDigest, maxDigest = 22, 160
+
+// Write takes a part of a file. It skips from one character that may be in a digest to the next, as far as the
+// shortest digest is long.
+func (s *surveyor) Write(p []byte) (int, error) {
+	n := len(p)
+	if len(s.run) > 0 {
+		end := 0
+		for end < len(p) && inDigest[p[end]] {
+			end++
+		}
+		s.run = append(s.run, p[:min(end, maxDigest)]...)
+		if end == len(p) {
+			s.run = s.run[:min(len(s.run), maxDigest+1)]
+			return n, nil
+		}
+		s.flush()
+		p = p[end:]
+	}
+	for i := 0; i < len(p); {
+		probe := i + minDigest - 1
+		if probe >= len(p) {
+			probe = len(p) - 1
+		}
+		if !inDigest[p[probe]] {
+			i = probe + 1
+			continue
+		}
+		start, end := probe, probe+1
+		for start > i && inDigest[p[start-1]] {
+			start--
+		}
+		for end < len(p) && inDigest[p[end]] {
+			end++
+		}
+		if end == len(p) {
+			s.run = append(s.run[:0], p[start:min(end, start+maxDigest+1)]...)
+			return n, nil
+		}
+		s.take(p[start:end])
+		i = end + 1
+	}
+	return n, nil
+}
+
+func (s *surveyor) flush() {
+	s.take(s.run)
+	s.run = s.run[:0]
+}
+
+var digestName = regexp.MustCompile(`^(?:md5|sha\d{1,3})[-_]`)
+
+// take notes the digests in a run of characters.
+func (s *surveyor) take(run []byte) {
+	if len(run) < minDigest || len(run) > maxDigest {
+		return
+	}
+	text := string(run)
+	for _, part := range strings.FieldsFunc(text, func(r rune) bool { return !strings.ContainsRune("0123456789abcdefABCDEF", r) }) {
+		if slices.Contains([]int{32, 40, 64, 96, 128}, len(part)) {
+			if sum, err := hex.DecodeString(part); err == nil {
+				s.note(sum)
+			}
+		}
+	}
+	text = digestName.ReplaceAllString(text, "")
+	if slices.Contains([]int{22, 27, 43, 64, 86}, len(text)) {
+		if sum, err := base64.RawStdEncoding.DecodeString(strings.NewReplacer("-", "+", "_", "/").Replace(text)); err == nil {
+			s.note(sum)
+		}
+	}
+}
+
+func (s *surveyor) note(sum []byte) {
+	n := binary.BigEndian.Uint64(sum)
+	if _, ok := s.seen[n]; !ok && len(s.seen) < maxDigests {
+		s.seen[n] = struct{}{}
+		s.Digests = binary.BigEndian.AppendUint64(s.Digests, n)
+	}
+}
+
+// maxDigests bounds what is known of a layer, which is in memory.
+const maxDigests = 4_000_000
+
+// absolute is a path in a value of a configuration.
+var absolute = regexp.MustCompile(`/[^\s:;,="'<>|&()]+`)
+
+// names returns the paths that a configuration names for its commands and variables, and its volumes.
+func (c *config) names() (named, volumes []string) {
+	settings, _ := c.fields["config"].(map[string]any)
+	note := func(v any) {
+		text, _ := v.(string)
+		for _, p := range absolute.FindAllString(text, -1) {
+			named = append(named, layer.Clean(p))
+		}
+	}
+	note(settings["WorkingDir"])
+	for _, key := range []string{"Env", "Entrypoint", "Cmd"} {
+		values, _ := settings[key].([]any)
+		for _, v := range values {
+			note(v)
+		}
+	}
+	paths, _ := settings["Volumes"].(map[string]any)
+	for p := range paths {
+		volumes = append(volumes, layer.Clean(p))
+	}
+	slices.Sort(volumes)
+	return named, volumes
+}

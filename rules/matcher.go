@@ -1,0 +1,249 @@
+package rules
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/kedge-build/kedge/internal/layer"
+)
+
+// A Layer says how a layer came about, and what the image says about paths. Paths have no slash before them.
+type Layer struct {
+	// Run says that a RUN made it, or a COPY from a stage with a RUN.
+	Run bool
+	// Copies are what a COPY took from such a stage; empty if a RUN made the layer.
+	Copies []Copy
+	// Inputs are the paths to which COPY and ADD brought files in that stage.
+	Inputs []string
+	Keep   []string // patterns of the paths that the user wants left alone
+	// Named are paths that the image's configuration or a symbolic link names.
+	Named []string
+	// Volumes are the paths of the image's volumes.
+	Volumes []string
+}
+
+// A Copy is one source of a COPY, which may be a pattern, and where it goes: a file, or the folder that it goes
+// into. Both have no slashes around them; the root is empty.
+type Copy struct{ From, To string }
+
+// sources returns the paths that a file may have had in the stage that it was copied from.
+func (c Copy) sources(name string) []string {
+	switch {
+	case name == c.To:
+		return []string{c.From}
+	case below(name, c.To):
+		rest := strings.TrimPrefix(strings.TrimPrefix(name, c.To), "/")
+		return []string{path.Join(c.From, rest), path.Join(path.Dir(c.From), rest)}
+	}
+	return nil
+}
+
+// below reports whether a path is below a folder.
+func below(name, folder string) bool { return folder == "" || strings.HasPrefix(name, folder+"/") }
+
+// A Matcher finds the rules that may apply to a path of one layer.
+type Matcher struct {
+	layer   Layer
+	version int
+	first   map[string][]pattern // by the first part of a path
+	later   map[string][]pattern // by the part after a leading **
+	any     []pattern            // patterns whose part after ** is itself a pattern
+	keep    []pattern
+	named   [][]string
+}
+
+// A pattern is a rule's path, in parts.
+type pattern struct {
+	rule  *Rule
+	parts []string
+}
+
+// Matcher returns a matcher for the rules of s in a layer.
+func (s Set) Matcher(l Layer) *Matcher {
+	m := &Matcher{layer: l, version: s.Version, first: map[string][]pattern{}, later: map[string][]pattern{}}
+	rules := s.table()
+	for i := range rules {
+		if r := &rules[i]; s.on(r) && (l.Run || s.Version == 1 && !r.run) {
+			m.add(r)
+		}
+	}
+	for _, glob := range l.Keep {
+		m.keep = append(m.keep, pattern{parts: strings.Split(layer.Clean(glob), "/")})
+	}
+	for _, name := range l.Named {
+		m.named = append(m.named, strings.Split(name, "/"))
+	}
+	return m
+}
+
+func (m *Matcher) add(r *Rule) {
+	for _, parts := range r.patterns() {
+		p := pattern{r, parts}
+		switch {
+		case parts[0] != "**":
+			m.first[parts[0]] = append(m.first[parts[0]], p)
+		case strings.ContainsAny(parts[1], `*?[\`):
+			m.any = append(m.any, p)
+		default:
+			m.later[parts[1]] = append(m.later[parts[1]], p)
+		}
+	}
+}
+
+// patterns returns the parts of each path of the rule, once for each kind of home directory.
+func (r *Rule) patterns() [][]string {
+	var all [][]string
+	for _, glob := range r.paths {
+		parts := strings.Split(glob, "/")
+		if parts[0] != "~" {
+			all = append(all, parts)
+			continue
+		}
+		all = append(all, append([]string{"root"}, parts[1:]...), append([]string{"home", "*"}, parts[1:]...))
+	}
+	return all
+}
+
+// Find returns the rules that may apply to a path, which has no slashes around it; the first that covers the
+// content does.
+func (m *Matcher) Find(name string) []*Rule {
+	parts := strings.Split(name, "/")
+	var found []*Rule
+	take := func(patterns []pattern) {
+		for _, p := range patterns {
+			if match(p.parts, parts) && (m.version == 1 || !slices.Contains(found, p.rule) && m.allows(p, name)) {
+				found = append(found, p.rule)
+			}
+		}
+	}
+	take(m.first[parts[0]])
+	for _, part := range parts {
+		if patterns := m.later[part]; patterns != nil {
+			take(patterns)
+		}
+	}
+	take(m.any)
+	switch {
+	case len(found) == 0 || m.Keeps(name):
+		return nil
+	case m.version == 1:
+		return found[:1]
+	}
+	return found
+}
+
+// allows reports whether a rule may touch a path that its pattern matches: if it loses something, neither the
+// image nor the one who copied it must have asked for it.
+func (m *Matcher) allows(p pattern, name string) bool {
+	if p.rule.name != nil && !p.rule.name.MatchString(name) {
+		return false
+	}
+	if !p.rule.Loses() {
+		return true
+	}
+	if slices.ContainsFunc(m.layer.Volumes, func(v string) bool { return name == v || below(name, v) }) {
+		return false
+	}
+	for i, named := range m.layer.Named {
+		if asksFor(m.named[i], p.parts) && (name == named || below(name, named) || below(named, name)) {
+			return false
+		}
+	}
+	return len(m.layer.Copies) == 0 || m.madeWhereCopied(p, name)
+}
+
+// madeWhereCopied reports whether the stage that a COPY took a file from had it where the tool of the rule writes
+// it, and the COPY asked for a folder far above.
+func (m *Matcher) madeWhereCopied(p pattern, name string) bool {
+	for _, c := range m.layer.Copies {
+		sources := c.sources(name)
+		if len(sources) == 0 {
+			continue
+		}
+		if asksFor(strings.Split(c.From, "/"), p.parts) {
+			return false
+		}
+		there := slices.ContainsFunc(sources, func(source string) bool { return p.rule.matches(source) })
+		asked := slices.ContainsFunc(m.layer.Inputs, func(input string) bool {
+			return asksFor(strings.Split(input, "/"), p.parts) && slices.ContainsFunc(sources, func(source string) bool {
+				return source == input || below(source, input)
+			})
+		})
+		if there && !asked {
+			return true
+		}
+	}
+	return false
+}
+
+// matches reports whether a path is one of the rule's.
+func (r *Rule) matches(name string) bool {
+	parts := strings.Split(name, "/")
+	return slices.ContainsFunc(r.patterns(), func(p []string) bool { return match(p, parts) })
+}
+
+// shared are folders that many programs use: a path that names one asks for none of the rules' files.
+var shared = Rule{paths: []string{"*", "home/*", "~/.cache", "~/.config", "~/.local", "~/.local/share", "var/*", "usr/*", "usr/local/*", "usr/share/*"}}
+
+// asksFor reports whether a path that somebody named is one of a rule's, below one, or the folder of the tool.
+func asksFor(name, pattern []string) bool {
+	if pattern[len(pattern)-1] == "**" {
+		pattern = pattern[:len(pattern)-1]
+	}
+	if match(pattern, name) {
+		return true
+	}
+	if slices.Contains(pattern, "**") || len(name) >= len(pattern) || !match(pattern[:len(name)], name) {
+		return false
+	}
+	return !slices.ContainsFunc(shared.patterns(), func(p []string) bool { return len(p) == len(name) && match(p, name) })
+}
+
+// Concerns reports whether it matters to a rule of version 2 or later that the image names a path.
+func Concerns(name string) bool {
+	parts := strings.Split(name, "/")
+	return slices.ContainsFunc(table, func(r Rule) bool {
+		return (r.Loses() || r.ID == "machine-id") && slices.ContainsFunc(r.patterns(), func(p []string) bool { return asksFor(parts, p) })
+	})
+}
+
+// Loses reports whether a rule of version 2 or later may drop or empty a path.
+func Loses(name string) bool {
+	return slices.ContainsFunc(table, func(r Rule) bool {
+		return r.Loses() && r.matches(name) && (r.name == nil || r.name.MatchString(name))
+	})
+}
+
+// Linked reports whether the image names a path.
+func (m *Matcher) Linked(name string) bool { return slices.Contains(m.layer.Named, name) }
+
+// Keeps reports whether the user asked for a path to be left alone.
+func (m *Matcher) Keeps(name string) bool {
+	return len(m.keep) > 0 && slices.ContainsFunc(m.keep, func(k pattern) bool { return match(k.parts, strings.Split(name, "/")) })
+}
+
+// match reports whether a pattern covers a path.
+func match(pattern, name []string) bool {
+	for i, p := range pattern {
+		if p == "**" {
+			rest := pattern[i+1:]
+			if len(rest) == 0 {
+				return len(name) > i
+			}
+			for j := i; j < len(name); j++ {
+				if match(rest, name[j:]) {
+					return true
+				}
+			}
+			return false
+		}
+		if i >= len(name) {
+			return false
+		}
+		if ok, err := path.Match(p, name[i]); !ok || err != nil {
+			return false
+		}
+	}
+	return true
+}
