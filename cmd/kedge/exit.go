@@ -156,6 +156,7 @@ var hints = []row{
 
 	// The command line and what it names.
 	fixed[*kedge.SecretError](exitFailed, "keep it out of what the step writes, or remove the file in the same RUN; --secret-check=false if it is no secret"),
+	fixed[*image.WhiteoutError](exitFailed, "rename the file, or list it in .dockerignore: .wh. begins the names by which layers delete files"),
 	fixed[*image.AnnotationError](exitUsage, ""),
 	on(exitUsage, (*unknownError).hint),
 	fixed[*pruneError](exitUsage, "docker buildx prune frees the cache of docker's builders, kedge builder prune that of kedge's, and kedge prune removes images"),

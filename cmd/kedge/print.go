@@ -41,7 +41,7 @@ func normalised(img store.Image) (counts string, paths []string) {
 		for rule, touched := range rules {
 			byRule[rule] += len(touched)
 			for _, path := range touched {
-				paths = append(paths, plain(path)+" by "+rule)
+				paths = append(paths, harmless(strings.ReplaceAll(path, "\n", `\n`))+" by "+rule)
 			}
 		}
 	}
