@@ -93,7 +93,7 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*store.Layer, err
 	var layers []*store.Layer
 	below, n := &tree{}, 0 // what the lowest n layers hold together
 	var v *view
-	if w.set.Version > 1 {
+	if w.set.Version > 1 && e.BaseLayers < len(e.layers) {
 		var err error
 		below.sums = map[[sha256.Size]byte]bool{}
 		if v, err = w.in.view(ctx, e); err != nil {

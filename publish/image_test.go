@@ -18,6 +18,7 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
 	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/internal/layer"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
 	"github.com/klauspost/compress/gzip"
@@ -47,7 +48,11 @@ type tarEntry struct {
 }
 
 func file(name, body string) tarEntry {
-	return tarEntry{Header: tar.Header{Name: name, Mode: 0o644, ModTime: late, Typeflag: tar.TypeReg}, body: body}
+	e := tarEntry{Header: tar.Header{Name: name, Mode: 0o644, ModTime: late, Typeflag: tar.TypeReg}, body: body}
+	if _, ok := layer.ParseWhiteout(name); ok {
+		e.Mode = 0 // as builders write it
+	}
+	return e
 }
 
 func tarball(t testing.TB, entries ...tarEntry) []byte {

@@ -26,13 +26,11 @@ var ruled = map[string]string{
 	"repeats":                 "etc/debian_version",
 	"whiteout-of-nothing":     "var/cache/ldconfig/.wh.aux-cache",
 	"package-manager-logs":    "var/log/dpkg.log",
-	"system-logs":             "var/log/lastlog",
+	"system-logs":             "var/log/fontconfig.log",
 	"login-records":           "var/log/wtmp",
-	"empty-mail-spool":        "var/mail/ada",
 	"ldconfig-aux-cache":      "var/cache/ldconfig/aux-cache",
 	"package-manager-caches":  "var/cache/apt/pkgcache.bin",
 	"package-manager-backups": "var/lib/dpkg/status-old",
-	"password-backups":        "etc/passwd-",
 	"password-dates":          "etc/shadow",
 	"machine-id":              "etc/machine-id",
 	"dbus-machine-id":         "var/lib/dbus/machine-id",
@@ -40,7 +38,7 @@ var ruled = map[string]string{
 	"fontconfig-caches":       "var/cache/fontconfig",
 	"man-caches":              "var/cache/man",
 	"language-caches":         "root/.cache/pip",
-	"histories":               "home/ada/.bash_history",
+	"histories":               "root/.wget-hsts",
 	"tmp-leftovers":           "tmp/hsperfdata_root/1",
 	"python-bytecode":         "opt/app/__pycache__/later.cpython-311.pyc",
 	"apk-scripts":             "usr/lib/apk/db/scripts.tar",
@@ -56,11 +54,15 @@ var ruled = map[string]string{
 	"build-logs":              "var/lib/gems/3.1.0/extensions",
 	"crontab-date":            "var/spool/cron/crontabs/root",
 	"autoconf-cache":          "opt/configured/autom4te.cache/requests",
+	"fontconfig-ids":          "usr/share/fonts/.uuid",
+	"language-cache-folders":  "root/.cpanm/work/1795469268.123",
+	"go-cache":                "root/.cache/go-build/trim.txt",
+	"go-telemetry":            "root/.config/go/telemetry/local/go@1.count",
+	"maven-times":             "root/.m2/repository/a/_remote.repositories",
 }
 
 // alsoRuled are further paths of rules.
 var alsoRuled = map[string][]string{
-	"histories":  {"root/.wget-hsts"},
 	"git-index":  {"opt/git/origin/.git/index", "opt/git/clone/.git/modules/sub/index", "opt/git/clone/.git/worktrees/tree/index"},
 	"git-reflog": {"opt/git/clone/.git/modules/sub/logs/HEAD", "opt/git/clone/.git/worktrees/tree/logs/HEAD"},
 }

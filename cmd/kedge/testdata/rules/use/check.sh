@@ -31,7 +31,8 @@ login_works() { id clerk && timeout 10 script -qec 'login -f clerk' /dev/null < 
 logins_are_recorded() { last -f /var/log/wtmp | grep clerk && lastlog -u clerk | grep -v Never | grep clerk; }
 mail_arrives() { python3 -c 'import mailbox; b = mailbox.mbox("/var/mail/ada"); b.add("Subject: a\n\nb"); b.close()' && grep 'Subject: a' /var/mail/ada; }
 
-machine_id_is_empty() { test -f /etc/machine-id && test ! -s /etc/machine-id && test ! -e /var/lib/dbus/machine-id; }
+dbus_has_an_id() { grep -E '^[0-9a-f]{32}$' /var/lib/dbus/machine-id && { test ! -s /etc/machine-id || cmp /etc/machine-id /var/lib/dbus/machine-id; }; }
+dbus_tells_the_id() { dbus-run-session -- dbus-send --session --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.Peer.GetMachineId | grep "$(cat /var/lib/dbus/machine-id)"; }
 dbus_makes_an_id() { dbus-uuidgen --ensure && dbus-uuidgen --get | grep -E '^[0-9a-f]{32}$'; }
 dbus_runs() { dbus-run-session -- dbus-send --session --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.ListNames; }
 systemd_makes_an_id() { systemd-machine-id-setup && grep -E '^[0-9a-f]{32}$' /etc/machine-id; }
@@ -105,8 +106,8 @@ git_module() { cd /opt/git/clone && git submodule status | grep '^ .* sub ' && e
 git_log() { grep ' 1704067200 ' /opt/git/clone/.git/logs/HEAD && git -C /opt/git/clone reflog --date=iso | grep '2024-01-01 00:00:00'; }
 git_pull() { cd /opt/git/origin && echo more > more && git add more && git commit -qm more && cd ../clone && git pull -q && grep more more && test -z "$(git status --porcelain)"; }
 
-shell_history() { su - ada -c 'HISTFILE=~/.bash_history timeout 10 bash -ic "history -s again; history -w" && grep again ~/.bash_history'; }
-mine_is_there() { grep mine /tmp/mine && test ! -e /tmp/hsperfdata_root; }
+shell_history() { grep make /home/ada/.bash_history && su - ada -c 'HISTFILE=~/.bash_history timeout 10 bash -ic "history -s again; history -w" && grep again ~/.bash_history'; }
+mine_is_there() { grep mine /tmp/mine && test ! -e /tmp/hsperfdata_root && grep off /root/.config/go/telemetry/mode && grep object /root/.cache/go-build/00/00aa-d; }
 
 check python-is-fresh python_is_fresh
 check python-stdlib stdlib_is_taken
@@ -116,7 +117,8 @@ check python-base-newer module /opt/base newer
 check python-edited-later edited edited
 check python-edited-at-once edited at_once
 check dpkg-V dpkg_verifies
-check machine-id-empty machine_id_is_empty
+check dbus-id dbus_has_an_id
+check dbus-GetMachineId dbus_tells_the_id
 check random-seed seed_is_made
 check tmp mine_is_there
 check ldconfig-p ldconfig_lists
