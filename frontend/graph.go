@@ -185,7 +185,7 @@ type Step struct {
 	Copies []Copy
 }
 
-// Copy is one source of a COPY or ADD, which may be a pattern, and where it goes: a file, or the folder that it
+// Copy is one source of a COPY or ADD, which may be a pattern, and its target: a file, or the folder that it
 // goes into. Both have no slashes around them; the root is empty.
 type Copy struct{ From, To string }
 

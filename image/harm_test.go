@@ -208,7 +208,7 @@ func TestNothingIsLost(t *testing.T) {
 	}
 }
 
-// Folders with names that a tool made up go with what is in them, if nothing of it stays and they have the owner
+// Folders with names that a tool made up go with their content, if nothing of it stays and they have the owner
 // of the folder around them.
 func TestEmptiedFolders(t *testing.T) {
 	root := []tarEntry{folder("root"), folder("root/.cache"), folder("root/.cache/pip"), folder("root/.cache/pip/http"), folder("root/.cache/pip/http/a")}
@@ -247,7 +247,7 @@ func gzippedAt(t testing.TB, when time.Time, content string) string {
 	return b.String()
 }
 
-// An archive of which a digest stands in the image keeps its bytes, wherever and however that is written.
+// An archive whose digest stands in the image keeps its bytes, wherever and however that is written.
 func TestChecksumsHold(t *testing.T) {
 	archive, plain := gzippedAt(t, late, "a"), gzippedAt(t, epoch, "a")
 	m, s1, s256, s384, s512 := md5.Sum([]byte(archive)), sha1.Sum([]byte(archive)), sha256.Sum256([]byte(archive)), sha512.Sum384([]byte(archive)), sha512.Sum512([]byte(archive))

@@ -295,7 +295,7 @@ func (s *surveyor) note(sum []byte) {
 	}
 }
 
-// maxDigests bounds what is known of a layer, which is in memory.
+// maxDigests bounds a survey, which is in memory.
 const maxDigests = 4_000_000
 
 // absolute is a path in a value of a configuration.

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-const intro = `A rule touches only by-products of a tool, and only if nothing that somebody made is lost:
+const intro = `A rule touches only by-products of a tool, and only if nothing that a person made is lost:
 
 - Only what a RUN made. What COPY and ADD bring from a context, an image or a URL stays byte for byte. What COPY takes
   from a stage stays if its source is a path of the rule or below one; if the source is a folder far above, such as

@@ -23,7 +23,7 @@ type Layer struct {
 	Volumes []string
 }
 
-// A Copy is one source of a COPY, which may be a pattern, and where it goes: a file, or the folder that it goes
+// A Copy is one source of a COPY, which may be a pattern, and its target: a file, or the folder that it goes
 // into. Both have no slashes around them; the root is empty.
 type Copy struct{ From, To string }
 
@@ -186,7 +186,7 @@ func (r *Rule) matches(name string) bool {
 // shared are folders that many programs use: a path that names one asks for none of the rules' files.
 var shared = Rule{paths: []string{"*", "home/*", "~/.cache", "~/.config", "~/.local", "~/.local/share", "var/*", "usr/*", "usr/local/*", "usr/share/*"}}
 
-// asksFor reports whether a path that somebody named is one of a rule's, below one, or the folder of the tool.
+// asksFor reports whether a path that a person named is one of a rule's, below one, or the folder of the tool.
 func asksFor(name, pattern []string) bool {
 	if pattern[len(pattern)-1] == "**" {
 		pattern = pattern[:len(pattern)-1]

@@ -65,7 +65,7 @@ func clampGzip(content []byte, f Facts) []byte {
 }
 
 // isErlangCookie wants what Erlang makes up, 20 capital letters, or Debian's rabbitmq-server, 42 random bytes
-// in base64; and none that somebody chose.
+// in base64; and none that a person chose.
 func isErlangCookie(content []byte) bool {
 	word := bytes.TrimSuffix(content, []byte("\n"))
 	if len(word) == 20 {

@@ -257,7 +257,7 @@ var table = []Rule{
 	{
 		ID: "zip-header", since: 2, archive: true,
 		What:    "Times after the epoch in the headers of zip archives become the epoch.",
-		Why:     "They are the times of what is unpacked; the data stay, and so do signatures, which are over the data.",
+		Why:     "They are the times of the unpacked files; the data stay, and so do signatures, which are over the data.",
 		Never:   "An archive stays if its digest stands anywhere in the image: in a checksum file, a lockfile, a package database.",
 		Link:    "https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT",
 		paths:   []string{"**/*.zip", "**/*.jar", "**/*.war", "**/*.whl", "**/*.egg", "~/.cache/sccache/**"},
