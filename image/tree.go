@@ -213,7 +213,7 @@ func grown(below *entry, content []byte) (more []byte, ok bool) {
 	return content[below.Size:], string(sum[:]) == string(below.Sum)
 }
 
-// heldArchive reports whether a rule would change a file of which a digest stands in the image.
+// heldArchive reports whether a rule would change a file although the image holds its digest.
 func (s *scanner) heldArchive(r *rules.Rule, content []byte, f rules.Facts) bool {
 	if bytes.Equal(content, r.Rewrite(content, f)) {
 		return false
@@ -412,8 +412,8 @@ func (p *plan) keepNeeded(entries []entry) {
 	}
 }
 
-// dropEmptied drops the folders of which a rule has dropped all that is in them, if they are new and have the
-// owner of the folder that they are in.
+// dropEmptied drops folders that rules have emptied, if they are new and have the owner of their parent
+// folder.
 func (p *plan) dropEmptied(entries []entry, t *tree) {
 	dropped, stays := map[string]string{}, map[string]bool{}
 	folders := map[string]*entry{}

@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// leastIDs is the number of subordinate ids that a build needs to have all ids up to 65534 (nobody).
+	// leastIDs is the number of subordinate ids that a build needs to have all ids up to 65534, the user nobody. prose:allow
 	leastIDs = 65534
 	// usualIDs is the number of ids that useradd gives, and firstID the lowest.
 	usualIDs = 65536

@@ -173,7 +173,7 @@ var contextCases = []Case{
 		Args:   []string{"--build-context", "base=oci-layout://layout:v1", "."},
 	},
 	{
-		Name: "named context: a stage", Form: "named contexts: in place of a stage",
+		Name: "named context: a stage", Form: "named contexts: instead of a stage",
 		Files: with("FROM shell AS gen\nRUN echo from the stage > /f\nFROM tiny\nCOPY --from=gen /f /f\n", map[string]string{"gen/f": "from the context\n"}),
 		Args:  []string{"--build-context", "gen=gen", "."},
 	},
