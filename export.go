@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -103,7 +104,7 @@ func (p *plan) write(ctx context.Context, e *export) (store.Image, error) {
 		src := image.Source{
 			Platform: platform.Platform, BaseLayers: platform.BaseLayers, BaseHistory: platform.BaseHistory, BaseRef: platform.BaseRef,
 			Keep: map[int][]string{}, Run: map[int]bool{},
-			Copies: map[int][]rules.Copy{}, Inputs: map[int][]string{}, Lines: map[int]int{}, Words: p.words(e.result, platform.Steps),
+			Copies: map[int][]rules.Copy{}, Inputs: map[int][]string{}, Lines: map[int]int{}, Text: p.words(e.result, platform.Steps),
 		}
 		for i, step := range platform.Steps {
 			at := platform.BaseLayers + i
@@ -131,15 +132,14 @@ func copied(step frontend.Step) (copies []rules.Copy, inputs []string) {
 	}
 	for _, from := range step.From {
 		for _, c := range from.Copies {
-			inputs = append(inputs, c.To)
+			inputs = append(inputs, c.To, path.Join(c.To, path.Base(c.From)))
 		}
 	}
 	return copies, inputs
 }
 
-// words returns the values that the Dockerfile and the arguments of a build name and that a tool could also have
-// made up.
-func (p *plan) words(r *builder.Result, steps []frontend.Step) []string {
+// words returns what the Dockerfile and the arguments of a build say.
+func (p *plan) words(r *builder.Result, steps []frontend.Step) string {
 	text := string(p.text)
 	for _, step := range steps {
 		for _, s := range append(step.From, step) {
@@ -149,7 +149,7 @@ func (p *plan) words(r *builder.Result, steps []frontend.Step) []string {
 	for _, v := range r.Args {
 		text += "\n" + v.Value
 	}
-	return rules.Words(text)
+	return text
 }
 
 // secondStart returns when the second build may start, so that a clock that a step records shows another

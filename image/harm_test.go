@@ -58,7 +58,7 @@ func moded(mode int64) func(*tar.Header) { return func(h *tar.Header) { h.Mode =
 
 const (
 	grownLog   = aLog + "libc6\n"
-	auxCache   = "glibc-ld.so.auxcache-1.0"
+	auxCache   = "glibc-ld.so.auxcache-2.0"
 	pipEntry   = "root/.cache/pip/http/a"
 	pipContent = "cc=4,"
 )
@@ -293,6 +293,11 @@ func TestChecksumsHold(t *testing.T) {
 			t.Errorf("%s: the archive did not change", name)
 		}
 	}
+	// The sum is in the Dockerfile.
+	got, err := layered(t, rawImage{layers: [][]byte{tarball(t, file("a.gz", archive))}}, func(s *Source) { s.Text = "RUN echo " + hex.EncodeToString(s256[:]) + " a.gz | sha256sum -c" })
+	if err != nil || !slices.Equal(got[0], []string{"a.gz " + archive}) {
+		t.Errorf("the Dockerfile: %v, %v", got, err)
+	}
 	// The sum is in a lower layer, a higher one, or one of the base image.
 	sum := tarball(t, file("sums", sums["sha256sum"]))
 	archived := tarball(t, file("a.gz", archive))
@@ -379,7 +384,7 @@ func TestInputsStay(t *testing.T) {
 func TestChosenWords(t *testing.T) {
 	layer := tarball(t, file("etc/machine-id", madeUpID), file("root/.erlang.cookie", "ABCDEFGHIJKLMNOPQRST"))
 	for _, text := range []string{"", "RUN echo " + madeUpID + " > /etc/machine-id; printf 'ABCDEFGHIJKLMNOPQRST' > ~/.erlang.cookie"} {
-		got, err := layered(t, rawImage{layers: [][]byte{layer}}, func(s *Source) { s.Words = rules.Words(text) })
+		got, err := layered(t, rawImage{layers: [][]byte{layer}}, func(s *Source) { s.Text = text })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -61,8 +61,8 @@ type Source struct {
 	Inputs map[int][]string
 	// Lines are the lines of the Dockerfile behind the layers.
 	Lines map[int]int
-	// Words are values of rules.Words that the Dockerfile and its arguments name.
-	Words []string
+	// Text is what the Dockerfile and its arguments say: values and digests in it were chosen.
+	Text string
 	// Clock is how far the clock of RUNs was ahead.
 	Clock time.Duration
 }

@@ -34,7 +34,7 @@ func (e export) raws(set rules.Set, v *view) []rawLayer {
 	var raws []rawLayer
 	under := fmt.Sprintf("%d %q %q\n", set.Version, set.Off, e.config.diffIDs[:e.BaseLayers])
 	if v != nil {
-		under += fmt.Sprintf("%q %q %q %v\n", v.named, v.volumes, e.Words, e.Clock)
+		under += fmt.Sprintf("%q %q %q %v\n", v.named, v.volumes, v.words, e.Clock)
 	}
 	for i := e.BaseLayers; i < len(e.layers); i++ {
 		under += fmt.Sprintf("%q %v ", e.Keep[i], e.Run[i])
@@ -152,7 +152,7 @@ func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highe
 	matcher := w.set.Matcher(raw.origin)
 	s := scanner{epoch: w.in.epoch, clamp: w.in.epoch, rules: matcher, made: true}
 	if v != nil {
-		s.below, s.view, s.clock, s.chosen = below, v, int64(e.Clock.Seconds()), v.chosen(e.Words)
+		s.below, s.view, s.clock, s.chosen = below, v, int64(e.Clock.Seconds()), v.chosen
 	}
 	s.read = func(e *entry) bool {
 		o := below.lookup(e.Name)

@@ -29,6 +29,7 @@ import (
 // A view is what rules need to know of a whole image: the paths that it names, and the digests that stand in it.
 type view struct {
 	named, volumes []string // sorted, without a slash before them
+	words          []string // that the Dockerfile and its arguments name, of rules.Words
 	digests        [][]byte // of each layer; see survey
 	days           []int64  // on which RUNs of the layers so far ran
 
@@ -78,8 +79,11 @@ func (in *Ingest) keepSurveys() {
 
 // view looks at all layers of an export.
 func (in *Ingest) view(ctx context.Context, e export) (*view, error) {
-	v := &view{}
+	v := &view{words: rules.Words(e.Text)}
 	v.named, v.volumes = e.config.names()
+	text := &surveyor{seen: map[uint64]struct{}{}}
+	_, _ = text.Write([]byte(e.Text + "\n"))
+	v.digests = append(v.digests, text.Digests)
 	for i, l := range e.layers {
 		scan := func(s *surveyor) error {
 			r, err := in.openLayer(ctx, e, i)
@@ -127,15 +131,13 @@ func (v *view) has(sum []byte) bool {
 	return ok
 }
 
-// chosen returns what reports whether a word was chosen, and not made up by a tool.
-func (v *view) chosen(words []string) func(string) bool {
-	return func(word string) bool {
-		if slices.Contains(words, word) {
-			return true
-		}
-		id, err := hex.DecodeString(word)
-		return err == nil && len(id) == 16 && v.has(id)
+// chosen reports whether a word was chosen, and not made up by a tool.
+func (v *view) chosen(word string) bool {
+	if slices.Contains(v.words, word) {
+		return true
 	}
+	id, err := hex.DecodeString(word)
+	return err == nil && len(id) == 16 && v.has(id)
 }
 
 // archiveKey holds the first eight bytes of the digests of a file by which others may know it.

@@ -139,6 +139,12 @@ func (m *Matcher) allows(p pattern, name string) bool {
 	if p.rule.name != nil && !p.rule.name.MatchString(name) {
 		return false
 	}
+	if m.brought(name) {
+		return false
+	}
+	if p.rule.choice && len(m.layer.Copies) > 0 {
+		return m.madeWhereCopied(p, name)
+	}
 	if !p.rule.Loses() {
 		return true
 	}
@@ -151,6 +157,13 @@ func (m *Matcher) allows(p pattern, name string) bool {
 		}
 	}
 	return len(m.layer.Copies) == 0 || m.madeWhereCopied(p, name)
+}
+
+// brought reports whether a COPY or ADD brought the very file to the stage that it was copied from.
+func (m *Matcher) brought(name string) bool {
+	return slices.ContainsFunc(m.layer.Copies, func(c Copy) bool {
+		return slices.ContainsFunc(c.sources(name), func(source string) bool { return slices.Contains(m.layer.Inputs, source) })
+	})
 }
 
 // madeWhereCopied reports whether the stage that a COPY took a file from had it where the tool of the rule writes

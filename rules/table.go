@@ -56,7 +56,7 @@ var table = []Rule{
 		Never:  "A file without the mark of that cache stays.",
 		Link:   "https://manpages.debian.org/bookworm/libc-bin/ldconfig.8.en.html",
 		paths:  []string{"var/cache/ldconfig/aux-cache"},
-		covers: begins("glibc-ld.so.auxcache-1.0"),
+		covers: begins("glibc-ld.so.auxcache-"),
 	},
 	{
 		ID: "package-manager-caches", since: 2,
@@ -86,7 +86,7 @@ var table = []Rule{
 		rewrite: clampPasswordDates,
 	},
 	{
-		ID: "machine-id", since: 2,
+		ID: "machine-id", since: 2, choice: true,
 		What:    "A machine id that a tool made up is emptied, or replaced by one that follows from the epoch if a link leads to it.",
 		Why:     "Two builds never make up the same. An empty one is replaced at the first boot; D-Bus, which reads it through the link, needs one.",
 		Never:   "An id that the Dockerfile, an argument or another file of the image names stays, and so does one that no tool makes up.",
@@ -96,7 +96,7 @@ var table = []Rule{
 		rewrite: replaceMachineID,
 	},
 	{
-		ID: "dbus-machine-id", since: 2,
+		ID: "dbus-machine-id", since: 2, choice: true,
 		What:    "A machine id that dbus-uuidgen made up is replaced by one that follows from the epoch.",
 		Why:     "Two builds never make up the same, and without one D-Bus fails in a container that has no init. docker build leaves one id to all containers of an image, too.",
 		Never:   "An id that the Dockerfile, an argument or another file of the image names stays, and so does one that no tool makes up.",
