@@ -34,6 +34,7 @@ import (
 	"github.com/docker/cli/cli/config/configfile"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/store"
+	"github.com/kedge-build/kedge/trace"
 	"github.com/moby/buildkit/client"
 	"golang.org/x/sync/errgroup"
 )
@@ -47,6 +48,8 @@ type Env struct {
 	Environ []string               // KEY=VALUE, the environment that git runs in
 	Stdin   io.Reader              // read if the context or the Dockerfile is -
 	Auth    *configfile.ConfigFile // registry credentials; nil: none
+	// Machine is what [Verify] looks for in the image if Builder runs on this machine.
+	Machine []trace.Fact
 
 	// Progress, unless it is nil, displays one run of the builder. It returns the channel that receives
 	// the progress, and a function that waits until all of it is displayed.

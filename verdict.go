@@ -10,6 +10,7 @@ import (
 	"github.com/kedge-build/kedge/cause"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/store"
+	"github.com/kedge-build/kedge/trace"
 	"github.com/kedge-build/kedge/verify"
 )
 
@@ -21,8 +22,16 @@ type built struct {
 
 // compare judges whether two builds made the same image.
 func (p *plan) compare(ctx context.Context, first, second built) (*verify.Verdict, error) {
+	traces := map[string][]trace.Finding{}
+	for _, m := range first.image.Manifests {
+		found, err := p.traces(ctx, m, first.result, second.result)
+		if err != nil {
+			return nil, err
+		}
+		traces[platforms.Format(m.Platform)] = found
+	}
 	return verify.Compare(ctx, p.env.Store, first.image, second.image, verify.Builds{
-		Steps: steps(first.result), Dockerfile: p.text, Name: patchName(p.dockerfile),
+		Steps: steps(first.result), Dockerfile: p.text, Name: patchName(p.dockerfile), Traces: traces,
 		Hints: hints(p.options.Vary, first.result, second.result), Varied: p.options.Vary.words(),
 	})
 }

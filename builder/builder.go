@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/kedge-build/kedge/builder/daemon"
@@ -57,7 +58,12 @@ type Builder struct {
 	client *client.Client
 	lease  *daemon.Lease // nil unless the daemon is kedge's own
 	done   func() error  // may be nil
+	local  bool
 }
+
+// Local reports whether the daemon is known to run its steps on this machine: it is kedge's own, or answers
+// on a socket.
+func (b *Builder) Local() bool { return b.local }
 
 // AddressError says that the builder at Address does not answer.
 type AddressError struct {
@@ -103,6 +109,7 @@ func Open(ctx context.Context, o Options) (*Builder, error) {
 		b.lease = lease
 		address = lease.Addr()
 	}
+	b.local = o.Dial == nil && strings.HasPrefix(address, "unix://")
 	err := b.connect(ctx, address, o)
 	switch {
 	case grpcerrors.Code(err) == codes.Unimplemented:

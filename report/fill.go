@@ -62,6 +62,9 @@ func NewVerdict(v *verify.Verdict) *Verdict {
 			}
 			platform.Layers = append(platform.Layers, layer)
 		}
+		for _, t := range p.Traces {
+			platform.Traces = append(platform.Traces, Trace{t.Layer, t.Line, t.Instruction, t.Path, string(t.Kind), t.What, t.Text, t.Certain, t.Why})
+		}
 		out.Platforms = append(out.Platforms, platform)
 	}
 	return out

@@ -98,6 +98,8 @@ type page struct {
 	Config                         table
 	Normalised                     table
 	Changes                        table // of a lockfile
+	Traces                         table // of the day and the machine
+	Dated                          bool  // the builds agree, and the day makes the verdict no
 	Files                          int   // that differ
 	Unlisted                       int   // files that are not in the tree
 	Unshown                        int   // files without an excerpt whose content differs
@@ -193,6 +195,13 @@ func newPage(r *Report) *page {
 		})
 		if r.Verdict != nil {
 			platforms = r.Verdict.Platforms
+			var traces []Trace
+			for _, x := range platforms {
+				traces = append(append(traces, x.certain(true)...), x.certain(false)...)
+			}
+			p.Traces = tabulate(traces, func(t Trace) entry {
+				return newEntry(t.Kind, t.Path, t.words()+". "+t.advice(), t.origin(r.Dockerfile))
+			})
 			if r.Verdict.Patch != "" {
 				p.Patch = patchLines(r.Verdict.Patch)
 			}
@@ -204,6 +213,9 @@ func newPage(r *Report) *page {
 		p.Outcome, p.Verdict = "same", "Identical"
 	default:
 		p.Outcome, p.Verdict = "different", "Not identical"
+		if p.Dated = r.Image != nil && r.Verdict != nil && r.Verdict.dated(); p.Dated {
+			p.Verdict = "Not reproducible"
+		}
 	}
 	p.Title, p.Sentence = visible("kedge: "+title, maxName), visible(sentence, maxText)
 	p.Facts = append(facts("Dockerfile", r.Dockerfile, "Lockfile", r.Lockfile, "Args", r.Args,

@@ -74,6 +74,20 @@ type Platform struct {
 	Second   string  `json:"second"`
 	Same     bool    `json:"same"`
 	Layers   []Layer `json:"layers,omitempty"` // those that differ, lowest first
+	Traces   []Trace `json:"traces,omitempty"`
+}
+
+// Trace is a file that both builds agree on, and that another day or another machine would change.
+type Trace struct {
+	Layer       int    `json:"layer"`
+	Line        int    `json:"line,omitempty"` // of the Dockerfile; 0 if unknown
+	Instruction string `json:"instruction,omitempty"`
+	Path        string `json:"path"`           // absolute
+	Kind        string `json:"kind"`           // timestamp or machine
+	What        string `json:"what"`           // the form of the date, or the name of a value of the machine
+	Text        string `json:"text,omitempty"` // the date
+	Certain     bool   `json:"certain"`        // the verdict is no for it; otherwise it is a warning
+	Why         string `json:"why,omitempty"`  // why a date is not certain
 }
 
 // Layer is a layer that differs.

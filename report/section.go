@@ -114,6 +114,7 @@ func (r *Report) sections() []section {
 				}
 				list = append(list, s)
 			}
+			list = append(list, r.traceSections(p)...)
 		}
 	case r.Image != nil && r.Verb == "explain":
 		for _, platform := range slices.Sorted(maps.Keys(r.Normalised)) {

@@ -70,7 +70,10 @@ func (r *Report) headline() string {
 		return "built once: nothing was compared"
 	}
 	words := "verified: two builds, the same bit for bit"
-	if !r.Verdict.Reproducible {
+	switch {
+	case r.Verdict.dated():
+		words = "not reproducible: two builds agree, but files have the date of the build"
+	case !r.Verdict.Reproducible:
 		words = "not reproducible: two builds differ"
 	}
 	if len(r.Verdict.Varied) > 0 {
@@ -86,6 +89,7 @@ func (t *printer) build(r *Report) {
 			if !p.Same {
 				t.platform(r.Dockerfile, p)
 			}
+			t.traces(r.Dockerfile, p)
 		}
 		if r.Verdict.Patch != "" {
 			t.printf("write instead:\n")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/platforms"
@@ -16,11 +17,13 @@ import (
 	"github.com/kedge-build/kedge/fix"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/store"
+	"github.com/kedge-build/kedge/trace"
 	"github.com/opencontainers/go-digest"
 )
 
 // Verdict is the result of comparing two builds.
 type Verdict struct {
+	// Reproducible is set if the builds agree, and no file is certain to have their day.
 	Reproducible bool
 	// Varied lists the ways in which the second build differed on purpose.
 	Varied    []string
@@ -37,6 +40,8 @@ type Platform struct {
 	Same     bool
 	// Layers lists the layers that differ, lowest first. It is empty if only the configs differ.
 	Layers []Layer
+	// Traces are files that both builds agree on, and that another day or machine would change.
+	Traces []trace.Finding
 }
 
 // Layer is a layer that differs.
@@ -70,6 +75,8 @@ type Builds struct {
 	Name       string // of the Dockerfile, in patches
 	Varied     []string
 	Hints      cause.Hints
+	// Traces are what the first build's image tells about its day and its machine, by platform.
+	Traces map[string][]trace.Finding
 }
 
 // Compare compares the images of two builds, whose blobs from provides, and explains the differences. It
@@ -101,10 +108,35 @@ func Compare(ctx context.Context, from content.Provider, first, second store.Ima
 				steps = append(steps, b.patch(&p.Layers[i])...)
 			}
 		}
+		for _, f := range p.trace(b.Traces[p.Platform]) {
+			v.Reproducible = false
+			steps = append(steps, fix.Step{Line: f.Line, Causes: []cause.Cause{{Kind: cause.Timestamp, Clock: cause.BuildClock, Format: f.What}}})
+		}
 		v.Platforms = append(v.Platforms, p)
 	}
 	v.Patch, _ = fix.Patch(b.Name, b.Dockerfile, steps...)
 	return v, nil
+}
+
+// trace adds findings to p, except for those in files that differ anyway. It returns the certain ones.
+func (p *Platform) trace(found []trace.Finding) (certain []trace.Finding) {
+	differ := map[int]map[string]bool{}
+	for _, l := range p.Layers {
+		differ[l.Index] = map[string]bool{}
+		for _, f := range l.Paths {
+			differ[l.Index]["/"+strings.TrimPrefix(f.Path.Path, "/")] = true
+		}
+	}
+	for _, f := range found {
+		if differ[f.Layer][f.Path] {
+			continue
+		}
+		p.Traces = append(p.Traces, f)
+		if f.Certain {
+			certain = append(certain, f)
+		}
+	}
+	return certain
 }
 
 func (b *Builds) layers(ctx context.Context, from content.Provider, first, second store.Manifest) ([]Layer, error) {

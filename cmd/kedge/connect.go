@@ -13,6 +13,7 @@ import (
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/builder/daemon"
 	"github.com/kedge-build/kedge/docker"
+	"github.com/kedge-build/kedge/trace"
 	"github.com/urfave/cli/v2"
 )
 
@@ -26,6 +27,7 @@ func (p *process) withBuilder(c *cli.Context, verb func(kedge.Env, kedge.Options
 	if env.Builder, err = p.openBuilder(c.Context, c); err != nil {
 		return err
 	}
+	env.Machine = trace.ReadMachine(os.DirFS("/proc"))
 	defer env.Builder.Close()
 	return verb(env, o)
 }

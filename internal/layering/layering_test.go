@@ -35,11 +35,12 @@ diff/packages:
 diff: diff/packages internal/chunk internal/layer
 diff/source: store internal/decompress internal/wholefile
 explain: cause diff internal/layer
-verify: cause diff explain fix frontend store
-kedge: builder cause frontend image lock rules secret store verify internal/wholefile
-cmd/kedge: kedge builder builder/daemon docker frontend image lock rules secret store verify cause diff diff/source explain plugin publish report
+trace: frontend store internal/layer
+verify: cause diff explain fix frontend store trace
+kedge: builder cause frontend image lock rules secret store trace verify internal/wholefile
+cmd/kedge: kedge builder builder/daemon docker frontend image lock rules secret store trace verify cause diff diff/source explain plugin publish report
 plugin: internal/wholefile
-report: kedge diff explain lock rules verify
+report: kedge diff explain lock rules trace verify
 internal/chunk:
 internal/layer: internal/decompress
 internal/decompress:

@@ -1,0 +1,108 @@
+package kedge
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/platforms"
+	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/store"
+	"github.com/kedge-build/kedge/trace"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// traces looks in an image for the day of the builds and for the machine.
+func (p *plan) traces(ctx context.Context, m store.Manifest, first, second *builder.Result) ([]trace.Finding, error) {
+	s := trace.Search{
+		Builds: []trace.Window{{From: second.Started, To: second.Finished}},
+		Epoch:  first.Epoch, Given: []string{string(p.text)}, Inputs: func(ctx context.Context, fn func([]byte)) error { return inputFiles(ctx, first.Sent, fn) },
+	}
+	if !first.LastRunStarted.IsZero() {
+		s.Builds = append(s.Builds, trace.Window{From: first.Started, To: first.Finished})
+	}
+	if p.env.Builder.Local() {
+		s.Machine = p.env.Machine
+	}
+	for _, arg := range first.Args {
+		s.Given = append(s.Given, arg.Value)
+	}
+	if committed, err := p.commitTime(ctx); err == nil { // most contexts have no commit
+		s.Commit = committed
+	}
+	var err error
+	if s.Zone, err = zone(ctx, p.env.Store, m); err != nil {
+		return nil, err
+	}
+	return trace.Find(ctx, p.env.Store, m, steps(first)[platforms.Format(m.Platform)], s)
+}
+
+// zone returns the time zone that the image's environment names, or UTC.
+func zone(ctx context.Context, st *store.Store, m store.Manifest) (*time.Location, error) {
+	info, err := st.Info(ctx, m.Config)
+	if err != nil {
+		return nil, err
+	}
+	data, err := store.ReadBlob(ctx, st, ocispec.Descriptor{Digest: m.Config, Size: info.Size}, store.MaxStatement)
+	if err != nil {
+		return nil, err
+	}
+	var config ocispec.Image
+	if err := json.Unmarshal(data, &config); err != nil {
+		return nil, err
+	}
+	for _, kv := range config.Config.Env {
+		if name, ok := strings.CutPrefix(kv, "TZ="); ok {
+			if z, err := time.LoadLocation(strings.TrimPrefix(name, ":")); err == nil {
+				return z, nil
+			}
+		}
+	}
+	return time.UTC, nil
+}
+
+// Limits on what is read of a build context to see whether a date came from there.
+const (
+	maxInputFile = 4 << 20
+	maxInputs    = 512 << 20
+)
+
+// inputFiles calls fn with the content of each file that was sent, by folder.
+func inputFiles(ctx context.Context, sent map[string][]string, fn func([]byte)) error {
+	left := int64(maxInputs)
+	for dir, paths := range sent {
+		for _, path := range slices.Sorted(slices.Values(paths)) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if left <= 0 {
+				return nil
+			}
+			content, err := readStart(filepath.Join(dir, filepath.FromSlash(path)))
+			if err != nil {
+				continue // it went away, or is no file
+			}
+			left -= int64(len(content))
+			fn(content)
+		}
+	}
+	return nil
+}
+
+// readStart returns the start of a regular file.
+func readStart(path string) ([]byte, error) {
+	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
+		return nil, err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxInputFile))
+}

@@ -1,0 +1,231 @@
+package trace
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// reach is how many bytes a date can have before its year and behind it.
+const reach = 48
+
+// A form is one way to write a day down.
+type form struct {
+	name string
+	day  time.Time      // midnight in UTC, of the day that re matches
+	re   *regexp.Regexp // its groups are hour, minute and second, if there are any
+}
+
+// dates finds the days of the builds.
+type dates struct {
+	anchors [][]byte // every date has one of them
+	forms   []form
+	// numbers are the first digits of the seconds since 1970.
+	numbers [][]byte
+	windows []Window
+	zones   []*time.Location
+}
+
+// newDates looks for the days of windows, except for the day not.
+func newDates(windows []Window, zone *time.Location, not time.Time) *dates {
+	d := &dates{zones: []*time.Location{time.UTC}}
+	if zone != nil && zone != time.UTC {
+		d.zones = append(d.zones, zone)
+	}
+	seen := map[string]bool{}
+	for _, w := range windows {
+		if w.From.IsZero() || w.To.Before(w.From) {
+			continue
+		}
+		d.windows = append(d.windows, w)
+		for _, zone := range d.zones {
+			for _, t := range []time.Time{w.From.In(zone), w.To.In(zone)} {
+				day := time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
+				if key := day.Format(time.DateOnly); !seen[key] && !sameDay(not, day) {
+					seen[key] = true
+					d.add(day)
+				}
+			}
+		}
+		if sameDay(not, w.From) || sameDay(not, w.To) {
+			continue
+		}
+		for t := w.From.Unix() / 1000; t <= w.To.Unix()/1000; t++ {
+			if prefix := []byte(strconv.FormatInt(t, 10)); len(d.numbers) < 100 {
+				d.numbers = appendNew(d.numbers, prefix)
+			}
+		}
+	}
+	return d
+}
+
+func sameDay(a, b time.Time) bool {
+	return !a.IsZero() && a.UTC().Format(time.DateOnly) == b.UTC().Format(time.DateOnly)
+}
+
+func appendNew(list [][]byte, b []byte) [][]byte {
+	for _, have := range list {
+		if bytes.Equal(have, b) {
+			return list
+		}
+	}
+	return append(list, b)
+}
+
+func (d *dates) add(day time.Time) {
+	y := day.Format("2006")
+	isoYear, week := day.ISOWeek()
+	d.anchors = appendNew(d.anchors, []byte(y))
+	d.anchors = appendNew(d.anchors, []byte(strconv.Itoa(isoYear)))
+	d.anchors = appendNew(d.anchors, []byte(day.Format("01/02/06")))
+	const (
+		clock   = `(\d\d)[:.hH-]?(\d\d)(?:[:.-]?(\d\d))?`
+		then    = `(?:(?:[T _,:-]| at )` + clock + `|[T_](\d\d)\b)?`
+		weekday = `(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? )?`
+	)
+	month := `(?:` + day.Format("Jan") + `|` + day.Format("January") + `)`
+	number := `(?: |0)?` + strconv.Itoa(day.Day())
+	number2 := day.Format("02")
+	for _, f := range []struct{ name, pattern string }{
+		{"date", month + ` ` + number + ` (\d\d):(\d\d):(\d\d)(?: [AP]M)?(?: [A-Z]{2,5}| [+-]\d{2,4})? ` + y},
+		{"ISO date", y + `-` + day.Format("01-02") + then},
+		{"compact date", day.Format("20060102") + `(?:[T_.-]?` + clock + `)?`},
+		{"date with slashes", y + `/` + day.Format("01/02") + then},
+		{"date with slashes", `(?:` + day.Format("01/02") + `|` + day.Format("02/01") + `)/` + y + then},
+		{"date with slashes", day.Format("01/02/06")},
+		{"date with dots", `(?:` + day.Format("02.01.2006") + `|` + day.Format("2006.01.02") + `)` + then},
+		{"date with dashes", day.Format("02-01-2006") + then},
+		{"common log", number2 + `/` + day.Format("Jan") + `/` + y + then},
+		{"day month year", weekday + number + `(?:st|nd|rd|th)?[ -]` + month + `,?[ -]` + y + then},
+		{"month day, year", month + ` ` + number + `(?:st|nd|rd|th)?,? ` + y + then},
+		{"ISO week", fmt.Sprintf(`%d-?W%02d`, isoYear, week)},
+		{"day of the year", fmt.Sprintf(`%s[-.]%03d`, y, day.YearDay())},
+	} {
+		pattern := strings.ReplaceAll(f.pattern, ".2006", `\.2006`)
+		d.forms = append(d.forms, form{f.name, day, regexp.MustCompile(pattern)})
+	}
+}
+
+// find returns the first date in buf, and where it is.
+func (d *dates) find(buf []byte) (name string, from, to int, ok bool) {
+	for _, anchor := range d.anchors {
+		for start, tries := 0, 0; tries < 4096; tries++ {
+			i := bytes.Index(buf[start:], anchor)
+			if i < 0 {
+				break
+			}
+			i += start
+			lo, hi := max(0, i-reach), min(len(buf), i+len(anchor)+reach)
+			if name, from, to, ok := d.near(buf[lo:hi], i-lo); ok {
+				return name, lo + from, lo + to, true
+			}
+			start = i + len(anchor)
+		}
+	}
+	for _, number := range d.numbers {
+		for start, tries := 0, 0; tries < 4096; tries++ {
+			i := bytes.Index(buf[start:], number)
+			if i < 0 {
+				break
+			}
+			i += start
+			if name, n := d.number(buf, i); n > 0 {
+				return name, i, i + n, true
+			}
+			start = i + len(number)
+		}
+	}
+	return "", 0, 0, false
+}
+
+// near looks for a date in text that includes the anchor at an index.
+func (d *dates) near(text []byte, anchor int) (name string, from, to int, ok bool) {
+	for _, f := range d.forms {
+		for _, m := range f.re.FindAllSubmatchIndex(text, -1) {
+			if m[0] > anchor || m[1] <= anchor || digitAt(text, m[0]-1) || digitAt(text, m[1]) {
+				continue
+			}
+			clock := []string{}
+			for g := 2; g < len(m); g += 2 {
+				if m[g] >= 0 {
+					clock = append(clock, string(text[m[g]:m[g+1]]))
+				}
+			}
+			if len(clock) == 0 || d.holds(f.day, clock) {
+				return f.name, m[0], m[1], true
+			}
+		}
+	}
+	return "", 0, 0, false
+}
+
+func digitAt(text []byte, i int) bool {
+	return i >= 0 && i < len(text) && text[i] >= '0' && text[i] <= '9'
+}
+
+// holds reports whether a build can have read a time of day from the clock: hour, minute and second, of which
+// the last may be missing. Midnight stands for the day, and a full hour or minute for the time within it.
+func (d *dates) holds(day time.Time, clock []string) bool {
+	var n [3]int
+	for i, s := range clock[:min(len(clock), 3)] {
+		n[i], _ = strconv.Atoi(s)
+	}
+	if n == [3]int{} {
+		return true
+	}
+	precision := time.Second
+	switch {
+	case len(clock) == 1 || n[1] == 0 && n[2] == 0:
+		precision = time.Hour
+	case len(clock) == 2 || n[2] == 0:
+		precision = time.Minute
+	}
+	for _, zone := range d.zones {
+		t := time.Date(day.Year(), day.Month(), day.Day(), n[0], n[1], n[2], 0, zone)
+		for _, w := range d.windows {
+			if !t.Add(precision).Before(w.From) && !t.After(w.To) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// number returns the length of the number at an index if it is a time of the builds in seconds since 1970, or
+// in smaller units.
+func (d *dates) number(buf []byte, i int) (name string, n int) {
+	for n = 0; digitAt(buf, i+n) && n <= 19; n++ {
+	}
+	if digitAt(buf, i-1) {
+		return "", 0
+	}
+	name = map[int]string{10: "epoch seconds", 13: "epoch milliseconds", 16: "epoch microseconds", 19: "epoch nanoseconds"}[n]
+	if name == "" {
+		return "", 0
+	}
+	seconds, err := strconv.ParseInt(string(buf[i:i+10]), 10, 64)
+	if err != nil {
+		return "", 0
+	}
+	for _, w := range d.windows {
+		if seconds >= w.From.Unix() && seconds <= w.To.Unix() {
+			return name, n
+		}
+	}
+	return "", 0
+}
+
+var anyDay = regexp.MustCompile(`\b(?:19|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])\b`)
+
+// otherDays reports whether text has another date than those of the builds.
+func (d *dates) otherDays(text []byte) bool {
+	for _, m := range anyDay.FindAll(text, -1) {
+		if _, _, _, ok := d.find(m); !ok {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,115 @@
+// Package trace looks in an image for the day on which it was built, and for facts about the machine that
+// built it. Two builds that follow each other on one machine agree on both, so comparing them shows neither.
+//
+//	found, err := trace.Find(ctx, images, manifest, steps, trace.Search{Builds: windows, Machine: facts})
+//
+// Find reads the layers that a RUN made, once, as a stream. Files that a package owns do not count.
+package trace
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/store"
+)
+
+// A Kind says what a Finding is about.
+type Kind string
+
+// The kinds of a Finding.
+const (
+	Timestamp Kind = "timestamp" // the day of the build
+	Machine   Kind = "machine"   // a Fact
+)
+
+// A Finding is a file that would differ on another day, or on another machine.
+type Finding struct {
+	Layer       int // counted from the lowest
+	Line        int // of the Dockerfile; 0 if unknown
+	Instruction string
+	Path        string // absolute
+	Kind        Kind
+	What        string // the form of the date, or the name of the Fact
+	Text        string // the date as the file has it; empty for a Fact
+	// Certain is set if only the clock can have brought the date.
+	Certain bool
+	Why     string // if the finding is not certain, what speaks against it; empty for a Fact
+}
+
+// A Window is the time in which a build ran its steps.
+type Window struct{ From, To time.Time }
+
+// A Fact is a value that a program can read about the machine that it runs on.
+type Fact struct {
+	Name  string // what it is, as in "boot ID"
+	Value string
+	// Asked restricts the search to steps whose text has one of these words, in files that hold nothing but
+	// the value. It is for values that occur everywhere.
+	Asked []string
+}
+
+// Search says what to look for. The zero value finds nothing.
+type Search struct {
+	Builds  []Window
+	Zone    *time.Location // the time zone of the steps; nil: UTC
+	Machine []Fact
+	// Days are those of the epoch and the commit: a file may have them whatever the clock says.
+	Epoch, Commit time.Time
+	// Given are texts that the build was given, such as the Dockerfile and build args.
+	Given []string
+	// Inputs calls fn for each file of the build context that this machine has; it may be nil.
+	Inputs func(ctx context.Context, fn func(content []byte)) error
+}
+
+// maxFindings bounds what Find returns.
+const maxFindings = 1000
+
+// Find looks in the layers of m that steps made. steps are those of the layers above the base image, lowest
+// first. The result is sorted by layer and path.
+func Find(ctx context.Context, st *store.Store, m store.Manifest, steps []frontend.Step, s Search) ([]Finding, error) {
+	base := len(m.Layers) - len(steps)
+	if base < 0 {
+		return nil, fmt.Errorf("looking for dates in the image: %d steps for %d layers", len(steps), len(m.Layers))
+	}
+	f := newFinder(s)
+	if len(f.dates.forms) == 0 && len(f.facts) == 0 {
+		return nil, nil
+	}
+	var found []*candidate
+	for i, step := range steps {
+		if !step.Run {
+			continue
+		}
+		in, err := f.layer(ctx, st, m.Layers[base+i], newOrigin(step))
+		if err != nil {
+			return nil, fmt.Errorf("looking for dates in the image: %w", err)
+		}
+		for _, c := range in {
+			c.Layer, c.Line, c.Instruction = base+i, c.origin.line, c.origin.instruction
+		}
+		found = append(found, in...)
+	}
+	if len(found) == 0 {
+		return nil, nil
+	}
+	if err := f.weigh(ctx, st, m, steps, found); err != nil {
+		return nil, fmt.Errorf("looking for dates in the image: %w", err)
+	}
+	var all []Finding
+	for _, c := range found {
+		if !c.dropped {
+			all = append(all, c.Finding)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Finding) int {
+		if a.Layer != b.Layer {
+			return a.Layer - b.Layer
+		}
+		return strings.Compare(a.Path, b.Path)
+	})
+	return all[:min(len(all), maxFindings)], nil
+}

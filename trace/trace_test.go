@@ -1,0 +1,232 @@
+package trace
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/store"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A testLayer is a layer with files, by path, and the instruction that made it.
+type testLayer struct {
+	step  frontend.Step
+	files map[string]string
+}
+
+// write puts an image into a store. The layers without an instruction are the base image's.
+func write(t *testing.T, layers ...testLayer) (*store.Store, store.Manifest, []frontend.Step) {
+	t.Helper()
+	s, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	var m store.Manifest
+	var steps []frontend.Step
+	for _, l := range layers {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for path, content := range l.files {
+			h := &tar.Header{Name: strings.TrimPrefix(path, "/"), Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(content))}
+			if target, ok := strings.CutPrefix(content, "-> "); ok {
+				h, content = &tar.Header{Name: h.Name, Typeflag: tar.TypeSymlink, Linkname: target}, ""
+			}
+			if err := w.WriteHeader(h); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Write([]byte(content)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		d := digest.FromBytes(b.Bytes())
+		dir := filepath.Join(s.Dir(), "blobs", "sha256")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, d.Encoded()), b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		m.Layers = append(m.Layers, store.Layer{Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: d, Size: int64(b.Len())}, DiffID: d})
+		if l.step.Text != "" {
+			steps = append(steps, l.step)
+		}
+	}
+	return s, m, steps
+}
+
+func run(text string) frontend.Step { return frontend.Step{Line: 2, Text: text, Run: true} }
+
+// TestFind plants a date, or the machine, and looks for near cases, which must not be called.
+func TestFind(t *testing.T) {
+	const day, boot = "2026-11-09", "0b7f4dd8-3e3a-4a6e-9d4a-1f0d6c3a2b11"
+	md5sum := func(s string) string { return fmt.Sprintf("%x", md5.Sum([]byte(s))) }
+	apk := func(s string) string {
+		sum := sha1.Sum([]byte(s))
+		return "Q1" + base64.StdEncoding.EncodeToString(sum[:])
+	}
+	wheel := func(s string) string {
+		sum := sha256.Sum256([]byte(s))
+		return "sha256=" + base64.RawURLEncoding.EncodeToString(sum[:])
+	}
+	note := "released " + day + "\n"
+	copied := testLayer{frontend.Step{Line: 3, Text: "COPY . /src"}, map[string]string{"/src/NEWS": "# 1.2 (" + day + ")\n", "/src/VERSION": day + "\n"}}
+	for _, test := range []struct {
+		name   string
+		layers []testLayer
+		want   string // certain, warning or nothing
+		epoch  string
+		commit string
+	}{
+		{"date", []testLayer{{run("RUN date +%F > /built"), map[string]string{"/built": day + "\n"}}}, "certain /built", "", ""},
+		{"a script", []testLayer{{run("RUN ./build.sh"), map[string]string{"/built": "version=1\nbuilt=" + day + "\n"}}}, "certain /built", "", ""},
+		{"a file's name", []testLayer{{run("RUN make"), map[string]string{"/app-20261109.txt": "x"}}}, "certain /app-20261109.txt", "", ""},
+		{"a link", []testLayer{{run("RUN make"), map[string]string{"/current": "-> releases/20261109"}}}, "certain /current", "", ""},
+		{"a program, with date", []testLayer{{run("RUN cc -DD=\"$(date +%F)\" main.c"), map[string]string{"/a.out": "\x7fELF\x00\x00" + day + "\x00"}}}, "certain /a.out", "", ""},
+		{"a program", []testLayer{{run("RUN make"), map[string]string{"/a.out": "\x7fELF\x00\x00" + day + "\x00"}}}, "warning /a.out", "", ""},
+		{"from a stage", []testLayer{{frontend.Step{Line: 9, Text: "COPY --from=b /x /x", Run: true, From: []frontend.Step{run("RUN date > /x")}}, map[string]string{"/x": day}}}, "certain /x", "", ""},
+		{"a changelog", []testLayer{{run("RUN ./install"), map[string]string{"/CHANGES": day + " 1.1\n2026-10-01 1.0\n"}}}, "warning /CHANGES", "", ""},
+		{"a document", []testLayer{{run("RUN ./install"), map[string]string{"/doc": strings.Repeat("words\n", 2000) + day}}}, "warning /doc", "", ""},
+		{"a download", []testLayer{{run("RUN curl -o /v.json https://example.org/v.json"), map[string]string{"/v.json": `{"date":"` + day + `"}`}}}, "warning /v.json", "", ""},
+		{"npm's", []testLayer{{run("RUN ./install && date"), map[string]string{"/app/node_modules/a/package.json": day}}}, "warning /app/node_modules/a/package.json", "", ""},
+		{"the commit's day", []testLayer{{run("RUN make"), map[string]string{"/built": day}}}, "warning /built", "", day},
+		{"the commit's day, and date", []testLayer{{run("RUN date +%F >/built"), map[string]string{"/built": day}}}, "certain /built", "", day},
+		{"the epoch's day", []testLayer{{run("RUN date +%F >/built"), map[string]string{"/built": day}}}, "", day, ""},
+		{"copied from the context", []testLayer{copied, {run("RUN cp /src/NEWS /NEWS"), map[string]string{"/NEWS": "# 1.2 (" + day + ")\n"}}}, "", "", ""},
+		{"copied, and it is the date alone", []testLayer{copied, {run("RUN cp /src/VERSION /V"), map[string]string{"/V": day + "\n"}}}, "warning /V", "", ""},
+		{"date beside a copied one", []testLayer{copied, {run("RUN date +%F > /V"), map[string]string{"/V": day + "\n"}}}, "certain /V", "", ""},
+		{"sent, and not in the image", []testLayer{{run("RUN --mount=target=/src cp /src/NOTES /N"), map[string]string{"/N": "sent on " + day}}}, "", "", ""},
+		{"a build arg", []testLayer{{run("RUN echo $DAY > /day"), map[string]string{"/day": "09.11.2026"}}}, "", "", ""},
+		{"COPY", []testLayer{copied}, "", "", ""},
+		{"the base image", []testLayer{{files: map[string]string{"/built": day}}, {run("RUN true"), map[string]string{"/x": "x"}}}, "", "", ""},
+		{"dpkg's", []testLayer{
+			{files: map[string]string{"/var/lib/dpkg/info/a.md5sums": md5sum(note) + "  opt/note\n", "/var/lib/dpkg/info/a.list": "/opt\n/opt/note\n"}},
+			{run("RUN date; dpkg -i a.deb"), map[string]string{"/opt/note": note}},
+		}, "", "", ""},
+		{"dpkg's, changed", []testLayer{
+			{files: map[string]string{"/var/lib/dpkg/info/a.md5sums": md5sum("other") + "  opt/note\n", "/var/lib/dpkg/info/a.list": "/opt/note\n"}},
+			{run("RUN date +%F > /opt/note"), map[string]string{"/opt/note": note}},
+		}, "certain /opt/note", "", ""},
+		{"dpkg's, without a sum", []testLayer{
+			{run("RUN ./x"), map[string]string{"/opt/note": note, "/var/lib/dpkg/info/a.list": "/opt/note\n"}},
+		}, "warning /opt/note", "", ""},
+		{"dpkg's, in /bin", []testLayer{
+			{run("RUN date; x"), map[string]string{"/usr/bin/note": note, "/var/lib/dpkg/info/a.md5sums": md5sum(note) + "  bin/note\n"}},
+		}, "", "", ""},
+		{"a conffile", []testLayer{
+			{run("RUN date; x"), map[string]string{"/etc/note": note, "/var/lib/dpkg/status": "Package: a\nConffiles:\n /etc/note " + md5sum(note) + "\n"}},
+		}, "", "", ""},
+		{"apk's", []testLayer{
+			{run("RUN date; x"), map[string]string{"/opt/note": note, "/lib/apk/db/installed": "P:a\nF:opt\nR:note\nZ:" + apk(note) + "\n"}},
+		}, "", "", ""},
+		{"a wheel's", []testLayer{
+			{run("RUN date; x"), map[string]string{"/opt/lib/a/note": note, "/opt/lib/a-1.dist-info/RECORD": "a/note," + wheel(note) + ",20\n"}},
+		}, "", "", ""},
+		{"RPM's", []testLayer{{run("RUN ./x"), map[string]string{"/usr/share/note": note, "/var/lib/rpm/rpmdb.sqlite": "x"}}}, "warning /usr/share/note", "", ""},
+		{"the description of a package", []testLayer{{run("RUN date; x"), map[string]string{"/usr/share/doc/a/changelog": day, "/var/lib/apt/lists/InRelease": "Date: Mon, 09 Nov 2026 14:03:25 UTC"}}}, "", "", ""},
+		{"the boot ID", []testLayer{{run("RUN x"), map[string]string{"/boot": boot + "\n"}}}, "warning /boot", "", ""},
+		{"another machine's boot ID", []testLayer{{run("RUN x"), map[string]string{"/boot": "1" + boot[1:] + "\n"}}}, "", "", ""},
+		{"the kernel", []testLayer{{run("RUN uname -a"), map[string]string{"/k": "Linux x 6.18.5 #1 SMP\n"}}}, "warning /k", "", ""},
+		{"another kernel", []testLayer{{run("RUN uname -a"), map[string]string{"/k": "Linux x 6.18.51\n16.18.5\n6.18.5-rc1\n"}}}, "", "", ""},
+		{"nproc", []testLayer{{run("RUN nproc > /n"), map[string]string{"/n": "3\n"}}}, "warning /n", "", ""},
+		{"a number", []testLayer{{run("RUN echo 3 > /n"), map[string]string{"/n": "3\n"}}}, "", "", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s, m, steps := write(t, test.layers...)
+			search := Search{
+				Builds: []Window{window1}, Given: []string{"FROM x\nARG DAY", "09.11.2026"},
+				Machine: []Fact{{Name: "boot ID", Value: boot}, {Name: "kernel release", Value: "6.18.5"}, {"number of CPUs", "3", []string{"nproc"}}},
+				Inputs: func(_ context.Context, fn func([]byte)) error {
+					fn([]byte("intro\nsent on " + day + "\n"))
+					return nil
+				},
+			}
+			for text, to := range map[string]*time.Time{test.epoch: &search.Epoch, test.commit: &search.Commit} {
+				if text != "" {
+					*to = built
+				}
+			}
+			found, err := Find(t.Context(), s, m, steps, search)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, f := range found {
+				words := map[bool]string{true: "certain ", false: "warning "}[f.Certain] + f.Path
+				got = append(got, words)
+				if f.Line == 0 || f.What == "" || f.Certain == (f.Why != "") && f.Kind == Timestamp {
+					t.Errorf("%+v", f)
+				}
+			}
+			if diff := cmp.Diff(test.want, strings.Join(got, ", ")); diff != "" {
+				t.Errorf("%s\n%+v", diff, found)
+			}
+		})
+	}
+}
+
+func TestFindInStage(t *testing.T) {
+	s, m, steps := write(t, testLayer{frontend.Step{Line: 9, Text: "COPY --from=b /x /x", Run: true, From: []frontend.Step{run("RUN apt-get update"), {Line: 4, Text: "RUN date > /x", Run: true}}}, map[string]string{"/x": "2026-11-09"}})
+	found, err := Find(t.Context(), s, m, steps, Search{Builds: []Window{window1}})
+	want := []Finding{{Line: 4, Instruction: "RUN date > /x", Path: "/x", Kind: Timestamp, What: "ISO date", Text: "2026-11-09", Certain: true}}
+	if diff := cmp.Diff(want, found); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+	if _, err := Find(t.Context(), s, store.Manifest{}, steps, Search{Builds: []Window{window1}}); err == nil {
+		t.Error("fewer layers than steps are no error")
+	}
+	if found, err := Find(t.Context(), s, m, steps, Search{}); len(found) > 0 || err != nil {
+		t.Errorf("nothing to look for: %v, %v", found, err)
+	}
+}
+
+// TestAcrossReads finds a date wherever the end of a read falls.
+func TestAcrossReads(t *testing.T) {
+	for shift := range 12 {
+		content := strings.Repeat("\n", window-shift) + "2026-11-09\n" + strings.Repeat("x", 10)
+		s, m, steps := write(t, testLayer{run("RUN date"), map[string]string{"/x": content}})
+		found, err := Find(t.Context(), s, m, steps, Search{Builds: []Window{window1}})
+		if err != nil || len(found) != 1 {
+			t.Errorf("%d: %v, %v", shift, found, err)
+		}
+	}
+}
+
+func TestReadMachine(t *testing.T) {
+	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
+	got := map[string]string{}
+	for _, f := range ReadMachine(fstest.MapFS{
+		"sys/kernel/random/boot_id": file("0b7f-4d\n"), "sys/kernel/osrelease": file("6.1.0\n"), "sys/kernel/hostname": file("machine7\n"),
+		"cpuinfo": file("processor\t: 0\nmodel name\t: Some CPU 3000\nprocessor\t: 1\n"), "meminfo": file("MemTotal:       16384000 kB\nMemFree: 1\n"),
+	}) {
+		got[f.Name] += f.Value + " "
+	}
+	want := map[string]string{
+		"boot ID": "0b7f-4d 0b7f4d ", "kernel release": "6.1.0 ", "hostname": "machine7 ", "CPU model": "Some CPU 3000 ", "number of CPUs": "2 ",
+		"size of memory": "16384000 16777216000 16000 ",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if facts := ReadMachine(fstest.MapFS{"sys/kernel/hostname": file("localhost\n")}); len(facts) > 0 {
+		t.Errorf("%v", facts)
+	}
+}

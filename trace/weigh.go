@@ -1,0 +1,255 @@
+package trace
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/md5"  //nolint:gosec // dpkg's
+	"crypto/sha1" //nolint:gosec // apk's
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"io"
+	gopath "path"
+	"slices"
+	"strings"
+
+	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/store"
+)
+
+// maxInput is how much of a file is searched for a line that the image has, too.
+const maxInput = 16 << 20
+
+// evidence is what the image and the build's inputs say about candidates.
+type evidence struct {
+	byPath map[string][]*candidate // by the path as packages have it
+	sums   map[string][]string     // of files that packages own
+	listed map[string]bool         // a package has the path
+	files  map[*candidate][]string // the sums of its file
+	copied map[*candidate]bool     // an input file has its line
+	rpm    bool                    // the image has RPM's database, which is not read
+}
+
+// weigh decides which candidates are certain, and which are none at all.
+func (f *finder) weigh(ctx context.Context, st *store.Store, m store.Manifest, steps []frontend.Step, found []*candidate) error {
+	e := &evidence{
+		byPath: map[string][]*candidate{}, sums: map[string][]string{}, listed: map[string]bool{},
+		files: map[*candidate][]string{}, copied: map[*candidate]bool{},
+	}
+	var dated []*candidate
+	for _, c := range found {
+		e.byPath[merged(c.Path)] = append(e.byPath[merged(c.Path)], c)
+		if c.Kind == Timestamp {
+			dated = append(dated, c)
+		}
+	}
+	base := len(m.Layers) - len(steps)
+	for i, l := range m.Layers {
+		err := st.ReadLayer(ctx, l, func(h *tar.Header, r io.Reader) error {
+			if i >= base && !steps[i-base].Run && len(dated) > 0 && h.Typeflag == tar.TypeReg {
+				return e.input(r, dated)
+			}
+			return e.entry(i, "/"+layer.Clean(h.Name), h, r)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if f.search.Inputs != nil && len(dated) > 0 {
+		if err := f.search.Inputs(ctx, func(content []byte) { e.look(content, dated) }); err != nil {
+			return err
+		}
+	}
+	for _, c := range found {
+		f.judge(e, c)
+	}
+	return nil
+}
+
+// judge decides about one candidate.
+func (f *finder) judge(e *evidence, c *candidate) {
+	key := merged(c.Path)
+	owned := false
+	for _, sum := range e.files[c] {
+		for _, s := range e.sums[key] {
+			owned = owned || s == sum
+		}
+	}
+	switch {
+	case owned || c.inName && e.listed[key]:
+		c.dropped = true
+	case c.Kind == Machine:
+	case e.copied[c] && len(c.line) > len(c.Text), !c.origin.clock && f.given(c.Text):
+		c.dropped = true
+	case e.copied[c] && !c.origin.clock:
+		c.Why = "an input of the build has the date, too"
+	case e.listed[key] && len(e.sums[key]) == 0 || e.rpm && strings.HasPrefix(c.Path, "/usr/") && !strings.HasPrefix(c.Path, "/usr/local/"):
+		c.Why = "a package may have brought the file"
+	case downloaded(c.Path):
+		c.Why = "a package manager may have brought the file"
+	case c.origin.clock:
+		c.Certain = true
+	case f.committed():
+		c.Why = "it is the day of the commit, too"
+	case c.origin.loads:
+		c.Why = "the step downloads, and may have brought the date along"
+	case c.note || c.inName:
+		c.Certain = true
+	case c.binary:
+		c.Why = "the file is binary"
+	default:
+		c.Why = "the file is a document, or has other dates"
+	}
+}
+
+// given reports whether the build was given a date in its Dockerfile or its args.
+func (f *finder) given(date string) bool {
+	return slices.ContainsFunc(f.search.Given, func(s string) bool { return strings.Contains(s, date) })
+}
+
+// committed reports whether the commit is of a day on which a build ran.
+func (f *finder) committed() bool {
+	for _, w := range f.search.Builds {
+		if sameDay(f.search.Commit, w.From) || sameDay(f.search.Commit, w.To) {
+			return true
+		}
+	}
+	return false
+}
+
+// entry reads what packages say about candidates, and the sums of the candidates' files.
+func (e *evidence) entry(index int, path string, h *tar.Header, r io.Reader) error {
+	if h.Typeflag != tar.TypeReg {
+		return nil
+	}
+	for _, c := range e.byPath[merged(path)] {
+		if c.Layer == index && c.Path == path {
+			sums, err := digests(r)
+			if err != nil {
+				return err
+			}
+			for _, same := range e.byPath[merged(path)] {
+				if same.Layer == index {
+					e.files[same] = sums
+				}
+			}
+			return nil
+		}
+	}
+	dir, name := gopath.Split(path)
+	switch {
+	case dir == "/var/lib/dpkg/info/" && strings.HasSuffix(name, ".list"):
+		return lines(r, func(s string) { e.own(s, "") })
+	case dir == "/var/lib/dpkg/info/" && strings.HasSuffix(name, ".md5sums"), dir == "/var/lib/dpkg/status.d/" && strings.HasSuffix(name, ".md5sums"):
+		return lines(r, func(s string) {
+			if sum, path, ok := strings.Cut(s, "  "); ok {
+				e.own("/"+strings.TrimPrefix(path, "/"), "md5:"+sum)
+			}
+		})
+	case path == "/var/lib/dpkg/status":
+		return lines(r, func(s string) {
+			if words := strings.Fields(s); strings.HasPrefix(s, " /") && len(words) >= 2 { // Conffiles
+				e.own(words[0], "md5:"+words[1])
+			}
+		})
+	case path == "/lib/apk/db/installed", path == "/usr/lib/apk/db/installed":
+		folder, file := "", ""
+		return lines(r, func(s string) {
+			switch {
+			case strings.HasPrefix(s, "F:"):
+				folder = "/" + s[2:]
+			case strings.HasPrefix(s, "R:"):
+				file = gopath.Join(folder, s[2:])
+				e.own(file, "")
+			case strings.HasPrefix(s, "Z:Q1"):
+				if sum, err := base64.StdEncoding.DecodeString(s[4:]); err == nil {
+					e.own(file, "sha1:"+hex.EncodeToString(sum))
+				}
+			}
+		})
+	case name == "RECORD" && strings.HasSuffix(dir, ".dist-info/"):
+		root := gopath.Dir(strings.TrimSuffix(dir, "/"))
+		return lines(r, func(s string) {
+			fields := strings.Split(s, ",")
+			if len(fields) < 3 {
+				return
+			}
+			path := gopath.Join(root, strings.Join(fields[:len(fields)-2], ","))
+			if sum, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(fields[len(fields)-2], "sha256=")); err == nil && len(sum) == sha256.Size {
+				e.own(path, "sha256:"+hex.EncodeToString(sum))
+			}
+		})
+	case strings.HasPrefix(path, "/var/lib/rpm/"), strings.HasPrefix(path, "/usr/lib/sysimage/rpm/"):
+		e.rpm = true
+	}
+	return nil
+}
+
+// own records that a package has a path, with a sum unless that is empty.
+func (e *evidence) own(path, sum string) {
+	key := merged(path)
+	if e.byPath[key] == nil {
+		return
+	}
+	e.listed[key] = true
+	if sum != "" {
+		e.sums[key] = append(e.sums[key], sum)
+	}
+}
+
+// merged returns a path as it is if /bin, /lib and /sbin are links into /usr: packages may name either.
+func merged(path string) string {
+	for _, dir := range []string{"/bin/", "/sbin/", "/lib/", "/lib32/", "/lib64/", "/libx32/"} {
+		if strings.HasPrefix(path, dir) {
+			return "/usr" + path
+		}
+	}
+	return path
+}
+
+func digests(r io.Reader) ([]string, error) {
+	m, s, s2 := md5.New(), sha1.New(), sha256.New() //nolint:gosec // as the package managers do
+	if _, err := io.Copy(io.MultiWriter(m, s, s2), r); err != nil {
+		return nil, err
+	}
+	return []string{"md5:" + hex.EncodeToString(m.Sum(nil)), "sha1:" + hex.EncodeToString(s.Sum(nil)), "sha256:" + hex.EncodeToString(s2.Sum(nil))}, nil
+}
+
+// lines calls fn for each line, without those that are too long for any path.
+func lines(r io.Reader, fn func(string)) error {
+	b := bufio.NewReaderSize(r, 64<<10)
+	for long := false; ; {
+		data, more, err := b.ReadLine()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if !more && !long {
+			fn(string(data))
+		}
+		long = more
+	}
+}
+
+// input looks for the lines of candidates in a file that a COPY or ADD brought.
+func (e *evidence) input(r io.Reader, dated []*candidate) error {
+	content, err := io.ReadAll(io.LimitReader(r, maxInput))
+	if err != nil {
+		return err
+	}
+	e.look(content, dated)
+	return nil
+}
+
+func (e *evidence) look(content []byte, dated []*candidate) {
+	for _, c := range dated {
+		if !e.copied[c] && bytes.Contains(content, c.line) {
+			e.copied[c] = true
+		}
+	}
+}
