@@ -61,6 +61,8 @@ const (
 	auxCache   = "glibc-ld.so.auxcache-2.0"
 	pipEntry   = "root/.cache/pip/http/a"
 	pipContent = "cc=4,"
+
+	configureLog = "This file contains any messages produced by compilers while\nrunning configure, to aid debugging if configure makes a mistake.\n\nIt was created by a\n## Platform. ##\n"
 )
 
 // A change that a RUN makes to a file of the layers below is undone only if the tool makes it by itself.
@@ -142,6 +144,9 @@ func TestNothingIsLost(t *testing.T) {
 		{"an id that another file names", nil, [][]tarEntry{{file("opt/licence", "for "+madeUpID), file("etc/machine-id", madeUpID)}}, "", ""},
 		{"an id that a file of a later layer names", nil, [][]tarEntry{{file("etc/machine-id", madeUpID)}, {file("opt/licence", "id="+madeUpID+";")}}, "", ""},
 		{"a cookie that was moved", []tarEntry{file("opt/c", "ABCDEFGHIJKLMNOPQRST")}, [][]tarEntry{{file("root/.erlang.cookie", "ABCDEFGHIJKLMNOPQRST")}}, "", ""},
+		{"a log of configure beside its results", nil, [][]tarEntry{{file("src/config.log", configureLog), file("src/config.status", "x")}}, "", "config.log"},
+		{"a log of configure beside results of an earlier layer", nil, [][]tarEntry{{file("src/configure", "x")}, {file("src/config.log", configureLog)}}, "", "config.log"},
+		{"a log of configure that was put elsewhere", nil, [][]tarEntry{{file("srv/config.log", configureLog), file("src/config.status", "x")}}, "", ""},
 		{"a cache", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, "", pipEntry},
 		{"a cache that a variable names", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Env":["PIP_CACHE_DIR=/root/.cache/pip/http"]}`, ""},
 		{"a cache that one of several paths names", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Env":["A=/usr:/root/.cache/pip/http/a"]}`, ""},

@@ -185,7 +185,11 @@ func (s *scanner) choose(e *entry, found []*rules.Rule, content []byte) {
 		return // it was there, or was moved
 	}
 	if e.Name == "etc/shadow" || e.Name == "etc/shadow-" {
-		s.days = append(s.days, rules.BuildDays(e.rawTime, s.clock)...)
+		if s.rules.Copied() {
+			s.days = append(s.days, rules.StageDays(s.epoch.Unix(), e.rawTime, s.clock)...)
+		} else {
+			s.days = append(s.days, rules.BuildDays(e.rawTime, s.clock)...)
+		}
 	}
 	e.facts.Clock, e.facts.Chosen, e.facts.Linked = s.clock, s.chosen, s.rules.Linked(e.Name)
 	e.facts.Days = slices.Concat(s.view.days, s.days)
@@ -337,6 +341,7 @@ type change struct {
 func (t *tree) plan(entries []entry, epoch time.Time, set rules.Set, m *rules.Matcher) *plan {
 	p := &plan{epoch: epoch, drop: map[int]string{}, time: map[int]int64{}, rewrite: map[int]change{}, touched: map[int]touch{}}
 	whiteouts := set.Has(rules.WhiteoutOfNothing)
+	t.spare(entries)
 	for i := range entries {
 		if w, ok := layer.ParseWhiteout(entries[i].Name); ok && !t.Hide(w) && whiteouts && !m.Keeps(entries[i].Name) {
 			p.drop[i] = rules.WhiteoutOfNothing
@@ -375,6 +380,27 @@ func (t *tree) plan(entries []entry, epoch time.Time, set rules.Set, m *rules.Ma
 		p.touched[i] = touch{id, entries[i].Name}
 	}
 	return p
+}
+
+// spare takes back the rules of files that lack the company that the rule wants.
+func (t *tree) spare(entries []entry) {
+	wants := func(e *entry) bool { return e.rule != nil && e.rule.Beside() != nil }
+	if !slices.ContainsFunc(entries, func(e entry) bool { return wants(&e) }) {
+		return
+	}
+	index := indexed(entries)
+	for i := range entries {
+		e := &entries[i]
+		if !wants(e) {
+			continue
+		}
+		if !slices.ContainsFunc(e.rule.Beside(), func(name string) bool {
+			name = path.Join(parent(e.Name), name)
+			return index.lookup(name) != nil || t.lookup(name) != nil
+		}) {
+			e.rule = nil
+		}
+	}
 }
 
 // normalised returns the paths that rules dropped or changed, sorted, by the id of the rule; nil if

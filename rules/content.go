@@ -128,10 +128,8 @@ func isMadeUpID(content []byte, f Facts) bool {
 		return true
 	}
 	made := int64(binary.BigEndian.Uint32(id[12:]))
-	return near(made, f.Made, day) || near(made, f.Made+f.Clock, day)
+	return made > f.Epoch && made <= f.Made+max(f.Clock, 0)+day // an earlier step may have made it
 }
-
-func near(a, b, most int64) bool { return a-b <= most && b-a <= most }
 
 // derivedMachineID returns an id, in the form of systemd's, that follows from the epoch.
 func derivedMachineID(epoch int64) []byte {
@@ -198,6 +196,19 @@ func number(s string) int64 {
 		return -1
 	}
 	return n
+}
+
+// maxDays bounds the days between an epoch and a build.
+const maxDays = 20000
+
+// StageDays returns the days since 1970 on which the RUNs of a stage may have run, of which a file that was copied
+// from there at a time is the last trace. Times are in seconds.
+func StageDays(epoch, made, clock int64) []int64 {
+	var days []int64
+	for d := max(epoch/day, made/day-maxDays); d < made/day; d++ {
+		days = append(days, d)
+	}
+	return append(days, BuildDays(made, clock)...)
 }
 
 // BuildDays returns the days since 1970 on which a program in a RUN may have thought to be, if it wrote a file

@@ -228,6 +228,9 @@ func Loses(name string) bool {
 	})
 }
 
+// Copied reports whether a COPY took the layer from a stage.
+func (m *Matcher) Copied() bool { return len(m.layer.Copies) > 0 }
+
 // Linked reports whether the image names a path.
 func (m *Matcher) Linked(name string) bool { return slices.Contains(m.layer.Named, name) }
 

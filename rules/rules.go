@@ -38,11 +38,12 @@ type Rule struct {
 	// name, if set, must match the path, too.
 	name *regexp.Regexp
 
-	whole   bool // it drops everything at and below its paths, also folders and links, whatever the content
-	log     bool // its files only grow: a change to what lower layers have is dropped if it only added
-	empties bool // its rewrite loses what the file says
-	choice  bool // what it rewrites may have been chosen: a COPY that asks for it by name gets it as it is
-	archive bool // it leaves a file alone whose digest stands elsewhere in the image
+	beside  []string // one of these must be in the same folder
+	whole   bool     // it drops everything at and below its paths, also folders and links, whatever the content
+	log     bool     // its files only grow: a change to what lower layers have is dropped if it only added
+	empties bool     // its rewrite loses what the file says
+	choice  bool     // what it rewrites may have been chosen: a COPY that asks for it by name gets it as it is
+	archive bool     // it leaves a file alone whose digest stands elsewhere in the image
 
 	run bool // version 1: only in layers that a RUN made, or a COPY from a stage that has one
 }
@@ -80,6 +81,10 @@ func (r *Rule) Drops() bool { return r.rewrite == nil }
 
 // Loses reports whether the rule takes away what a file says, and not only when it was written.
 func (r *Rule) Loses() bool { return r.Drops() || r.empties }
+
+// Beside returns names of files of which one must be in the folder of a file for the rule to apply; nil for no such
+// condition.
+func (r *Rule) Beside() []string { return r.beside }
 
 // Whole reports whether the rule also drops folders and links.
 func (r *Rule) Whole() bool { return r.whole }

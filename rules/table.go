@@ -297,10 +297,11 @@ var table = []Rule{
 		ID: "configure-logs", since: 2,
 		What:   "Logs of configure scripts are dropped.",
 		Why:    "They hold names of temporary files, for a reader when a test fails; the results are in config.status, which begins a new log.",
-		Never:  "A file that lacks the head and the platform section of autoconf's log stays.",
+		Never:  "A file that lacks the head and the platform section of autoconf's log stays, and so does a copy of that log beside which there is neither configure nor config.status.",
 		Link:   "https://www.gnu.org/software/autoconf/manual/autoconf-2.71/html_node/config_002estatus-Invocation.html",
 		paths:  []string{"**/config.log"},
 		covers: isAutoconfLog,
+		beside: []string{"config.status", "configure"},
 	},
 	{
 		ID: "build-logs", since: 2,
