@@ -482,7 +482,12 @@ func TestKilled(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			acquire(t, o) // at once, while another client still holds the daemon that is gone
+			// The kernel ends processes a moment after the signal, and until then the daemon still answers.
+			eventually(t, "the killed daemon does not answer", func() bool {
+				_, err := ask(t.Context(), st.Addr)
+				return err != nil
+			})
+			acquire(t, o) // while another client still holds the daemon that is gone
 			if now := status(t, o); now.PID == st.PID || now.Supervisor == st.Supervisor {
 				t.Errorf("daemon %d and supervisor %d, killed, still serve: %+v", st.PID, st.Supervisor, now)
 			}
