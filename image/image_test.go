@@ -670,27 +670,7 @@ func TestWriteWrongBlob(t *testing.T) {
 	}
 }
 
-// cancelAfter is a context that is cancelled after n calls of Err. Every read of a layer and every write
-// of an archive calls it.
-type cancelAfter struct {
-	context.Context
-	cancel context.CancelCauseFunc
-	left   *int
-}
-
 var errInterrupted = errors.New("interrupted")
-
-func newCancelAfter(ctx context.Context, n int) cancelAfter {
-	ctx, cancel := context.WithCancelCause(ctx)
-	return cancelAfter{ctx, cancel, &n}
-}
-
-func (c cancelAfter) Err() error {
-	if *c.left--; *c.left < 0 {
-		c.cancel(errInterrupted)
-	}
-	return c.Context.Err()
-}
 
 func TestWriteInterrupted(t *testing.T) {
 	s := testStore(t)

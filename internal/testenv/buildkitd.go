@@ -71,12 +71,6 @@ func StartBuildkitd(t testing.TB, opts BuildkitdOptions) *Buildkitd {
 	return b
 }
 
-// Log returns the daemon's log.
-func (b *Buildkitd) Log() string { return b.daemon.log.String() }
-
-// Stop ends the daemon before the test does.
-func (b *Buildkitd) Stop() { b.daemon.stop() }
-
 // Config writes a buildkitd.toml in which r replaces docker.io, for another daemon,
 // and returns its path.
 func Config(t testing.TB, r *Registry) string {

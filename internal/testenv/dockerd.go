@@ -85,9 +85,6 @@ func StartDockerd(t testing.TB, opts DockerdOptions) *Dockerd {
 	return d
 }
 
-// Log returns the engine's log.
-func (d *Dockerd) Log() string { return d.daemon.log.String() }
-
 // Docker runs the docker command and returns its output. An error ends the test.
 // The command is Debian's, which is old enough for both engines.
 func (d *Dockerd) Docker(t testing.TB, args ...string) string {
