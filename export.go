@@ -118,9 +118,15 @@ func (p *plan) write(ctx context.Context, e *export) (store.Image, error) {
 		}
 		sources = append(sources, src)
 	}
+	labels, dropped := map[string]string{argsLabel: frontend.Hash(e.result.Args)}, []string(nil)
+	if p.target != p.declared {
+		labels[store.TargetLabel] = p.target
+	} else {
+		dropped = append(dropped, store.TargetLabel) // of a base image on this machine
+	}
 	return e.ingest.Write(ctx, e.result.Root, sources, image.Options{
-		Labels: map[string]string{argsLabel: frontend.Hash(e.result.Args)},
-		Rules:  p.rules, Annotations: p.options.Annotations, Secrets: p.secrets,
+		Labels: labels, DropLabels: dropped,
+		Rules: p.rules, Annotations: p.options.Annotations, Secrets: p.secrets,
 	})
 }
 

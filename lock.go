@@ -35,6 +35,7 @@ type Locked struct {
 	// Changed reports whether the file changes: a new target, epoch or rules version changes it, too.
 	Changed           bool
 	OldTarget, Target string    // OldTarget is empty if none was declared
+	OldStrict, Strict bool      // whether other targets cannot be built
 	OldEpoch, Epoch   time.Time // OldEpoch is zero if none was declared
 	OldRules, Rules   int       // versions of the normalisation rules; OldRules is 0 if none was declared
 	ArgsHash          string
@@ -127,6 +128,9 @@ func (p *project) relock(ctx context.Context, r Refresh) (*Locked, *lock.File, e
 		after = after.Keep(func(s lock.Source) bool { return res.Used[s] || p.fetch.used[s] || p.parsed.MayName(s) })
 	}
 	p.declareTarget(after, target)
+	if strict := p.options.StrictTarget; strict != nil {
+		after.StrictTarget = *strict
+	}
 	if after.Epoch.IsZero() || p.options.Epoch.Explicit() {
 		after.Epoch = res.Epoch
 	}
@@ -137,6 +141,7 @@ func (p *project) relock(ctx context.Context, r Refresh) (*Locked, *lock.File, e
 		Lockfile: p.lockfile, Sources: len(after.Sources()),
 		Changes: p.lock.Changes(after), Changed: p.changes(after),
 		OldTarget: p.lock.Target, Target: after.Target,
+		OldStrict: p.lock.StrictTarget, Strict: after.StrictTarget,
 		OldEpoch: p.lock.Epoch, Epoch: after.Epoch,
 		OldRules: p.lock.Rules, Rules: after.Rules,
 		ArgsHash: frontend.Hash(res.Args),
@@ -148,7 +153,8 @@ func (p *project) targetToLock() (string, error) {
 	if p.options.Target != "" {
 		return p.parsed.Target(p.options.Target)
 	}
-	return p.target()
+	_, declared, err := p.target()
+	return declared, err
 }
 
 // declareTarget has f declare the target, and the last stage if that is another one.
@@ -223,13 +229,17 @@ func writeLock(ctx context.Context, path string, before, after *lock.File) error
 	return err
 }
 
-// mergeDeclared makes the change from before to after in the target, epoch and rules that f declares.
+// mergeDeclared makes the change from before to after in the target, epoch, rules and strictness that f
+// declares.
 func mergeDeclared(path string, f, before, after *lock.File) error {
 	if after.Target != before.Target || after.Last != before.Last {
 		if f.Target != before.Target && f.Target != after.Target {
 			return &TargetError{Lockfile: path, Declared: f.Target, Asked: after.Target}
 		}
 		f.Target, f.Last = after.Target, after.Last
+	}
+	if after.StrictTarget != before.StrictTarget {
+		f.StrictTarget = after.StrictTarget
 	}
 	if !after.Epoch.Equal(before.Epoch) {
 		if !f.Epoch.Equal(before.Epoch) && !f.Epoch.Equal(after.Epoch) {

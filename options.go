@@ -20,6 +20,11 @@ type Options struct {
 	Args       map[string]string          // build args
 	Contexts   map[string]builder.Context // named contexts
 
+	// Ships says that the image leaves this machine. Only the target that the lock declares may.
+	Ships bool
+	// StrictTarget is for Lock: whether the lock refuses to build another target. nil: as it is.
+	StrictTarget *bool
+
 	Locked       bool // fail rather than add anything to the lock
 	NoCache      bool // take no step of the first build from the builder's cache
 	Pull         bool // report locked images that have moved since; the build still uses the locked ones

@@ -17,7 +17,8 @@ import (
 type plan struct {
 	*project
 	request  *builder.Request
-	target   string            // as the lock declares it
+	target   string            // to build
+	declared string            // the target that ships: target, unless the lock declares another
 	secrets  map[string][]byte // the values to look for in the image, by id
 	tooShort []string          // ids of secrets that are too short to look for
 	unread   error             // why git could not tell the modes of files
@@ -31,7 +32,7 @@ func (p *project) resolve(ctx context.Context) (*plan, error) {
 	if err := p.checkAnnotations(); err != nil {
 		return nil, err
 	}
-	target, err := p.target()
+	target, declared, err := p.target()
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +44,7 @@ func (p *project) resolve(ctx context.Context) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &plan{project: p, request: req, target: target, secrets: secrets, tooShort: tooShort, unread: unread}, nil
+	return &plan{project: p, request: req, target: target, declared: declared, secrets: secrets, tooShort: tooShort, unread: unread}, nil
 }
 
 // requestFor returns the request that builds target, and why git could not tell the modes of files that it
@@ -64,48 +65,72 @@ func (p *project) requestFor(ctx context.Context, target string) (req *builder.R
 	return req, unread, err
 }
 
-// A TargetError says that the lock declares another target than the one that is asked for.
+// A TargetError says that the lock declares another target than the one that is asked for, and does not let
+// that be built or delivered.
 type TargetError struct {
 	Lockfile, Declared, Asked string
 	Gone                      bool // the Dockerfile no longer has the declared stage
 	Moved                     bool // Asked is only implied: it is the last stage, and the lock does not know it as such
+	Ships                     bool // Asked can be built, and its image cannot be pushed or exported
 }
 
 func (e *TargetError) Error() string {
-	if e.Moved {
+	switch {
+	case e.Moved:
 		return fmt.Sprintf("%s: declares target %q, and the last stage is %q", e.Lockfile, e.Declared, e.Asked)
+	case e.Ships:
+		return fmt.Sprintf("%s: target %q ships, and an image of target %q is neither pushed nor exported", e.Lockfile, e.Declared, e.Asked)
 	}
 	return fmt.Sprintf("%s: declares target %q, not %q", e.Lockfile, e.Declared, e.Asked)
 }
 
-// target returns the target that the lock declares, or the one that is asked for if it declares none. It
-// returns a *TargetError if they differ.
-func (p *project) target() (string, error) {
-	asked, err := p.parsed.Target(p.options.Target)
-	if err != nil || p.lock.Target == "" {
-		return asked, err
-	}
-	declared, err := p.parsed.Target(p.lock.Target)
+// target returns the target to build, and the one that the lock declares, which ships. If the lock declares
+// none, that is the last stage. The error is a *TargetError if the lock refuses the target.
+func (p *project) target() (target, declared string, err error) {
+	target, err = p.parsed.Target(p.options.Target)
 	if err != nil {
-		return "", &TargetError{Lockfile: p.lockfile, Declared: p.lock.Target, Asked: asked, Moved: p.options.Target == "", Gone: true}
+		return "", "", err
 	}
-	if p.options.Target != "" {
-		if asked != declared {
-			return "", &TargetError{Lockfile: p.lockfile, Declared: declared, Asked: asked}
+	last, err := p.parsed.Target("")
+	if err != nil {
+		return "", "", err
+	}
+	refused := &TargetError{Lockfile: p.lockfile, Declared: p.lock.Target, Asked: target, Moved: p.options.Target == ""}
+	switch {
+	case p.lock.Target != "":
+		if declared, err = p.parsed.Target(p.lock.Target); err != nil {
+			refused.Gone = true
+			return "", "", refused
 		}
-		return declared, nil
+	case p.lockless():
+		return target, target, nil
+	default:
+		declared = last
 	}
-	// No target means the last stage. If someone added a stage since, it is unclear which one is meant.
-	known := declared
-	if p.lock.Last != "" {
-		if known, err = p.parsed.Target(p.lock.Last); err != nil {
-			known = p.lock.Last
+	refused.Declared = declared
+	if p.options.Target == "" {
+		// No target means the last stage. If someone added a stage since, it is unclear which one is meant.
+		known := declared
+		if p.lock.Last != "" {
+			if known, err = p.parsed.Target(p.lock.Last); err != nil {
+				known = p.lock.Last
+			}
 		}
+		if last != known {
+			return "", "", refused
+		}
+		return declared, declared, nil
 	}
-	if asked != known {
-		return "", &TargetError{Lockfile: p.lockfile, Declared: declared, Asked: asked, Moved: true}
+	refused.Ships = p.options.Ships && !p.lock.StrictTarget
+	if target != declared && (p.options.Ships || p.lock.StrictTarget) {
+		return "", "", refused
 	}
-	return declared, nil
+	return target, declared, nil
+}
+
+// lockless reports whether nothing can hold a lock, so that no target can be declared.
+func (p *project) lockless() bool {
+	return p.lockfile == "" || !p.lockExists && p.unwritable != nil
 }
 
 // checkAnnotations refuses annotations that the image will have no place for.

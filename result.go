@@ -17,6 +17,8 @@ import (
 type Result struct {
 	Image                store.Image
 	ArgsHash             string     // as [ArgsHash] returns it
+	Target               string     // that was built, as [frontend.Dockerfile.Target] returns it
+	Declared             string     // the target that ships; the image of another one stays on this machine
 	Lock                 *lock.File // the pins that it was built from
 	Epoch                time.Time
 	Dockerfile, Lockfile string        // Lockfile is empty if nothing holds the lock
@@ -47,7 +49,7 @@ type Result struct {
 func (p *plan) finish(ctx context.Context, first *export, img store.Image) (*Result, error) {
 	r := first.result
 	res := &Result{
-		Image: img, ArgsHash: frontend.Hash(r.Args), Lock: r.Lock, Epoch: r.Epoch,
+		Image: img, ArgsHash: frontend.Hash(r.Args), Target: p.target, Declared: p.declared, Lock: r.Lock, Epoch: r.Epoch,
 		Dockerfile: p.name, Lockfile: p.lockfile, NotSought: p.tooShort, Warnings: r.Warnings,
 		Checkout: checkout(ctx, p.env.Environ, p.request.Tracked, r.Sent),
 	}
@@ -77,15 +79,15 @@ func (p *plan) finish(ctx context.Context, first *export, img store.Image) (*Res
 	return res, nil
 }
 
-// declare returns the lock that a build leaves: with the pins that it added, and with its target, epoch and
-// rules if none were declared. It declares neither an epoch that was given for this build alone, nor that
-// the target is not the last stage: a later build that names no target means the last one.
+// declare returns the lock that a build leaves: with the pins that it added, and with the target that ships,
+// its epoch and rules if none were declared. It declares no epoch that was given for this build alone, or
+// that follows from another target's base images.
 func (p *plan) declare(r *builder.Result) *lock.File {
 	f := r.Lock.Clone()
 	if f.Target == "" {
-		f.Target, f.Last = p.target, ""
+		f.Target, f.Last = p.declared, ""
 	}
-	if f.Epoch.IsZero() && !p.options.Epoch.Explicit() {
+	if f.Epoch.IsZero() && !p.options.Epoch.Explicit() && p.target == p.declared {
 		f.Epoch = r.Epoch
 	}
 	if f.Rules == 0 {

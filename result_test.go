@@ -14,23 +14,25 @@ func TestDeclare(t *testing.T) {
 	tests := []struct {
 		name     string
 		lock     lock.File
+		built    string // the target
 		explicit bool
 		target   string
 		last     string
 		epoch    time.Time
 	}{
-		{"new", lock.File{}, false, "app", "", made},
-		{"declared", lock.File{Target: "base", Epoch: other}, false, "base", "", other},
-		{"epoch of this build only", lock.File{}, true, "app", "", time.Time{}},
+		{"new", lock.File{}, "app", false, "app", "", made},
+		{"declared", lock.File{Target: "base", Epoch: other}, "app", false, "base", "", other},
+		{"epoch of this build only", lock.File{}, "app", true, "app", "", time.Time{}},
+		{"another target first", lock.File{}, "test", false, "app", "", time.Time{}},
 	}
-	parsed, err := frontend.Parse("Dockerfile", []byte("FROM a AS app\nFROM app AS test\n"))
+	parsed, err := frontend.Parse("Dockerfile", []byte("FROM a AS test\nFROM test AS app\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range tests {
 		r := &builder.Result{Resolution: builder.Resolution{Lock: &test.lock, Epoch: made}}
 		before := *test.lock.Clone()
-		p := &plan{project: &project{parsed: parsed}, target: "app"}
+		p := &plan{project: &project{parsed: parsed}, target: test.built, declared: "app"}
 		if test.explicit {
 			p.options.Epoch = Epoch{mode: "time"}
 		}

@@ -93,7 +93,7 @@ func (c *config) parseHistory() error {
 // canonical renders the config of the canonical image. It sets diffIDs as the layers, keeps the first
 // baseHistory history entries, and replaces every other time of the build by epoch. The config must not be
 // used afterwards.
-func (c *config) canonical(epoch time.Time, baseHistory int, diffIDs []digest.Digest, labels map[string]string) ([]byte, error) {
+func (c *config) canonical(epoch time.Time, baseHistory int, diffIDs []digest.Digest, labels map[string]string, drop []string) ([]byte, error) {
 	if baseHistory < 0 || baseHistory > len(c.history) {
 		return nil, fmt.Errorf("%d history entries of the base image, but %d in all", baseHistory, len(c.history))
 	}
@@ -122,6 +122,9 @@ func (c *config) canonical(epoch time.Time, baseHistory int, diffIDs []digest.Di
 		merged, err := object(run, "Labels")
 		if err != nil {
 			return nil, fmt.Errorf("config.%w", err)
+		}
+		for _, k := range drop {
+			delete(merged, k)
 		}
 		for k, v := range labels {
 			merged[k] = v

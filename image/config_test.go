@@ -37,7 +37,7 @@ func TestConfigCanonical(t *testing.T) {
 			if len(c.diffIDs) == 2 {
 				ids = []digest.Digest{b, a}
 			}
-			got, err := c.canonical(epoch, min(1, len(c.history)), ids, map[string]string{"l": "<v>"})
+			got, err := c.canonical(epoch, min(1, len(c.history)), ids, map[string]string{"l": "<v>"}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -78,7 +78,7 @@ func TestConfigRefuses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := parseConfig([]byte(tt.in))
 			if err == nil {
-				_, err = c.canonical(epoch, 0, nil, map[string]string{"a": "b"})
+				_, err = c.canonical(epoch, 0, nil, map[string]string{"a": "b"}, nil)
 			}
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %q in it", err, tt.want)
@@ -98,7 +98,7 @@ func FuzzConfig(f *testing.F) {
 		if err != nil {
 			return
 		}
-		first, err := c.canonical(epoch, 0, c.diffIDs, map[string]string{"a": "b"})
+		first, err := c.canonical(epoch, 0, c.diffIDs, map[string]string{"a": "b"}, nil)
 		if err != nil {
 			return
 		}
@@ -106,7 +106,7 @@ func FuzzConfig(f *testing.F) {
 		if err != nil {
 			t.Fatalf("a canonical config is refused: %v\n%s", err, first)
 		}
-		second, err := c.canonical(epoch, 0, c.diffIDs, map[string]string{"a": "b"})
+		second, err := c.canonical(epoch, 0, c.diffIDs, map[string]string{"a": "b"}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -70,7 +70,9 @@ type Source struct {
 // Options are choices for Ingest.Write. The zero value is a plain build.
 type Options struct {
 	Labels map[string]string // set in the image config, over labels of the same name
-	Rules  rules.Set
+	// DropLabels are labels that the image config does not keep from a base image.
+	DropLabels []string
+	Rules      rules.Set
 	// Annotations are written into manifests and indexes. Write returns an *AnnotationError for one that
 	// the image has no place for.
 	Annotations []Annotation
@@ -459,7 +461,7 @@ func (in *Ingest) writeManifest(ctx context.Context, e export, layers []store.La
 		mf.Layers = append(mf.Layers, l.Descriptor)
 		diffIDs = append(diffIDs, l.DiffID)
 	}
-	cfg, err := e.config.canonical(in.epoch, e.BaseHistory, diffIDs, opts.Labels)
+	cfg, err := e.config.canonical(in.epoch, e.BaseHistory, diffIDs, opts.Labels, opts.DropLabels)
 	if err != nil {
 		return store.Manifest{}, fmt.Errorf("config: %w", err)
 	}

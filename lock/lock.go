@@ -60,6 +60,9 @@ type File struct {
 	Target string
 	// Last is the Dockerfile's last stage if the user declared another target. Otherwise it is empty.
 	Last string
+	// StrictTarget says that no other target can be built with this lock. Without it, another target can be
+	// built, and its image cannot be delivered.
+	StrictTarget bool
 	// Epoch is the SOURCE_DATE_EPOCH of the build, in whole seconds. It is zero if none is declared.
 	Epoch time.Time
 	// Rules is the version of the rules for the image's files. It is zero if none is declared.
@@ -96,9 +99,10 @@ func (f *File) Sources() []Source {
 
 // Keep returns a copy of f with only the sources that keep accepts.
 func (f *File) Keep(keep func(Source) bool) *File {
-	kept := &File{Target: f.Target, Last: f.Last, Epoch: f.Epoch, Rules: f.Rules, pins: maps.Clone(f.pins)}
+	kept := *f
+	kept.pins = maps.Clone(f.pins)
 	maps.DeleteFunc(kept.pins, func(s Source, _ string) bool { return !keep(s) })
-	return kept
+	return &kept
 }
 
 // Clone returns a copy of f.

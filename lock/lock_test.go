@@ -83,7 +83,7 @@ func TestParseRefuses(t *testing.T) {
 		{"newer", "version = 2\n", "L:1: version 2 is newer than this kedge, which reads version 1: use a newer kedge"},
 		{"version as string", "version = \"1\"\n", "L:1: version is not a positive number"},
 		{"version zero", "version = 0\n", "L:1: version is not a positive number"},
-		{"unknown key", "version = 1\ncolour = 3\n", `L:2: unknown key "colour": this kedge knows version, target, last, epoch and rules`},
+		{"unknown key", "version = 1\ncolour = 3\n", `L:2: unknown key "colour": this kedge knows version, target, last, strict-target, epoch and rules`},
 		{"unknown table", "version = 1\n[images]\n\"a\" = \"b\"\n", "L:2: unknown table [images]: this kedge knows [image], [url] and [git]"},
 		{"array of tables", "version = 1\n[[image]]\n", "L:2: only tables of key = value lines are allowed here"},
 		{"duplicate key", "version = 1\nversion = 1\n", "L:2: version occurs twice, first on line 1"},
@@ -96,12 +96,13 @@ func TestParseRefuses(t *testing.T) {
 		{"epoch is a number", "version = 1\nepoch = 1700000000\n", "L:2: epoch is not a time in whole seconds such as 2006-01-02T15:04:05Z"},
 		{"epoch has no zone", "version = 1\nepoch = 2026-10-20T00:00:00\n", "L:2: epoch is not a time in whole seconds such as 2006-01-02T15:04:05Z"},
 		{"empty target", "version = 1\ntarget = \"\"\n", "L:2: target is not the name of a stage in quotes"},
+		{"strict-target is a string", "version = 1\nstrict-target = \"true\"\n", "L:2: strict-target is not true or false"},
 		{"space in reference", "version = 1\n[image]\n\"a b\" = \"" + digestA + "\"\n", `L:3: "a b" is not a reference`},
 		{"dotted key", "version = 1\n[image]\na.b = \"" + digestA + "\"\n", "L:3: a.b is not one key: a reference is written in quotes"},
 		{"binary", "version = 1\n\xff\xfe", "L:1: not UTF-8 text"},
 		{
 			"every error", "version = 1\nfoo = 1\nbar = 2\n",
-			"L:2: unknown key \"foo\": this kedge knows version, target, last, epoch and rules\nL:3: unknown key \"bar\": this kedge knows version, target, last, epoch and rules",
+			"L:2: unknown key \"foo\": this kedge knows version, target, last, strict-target, epoch and rules\nL:3: unknown key \"bar\": this kedge knows version, target, last, strict-target, epoch and rules",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -169,6 +169,12 @@ func (p *parser) keyValue(table, key string, line int, value *unstable.Node) {
 		} else {
 			p.file.Target = string(value.Data)
 		}
+	case "strict-target":
+		if value.Kind != unstable.Bool {
+			p.fail(line, "strict-target is not true or false")
+			return
+		}
+		p.file.StrictTarget = string(value.Data) == "true"
 	case "epoch":
 		t, err := time.Parse(time.RFC3339, string(value.Data))
 		if value.Kind != unstable.DateTime || err != nil || t.Nanosecond() != 0 || t.Unix() < 0 || t.Unix() > MaxEpoch {
@@ -184,7 +190,7 @@ func (p *parser) keyValue(table, key string, line int, value *unstable.Node) {
 		}
 		p.file.Rules = v
 	default:
-		p.fail(line, "unknown key %q: this kedge knows version, target, last, epoch and rules", key)
+		p.fail(line, "unknown key %q: this kedge knows version, target, last, strict-target, epoch and rules", key)
 	}
 }
 
@@ -235,6 +241,9 @@ func (f *File) Format() []byte {
 	}
 	if f.Last != "" {
 		fmt.Fprintf(&b, "last = %s\n", quote(f.Last))
+	}
+	if f.StrictTarget {
+		b.WriteString("strict-target = true\n")
 	}
 	if !f.Epoch.IsZero() {
 		fmt.Fprintf(&b, "epoch = %s\n", f.Epoch.UTC().Format(time.RFC3339))

@@ -49,6 +49,11 @@ type Output struct {
 // files reports whether an output is the files of an image instead of the image.
 func (o Output) files() bool { return o.Type == Local || o.Type == Tar }
 
+// ships reports whether an output takes the image away from this machine. Files and the Engine do not.
+func (o Output) ships() bool {
+	return o.Type == OCI || o.Type == Docker && o.Dest != "" || o.Push
+}
+
 // load reports whether an output is loaded into Docker.
 func (o Output) load() bool { return o.Type == Docker && o.Dest == "" }
 
@@ -112,8 +117,13 @@ func checkPath(path string, isDir bool, dir string) error {
 }
 
 // Write writes an image to the destination of o, and replaces an existing file. An Image and CacheOnly have no
-// destination. Dest "-" means stdout.
+// destination. Dest "-" means stdout. The error is a *TargetError if the image must stay on this machine.
 func (o Output) Write(ctx context.Context, st *store.Store, desc ocispec.Descriptor, names []string, stdout io.Writer) error {
+	if o.ships() {
+		if err := checkTarget(ctx, st, desc); err != nil {
+			return err
+		}
+	}
 	write := func(w io.Writer) error { return writeArchive(ctx, st, w, desc, names, o.Type) }
 	switch {
 	case o.Type == CacheOnly || o.Type == Image:

@@ -68,6 +68,9 @@ func (w Wanted) Stdout() bool {
 	return slices.ContainsFunc(w.Outputs, func(o Output) bool { return o.Dest == "-" })
 }
 
+// Ships reports whether the image leaves this machine: to a registry, an archive or a layout.
+func (w Wanted) Ships() bool { return w.Push || slices.ContainsFunc(w.Outputs, Output.ships) }
+
 // Files reports whether an output has the files of the image instead of the image.
 func (w Wanted) Files() bool { return slices.ContainsFunc(w.Outputs, Output.files) }
 

@@ -106,6 +106,9 @@ func NewLock(l *kedge.Locked, check bool) *Report {
 	if l.OldTarget != l.Target && l.OldTarget != "" {
 		out.Changes = append(out.Changes, LockChange{Kind: "target", Old: l.OldTarget, New: l.Target})
 	}
+	if l.OldStrict != l.Strict {
+		out.Changes = append(out.Changes, LockChange{Kind: "strict-target", Old: strconv.FormatBool(l.OldStrict), New: strconv.FormatBool(l.Strict)})
+	}
 	if !l.OldEpoch.Equal(l.Epoch) && !l.OldEpoch.IsZero() {
 		out.Changes = append(out.Changes, LockChange{Kind: "epoch", Old: l.OldEpoch.Format(time.RFC3339), New: l.Epoch.Format(time.RFC3339)})
 	}

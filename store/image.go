@@ -74,6 +74,31 @@ func (i Image) Normalised() map[string]map[string][]string {
 	return all
 }
 
+// TargetLabel is the label of an image whose target the lock does not declare. Its value is the target.
+const TargetLabel = "dev.kedge.target"
+
+// Target returns the target that an image is of if its lock does not declare that, and "" for any other image.
+func (s *Store) Target(ctx context.Context, desc ocispec.Descriptor) (string, error) {
+	img, err := s.Image(ctx, desc)
+	if err != nil {
+		return "", err
+	}
+	for _, m := range img.Manifests {
+		var mf ocispec.Manifest
+		if err := ReadDocument(ctx, s, m.Descriptor, &mf); err != nil {
+			return "", err
+		}
+		var cfg ocispec.Image
+		if err := ReadDocument(ctx, s, mf.Config, &cfg); err != nil {
+			return "", err
+		}
+		if target := cfg.Config.Labels[TargetLabel]; target != "" {
+			return target, nil
+		}
+	}
+	return "", nil
+}
+
 // Described returns Top, with the platform if the image is for one.
 func (i Image) Described() ocispec.Descriptor {
 	d := i.Top()

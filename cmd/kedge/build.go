@@ -50,7 +50,7 @@ func (p *process) build(c *cli.Context, verified bool) error {
 	}
 	return p.withBuilder(c, func(env kedge.Env, o kedge.Options) error {
 		ctx := c.Context
-		o.Annotations = a.annotations
+		o.Annotations, o.Ships = a.annotations, a.wanted.Ships()
 		delivery, err := publish.Prepare(ctx, a.wanted, p.publishEnv(env.Auth))
 		if err != nil {
 			return err
@@ -112,6 +112,9 @@ func (p *process) tellNormalised(img store.Image) {
 // tell tells about a build what is not part of its answer.
 func (p *process) tell(res *kedge.Result, pull bool) {
 	p.tellNormalised(res.Image)
+	if res.Target != res.Declared {
+		p.note("target %q is not the one that ships, %q: the image stays on this machine", res.Target, res.Declared)
+	}
 	for _, m := range res.Moved {
 		p.say("%s %s has moved: %s -> %s; kedge lock --refresh=%s takes it", m.Source.Kind, m.Source.Ref, m.Old, m.New, m.Source.Ref)
 	}
@@ -160,6 +163,10 @@ func (p *process) tellDelivery(res *kedge.Result, r publish.Receipt) {
 		name := res.Image.Top().Digest.String()
 		if len(r.Names) > 0 {
 			name = r.Names[0]
+		}
+		if res.Target != res.Declared {
+			p.note("the image is in kedge's store only: %v", r.NotLoaded)
+			return
 		}
 		p.note("the image is in kedge's store only: %v (later: kedge export %s -o type=docker,dest=- | docker load)", r.NotLoaded, name)
 	}

@@ -193,6 +193,9 @@ var hints = []row{
 	// The lock forbids it.
 	on(exitForbidden, unlockedHint),
 	on(exitForbidden, targetHint),
+	on(exitForbidden, func(e *publish.TargetError) string {
+		return fmt.Sprintf("kedge lock --target %s declares it, and the next build ships it", e.Target)
+	}),
 	fixed[lock.Errors](exitForbidden, "take the version of the file that was committed last, or resolve its conflict; docs/lockfile.md says what a lockfile is"),
 	on(exitForbidden, func(e *lock.ConflictError) string {
 		return "another command changed the lockfile, or the Dockerfile names another checksum: run again, or kedge lock --refresh=" + e.Source.Ref
@@ -260,12 +263,14 @@ func unlockedHint(e *builder.UnlockedError) string {
 
 func targetHint(e *kedge.TargetError) string {
 	switch {
-	case e.Moved && e.Gone:
-		return fmt.Sprintf("kedge lock --target %s builds that from now on; to go on as before, name the stage: FROM ... AS NAME", e.Asked)
+	case e.Gone:
+		return fmt.Sprintf("kedge lock --target %s ships that from now on; to go on as before, name the stage: FROM ... AS NAME", e.Asked)
 	case e.Moved:
-		return fmt.Sprintf("kedge lock --target %s builds that from now on, kedge lock --target %s the other; to build both, one needs a lock of its own: --lockfile FILE", e.Asked, e.Declared)
+		return fmt.Sprintf("kedge lock --target %s ships that from now on, kedge lock --target %s the other; --target NAME builds either", e.Asked, e.Declared)
+	case e.Ships:
+		return fmt.Sprintf("kedge lock --target %s declares that; to ship both, one needs a lock of its own: --lockfile FILE", e.Asked)
 	}
-	return fmt.Sprintf("kedge lock --target %s declares that; to build both, one needs a lock of its own: --lockfile FILE", e.Asked)
+	return fmt.Sprintf("kedge lock --target %s declares that; kedge lock --strict-target=false lets other targets be built, too", e.Asked)
 }
 
 func addressHint(e *builder.AddressError) string {

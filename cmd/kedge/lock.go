@@ -15,6 +15,7 @@ func (p *process) lockVerb() *cli.Command {
 		Flags: append(append(sourceFlags(), attestFlags()...),
 			&cli.GenericFlag{Name: "refresh", Value: refresh, Usage: "look up every source again; --refresh=REF only that one, repeatable"},
 			&cli.BoolFlag{Name: "check", Usage: "change nothing, and exit with 4 if the lock would change"},
+			&cli.BoolFlag{Name: "strict-target", Usage: "declare that no other target can be built with this lock; --strict-target=false allows it again"},
 			formatFlag()),
 		Action: func(c *cli.Context) error {
 			if _, err := answerFormat(c); err != nil {
@@ -29,6 +30,10 @@ func (p *process) lockVerb() *cli.Command {
 
 func (p *process) lock(c *cli.Context, env kedge.Env, o kedge.Options, refresh kedge.Refresh) error {
 	check := c.Bool("check")
+	if c.IsSet("strict-target") {
+		strict := c.Bool("strict-target")
+		o.StrictTarget = &strict
+	}
 	locked, err := kedge.Lock(c.Context, env, o, refresh, check)
 	if err != nil {
 		return err

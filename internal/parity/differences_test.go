@@ -111,8 +111,8 @@ var Differences = []Difference{
 	},
 	{
 		ID: "forbidden", Pattern: regexp.MustCompile(`^exit: 0, kedge 4$`),
-		What: "a build that the lock forbids, for example of another target, gives the exit code 4",
-		Why:  "a lockfile declares one target; `kedge lock --target` declares another",
+		What: "what the lock forbids, for example to push or archive another target than it declares, gives the exit code 4",
+		Why:  "a lockfile declares the target that ships; others can be built, loaded and written as files, and `kedge lock --target` declares another",
 	},
 	{
 		ID: "locked", Pattern: regexp.MustCompile(`^tree /moved content: `),

@@ -43,6 +43,11 @@ func cacheCase(name string, flags ...string) Case {
 	}
 }
 
+// declaring returns a Dockerfile and a lock that declares one of its targets.
+func declaring(target, dockerfile string) map[string]string {
+	return map[string]string{"Dockerfile": dockerfile, "Dockerfile.lock": fmt.Sprintf("version = 1\ntarget = %q\n", target)}
+}
+
 // flagCases are flags in both spellings, and what the builder makes of them.
 var flagCases = []Case{
 	{
@@ -59,8 +64,12 @@ var flagCases = []Case{
 		Args: []string{"--build-arg=HTTP_PROXY=http://proxy.invalid:1", "--build-arg=no_proxy=127.0.0.1", "."},
 	},
 	{
-		Name: "target that is not the lock's", Files: one("FROM tiny AS a\nFROM tiny AS b\n"), Before: [][]string{{"--target=a", "-o", "type=oci,dest=-", "."}},
-		Args: []string{"--target=b", "."}, Code: 4, Tells: "target", Differs: []string{"forbidden"},
+		Name: "archive of a target that is not the lock's", Files: one("FROM tiny AS a\nFROM tiny AS b\n"), Before: [][]string{{"-o", "type=oci,dest=-", "."}},
+		Args: []string{"--target=a", "."}, Code: 4, Tells: "target", Differs: []string{"forbidden"},
+	},
+	{
+		Name: "files of a target that is not the lock's", Files: one("FROM tiny AS a\nCOPY Dockerfile /from-a\nFROM tiny AS b\n"), Before: [][]string{{"-o", "type=oci,dest=-", "."}},
+		Args: []string{"--target=a", "-o", "out", "."},
 	},
 	{
 		Name: "a base that has moved", Files: one("FROM $SIDE/moving:1\n"), Before: [][]string{{"-o", "type=oci,dest=-", "."}}, Args: []string{"."},
@@ -109,7 +118,7 @@ var flagCases = []Case{
 		},
 	},
 	{
-		Name: "target", Files: one("FROM tiny AS a\nLABEL stage=a\nFROM tiny AS b\nLABEL stage=b\nFROM a\nLABEL stage=last\n"),
+		Name: "target", Files: declaring("b", "FROM tiny AS a\nLABEL stage=a\nFROM tiny AS b\nLABEL stage=b\nFROM a\nLABEL stage=last\n"),
 		Args: []string{"--target=b", "."},
 	},
 	{Name: "a platform that the base does not say", Files: one("FROM shell\n"), Args: []string{"--platform=linux/arm64", "."}, Says: []string{"InvalidBaseImagePlatform"}},
@@ -125,8 +134,8 @@ var flagCases = []Case{
 		Args: []string{"--platform=linux/amd64", "--platform=linux/arm64", "."},
 	},
 	{Name: "default platform", Files: one("FROM tiny\nLABEL a=b\n"), Env: []string{"DOCKER_DEFAULT_PLATFORM=linux/arm64"}, Args: []string{"."}},
-	{Name: "flags after the path", Files: one("FROM tiny AS a\nLABEL a=b\nFROM tiny\n"), Args: []string{".", "--target", "a", "-t", "app"}},
-	{Name: "flags around the path", Files: one("FROM tiny AS a\nLABEL a=b\nFROM tiny\n"), Args: []string{"--target", "a", ".", "-tapp"}},
+	{Name: "flags after the path", Files: declaring("a", "FROM tiny AS a\nLABEL a=b\nFROM tiny\n"), Args: []string{".", "--target", "a", "-t", "app"}},
+	{Name: "flags around the path", Files: declaring("a", "FROM tiny AS a\nLABEL a=b\nFROM tiny\n"), Args: []string{"--target", "a", ".", "-tapp"}},
 	{Name: "bundled short flags", Files: one("FROM tiny\nLABEL a=b\n"), Args: []string{"-qtapp", "."}},
 	{Name: "short flag with an equals sign", Files: map[string]string{"D": "FROM tiny\nLABEL a=b\n"}, Args: []string{"-f=D", "-t=app", "."}},
 	{Name: "short flag and value in one", Files: map[string]string{"D": "FROM tiny\nLABEL a=b\n"}, Args: []string{"-fD", "-tapp:v2", "."}},

@@ -63,7 +63,7 @@ var Flags = []Flag{
 	{Name: "--shm-size"},
 	{Name: "--ssh"},
 	{Name: "--tag", Short: "-t", How: "also `NAME:[TAG-]args-HASH`"},
-	{Name: "--target", How: "the lock declares it; another target gives the exit code 4"},
+	{Name: "--target", How: "the lock declares the one that ships; the image of another one stays on this machine, and says so in a label"},
 	{Name: "--ulimit"},
 	{Name: "--compress", How: ignored},
 	{Name: "--cpu-period"},
