@@ -213,6 +213,33 @@ func TestNothingIsLost(t *testing.T) {
 	}
 }
 
+// A large file is known by its beginning, if the rule goes by that.
+func TestLargeFiles(t *testing.T) {
+	large := string(make([]byte, rules.MaxRead))
+	for _, test := range []struct {
+		name, content string
+		base          []tarEntry
+		stays         bool
+	}{
+		{"var/cache/apt/pkgcache.bin", "\xdc\x76\xfe\x98" + large, nil, false},
+		{"var/cache/apt/pkgcache.bin", "mine" + large, nil, true},
+		{"var/cache/apt/pkgcache.bin", "\xdc\x76\xfe\x98" + large, []tarEntry{file("opt/moved", "\xdc\x76\xfe\x98"+large)}, true},
+		{"var/log/journal/a/system.journal", "LPKSHHRH" + large, nil, false},
+		{"var/log/journal/a/system.journal", "LPKSHHRH" + large, []tarEntry{file("var/log/journal/a/system.journal", "LPKSHHRH")}, true},
+		{"var/log/dpkg.log", aLog + large, nil, true},
+		{"opt/a.jar", "PK" + large, nil, true},
+		{"opt/m.pyc", compiledPyc(late.Unix(), large), nil, true},
+	} {
+		got, err := layered(t, rawImage{base: [][]byte{tarball(t, test.base...)}, layers: [][]byte{tarball(t, file(test.name, test.content))}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stays := len(got[0]) == 1; stays != test.stays {
+			t.Errorf("%s, %q…: it stays: %v", test.name, test.content[:8], stays)
+		}
+	}
+}
+
 // Folders with names that a tool made up go with their content, if nothing of it stays and they have the owner
 // of the folder around them.
 func TestEmptiedFolders(t *testing.T) {

@@ -145,6 +145,9 @@ func (s *scanner) inspect(e *entry, r io.Reader) error {
 			return nil
 		}
 	}
+	if e.Type == tar.TypeReg && e.Size > rules.MaxRead && s.view != nil {
+		return s.inspectLarge(e, found, r)
+	}
 	if e.Type != tar.TypeReg || e.Size > rules.MaxRead {
 		return nil
 	}
@@ -168,6 +171,29 @@ func (s *scanner) inspect(e *entry, r io.Reader) error {
 	e.Size = int64(len(content))
 	sum := sha256.Sum256(content)
 	e.Sum = sum[:]
+	return nil
+}
+
+// inspectLarge finds the rule for a file of which only the beginning is held in memory.
+func (s *scanner) inspectLarge(e *entry, found []*rules.Rule, r io.Reader) error {
+	found = slices.DeleteFunc(slices.Clone(found), func(r *rules.Rule) bool {
+		return !r.ByBeginning() || r.Grows() && s.below.lookup(e.Name) != nil
+	})
+	if len(found) == 0 {
+		return nil
+	}
+	sum := sha256.New()
+	head, err := io.ReadAll(io.TeeReader(io.LimitReader(r, rules.MaxBeginning), sum))
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(sum, r); err != nil {
+		return err
+	}
+	e.Sum = sum.Sum(nil)
+	if !s.below.sums[[sha256.Size]byte(e.Sum)] {
+		s.choose(e, found, head)
+	}
 	return nil
 }
 

@@ -39,6 +39,7 @@ type Rule struct {
 	name *regexp.Regexp
 
 	beside  []string // one of these must be in the same folder
+	head    bool     // covers decides by the beginning of a file
 	whole   bool     // it drops everything at and below its paths, also folders and links, whatever the content
 	log     bool     // its files only grow: a change to what lower layers have is dropped if it only added
 	empties bool     // its rewrite loses what the file says
@@ -82,6 +83,9 @@ func (r *Rule) Drops() bool { return r.rewrite == nil }
 // Loses reports whether the rule takes away what a file says, and not only when it was written.
 func (r *Rule) Loses() bool { return r.Drops() || r.empties }
 
+// ByBeginning reports whether the first MaxBeginning bytes of a file suffice for the rule, which drops it.
+func (r *Rule) ByBeginning() bool { return r.head }
+
 // Beside returns names of files of which one must be in the folder of a file for the rule to apply; nil for no such
 // condition.
 func (r *Rule) Beside() []string { return r.beside }
@@ -100,6 +104,9 @@ func (r *Rule) Rewrite(content []byte, f Facts) []byte { return r.rewrite(conten
 
 // MaxRead is the size in bytes up to which rules read a file. They hold it in memory.
 const MaxRead = 16 << 20
+
+// MaxBeginning is the size in bytes of the beginning of a file by which some rules know larger ones.
+const MaxBeginning = 64 << 10
 
 // IDs of the rules that need more than one file to decide.
 const (

@@ -31,7 +31,7 @@ var table = []Rule{
 		covers: isPackageLog,
 	},
 	{
-		ID: "system-logs", since: 2, log: true,
+		ID: "system-logs", since: 2, head: true, log: true,
 		What:   "The journal and fontconfig's log are dropped.",
 		Why:    "Their writers make them if they are absent.",
 		Never:  "A file that is neither a journal nor lines of fc-cache stays, and so does the record of last logins.",
@@ -50,7 +50,7 @@ var table = []Rule{
 		rewrite: func([]byte, Facts) []byte { return nil },
 	},
 	{
-		ID: "ldconfig-aux-cache", since: 2,
+		ID: "ldconfig-aux-cache", since: 2, head: true,
 		What:   "The auxiliary cache of ldconfig is dropped.",
 		Why:    "It holds inode numbers and times, to make the next ldconfig faster; programs use /etc/ld.so.cache.",
 		Never:  "A file without the mark of that cache stays.",
@@ -59,7 +59,7 @@ var table = []Rule{
 		covers: begins("glibc-ld.so.auxcache-"),
 	},
 	{
-		ID: "package-manager-caches", since: 2,
+		ID: "package-manager-caches", since: 2, head: true,
 		What:   "Binary caches of package lists are dropped.",
 		Why:    "apt and dnf compute them from the lists when they need them.",
 		Never:  "The lists, packages and configuration beside them stay.",
@@ -68,7 +68,7 @@ var table = []Rule{
 		covers: anyOf(begins("\xdc\x76\xfe\x98"), begins("SOLV")),
 	},
 	{
-		ID: "package-manager-backups", since: 2,
+		ID: "package-manager-backups", since: 2, head: true,
 		What:   "Copies that dpkg, apt and debconf keep of the state before are dropped, and so is the last problem that apt gave to its solver.",
 		Why:    "They let an administrator go back one step, and programs use the state itself.",
 		Never:  "A file without the fields of that state stays, and so does everything in /var/backups.",
@@ -115,7 +115,7 @@ var table = []Rule{
 		covers: isSeed,
 	},
 	{
-		ID: "fontconfig-caches", since: 2,
+		ID: "fontconfig-caches", since: 2, head: true,
 		What:   "Font caches are dropped.",
 		Why:    "They hold times of folders; fontconfig scans the fonts if there is no cache.",
 		Never:  "A file without the mark of a font cache stays, such as fonts.conf.",
@@ -133,7 +133,7 @@ var table = []Rule{
 		covers: matches(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\n?$`),
 	},
 	{
-		ID: "man-caches", since: 2,
+		ID: "man-caches", since: 2, head: true,
 		What:   "Indexes of manual pages are dropped.",
 		Why:    "They hold times; man finds pages without them; whatis and apropos need mandb, which a daily job runs.",
 		Never:  "A file that is not a GDBM database stays.",
@@ -142,7 +142,7 @@ var table = []Rule{
 		covers: isGDBM,
 	},
 	{
-		ID: "language-caches", since: 2,
+		ID: "language-caches", since: 2, head: true,
 		What:   "Caches of downloads and builds in home directories are dropped, if their times cannot be evened out.",
 		Why:    "They hold times, random names or the state of a server, and are filled again when they are needed; what was installed from them is elsewhere.",
 		Never:  "Configuration, packages and wheels in the same folders stay, and so does every file without the form of the tool's own.",
@@ -170,7 +170,7 @@ var table = []Rule{
 		rewrite: evenNpmIndex,
 	},
 	{
-		ID: "npm-logs", since: 2,
+		ID: "npm-logs", since: 2, head: true,
 		What:   "Logs of npm in home directories are dropped.",
 		Why:    "Their names are the time of the build, and nothing reads them.",
 		Never:  "A file that does not begin as such a log stays.",
@@ -304,7 +304,7 @@ var table = []Rule{
 		beside: []string{"config.status", "configure"},
 	},
 	{
-		ID: "build-logs", since: 2,
+		ID: "build-logs", since: 2, head: true,
 		What:   "Logs of the tests that CMake makes, and of the building of gems' extensions, are dropped.",
 		Why:    "They hold names of temporary folders, for a reader when a build fails, and nothing else reads them.",
 		Never:  "A file without the words of these logs stays.",
