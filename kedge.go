@@ -48,6 +48,7 @@ type Env struct {
 	Environ []string               // KEY=VALUE, the environment that git runs in
 	Stdin   io.Reader              // read if the context or the Dockerfile is -
 	Auth    *configfile.ConfigFile // registry credentials; nil: none
+	Local   builder.LocalImages    // images that no registry has; nil: none
 	// Machine is what [Verify] looks for in the image if Builder runs on this machine.
 	Machine []trace.Fact
 

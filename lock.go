@@ -179,7 +179,7 @@ func (p *project) refreshed(r Refresh) (map[lock.Source]bool, error) {
 	for _, ref := range r.Refs {
 		found := false
 		for s := range stale {
-			if s.Ref == ref || s.Kind == lock.Image && s.Ref == normalized(ref) {
+			if s.Ref == ref || (s.Kind == lock.Image || s.Kind == lock.Local) && s.Ref == normalized(ref) {
 				stale[s], found = true, true
 			}
 		}

@@ -23,8 +23,7 @@ func (b *Builder) Call(ctx context.Context, req *Request, subrequest string) (*A
 	j.internal = true
 	var answer *Answer
 	_, err := j.session(ctx, nil, func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
-		var err error
-		answer, err = j.query(ctx, c, subrequest)
+		err := j.withLocals(ctx, c, func() (err error) { answer, err = j.query(ctx, c, subrequest); return err })
 		return gateway.NewResult(), err
 	})
 	if err != nil {
@@ -36,7 +35,7 @@ func (b *Builder) Call(ctx context.Context, req *Request, subrequest string) (*A
 func (j *job) query(ctx context.Context, c gateway.Client, subrequest string) (*Answer, error) {
 	opts := j.frontendOptions()
 	opts["requestid"] = "frontend." + subrequest
-	opts["frontend.caps"] = strings.Join(append(j.req.frontendCaps(), "moby.buildkit.frontend.subrequests+forward"), ",")
+	opts["frontend.caps"] = strings.Join(append(j.frontendCaps(), "moby.buildkit.frontend.subrequests+forward"), ",")
 	res, err := c.Solve(ctx, gateway.SolveRequest{Frontend: "dockerfile.v0", FrontendOpt: opts})
 	if err != nil {
 		return nil, fmt.Errorf("asking the frontend for %q: %w", subrequest, err)

@@ -40,7 +40,12 @@ func (d *definition) uses() []frontend.Use {
 }
 
 // ask has the frontend translate the Dockerfile, and name the args that it uses.
-func (j *job) ask(ctx context.Context, c gateway.Client) (*definition, error) {
+func (j *job) ask(ctx context.Context, c gateway.Client) (def *definition, err error) {
+	err = j.withLocals(ctx, c, func() (err error) { def, err = j.askOnce(ctx, c); return err })
+	return def, err
+}
+
+func (j *job) askOnce(ctx context.Context, c gateway.Client) (*definition, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var args []frontend.Arg
@@ -103,7 +108,7 @@ func (j *job) translate(ctx context.Context, c gateway.Client) (*definition, err
 func (j *job) outline(ctx context.Context, c gateway.Client) ([]frontend.Arg, error) {
 	opts := j.frontendOptions()
 	opts["requestid"] = "frontend.outline"
-	opts["frontend.caps"] = strings.Join(append(j.req.frontendCaps(), "moby.buildkit.frontend.subrequests"), ",")
+	opts["frontend.caps"] = strings.Join(append(j.frontendCaps(), "moby.buildkit.frontend.subrequests"), ",")
 	delete(opts, "no-cache")
 	if p := j.req.Platforms; len(p) > 0 {
 		opts["platform"] = p[0]

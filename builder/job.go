@@ -20,13 +20,14 @@ type job struct {
 	internal bool // the daemon keeps no record of it
 	epoch    time.Time
 	pins     *pins
+	locals   locals
 	times    contextTimes
 	steps    *progress
 }
 
 func newJob(b *Builder, req *Request, pass Pass) *job {
 	req = pass.request(req)
-	return &job{
+	j := &job{
 		b: b, req: req, settings: req.Settings, pass: pass, internal: pass.IsSecond(), epoch: req.Epoch,
 		pins: &pins{
 			locked: req.Locked, file: req.Lock.Clone(),
@@ -35,6 +36,12 @@ func newJob(b *Builder, req *Request, pass Pass) *job {
 		times: contextTimes{sent: map[string]string{}, modes: map[string]modes{}},
 		steps: newProgress(),
 	}
+	j.locals.finder = req.Local
+	if pass.first != nil {
+		j.locals.served = pass.first.locals
+	}
+	j.pins.local = j.wait
+	return j
 }
 
 // setEpoch fixes the epoch of j and of the files that it sends.

@@ -92,10 +92,10 @@ func tagged(index ocispec.Index, tag string) (digest.Digest, error) {
 // id is the daemon's name for the layout.
 func (l *Layout) id() string { return "kedge-" + digest.FromString(l.Dir).Encoded()[:32] }
 
-// layouts returns the stores from which the daemon reads images, by their id.
-func (r *Request) layouts() map[string]content.Store {
-	stores := map[string]content.Store{}
-	for _, c := range r.Contexts {
+// stores returns the stores from which the daemon reads images, by their id.
+func (j *job) stores() map[string]content.Store {
+	stores := map[string]content.Store{localStore: j.locals.store()}
+	for _, c := range j.req.Contexts {
 		if c.Layout != nil {
 			stores[c.Layout.id()] = layoutStore{Store: contentutil.NewBuffer(), dir: c.Layout.Dir}
 		}

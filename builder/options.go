@@ -63,7 +63,7 @@ func (j *job) options() (client.SolveOpt, error) {
 		LocalMounts:          mounts,
 		LocalFilterOpt:       j.times.filter(mounts, j.leaves()),
 		SharedKey:            "kedge:" + digest.FromString(key).Encoded(),
-		OCIStores:            j.req.layouts(),
+		OCIStores:            j.stores(),
 		FrontendAttrs:        j.daemonOptions(),
 		Session:              attachables,
 		SourcePolicyProvider: policysession.NewPolicyProvider(j.pins.check),
@@ -142,7 +142,8 @@ func (j *job) frontendOptions() map[string]string {
 	for name, c := range j.req.Contexts {
 		opts["context:"+name] = c.option("context-" + name)
 	}
-	if caps := j.req.frontendCaps(); len(caps) > 0 {
+	j.locals.options(opts)
+	if caps := j.frontendCaps(); len(caps) > 0 {
 		opts["frontend.caps"] = strings.Join(caps, ",")
 	}
 	j.settings.frontend(opts, j.req.Args)
@@ -173,13 +174,14 @@ func (c Context) option(mount string) string {
 
 // frontendCaps returns the features that the frontend must have. A frontend without one then fails
 // instead of building something else. "+forward" applies it to a frontend that the Dockerfile names.
-func (r *Request) frontendCaps() []string {
+func (j *job) frontendCaps() []string {
+	r := j.req
 	query := strings.Contains(r.Context.URL, "?") && r.Context.Git()
 	for _, c := range r.Contexts {
 		query = query || strings.Contains(c.URL, "?") && c.Git()
 	}
 	var caps []string
-	if len(r.Contexts) > 0 {
+	if len(r.Contexts)+len(j.locals.all()) > 0 {
 		caps = append(caps, "moby.buildkit.frontend.contexts+forward")
 	}
 	if query {

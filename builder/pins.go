@@ -34,6 +34,8 @@ func (e *UnlockedError) Error() string {
 		switch {
 		case s.Locked == "":
 			lines[i] = fmt.Sprintf("%s: %s %q is not locked", s.Where, s.Source.Kind, s.Source.Ref)
+		case s.Found == "" && s.Source.Kind == lock.Local:
+			lines[i] = fmt.Sprintf("%s: image %q is locked to %s, an image of this machine, which is not there", s.Where, s.Source.Ref, s.Locked)
 		case s.Gone:
 			lines[i] = fmt.Sprintf("%s: %s %q is locked to %s, which is no longer available, and is now %s", s.Where, s.Source.Kind, s.Source.Ref, s.Locked, s.Found)
 		case s.Found == "":
@@ -48,6 +50,9 @@ func (e *UnlockedError) Error() string {
 // pins decides which sources the daemon may fetch, and records new pins. It is safe for concurrent use.
 type pins struct {
 	locked bool // no pin may be added
+	// local reports whether an image without a pin waits until its registry was asked, because this machine
+	// has it. It may be nil.
+	local func(ctx context.Context, name string, platform *pb.Platform) bool
 
 	mu       sync.Mutex
 	sealed   bool                   // every source of the build is known
@@ -55,7 +60,8 @@ type pins struct {
 	file     *lock.File
 	used     map[lock.Source]bool
 	unlocked map[lock.Source]Unlocked
-	images   []pinnedImage // that the daemon got from check
+	asking   map[lock.Source]bool // what the daemon asks registries for
+	images   []pinnedImage        // that the daemon got from check
 }
 
 // pinnedImage is an image that has a pin.
@@ -116,6 +122,7 @@ func (p *pins) add(in frontend.Input, pin string) error {
 		return nil
 	}
 	p.used[s] = true
+	delete(p.asking, s)
 	return p.file.Add(s, pin)
 }
 
@@ -248,7 +255,7 @@ func (p *pins) compare(uses []frontend.Use) {
 }
 
 // check answers the daemon's question whether it may fetch a source. It is a policysession.PolicyCallback.
-func (p *pins) check(_ context.Context, req *policysession.CheckPolicyRequest) (*policysession.DecisionResponse, *gatewaypb.ResolveSourceMetaRequest, error) {
+func (p *pins) check(ctx context.Context, req *policysession.CheckPolicyRequest) (*policysession.DecisionResponse, *gatewaypb.ResolveSourceMetaRequest, error) {
 	op := req.GetSource().GetSource()
 	if p.isDownload(op) {
 		return &policysession.DecisionResponse{Action: sourcepolicy.PolicyAction_ALLOW}, nil, nil
@@ -272,10 +279,20 @@ func (p *pins) check(_ context.Context, req *policysession.CheckPolicyRequest) (
 		p.changed(in.Written, "", "")
 		return deny(fmt.Sprintf("%q is not locked", in.Written.Ref)), nil, nil
 	}
+	if !ok && in.Source.Kind == lock.Image && in.Pin == "" && op.Attrs[pb.AttrImageRecordType] != "frontend" && !p.probing() {
+		if p.lostLocal(in.Source.Ref) {
+			return deny(fmt.Sprintf("%q is locked to an image of this machine, which is not there", in.Source.Ref)), nil, nil
+		}
+		if p.local != nil && foundPin(req.Source) == "" && p.local(ctx, in.Source.Ref, req.Platform) {
+			p.miss(in)
+			return deny(fmt.Sprintf("%q is an image of this machine", in.Source.Ref)), nil, nil
+		}
+	}
 	if !ok {
 		p.miss(in)
 		found := foundPin(req.Source)
 		if found == "" {
+			p.ask(lockedAs(in))
 			return nil, metaRequest(op, req.Platform), nil
 		}
 		if err := p.add(in, found); err != nil {

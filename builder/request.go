@@ -24,6 +24,8 @@ type Request struct {
 
 	Attest Attest
 
+	Local LocalImages // images that no registry has; may be nil
+
 	Lock   *lock.File    // the pins to use
 	Locked bool          // fail instead of adding a pin
 	Relock []lock.Source // sources to look up in addition to those of the build
@@ -101,6 +103,7 @@ type Result struct {
 
 	leftovers []leftover
 	sent      map[string]string
+	locals    map[string]*Layout
 }
 
 // Platform is the part of a Result that is for one platform.

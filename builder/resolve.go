@@ -20,6 +20,7 @@ import (
 // lookUp pins the sources that have no pin yet, side by side. If the lock may not grow, it notes them
 // as missing without looking them up. It returns an *UnlockedError for what the lock forbids.
 func (j *job) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Use) error {
+	j.lockLocals(uses)
 	ops, lines := map[lock.Source]*pb.SourceOp{}, map[lock.Source]int{}
 	for _, use := range uses {
 		in, err := frontend.Identify(use.Op)
@@ -39,6 +40,9 @@ func (j *job) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Use)
 		}
 	}
 	for _, src := range j.req.Relock {
+		if src.Kind == lock.Local {
+			continue // a Dockerfile that uses it has asked for it
+		}
 		op := frontend.Operation(src)
 		if in, err := frontend.Identify(op); err == nil {
 			if _, _, ok := j.pins.find(in); !ok {
@@ -48,6 +52,7 @@ func (j *job) lookUp(ctx context.Context, c gateway.Client, uses []frontend.Use)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for src, op := range ops {
+		j.locals.skip(src.Ref)
 		group.Go(func() error {
 			// The daemon calls pins.check, which asks for the look-up and records the result.
 			_, err := c.ResolveSourceMetadata(ctx, op.CloneVT(), sourceresolver.Opt{LogName: lookUpName(op)})

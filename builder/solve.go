@@ -65,7 +65,7 @@ func (j *job) run(ctx context.Context, out *export) (*Result, error) {
 		return nil, err
 	}
 	result.Lock, result.Used, result.Epoch = j.pins.file, j.pins.used, j.epoch
-	result.sent = j.times.sent
+	result.sent, result.locals = j.times.sent, j.locals.all()
 	result.Sent = map[string][]string{}
 	for mount, dir := range j.req.Directories() {
 		result.Sent[dir] = sentFrom(result.sent, mount)

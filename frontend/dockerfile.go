@@ -222,12 +222,14 @@ func (d *Dockerfile) Option(target string) string {
 // arg, an image's ONBUILD or a named context.
 func (d *Dockerfile) Line(s lock.Source) int {
 	for _, m := range append([]mention{d.syntax}, d.refs...) {
-		if m.word == s.Ref || s.Kind == lock.Image && sameImage(m.word, s.Ref) {
+		if m.word == s.Ref || isImage(s.Kind) && sameImage(m.word, s.Ref) {
 			return m.line
 		}
 	}
 	return 0
 }
+
+func isImage(kind lock.Kind) bool { return kind == lock.Image || kind == lock.Local }
 
 func sameImage(word, ref string) bool {
 	in, err := identifyImage(word)
@@ -257,7 +259,7 @@ func (d *Dockerfile) MayName(s lock.Source) bool {
 // template returns a pattern for the sources of a kind that a word with variables can become.
 func template(word string, kind lock.Kind) *regexp.Regexp {
 	word = strings.Trim(word, `"'`)
-	if kind == lock.Image {
+	if isImage(kind) {
 		if name, _, ok := strings.Cut(word, "@"); ok && strings.Contains(name, "$") {
 			word = name + "${DIGEST}" // a locked reference can be with or without it
 		}
@@ -321,7 +323,7 @@ func variableEnd(word string, i int) int {
 // forms returns the spellings of s that a Dockerfile can use.
 func forms(s lock.Source) []string {
 	forms := []string{s.Ref}
-	if s.Kind != lock.Image {
+	if !isImage(s.Kind) {
 		return forms
 	}
 	if named, err := reference.ParseNormalizedNamed(s.Ref); err == nil {

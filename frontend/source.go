@@ -152,6 +152,21 @@ func Pinned(op *pb.SourceOp, in Input, pin string) *pb.SourceOp {
 // FromLayout reports whether op reads an image from an OCI layout of the client.
 func FromLayout(op *pb.SourceOp) bool { return strings.HasPrefix(op.Identifier, "oci-layout://") }
 
+// LayoutImage returns the name in full and the digest of an image that op reads from an OCI layout of the
+// client. It reports whether there is such an image.
+func LayoutImage(op *pb.SourceOp) (name, digest string, ok bool) {
+	ref, ok := strings.CutPrefix(op.GetIdentifier(), "oci-layout://")
+	if !ok {
+		return "", "", false
+	}
+	ref, digest, _ = strings.Cut(ref, "@")
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil || digest == "" {
+		return "", "", false
+	}
+	return reference.TagNameOnly(named).String(), digest, true
+}
+
 // KeepsGitDir reports whether op includes the repository's .git, whose content the commit does not
 // determine.
 func KeepsGitDir(op *pb.SourceOp) bool {

@@ -30,11 +30,12 @@ type Kind string
 // The kinds of sources. A Kind is the name of its table in the file.
 const (
 	Image Kind = "image" // an image reference, pinned by the digest of its index or manifest
+	Local Kind = "local" // the same for an image that only this machine has, in kedge's store or a Docker Engine
 	URL   Kind = "url"   // an http or https URL, pinned by the sha256 of its body
 	Git   Kind = "git"   // a git remote with an optional #ref, pinned by a commit
 )
 
-var kinds = []Kind{Image, URL, Git}
+var kinds = []Kind{Image, Local, URL, Git}
 
 // Source is something that a build fetches.
 type Source struct {

@@ -29,6 +29,9 @@ epoch = 2026-10-20T00:00:00Z
 "docker.io/library/debian:bookworm-slim" = "` + digestA + `"
 "docker.io/library/golang:1.26" = "` + digestB + `"
 
+[local]
+"docker.io/library/base:1" = "` + digestB + `"
+
 [url]
 "https://example.com/a.tar.gz?x=\"1\"" = "` + digestA + `"
 
@@ -63,6 +66,7 @@ func TestParseIsIndependentOfForm(t *testing.T) {
 [url]
 'https://example.com/a.tar.gz?x="1"' = "` + digestA + `"
 `
+	free += "[local]\n'docker.io/library/base:1'=\"" + digestB + "\"\n"
 	top := "epoch = 2026-10-20T02:00:00+02:00\ntarget=\"runtime\"\nversion=1\n"
 	f, err := Parse("Dockerfile.lock", []byte(top+free))
 	if err != nil {
@@ -84,7 +88,7 @@ func TestParseRefuses(t *testing.T) {
 		{"version as string", "version = \"1\"\n", "L:1: version is not a positive number"},
 		{"version zero", "version = 0\n", "L:1: version is not a positive number"},
 		{"unknown key", "version = 1\ncolour = 3\n", `L:2: unknown key "colour": this kedge knows version, target, last, strict-target, epoch and rules`},
-		{"unknown table", "version = 1\n[images]\n\"a\" = \"b\"\n", "L:2: unknown table [images]: this kedge knows [image], [url] and [git]"},
+		{"unknown table", "version = 1\n[images]\n\"a\" = \"b\"\n", "L:2: unknown table [images]: this kedge knows [image], [local], [url] and [git]"},
 		{"array of tables", "version = 1\n[[image]]\n", "L:2: only tables of key = value lines are allowed here"},
 		{"duplicate key", "version = 1\nversion = 1\n", "L:2: version occurs twice, first on line 1"},
 		{"duplicate pin", "version = 1\n[image]\n\"a\" = \"" + digestA + "\"\n\"a\" = \"" + digestA + "\"\n", `L:4: image "a" occurs twice, first on line 3`},

@@ -80,7 +80,7 @@ func (p *parser) parse() {
 		case unstable.Table:
 			table = key
 			if !slices.Contains(kinds, Kind(table)) {
-				p.fail(line, "unknown table [%s]: this kedge knows [image], [url] and [git]", table)
+				p.fail(line, "unknown table [%s]: this kedge knows [image], [local], [url] and [git]", table)
 			} else {
 				p.once(line, "["+table+"]")
 			}

@@ -247,7 +247,7 @@ type Lock struct {
 
 // LockChange is an entry of the lockfile that changed. Old or New is empty if that lockfile has no such entry.
 type LockChange struct {
-	Kind string `json:"kind"`          // image, url, git, target, strict-target, epoch or rules
+	Kind string `json:"kind"`          // image, local, url, git, target, strict-target, epoch or rules
 	Ref  string `json:"ref,omitempty"` // of a source
 	Old  string `json:"old,omitempty"`
 	New  string `json:"new,omitempty"`

@@ -29,6 +29,9 @@ func (p *process) withBuilder(c *cli.Context, verb func(kedge.Env, kedge.Options
 	}
 	env.Machine = trace.ReadMachine(os.DirFS("/proc"))
 	defer env.Builder.Close()
+	local := &localImages{process: p}
+	defer local.close()
+	env.Local = local
 	return verb(env, o)
 }
 

@@ -214,6 +214,10 @@ var hints = []row{
 	fixed[*daemon.InUseError](exitFailed, "wait until it is free, or kedge builder stop --force"),
 	on(exitFailed, func(e *daemon.StartError) string { return "the whole log: " + e.Log }),
 	fixed[*builder.CapabilityError](exitFailed, "upgrade the builder, or leave --builder out to use kedge's own"),
+	on(exitFailed, func(e *builder.NowhereError) string {
+		return "looked for the image in its registry, " + strings.Join(e.Places, " and ")
+	}),
+	fixed[*builder.StageNameError](exitFailed, "rename the stage: FROM ... AS NAME"),
 	on(exitFailed, addressHint),
 	on(exitFailed, func(e *builder.LostError) string {
 		if e.Own {
@@ -254,6 +258,9 @@ func stagesHint(e *frontend.TargetError) string {
 
 func unlockedHint(e *builder.UnlockedError) string {
 	for _, s := range e.Sources {
+		if s.Source.Kind == lock.Local && s.Found == "" && s.Locked != "" {
+			return fmt.Sprintf("build it here as %s, or kedge lock --refresh=%s takes what its registry has", s.Source.Ref, s.Source.Ref)
+		}
 		if s.Locked != "" {
 			return fmt.Sprintf("kedge lock --refresh=%s takes what it is now, once you know why it changed", s.Source.Ref)
 		}
