@@ -252,6 +252,38 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// An image that only the Engine has is a base, and is followed when it changes.
+func TestBaseInEngine(t *testing.T) {
+	for name, modern := range map[string]bool{"graphdriver": false, "containerd": true} {
+		t.Run(name, func(t *testing.T) {
+			engine := testenv.StartDockerd(t, testenv.DockerdOptions{Modern: modern})
+			_, buildkitd := testenv.Shared(t)
+			env := []string{"DOCKER_HOST=" + engine.Host, byDefault, "BUILDKIT_HOST=" + buildkitd.Addr, "HOME=" + t.TempDir(), "XDG_DATA_HOME=" + t.TempDir()}
+			base := write(t, map[string]string{"Dockerfile": "FROM scratch\nARG WORD\nCOPY greeting /$WORD\n", "greeting": "hello\n"})
+			app := write(t, map[string]string{"Dockerfile": "FROM only-here:1\nCOPY --from=only-here:1 /one* /copied/\n"})
+			runKedge(t, env, 0, "build", "-t", "built:1", "--build-arg", "WORD=one", base)
+			engine.Docker(t, "tag", "built:1", "only-here:1")
+			out := filepath.Join(t.TempDir(), "out")
+			if _, errs := runKedge(t, env, 0, "build", "-o", out, app); !strings.Contains(errs, "locked local docker.io/library/only-here:1 at sha256:") {
+				t.Errorf("not locked: %s", errs)
+			}
+			if _, err := os.Stat(filepath.Join(out, "copied", "one")); err != nil {
+				t.Error(err)
+			}
+			runKedge(t, env, 0, "build", "--locked", "-o", out, app)
+			runKedge(t, env, 0, "build", "-t", "built:2", "--build-arg", "WORD=one-more", base)
+			engine.Docker(t, "tag", "built:2", "only-here:1")
+			runKedge(t, env, exitForbidden, "build", "--locked", "-o", out, app)
+			if _, errs := runKedge(t, env, 0, "build", "-o", out, app); !strings.Contains(errs, "moved local docker.io/library/only-here:1: sha256:") {
+				t.Errorf("not followed: %s", errs)
+			}
+			if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "kedge-engine-*")); len(left) > 0 {
+				t.Errorf("left behind: %q", left)
+			}
+		})
+	}
+}
+
 // The Engine of the current context gets the image, also over TLS and ssh.
 func TestLoadIntoContext(t *testing.T) {
 	_, buildkitd := testenv.Shared(t)
