@@ -11,29 +11,54 @@ import (
 	"github.com/kedge-build/kedge/lock"
 )
 
-// Epoch says where SOURCE_DATE_EPOCH comes from. The zero value takes it from the lock, else from the base
-// images, else from git, else it is 1980-01-01.
+// Epoch says where SOURCE_DATE_EPOCH comes from. The zero value takes it from the Dockerfile's global ARG of
+// that name, else from the lock, else from the base images, else from git, else it is 1980-01-01.
 type Epoch struct {
 	time time.Time // for mode "time"
-	mode string    // "", "git", "base" or "time"
+	mode string    // "", "git", "base", "context" or "time"
 }
 
-// ParseEpoch reads "git" (the commit time of the context's HEAD), "base" (the newest base image), or
-// a number of seconds since 1970. The empty string is the zero value.
+// ParseEpoch reads "git" (the commit time of the context's HEAD), "base" (the newest base image), "context"
+// (the commit time of a git context that the builder fetches; for other contexts it says nothing, as in
+// BuildKit), or a number of seconds since 1970. The empty string is the zero value.
 func ParseEpoch(s string) (Epoch, error) {
 	switch s {
-	case "", "git", "base":
+	case "", "git", "base", "context":
 		return Epoch{mode: s}, nil
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n < 0 || n > lock.MaxEpoch {
-		return Epoch{}, fmt.Errorf("source date epoch %q is not a number of seconds since 1970, git or base", s)
+		return Epoch{}, fmt.Errorf("source date epoch %q is not a number of seconds since 1970, git, base or context", s)
 	}
 	return Epoch{time: time.Unix(n, 0).UTC(), mode: "time"}, nil
 }
 
 // Explicit reports whether e is not the zero value.
 func (e Epoch) Explicit() bool { return e.mode != "" }
+
+// epoch returns where the build's epoch comes from. The Dockerfile's global ARG counts if no option says it:
+// a number, or "context". BuildKit also lets it name a context or a stage; kedge then ignores it.
+func (p *project) epoch() (Epoch, error) {
+	e := p.options.Epoch
+	if !e.Explicit() {
+		value, err := p.parsed.GlobalArg("SOURCE_DATE_EPOCH", p.options.Args)
+		if err != nil {
+			return Epoch{}, err
+		}
+		if _, err := strconv.Atoi(value); err == nil || value == "context" {
+			if e, err = ParseEpoch(value); err != nil {
+				return Epoch{}, fmt.Errorf("%s: %w", p.name, err)
+			}
+		}
+	}
+	if e.mode != "context" {
+		return e, nil
+	}
+	if committed := p.fetch.committed; !committed.IsZero() {
+		return Epoch{time: committed, mode: "time"}, nil
+	}
+	return Epoch{}, nil
+}
 
 // earliest is the first time that old archive formats can hold, and the epoch if nothing else gives one.
 var earliest = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)

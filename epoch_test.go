@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kedge-build/kedge/internal/testenv"
+	"github.com/kedge-build/kedge/lock"
 )
 
 func TestParseEpoch(t *testing.T) {
@@ -33,7 +34,8 @@ func TestParseEpoch(t *testing.T) {
 		{" 1", Epoch{}, false},
 		{"1\n", Epoch{}, false},
 		{"Git", Epoch{}, false},
-		{"context", Epoch{}, false},
+		{"context", Epoch{mode: "context"}, true},
+		{"contexts", Epoch{}, false},
 		{"2024-01-01", Epoch{}, false},
 	}
 	for _, test := range tests {
@@ -64,6 +66,42 @@ func newCheckout(t testing.TB, committed time.Time) string {
 		}
 	}
 	return dir
+}
+
+// The epoch of the Dockerfile comes after an option, and before the lock.
+func TestEpochOfDockerfile(t *testing.T) {
+	seconds := func(n int64) Epoch { return Epoch{time: time.Unix(n, 0).UTC(), mode: "time"} }
+	committed := time.Unix(1500000000, 0).UTC()
+	tests := []struct {
+		args    string
+		option  Epoch
+		given   map[string]string
+		fetched time.Time
+		want    Epoch
+		fails   bool
+	}{
+		{args: "", want: Epoch{}},
+		{args: "ARG SOURCE_DATE_EPOCH", want: Epoch{}},
+		{args: "ARG SOURCE_DATE_EPOCH=1600000000", want: seconds(1600000000)},
+		{args: "ARG SOURCE_DATE_EPOCH=1600000000", option: seconds(1), want: seconds(1)},
+		{args: "ARG SOURCE_DATE_EPOCH=1600000000", option: Epoch{mode: "base"}, want: Epoch{mode: "base"}},
+		{args: "ARG DAY=16 SOURCE_DATE_EPOCH=${DAY}00000000", want: seconds(1600000000)},
+		{args: "ARG DAY=16\nARG SOURCE_DATE_EPOCH=\"${DAY}00000000\"", given: map[string]string{"DAY": "17"}, want: seconds(1700000000)},
+		{args: "ARG SOURCE_DATE_EPOCH=-1", fails: true},
+		{args: "ARG SOURCE_DATE_EPOCH=stage", want: Epoch{}},
+		{args: "ARG SOURCE_DATE_EPOCH=context", want: Epoch{}},
+		{args: "ARG SOURCE_DATE_EPOCH=context", fetched: committed, want: seconds(1500000000)},
+		{option: Epoch{mode: "context"}, fetched: committed, want: seconds(1500000000)},
+		{option: Epoch{mode: "context"}, want: Epoch{}},
+	}
+	for _, test := range tests {
+		p := testProject(t, test.args+"\nFROM a\nARG SOURCE_DATE_EPOCH=3\n", &lock.File{})
+		p.options.Epoch, p.options.Args, p.fetch.committed = test.option, test.given, test.fetched
+		got, err := p.epoch()
+		if got != test.want || (err != nil) != test.fails {
+			t.Errorf("%q: %v, %v", test.args, got, err)
+		}
+	}
 }
 
 func TestEpochChoose(t *testing.T) {

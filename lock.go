@@ -1,6 +1,7 @@
 package kedge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -131,7 +132,12 @@ func (p *project) relock(ctx context.Context, r Refresh) (*Locked, *lock.File, e
 	if strict := p.options.StrictTarget; strict != nil {
 		after.StrictTarget = *strict
 	}
-	if after.Epoch.IsZero() || p.options.Epoch.Explicit() {
+	epoch, err := p.epoch()
+	if err != nil {
+		return nil, nil, err
+	}
+	// What the Dockerfile itself says needs no lock.
+	if p.options.Epoch.Explicit() || after.Epoch.IsZero() && !epoch.Explicit() {
 		after.Epoch = res.Epoch
 	}
 	if after.Rules == 0 {
@@ -142,7 +148,7 @@ func (p *project) relock(ctx context.Context, r Refresh) (*Locked, *lock.File, e
 		Changes: p.lock.Changes(after), Changed: p.changes(after),
 		OldTarget: p.lock.Target, Target: after.Target,
 		OldStrict: p.lock.StrictTarget, Strict: after.StrictTarget,
-		OldEpoch: p.lock.Epoch, Epoch: after.Epoch,
+		OldEpoch: p.lock.Epoch, Epoch: cmp.Or(after.Epoch, res.Epoch),
 		OldRules: p.lock.Rules, Rules: after.Rules,
 		ArgsHash: frontend.Hash(res.Args),
 	}, after, nil

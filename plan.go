@@ -61,7 +61,11 @@ func (p *project) requestFor(ctx context.Context, target string) (req *builder.R
 			return nil, nil, err
 		}
 	}
-	req.Epoch, req.NewEpoch, err = p.options.Epoch.choose(p.pins.Epoch, func() (time.Time, error) { return p.commitTime(ctx) })
+	epoch, err := p.epoch()
+	if err != nil {
+		return nil, nil, err
+	}
+	req.Epoch, req.NewEpoch, err = epoch.choose(p.pins.Epoch, func() (time.Time, error) { return p.commitTime(ctx) })
 	return req, unread, err
 }
 

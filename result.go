@@ -80,14 +80,14 @@ func (p *plan) finish(ctx context.Context, first *export, img store.Image) (*Res
 }
 
 // declare returns the lock that a build leaves: with the pins that it added, and with the target that ships,
-// its epoch and rules if none were declared. It declares no epoch that was given for this build alone, or
-// that follows from another target's base images.
+// its epoch and rules if none were declared. It declares no epoch that was given for this build alone, that
+// the Dockerfile itself says, or that follows from another target's base images.
 func (p *plan) declare(r *builder.Result) *lock.File {
 	f := r.Lock.Clone()
 	if f.Target == "" {
 		f.Target, f.Last = p.declared, ""
 	}
-	if f.Epoch.IsZero() && !p.options.Epoch.Explicit() && p.target == p.declared {
+	if epoch, err := p.epoch(); f.Epoch.IsZero() && err == nil && !epoch.Explicit() && p.target == p.declared {
 		f.Epoch = r.Epoch
 	}
 	if f.Rules == 0 {

@@ -22,7 +22,9 @@ import (
 
 	"github.com/distribution/reference"
 	"github.com/kedge-build/kedge/lock"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
 )
@@ -33,6 +35,8 @@ type Dockerfile struct {
 	Stages []Stage
 
 	name   string
+	escape rune
+	args   []instructions.KeyValuePairOptional // ARG above the first FROM
 	syntax mention
 	refs   []mention
 	keep   map[int][]string // paths of # kedge: keep= comments, by the line of the instruction
@@ -75,7 +79,7 @@ func Parse(name string, data []byte) (*Dockerfile, error) {
 	if err != nil {
 		return nil, &ParseError{File: name, Line: errorLine(err), Err: excerpt(name, data, err)}
 	}
-	d := &Dockerfile{name: name, keep: map[int][]string{}}
+	d := &Dockerfile{name: name, escape: res.EscapeToken, keep: map[int][]string{}}
 	if ref, _, loc, ok := parser.DetectSyntax(data); ok {
 		d.syntax = mention{word: ref}
 		if len(loc) > 0 {
@@ -133,6 +137,16 @@ func (d *Dockerfile) read(n *parser.Node) {
 		}
 	}
 	switch strings.ToLower(n.Value) {
+	case "arg":
+		if len(d.Stages) > 0 {
+			break
+		}
+		// BuildKit reports what is wrong with it.
+		if parsed, err := instructions.ParseInstruction(n); err == nil {
+			if arg, ok := parsed.(*instructions.ArgCommand); ok {
+				d.args = append(d.args, arg.Args...)
+			}
+		}
 	case "from":
 		s := Stage{Line: n.StartLine}
 		if len(words) == 3 && strings.EqualFold(words[1], "as") {
@@ -160,6 +174,32 @@ func (d *Dockerfile) read(n *parser.Node) {
 			}
 		}
 	}
+}
+
+// GlobalArg returns the value of an ARG above the first FROM, expanded with the ARGs above it. given are the
+// build args, which come before the Dockerfile's values. The value is empty if there is no such ARG.
+func (d *Dockerfile) GlobalArg(name string, given map[string]string) (string, error) {
+	values := map[string]string{}
+	lex := shell.NewLex(d.escape)
+	for _, arg := range d.args {
+		value, isGiven := given[arg.Key]
+		switch {
+		case isGiven:
+		case arg.Value == nil:
+			continue
+		default:
+			env := make([]string, 0, len(values))
+			for k, v := range values {
+				env = append(env, k+"="+v)
+			}
+			var err error
+			if value, _, err = lex.ProcessWord(*arg.Value, shell.EnvsFromSlice(env)); err != nil {
+				return "", &ParseError{File: d.name, Err: fmt.Errorf("ARG %s: %w", arg.Key, err)}
+			}
+		}
+		values[arg.Key] = value
+	}
+	return values[name], nil
 }
 
 // Keep returns the paths that normalisation leaves alone in the layer of the instruction on a line. The
