@@ -19,7 +19,7 @@ func Call(ctx context.Context, env Env, o Options, what string) (*builder.Answer
 	}
 	req := p.inputs(p.pins)
 	if o.Target != "" {
-		if _, err := p.parsed.Target(o.Target); err != nil {
+		if _, err := p.parsed.Named(o.Target); err != nil {
 			return nil, err
 		}
 		req.Target = o.Target

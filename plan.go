@@ -91,7 +91,7 @@ func (e *TargetError) Error() string {
 // target returns the target to build, and the one that the lock declares, which ships. If the lock declares
 // none, that is the last stage. The error is a *TargetError if the lock refuses the target.
 func (p *project) target() (target, declared string, err error) {
-	target, err = p.parsed.Target(p.options.Target)
+	target, err = p.asked()
 	if err != nil {
 		return "", "", err
 	}
@@ -130,6 +130,15 @@ func (p *project) target() (target, declared string, err error) {
 		return "", "", refused
 	}
 	return target, declared, nil
+}
+
+// asked returns the target that the options name, or the last stage. A number names a stage only in the lock,
+// as with docker build.
+func (p *project) asked() (string, error) {
+	if t := p.options.Target; t == "" || t == p.lock.Target || t == p.lock.Last {
+		return p.parsed.Target(t)
+	}
+	return p.parsed.Named(p.options.Target)
 }
 
 // lockless reports whether nothing can hold a lock, so that no target can be declared.

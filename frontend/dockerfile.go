@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -27,6 +28,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/suggest"
 )
 
 // Dockerfile is a parsed Dockerfile.
@@ -218,7 +220,14 @@ func (e *TargetError) Error() string {
 	if e.Unnamed > 0 {
 		return fmt.Sprintf("%s:%d: build stage %s has no name, and so cannot be a target: FROM ... AS NAME", e.File, e.Unnamed, e.Target)
 	}
-	return fmt.Sprintf("%s: no build stage %q", e.File, e.Target)
+	names := make([]string, 0, len(e.Stages))
+	for _, s := range e.Stages {
+		if s.Name != "" {
+			names = append(names, s.Name)
+		}
+	}
+	// In BuildKit's words.
+	return suggest.WrapError(fmt.Errorf("%s: target stage %q could not be found", e.File, e.Target), e.Target, names, true).Error()
 }
 
 // Target returns the canonical name of a target: the stage's name, or its index if it has none. An empty
@@ -247,6 +256,19 @@ func (d *Dockerfile) Target(target string) (string, error) {
 		return "", &TargetError{File: d.name, Target: target, Unnamed: d.Stages[index].Line, Stages: d.Stages}
 	}
 	return strconv.Itoa(index), nil
+}
+
+// Named returns the canonical name of a target that is given by a stage's name, as BuildKit takes it, and not
+// by its index. The error is a *TargetError.
+func (d *Dockerfile) Named(target string) (string, error) {
+	name, err := d.Target(target)
+	if err != nil || target == "" {
+		return name, err
+	}
+	if !slices.ContainsFunc(d.Stages, func(s Stage) bool { return s.Name == strings.ToLower(target) }) {
+		return "", &TargetError{File: d.name, Target: target, Stages: d.Stages}
+	}
+	return name, err
 }
 
 // Option returns BuildKit's option for a target that Target returned. It is empty for a last stage without
