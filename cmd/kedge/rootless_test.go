@@ -168,6 +168,7 @@ func TestRootlessSetup(t *testing.T) {
 				return
 			}
 			lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+			lines = slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, "kedge: warning: docker's configuration") })
 			if len(lines) != 2 || !strings.Contains(lines[0], test.want) || !strings.HasPrefix(lines[1], "hint: "+test.hint) {
 				t.Errorf("said:\n%s", out)
 			}

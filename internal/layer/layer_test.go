@@ -174,15 +174,15 @@ func TestTruncated(t *testing.T) {
 func TestRefused(t *testing.T) {
 	sparse := tar.Header{Name: "holes", Typeflag: tar.TypeReg}
 	for want, h := range map[string]tar.Header{
-		"unknown type":              {Name: "a", Typeflag: 'A'},
-		`entry "../a": path with`:   {Name: "../a"},
-		`entry "a/../b": path with`: {Name: "a/../b"},
-		`entry "l": path with`:      {Name: "l", Typeflag: tar.TypeLink, Linkname: "../../etc/passwd"},
-		"path of more than":         {Name: strings.Repeat("a/", 3000) + "f"},
-		"the root is no folder":     {Name: "/."},
-		`entry ".wh.": whiteout`:    {Name: ".wh."},
-		`entry "d/.wh..": whiteout`: {Name: "d/.wh.."},
-		`entry "d/.wh...": white`:   {Name: "d/.wh..."},
+		"unknown type":                       {Name: "a", Typeflag: 'A'},
+		`entry "../a": path with`:            {Name: "../a"},
+		`entry "a/../b": path with`:          {Name: "a/../b"},
+		`entry "l": path with`:               {Name: "l", Typeflag: tar.TypeLink, Linkname: "../../etc/passwd"},
+		"path of more than":                  {Name: strings.Repeat("a/", 3000) + "f"},
+		"the root is no folder":              {Name: "/."},
+		`entry ".wh.": "/.wh.": white`:       {Name: ".wh."},
+		`entry "d/.wh..": "/d/.wh..": white`: {Name: "d/.wh.."},
+		`"/d/.wh...": whiteout of no name`:   {Name: "d/.wh..."},
 	} {
 		if _, _, err := read(t, tarball(t, h), Digests{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", want, err)
