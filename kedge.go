@@ -49,6 +49,9 @@ type Env struct {
 	Stdin   io.Reader              // read if the context or the Dockerfile is -
 	Auth    *configfile.ConfigFile // registry credentials; nil: none
 	Local   builder.LocalImages    // images that no registry has; nil: none
+	// Sums is the path of a file in which builds remember the sums of the files that they send, so that the
+	// next one need not read them; empty: none.
+	Sums string
 	// Machine is what [Verify] looks for in the image if Builder runs on this machine.
 	Machine []trace.Fact
 

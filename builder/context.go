@@ -1,20 +1,25 @@
 package builder
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/kedge-build/kedge/internal/filesum"
 	"github.com/tonistiigi/fsutil"
 	fstypes "github.com/tonistiigi/fsutil/types"
+	"golang.org/x/sync/errgroup"
 )
 
 // contextTimes chooses the times of the files that are sent from build contexts, so that a build does not
@@ -32,6 +37,9 @@ type contextTimes struct {
 	own   map[string]bool   // mounts
 	sent  map[string]string // mode, link target and sum, by mount and path
 	modes map[string]modes  // by mount
+
+	sums    *filesum.Cache
+	reading sync.WaitGroup // reads ahead
 }
 
 // modes are the modes of files that git tracks, and of their folders.
@@ -78,21 +86,25 @@ func (c *contextTimes) keep(mount string) {
 }
 
 // filter returns a filesync.FilterOptFunc for the mounts in roots. It leaves out the paths that leave
-// accepts.
-func (c *contextTimes) filter(roots map[string]fsutil.FS, leave func(mount, path string) bool) func(string, *fsutil.FilterOpt) error {
+// accepts. It reads files ahead until ctx ends; the caller must finish c.
+func (c *contextTimes) filter(ctx context.Context, roots map[string]fsutil.FS, leave func(mount, path string) bool) func(string, *fsutil.FilterOpt) error {
 	return func(name string, opt *fsutil.FilterOpt) error {
 		root, ok := roots[name]
 		if !ok {
 			return nil
 		}
+		sum := func(path string) ([]byte, error) { return fileSum(root, path) }
+		if dir, ok := root.(folder); ok {
+			sum = c.folderSum(ctx, dir, *opt)
+		}
 		opt.Map = func(path string, st *fstypes.Stat) fsutil.MapResult {
 			if leave(name, path) {
 				return fsutil.MapResultExclude
 			}
-			var sum []byte
+			var content []byte
 			if os.FileMode(st.Mode).IsRegular() {
 				var err error
-				if sum, err = fileSum(root, path); err != nil {
+				if content, err = sum(path); err != nil {
 					// The sync fails with the same error, and reports it.
 					return fsutil.MapResultKeep
 				}
@@ -100,8 +112,8 @@ func (c *contextTimes) filter(roots map[string]fsutil.FS, leave func(mount, path
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			st.Mode = uint32(c.modes[name].apply(path, os.FileMode(st.Mode)))
-			c.sent[name+"\x00"+path] = fmt.Sprintf("%o %q %x", st.Mode, st.Linkname, sum)
-			st.ModTime = c.time(name, st.ModTime, sum)
+			c.sent[name+"\x00"+path] = fmt.Sprintf("%o %q %x", st.Mode, st.Linkname, content)
+			st.ModTime = c.time(name, st.ModTime, content)
 			return fsutil.MapResultKeep
 		}
 		return nil
@@ -125,6 +137,74 @@ func (c *contextTimes) time(mount string, own int64, sum []byte) int64 {
 		t += int64(room) - below
 	}
 	return t + int64(binary.BigEndian.Uint32(sum))%int64(room)
+}
+
+// folder is a folder of this machine.
+type folder struct {
+	fsutil.FS
+	dir string // without symlinks
+}
+
+func newFolder(dir string) (fsutil.FS, error) {
+	fs, err := fsutil.NewFS(dir)
+	if err != nil {
+		return nil, err
+	}
+	dir, err = filepath.EvalSymlinks(dir)
+	return folder{fs, dir}, err
+}
+
+// manyReads is how many files a sync reads by itself before it reads ahead. If few changed, another walk
+// takes longer than reading them.
+const manyReads = 16
+
+// folderSum returns a function that returns the sums of files in dir, for one sync. If many are not known,
+// it reads ahead those that opt selects.
+func (c *contextTimes) folderSum(ctx context.Context, dir folder, opt fsutil.FilterOpt) func(path string) ([]byte, error) {
+	reads := 0
+	return func(path string) ([]byte, error) {
+		path = filepath.Join(dir.dir, path)
+		if sum, ok := c.sums.Known(path); ok {
+			return sum[:], nil
+		}
+		if reads++; reads == manyReads {
+			c.reading.Go(func() { c.readAhead(ctx, dir, opt) })
+		}
+		sum, err := c.sums.Sum(path)
+		return sum[:], err
+	}
+}
+
+// readAhead computes the sums of the files that a sync will send, several at once. The sync itself reports
+// files that cannot be read.
+func (c *contextTimes) readAhead(ctx context.Context, dir folder, opt fsutil.FilterOpt) {
+	opt.Map = nil
+	files, err := fsutil.NewFilterFS(dir, &opt)
+	if err != nil {
+		return
+	}
+	var group errgroup.Group
+	group.SetLimit(runtime.NumCPU())
+	_ = files.Walk(ctx, "", func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			group.Go(func() error {
+				if ctx.Err() == nil {
+					_, _ = c.sums.Sum(filepath.Join(dir.dir, path))
+				}
+				return nil
+			})
+		}
+		return nil
+	})
+	_ = group.Wait()
+}
+
+// finish ends the reading ahead by a call of stop, and saves the sums. Without them, the next build only
+// takes longer.
+func (c *contextTimes) finish(stop func()) {
+	stop()
+	c.reading.Wait()
+	_ = c.sums.Save()
 }
 
 func fileSum(root fsutil.FS, path string) ([]byte, error) {

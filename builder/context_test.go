@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/internal/filesum"
 	"github.com/tonistiigi/fsutil"
 	fstypes "github.com/tonistiigi/fsutil/types"
 )
@@ -25,7 +26,7 @@ func write(t testing.TB, path, content string, modified time.Time) {
 
 func fsOf(t testing.TB, dir string) fsutil.FS {
 	t.Helper()
-	fs, err := fsutil.NewFS(dir)
+	fs, err := newFolder(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +37,7 @@ func fsOf(t testing.TB, dir string) fsutil.FS {
 func (c *contextTimes) times(t testing.TB, name, dir string) map[string]int64 {
 	t.Helper()
 	var opt fsutil.FilterOpt
-	if err := c.filter(map[string]fsutil.FS{name: fsOf(t, dir)}, leaveNothing)(name, &opt); err != nil {
+	if err := c.filter(t.Context(), map[string]fsutil.FS{name: fsOf(t, dir)}, leaveNothing)(name, &opt); err != nil {
 		t.Fatal(err)
 	}
 	times := map[string]int64{}
@@ -64,7 +65,7 @@ func (c *contextTimes) times(t testing.TB, name, dir string) map[string]int64 {
 func leaveNothing(string, string) bool { return false }
 
 func newTimes(at time.Time) *contextTimes {
-	c := &contextTimes{sent: map[string]string{}}
+	c := &contextTimes{sent: map[string]string{}, sums: filesum.Open("", time.Now)}
 	c.setEpoch(at)
 	return c
 }
@@ -195,11 +196,11 @@ func TestChanged(t *testing.T) {
 
 func TestContextTimesElsewhere(t *testing.T) {
 	opt := &fsutil.FilterOpt{}
-	if err := newTimes(epoch).filter(nil, leaveNothing)("dockerfile", opt); err != nil || opt.Map != nil {
+	if err := newTimes(epoch).filter(t.Context(), nil, leaveNothing)("dockerfile", opt); err != nil || opt.Map != nil {
 		t.Errorf("%v, %v", opt, err)
 	}
 	// The sync reports a file that cannot be read.
-	if err := newTimes(epoch).filter(map[string]fsutil.FS{"context": fsOf(t, t.TempDir())}, leaveNothing)("context", opt); err != nil {
+	if err := newTimes(epoch).filter(t.Context(), map[string]fsutil.FS{"context": fsOf(t, t.TempDir())}, leaveNothing)("context", opt); err != nil {
 		t.Fatal(err)
 	}
 	st := &fstypes.Stat{Mode: 0o644, ModTime: 7}

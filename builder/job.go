@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kedge-build/kedge/internal/filesum"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/moby/buildkit/client"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
@@ -33,7 +34,7 @@ func newJob(b *Builder, req *Request, pass Pass) *job {
 			locked: req.Locked, file: req.Lock.Clone(),
 			used: map[lock.Source]bool{}, unlocked: map[lock.Source]Unlocked{},
 		},
-		times: contextTimes{sent: map[string]string{}, modes: map[string]modes{}},
+		times: contextTimes{sent: map[string]string{}, modes: map[string]modes{}, sums: filesum.Open(req.Sums, req.now)},
 		steps: newProgress(),
 	}
 	j.locals.finder = req.Local
@@ -56,7 +57,9 @@ func (j *job) setEpoch(t time.Time) {
 func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_ *client.SolveResponse, err error) {
 	defer func() { err = redacted(err) }()
 	started := j.req.now()
-	opt, err := j.options()
+	sending, stop := context.WithCancel(ctx)
+	defer j.times.finish(stop)
+	opt, err := j.options(sending)
 	if err != nil {
 		if j.req.Status != nil {
 			close(j.req.Status)

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -15,14 +16,15 @@ import (
 	"github.com/tonistiigi/fsutil"
 )
 
-// options returns what the daemon may ask this machine for in a session.
-func (j *job) options() (client.SolveOpt, error) {
+// options returns what the daemon may ask this machine for in a session. Files are read ahead until ctx
+// ends.
+func (j *job) options(ctx context.Context) (client.SolveOpt, error) {
 	if err := j.publishable(); err != nil {
 		return client.SolveOpt{}, err
 	}
 	mounts := map[string]fsutil.FS{}
 	for name, dir := range j.req.Directories() {
-		fs, err := fsutil.NewFS(dir)
+		fs, err := newFolder(dir)
 		if err != nil {
 			return client.SolveOpt{}, fmt.Errorf("opening build context %q: %w", dir, err)
 		}
@@ -34,7 +36,7 @@ func (j *job) options() (client.SolveOpt, error) {
 	}
 	switch d := j.req.Dockerfile; {
 	case d.Path != "":
-		dir, err := fsutil.NewFS(filepath.Dir(d.Path))
+		dir, err := newFolder(filepath.Dir(d.Path))
 		if err != nil {
 			return client.SolveOpt{}, fmt.Errorf("opening the folder of %q: %w", d.Path, err)
 		}
@@ -61,7 +63,7 @@ func (j *job) options() (client.SolveOpt, error) {
 	}
 	opt := client.SolveOpt{
 		LocalMounts:          mounts,
-		LocalFilterOpt:       j.times.filter(mounts, j.leaves()),
+		LocalFilterOpt:       j.times.filter(ctx, mounts, j.leaves()),
 		SharedKey:            "kedge:" + digest.FromString(key).Encoded(),
 		OCIStores:            j.stores(),
 		FrontendAttrs:        j.daemonOptions(),
@@ -90,14 +92,16 @@ func (j *job) leaves() func(mount, path string) bool {
 	for mount, dir := range j.req.Directories() {
 		dirs[mount] = realPath(dir)
 	}
+	var leave []string
+	for _, path := range j.req.Leave {
+		leave = append(leave, filepath.Join(realPath(filepath.Dir(path)), filepath.Base(path)))
+	}
 	return func(mount, path string) bool {
 		dir, ok := dirs[mount]
-		return ok && slices.ContainsFunc(j.req.Leave, func(leave string) bool {
-			folder, name := realPath(filepath.Dir(leave)), filepath.Base(leave)
-			if filepath.Dir(filepath.Join(dir, path)) != folder {
-				return false
-			}
-			return filepath.Base(path) == name || strings.HasPrefix(filepath.Base(path), "."+name+".")
+		return ok && slices.ContainsFunc(leave, func(leave string) bool {
+			folder, name := filepath.Split(filepath.Join(dir, path))
+			leaveFolder, leaveName := filepath.Split(leave)
+			return folder == leaveFolder && (name == leaveName || strings.HasPrefix(name, "."+leaveName+"."))
 		})
 	}
 }

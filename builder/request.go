@@ -40,6 +40,9 @@ type Request struct {
 	Tracked map[string]map[string]bool
 	// Leave lists files to leave out of every context. The lockfile is one: it does not lock itself.
 	Leave []string
+	// Sums is the path of a file that remembers the sums of files in contexts; see package filesum. It may
+	// be empty.
+	Sums string
 	// Vary lists what the second pass does differently.
 	Vary []Variation
 

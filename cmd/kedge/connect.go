@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +20,7 @@ import (
 
 // withBuilder runs a verb that needs a builder.
 func (p *process) withBuilder(c *cli.Context, verb func(kedge.Env, kedge.Options) error) error {
-	env := kedge.Env{Now: time.Now, Environ: p.environ, Stdin: p.stdin, Auth: p.dockerConfig(), Progress: p.display}
+	env := kedge.Env{Now: time.Now, Environ: p.environ, Stdin: p.stdin, Auth: p.dockerConfig(), Sums: filepath.Join(p.dataDir(), "sums"), Progress: p.display}
 	o, err := p.options(c, env.Auth)
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ lock: internal/wholefile
 frontend: lock
 builder/daemon: internal/wholefile
 docker:
-builder: lock frontend builder/daemon internal/decompress internal/wholefile
+builder: lock frontend builder/daemon internal/decompress internal/filesum internal/wholefile
 rules: internal/layer internal/format/jks internal/format/pyc internal/format/zip
 store: rules internal/layer internal/strictjson internal/wholefile
 secret: store internal/layer internal/strictjson
@@ -51,6 +51,7 @@ internal/demo: internal/rig
 internal/bench: internal/rig
 internal/corpus: internal/debian internal/rig
 internal/testenv: internal/debian internal/rig
+internal/filesum: internal/wholefile
 internal/wholefile:
 `)
 
