@@ -33,6 +33,7 @@ func (p *plan) compare(ctx context.Context, first, second built) (*verify.Verdic
 	return verify.Compare(ctx, p.env.Store, first.image, second.image, verify.Builds{
 		Steps: steps(first.result), Dockerfile: p.text, Name: patchName(p.dockerfile), Traces: traces,
 		Hints: hints(p.options.Vary, first.result, second.result), Varied: p.options.Vary.words(),
+		NotCovered: p.gaps(first.result),
 	})
 }
 

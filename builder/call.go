@@ -14,6 +14,7 @@ type Answer struct {
 	JSON, Text string
 	Version    string // of the format of JSON
 	Status     int    // the exit code that the frontend asks for
+	Dockerfile Dockerfile
 }
 
 // Call sends the frontend one of BuildKit's subrequests: lint, outline, targets and so on. It runs no
@@ -42,7 +43,7 @@ func (j *job) query(ctx context.Context, c gateway.Client, subrequest string) (*
 	}
 	a := &Answer{
 		JSON: string(res.Metadata["result.json"]), Text: string(res.Metadata["result.txt"]),
-		Version: string(res.Metadata["version"]),
+		Version: string(res.Metadata["version"]), Dockerfile: j.req.Dockerfile,
 	}
 	// Zero if it is missing or no number.
 	a.Status, _ = strconv.Atoi(string(res.Metadata["result.statuscode"]))

@@ -13,6 +13,7 @@ import (
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
+	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/gitutil"
 )
@@ -76,6 +77,39 @@ type Dockerfile struct {
 // String returns a Dockerfile's name for messages.
 func (d Dockerfile) String() string {
 	return cmp.Or(d.Path, d.Inside, redact(d.URL), "stdin")
+}
+
+// Named returns info with the name that d has in messages. The frontend knows the file by the last element
+// of its path.
+func (d Dockerfile) Named(info *pb.SourceInfo) *pb.SourceInfo {
+	if info == nil || d.Inside != "" || info.Filename != d.filename() {
+		return info
+	}
+	info = info.CloneVT()
+	info.Filename = d.String()
+	return info
+}
+
+// named gives the sources that err carries the names of Named.
+func (d Dockerfile) named(err error) error {
+	for rest := err; ; {
+		var e *errdefs.SourceError
+		if !errors.As(rest, &e) {
+			return err
+		}
+		e.Info, rest = d.Named(e.Info), e.Unwrap()
+	}
+}
+
+// filename returns the frontend's name for d.
+func (d Dockerfile) filename() string {
+	switch {
+	case d.Inside != "":
+		return d.Inside
+	case d.Path != "":
+		return filepath.Base(d.Path)
+	}
+	return "Dockerfile"
 }
 
 // alone reports whether the Dockerfile is in no folder, so that it is sent by itself.

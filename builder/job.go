@@ -40,6 +40,7 @@ func newJob(b *Builder, req *Request, pass Pass) *job {
 	j.locals.finder = req.Local
 	if pass.first != nil {
 		j.locals.served = pass.first.locals
+		j.steps.unseen(pass.first.Warnings) // the second build does not repeat them
 	}
 	j.pins.local = j.wait
 	return j
@@ -55,7 +56,7 @@ func (j *job) setEpoch(t time.Time) {
 // j.pins before it fetches a source. The result of fn is exported to out unless out is nil. Errors
 // contain no credentials.
 func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_ *client.SolveResponse, err error) {
-	defer func() { err = redacted(err) }()
+	defer func() { err = redacted(j.req.blameIgnore(j.req.Dockerfile.named(err))) }()
 	started := j.req.now()
 	sending, stop := context.WithCancel(ctx)
 	defer j.times.finish(stop)
@@ -74,7 +75,7 @@ func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_
 	}
 	status := make(chan *client.SolveStatus)
 	var watching sync.WaitGroup
-	watching.Go(func() { j.steps.watch(status, j.req.Status) })
+	watching.Go(func() { j.steps.watch(status, j.req.Status, j.req.Dockerfile) })
 	// The daemon reduces an error of the build function to its text.
 	var buildErr error
 	accepted := false

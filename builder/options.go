@@ -126,13 +126,9 @@ func (j *job) frontendOptions() map[string]string {
 	case c.Archive != nil:
 		opts["context"] = c.Archive.uploadURL(j.epoch, false)
 	}
-	switch d := j.req.Dockerfile; {
-	case d.Inside != "":
-		opts["filename"] = d.Inside
-	case d.Path != "":
-		opts["filename"], opts["dockerfilekey"] = filepath.Base(d.Path), "dockerfile"
-	default:
-		opts["filename"], opts["dockerfilekey"] = "Dockerfile", "dockerfile"
+	opts["filename"] = j.req.Dockerfile.filename()
+	if j.req.Dockerfile.Inside == "" {
+		opts["dockerfilekey"] = "dockerfile"
 	}
 	if len(j.req.Platforms) > 0 {
 		opts["platform"] = strings.Join(j.req.Platforms, ",")

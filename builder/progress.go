@@ -1,6 +1,8 @@
 package builder
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +16,8 @@ type progress struct {
 	commands map[digest.Digest]string // command lines of the RUN steps
 	folders  map[digest.Digest]string // mounts of the steps that sync a folder
 	vertexes map[digest.Digest]*client.Vertex
-	warnings []*client.VertexWarning
+	warnings []*client.VertexWarning // each once, though the frontend is asked more than once
+	warned   map[string]bool
 
 	started, finished               time.Time
 	lastRunStarted, lastRunFinished time.Time
@@ -24,8 +27,18 @@ type progress struct {
 func newProgress() *progress {
 	return &progress{
 		commands: map[digest.Digest]string{}, folders: map[digest.Digest]string{},
-		vertexes: map[digest.Digest]*client.Vertex{},
+		vertexes: map[digest.Digest]*client.Vertex{}, warned: map[string]bool{},
 	}
+}
+
+// unseen returns the warnings that were not there before.
+func (p *progress) unseen(warnings []*client.VertexWarning) []*client.VertexWarning {
+	return slices.DeleteFunc(slices.Clone(warnings), func(w *client.VertexWarning) bool {
+		key := fmt.Sprintf("%q %q %v", w.Short, w.URL, w.Range)
+		seen := p.warned[key]
+		p.warned[key] = true
+		return seen
+	})
 }
 
 // expect adds the steps of a graph that the daemon is about to execute.
@@ -41,14 +54,18 @@ func (p *progress) expect(g *frontend.Graph) {
 }
 
 // watch records the daemon's reports until there are no more, and passes them on to display, which it
-// closes. display may be nil.
-func (p *progress) watch(status <-chan *client.SolveStatus, display chan<- *client.SolveStatus) {
+// closes. display may be nil. Warnings name the Dockerfile as dockerfile does.
+func (p *progress) watch(status <-chan *client.SolveStatus, display chan<- *client.SolveStatus, dockerfile Dockerfile) {
 	if display != nil {
 		defer close(display)
 	}
 	for st := range status {
 		for _, v := range st.Vertexes {
 			p.vertexes[v.Digest] = v
+		}
+		st.Warnings = p.unseen(st.Warnings)
+		for _, w := range st.Warnings {
+			w.SourceInfo = dockerfile.Named(w.SourceInfo)
 		}
 		p.warnings = append(p.warnings, st.Warnings...)
 		if display != nil {

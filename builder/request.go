@@ -115,4 +115,5 @@ type Platform struct {
 	BaseLayers, BaseHistory int             // how many of the image's come from the base image
 	BaseRef                 string          // the base image's reference, if there is one
 	Steps                   []frontend.Step // the step that made each layer above the base
+	Runs                    []frontend.Run  // every RUN, also of stages whose files are only mounted
 }

@@ -166,7 +166,7 @@ func (j *job) solve(ctx context.Context, c gateway.Client, def *definition, rw *
 		} else {
 			out.AddRef(p.id, ref)
 		}
-		platform := Platform{Steps: g.Layers()}
+		platform := Platform{Steps: g.Layers(), Runs: p.graph.Runs()}
 		if use := g.BaseUse(); use != nil {
 			if in, err := frontend.Identify(use.Op); err == nil {
 				platform.BaseRef = in.Source.Ref

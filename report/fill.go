@@ -47,6 +47,9 @@ func NewImage(verb, digest string, normalised map[string]map[string][]string) *R
 // NewVerdict returns v as a report has it.
 func NewVerdict(v *verify.Verdict) *Verdict {
 	out := &Verdict{Reproducible: v.Reproducible, Varied: v.Varied, Platforms: []Platform{}, Patch: v.Patch}
+	for _, g := range v.NotCovered {
+		out.NotCovered = append(out.NotCovered, Gap{string(g.Kind), g.Line, g.Text})
+	}
 	for _, p := range v.Platforms {
 		platform := Platform{Platform: p.Platform, First: p.First.String(), Second: p.Second.String(), Same: p.Same}
 		for _, l := range p.Layers {

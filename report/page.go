@@ -100,6 +100,7 @@ type page struct {
 	Changes                        table // of a lockfile
 	Traces                         table // of the day and the machine
 	Dated                          bool  // the builds agree, and the day makes the verdict no
+	Gaps                           table // of the verdict
 	Files                          int   // that differ
 	Unlisted                       int   // files that are not in the tree
 	Unshown                        int   // files without an excerpt whose content differs
@@ -202,6 +203,7 @@ func newPage(r *Report) *page {
 			p.Traces = tabulate(traces, func(t Trace) entry {
 				return newEntry(t.Kind, t.Path, t.words()+". "+t.advice(), t.origin(r.Dockerfile))
 			})
+			p.Gaps = tabulate(r.Verdict.NotCovered, func(g Gap) entry { return newEntry(g.Kind, g.words(r.Dockerfile), "", "") })
 			if r.Verdict.Patch != "" {
 				p.Patch = patchLines(r.Verdict.Patch)
 			}

@@ -63,7 +63,24 @@ type Verdict struct {
 	Reproducible bool       `json:"reproducible"`
 	Varied       []string   `json:"varied,omitempty"` // how the second build differed on purpose
 	Platforms    []Platform `json:"platforms"`
-	Patch        string     `json:"patch,omitempty"` // a unified diff of the Dockerfile that removes causes
+	Patch        string     `json:"patch,omitempty"`      // a unified diff of the Dockerfile that removes causes
+	NotCovered   []Gap      `json:"notCovered,omitempty"` // what two builds that agree do not show
+}
+
+// Gap is one thing that a verdict does not cover.
+type Gap struct {
+	Kind string `json:"kind"`           // download, cache-mount, secret or git-dir
+	Line int    `json:"line,omitempty"` // of the Dockerfile; 0 if unknown
+	Text string `json:"text"`
+}
+
+// words names the instruction that the gap is about, and says what is not covered.
+func (g Gap) words(dockerfile string) string {
+	switch {
+	case g.Line > 0:
+		return fmt.Sprintf("%s:%d: %s", plain(dockerfile), g.Line, plain(g.Text))
+	}
+	return plain(g.Text)
 }
 
 // Platform compares the two images of one platform. If its layers are the same and it is not, the image

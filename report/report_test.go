@@ -143,7 +143,10 @@ func examples() map[string]*Report {
 	explained, once, same := compared(), example(), example()
 	explained.Verb = "explain"
 	once.Verb, once.Verdict, once.Created = "build", nil, time.Time{}
-	same.Verdict = &Verdict{Reproducible: true, Platforms: []Platform{{Platform: "linux/amd64", First: digest("a"), Second: digest("a"), Same: true}}}
+	same.Verdict = &Verdict{
+		Reproducible: true, Platforms: []Platform{{Platform: "linux/amd64", First: digest("a"), Second: digest("a"), Same: true}},
+		NotCovered: []Gap{{"download", 2, "may have downloaded what is not locked: apt-get update"}, {"git-dir", 0, "the context's .git"}},
+	}
 	rules := &Report{Version: Version, Verb: "explain", Image: &Image{Digest: once.Digest, Names: []string{}, Pins: []Pin{}, Normalised: once.Normalised, Rules: once.Rules}}
 	side := Side{Digest: digest("a"), Platform: "linux/amd64"}
 	return map[string]*Report{
@@ -625,7 +628,7 @@ func FuzzWrite(f *testing.F) {
 	f.Add("a/b", []byte("\x7fELF\x02"), []byte("\x7fELF\x01\x00"))
 	f.Add("a/b", []byte("one\ntwo\nthree"), []byte("one\nTwo\nthree\n"))
 	f.Fuzz(func(t *testing.T, s string, first, second []byte) {
-		r := &Report{Dockerfile: s, Lockfile: s, Image: &Image{Names: []string{s}, Verdict: &Verdict{Varied: []string{s}, Patch: s, Platforms: []Platform{{
+		r := &Report{Dockerfile: s, Lockfile: s, Image: &Image{Names: []string{s}, Verdict: &Verdict{Varied: []string{s}, Patch: s, NotCovered: []Gap{{s, 1, s}}, Platforms: []Platform{{
 			Platform: s, First: s, Layers: []Layer{{Line: 1, Instruction: s, Patch: s, Caches: []string{s}, Files: []File{{
 				Path: s, What: []string{s}, Causes: []Cause{{Kind: s, Where: s, Why: s, Fix: s, First: s, Second: s}},
 				First: &Stat{Target: s, Excerpt: &Excerpt{Data: first}}, Second: &Stat{Excerpt: &Excerpt{Data: second}},

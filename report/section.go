@@ -116,6 +116,11 @@ func (r *Report) sections() []section {
 			}
 			list = append(list, r.traceSections(p)...)
 		}
+		gaps := section{title: "not covered"}
+		for _, g := range r.Verdict.NotCovered {
+			gaps.items = append(gaps.items, item{change: g.Kind, what: g.words(r.Dockerfile)})
+		}
+		list = append(list, gaps)
 	case r.Image != nil && r.Verb == "explain":
 		for _, platform := range slices.Sorted(maps.Keys(r.Normalised)) {
 			s := section{title: plain(platform)}

@@ -97,9 +97,24 @@ func (t *printer) build(r *Report) {
 				t.printf("  %s\n", strings.TrimSuffix(line, "\n"))
 			}
 		}
+		t.gaps(r)
 	}
 	for _, f := range r.facts() {
 		t.printf("%-7s %s\n", f.title, f.text)
+	}
+}
+
+// gaps prints what the verdict does not cover.
+func (t *printer) gaps(r *Report) {
+	for i, g := range r.Verdict.NotCovered {
+		switch i {
+		case 0:
+			t.printf("not covered:\n")
+		case maxPaths:
+			t.printf("  and %d more (--format json has all)\n", len(r.Verdict.NotCovered)-i)
+			return
+		}
+		t.printf("  %s\n", g.words(r.Dockerfile))
 	}
 }
 

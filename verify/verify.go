@@ -30,6 +30,26 @@ type Verdict struct {
 	Platforms []Platform
 	// Patch is a unified diff of the Dockerfile with the patches of all layers.
 	Patch string
+	// NotCovered lists what two builds that agree do not show, in the order of the Dockerfile.
+	NotCovered []Gap
+}
+
+// GapKind says what a verdict does not cover.
+type GapKind string
+
+// The values of GapKind.
+const (
+	Download   GapKind = "download"    // a RUN may have downloaded what the lock does not pin
+	CacheMount GapKind = "cache-mount" // a RUN has a cache mount, and only some of its contents were tried
+	Secret     GapKind = "secret"      // a RUN read a secret, which both builds had
+	GitDir     GapKind = "git-dir"     // the context's .git is in the image, and another clone may have another one
+)
+
+// Gap is one thing that a verdict does not cover.
+type Gap struct {
+	Kind GapKind
+	Line int    // of the Dockerfile; 0 if unknown
+	Text string // what is not covered, in a line
 }
 
 // Platform is the comparison of the two images for one platform.
@@ -76,13 +96,14 @@ type Builds struct {
 	Varied     []string
 	Hints      cause.Hints
 	// Traces are what the first build's image tells about its day and its machine, by platform.
-	Traces map[string][]trace.Finding
+	Traces     map[string][]trace.Finding
+	NotCovered []Gap
 }
 
 // Compare compares the images of two builds, whose blobs from provides, and explains the differences. It
 // checks the digest and the diffID of every layer that it reads.
 func Compare(ctx context.Context, from content.Provider, first, second store.Image, b Builds) (*Verdict, error) {
-	v := &Verdict{Reproducible: true, Varied: b.Varied}
+	v := &Verdict{Reproducible: true, Varied: b.Varied, NotCovered: b.NotCovered}
 	var steps []fix.Step
 	if len(first.Manifests) != len(second.Manifests) || len(first.Manifests) == 0 {
 		return nil, fmt.Errorf("the builds cannot be compared: one is for %d platforms, the other for %d", len(first.Manifests), len(second.Manifests))

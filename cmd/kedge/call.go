@@ -117,12 +117,12 @@ func (p *process) printLint(a *builder.Answer) error {
 	case found.Error == nil:
 		fmt.Fprintln(p.stdout, "Check complete, no warnings found.")
 	}
-	if err := found.PrintTo(p.stdout, nil); err != nil {
+	if err := found.PrintTo(p.stdout, a.Dockerfile.Named); err != nil {
 		return fmt.Errorf("reading the answer of the frontend: %w", err)
 	}
 	if found.Error != nil {
 		var text bytes.Buffer
-		found.PrintErrorTo(&text, nil)
+		found.PrintErrorTo(&text, a.Dockerfile.Named)
 		p.say("%s", strings.TrimSuffix(text.String(), "\n"))
 		return statusError(exitFailed)
 	}

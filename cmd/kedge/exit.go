@@ -176,6 +176,9 @@ var hints = []row{
 	on(exitUsage, stagesHint),
 	fixed[*kedge.RefError](exitUsage, "a reference to refresh is written as in the lockfile, or as in the Dockerfile"),
 	fixed[*store.BusyError](exitFailed, "wait until the build has ended"),
+	on(exitFailed, func(e *builder.IgnoredError) string {
+		return fmt.Sprintf("%s leaves %s out of the build context", e.Ignore, e.Path)
+	}),
 	fixed[*kedge.GitError](exitFailed, "--context-modes=keep does without git, and takes the modes on this machine"),
 	fixed[*kedge.UnwritableError](exitFailed, "--lockfile PATH names another place"),
 	on(exitFailed, func(e *source.NowhereError) string {

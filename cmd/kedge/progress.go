@@ -75,25 +75,15 @@ func (p *process) warn(warnings []client.VertexWarning) {
 	if p.view.mode == progressui.QuietMode || p.view.mode == progressui.RawJSONMode {
 		return
 	}
-	// kedge asks the frontend more than once, and each time it warns.
-	seen := map[string]bool{}
-	var all []client.VertexWarning
-	for _, w := range warnings {
-		key := fmt.Sprint(string(w.Short), w.URL, w.Range)
-		if !seen[key] {
-			seen[key] = true
-			all = append(all, w)
-		}
-	}
-	if len(all) == 0 {
+	if len(warnings) == 0 {
 		return
 	}
 	if !p.view.debug {
-		p.say("%s (-D says more):", counted(len(all), "warning"))
+		p.say("%s (-D says more):", counted(len(warnings), "warning"))
 	} else {
-		p.say("%s:", counted(len(all), "warning"))
+		p.say("%s:", counted(len(warnings), "warning"))
 	}
-	for _, w := range all {
+	for _, w := range warnings {
 		fmt.Fprintf(p.stderr, " - %s\n", w.Short)
 		if !p.view.debug {
 			continue

@@ -1,0 +1,100 @@
+package builder
+
+import (
+	"errors"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/kedge-build/kedge/frontend"
+	"github.com/moby/buildkit/solver/errdefs"
+	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
+)
+
+// An IgnoredError says that a COPY or ADD failed, and that Ignore leaves Path, which is one of its
+// sources, out of the build context. Its text is that of Err.
+type IgnoredError struct {
+	Path   string // in the context
+	Ignore string // the .dockerignore
+	Err    error
+}
+
+func (e *IgnoredError) Error() string { return e.Err.Error() }
+
+func (e *IgnoredError) Unwrap() error { return e.Err }
+
+// blameIgnore returns err, as an *IgnoredError if an ignore file leaves out a file that the failed instruction
+// copies from a folder of this machine.
+func (r *Request) blameIgnore(err error) error {
+	dir := r.Directories()["context"]
+	if dir == "" {
+		return err
+	}
+	for _, src := range errdefs.Sources(err) {
+		for _, at := range src.Ranges {
+			for _, name := range frontend.Copied(src.Info.GetData(), int(at.GetStart().GetLine())) {
+				if e := r.ignored(name, dir); e != nil {
+					e.Err = err
+					return e
+				}
+			}
+		}
+	}
+	return err
+}
+
+// ignored returns an error without Err if an ignore file leaves all files out of dir that name stands for.
+// It returns nil if not, or if that cannot be told.
+func (r *Request) ignored(name, dir string) *IgnoredError {
+	ignore, patterns := r.ignoreFile(dir)
+	matcher, err := patternmatcher.New(patterns)
+	if err != nil || len(patterns) == 0 {
+		return nil
+	}
+	name = strings.TrimPrefix(path.Clean("/"+name), "/")
+	found, err := filepath.Glob(filepath.Join(dir, name))
+	if err != nil {
+		return nil
+	}
+	var first *IgnoredError
+	for _, file := range found {
+		rel, err := filepath.Rel(dir, file)
+		if err != nil {
+			return nil
+		}
+		if out, err := matcher.MatchesOrParentMatches(rel); err != nil || !out {
+			return nil
+		}
+		if first == nil {
+			first = &IgnoredError{Path: rel, Ignore: ignore}
+		}
+	}
+	return first
+}
+
+// ignoreFile returns the name and the patterns of the ignore file of the context in dir, as the frontend
+// chooses it. It returns none if there is none that it can read.
+func (r *Request) ignoreFile(dir string) (string, []string) {
+	names := []string{filepath.Join(dir, ".dockerignore")}
+	if p := r.Dockerfile.Path; p != "" {
+		names = []string{p + ".dockerignore", names[0]}
+	}
+	for _, name := range names {
+		f, err := os.Open(name)
+		if err != nil {
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			return "", nil
+		}
+		defer f.Close()
+		patterns, err := ignorefile.ReadAll(f)
+		if err != nil {
+			return "", nil
+		}
+		return name, patterns
+	}
+	return "", nil
+}

@@ -1,0 +1,43 @@
+package frontend
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+)
+
+// Copied returns the paths that the COPY or ADD at a line of a Dockerfile takes from the main build context,
+// as they are written: relative to the context, perhaps with wildcards or variables. It returns none for any
+// other instruction, for URLs and for here-documents.
+func Copied(dockerfile []byte, line int) []string {
+	res, err := parser.Parse(bytes.NewReader(dockerfile))
+	if err != nil {
+		return nil
+	}
+	for _, n := range res.AST.Children {
+		if line < n.StartLine || line > n.EndLine {
+			continue
+		}
+		instruction, err := instructions.ParseInstruction(n)
+		if err != nil {
+			return nil
+		}
+		var paths []string
+		switch c := instruction.(type) {
+		case *instructions.CopyCommand:
+			if c.From == "" {
+				paths = c.SourcePaths
+			}
+		case *instructions.AddCommand:
+			for _, p := range c.SourcePaths {
+				if !strings.Contains(p, "://") && !strings.HasPrefix(p, "git@") {
+					paths = append(paths, p)
+				}
+			}
+		}
+		return paths
+	}
+	return nil
+}
