@@ -174,7 +174,7 @@ func (s *scanner) inspect(e *entry, r io.Reader) error {
 	return nil
 }
 
-// inspectLarge finds the rule for a file of which only the beginning is held in memory.
+// inspectLarge finds the rule for a file whose beginning alone is held in memory.
 func (s *scanner) inspectLarge(e *entry, found []*rules.Rule, r io.Reader) error {
 	found = slices.DeleteFunc(slices.Clone(found), func(r *rules.Rule) bool {
 		return !r.ByBeginning() || r.Grows() && s.below.lookup(e.Name) != nil

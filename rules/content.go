@@ -201,8 +201,8 @@ func number(s string) int64 {
 // maxDays bounds the days between an epoch and a build.
 const maxDays = 20000
 
-// StageDays returns the days since 1970 on which the RUNs of a stage may have run, of which a file that was copied
-// from there at a time is the last trace. Times are in seconds.
+// StageDays returns the days since 1970 on which the RUNs of a stage may have run, if the last trace of them is a
+// file that was copied from there. Times are in seconds.
 func StageDays(epoch, made, clock int64) []int64 {
 	var days []int64
 	for d := max(epoch/day, made/day-maxDays); d < made/day; d++ {

@@ -86,8 +86,8 @@ func (r *Rule) Loses() bool { return r.Drops() || r.empties }
 // ByBeginning reports whether the first MaxBeginning bytes of a file suffice for the rule, which drops it.
 func (r *Rule) ByBeginning() bool { return r.head }
 
-// Beside returns names of files of which one must be in the folder of a file for the rule to apply; nil for no such
-// condition.
+// Beside returns names of files. The rule applies only to a file that has one of them beside it; nil means to any
+// file.
 func (r *Rule) Beside() []string { return r.beside }
 
 // Whole reports whether the rule also drops folders and links.

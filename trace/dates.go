@@ -109,7 +109,7 @@ func (d *dates) add(day time.Time) {
 	}
 }
 
-// find returns the first date in buf, and where it is.
+// find returns the first date in buf, and its bounds.
 func (d *dates) find(buf []byte) (name string, from, to int, ok bool) {
 	for _, anchor := range d.anchors {
 		for start, tries := 0, 0; tries < 4096; tries++ {
@@ -166,8 +166,8 @@ func digitAt(text []byte, i int) bool {
 	return i >= 0 && i < len(text) && text[i] >= '0' && text[i] <= '9'
 }
 
-// holds reports whether a build can have read a time of day from the clock: hour, minute and second, of which
-// the last may be missing. Midnight stands for the day, and a full hour or minute for the time within it.
+// holds reports whether a build can have read a time of day from the clock: hour, minute and second; the
+// last may be missing. Midnight stands for the day, and a full hour or minute for the time within it.
 func (d *dates) holds(day time.Time, clock []string) bool {
 	var n [3]int
 	for i, s := range clock[:min(len(clock), 3)] {
