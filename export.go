@@ -38,7 +38,10 @@ func (p *plan) solve(ctx context.Context) (*export, error) {
 
 // A SecondBuildError says that the first build succeeded and the second failed, so that nothing could be
 // compared.
-type SecondBuildError struct{ Err error }
+type SecondBuildError struct {
+	Err   error
+	Moved bool // its clock was moved
+}
 
 func (e *SecondBuildError) Error() string {
 	return fmt.Sprintf("the first build succeeded, and the second failed: %v", e.Err)
@@ -48,12 +51,12 @@ func (e *SecondBuildError) Unwrap() error { return e.Err }
 
 // solveAgain makes the pass that verifies first, late enough for a clock to show another time.
 func (p *plan) solveAgain(ctx context.Context, first *export) (*export, error) {
-	if err := sleep(ctx, secondStart(first.result, p.options.Vary.Time).Sub(p.env.now())); err != nil {
+	if err := sleep(ctx, secondStart(first.result, len(clockKept(p.options.Vary, first.result)) > 0).Sub(p.env.now())); err != nil {
 		return nil, err
 	}
 	second, err := p.pass(ctx, builder.Second(first.result), "verifying", image.IngestOptions{Second: true})
 	if err != nil && ctx.Err() == nil {
-		return nil, &SecondBuildError{err}
+		return nil, &SecondBuildError{err, p.options.Vary.Clock != 0}
 	}
 	return second, err
 }

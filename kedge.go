@@ -108,7 +108,7 @@ func Verify(ctx context.Context, env Env, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	res.Verdict, res.NotReleased = verdict, notReleased
+	res.Verdict, res.NotReleased, res.ClockKept = verdict, notReleased, clockKept(p.options.Vary, first.result)
 	return res, nil
 }
 

@@ -3,7 +3,9 @@ package kedge
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/image"
@@ -45,14 +47,19 @@ type Options struct {
 // difference that would appear next month appears now.
 type Vary struct {
 	Builder []builder.Variation
-	Time    bool // start in another minute
+	// Clock is how far its clock is moved; 0: not at all. If that is not possible on a platform, the second build
+	// starts in another minute instead.
+	Clock time.Duration
 }
+
+// DefaultClock is how far "time" moves the clock: past a day, and within what apt and TLS accept.
+const DefaultClock = 36 * time.Hour
 
 // words returns v in the words of [ParseVary].
 func (v Vary) words() []string {
 	var words []string
-	if v.Time {
-		words = append(words, "time")
+	if v.Clock != 0 {
+		words = append(words, "time="+signedDuration(v.Clock))
 	}
 	for _, b := range v.Builder {
 		words = append(words, string(b))
@@ -68,14 +75,54 @@ func CannotVary(word string) (why string) {
 	return ""
 }
 
-// ParseVary reads a comma-separated list: time, hostname, cpus, umask, locale, order. It returns words that
-// no builder can vary apart; [CannotVary] says why.
+// signedDuration writes a duration as [ParseVary] reads it.
+func signedDuration(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d%day == 0 {
+		return fmt.Sprintf("%+dd", d/day)
+	}
+	if d%time.Hour == 0 {
+		return fmt.Sprintf("%+dh", d/time.Hour)
+	}
+	if d > 0 {
+		return "+" + d.String()
+	}
+	return d.String()
+}
+
+// maxClock keeps a moved clock within the years that file systems and certificates know.
+const maxClock = 10 * 366 * 24 * time.Hour
+
+// parseClock reads a duration such as +36h or -400d.
+func parseClock(s string) (time.Duration, error) {
+	text := s
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.ParseInt(days, 10, 32); err == nil {
+			text = fmt.Sprintf("%dh", n*24)
+		}
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d == 0 || d.Abs() > maxClock || d%time.Second != 0 {
+		return 0, fmt.Errorf("time=%q is not a duration of at most ten years, such as +36h or +400d", s)
+	}
+	return d, nil
+}
+
+// ParseVary reads a comma-separated list: time, time=DURATION, hostname, cpus, umask, locale, order; or none. It
+// returns words that no builder can vary apart; [CannotVary] says why.
 func ParseVary(s string) (v Vary, cannot []string, err error) {
 	known := []builder.Variation{builder.VaryHostname, builder.VaryCPUs, builder.VaryUmask, builder.VaryLocale}
 	for word := range strings.SplitSeq(s, ",") {
-		switch word = strings.TrimSpace(word); {
+		word = strings.TrimSpace(word)
+		by, timed := strings.CutPrefix(word, "time=")
+		switch {
+		case word == "none" && s == word:
 		case word == "time":
-			v.Time = true
+			v.Clock = DefaultClock
+		case timed:
+			if v.Clock, err = parseClock(by); err != nil {
+				return Vary{}, nil, err
+			}
 		case slices.Contains(known, builder.Variation(word)):
 			if !slices.Contains(v.Builder, builder.Variation(word)) {
 				v.Builder = append(v.Builder, builder.Variation(word))
@@ -83,7 +130,7 @@ func ParseVary(s string) (v Vary, cannot []string, err error) {
 		case CannotVary(word) != "":
 			cannot = append(cannot, word)
 		default:
-			return Vary{}, nil, fmt.Errorf("%q is not time, hostname, cpus, umask, locale or order", word)
+			return Vary{}, nil, fmt.Errorf("%q is not time, hostname, cpus, umask, locale, order or, alone, none", word)
 		}
 	}
 	return v, cannot, nil

@@ -37,6 +37,8 @@ type Result struct {
 	// NotReleased is why the second build's records are still in the builder's cache. It does not affect
 	// the verdict.
 	NotReleased error
+	// ClockKept lists the platforms whose clock the second build should have moved, and this kedge cannot.
+	ClockKept []string
 	// NotSought lists the ids of secrets that are too short to look for in the image.
 	NotSought []string
 	// Warnings are those of the first build.

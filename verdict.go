@@ -37,6 +37,17 @@ func (p *plan) compare(ctx context.Context, first, second built) (*verify.Verdic
 	})
 }
 
+// clockKept returns the platforms whose clock v moves and the builder cannot.
+func clockKept(v Vary, r *builder.Result) []string {
+	var kept []string
+	for _, p := range r.Platforms {
+		if v.Clock != 0 && !builder.CanMoveClock(p.Platform.Architecture) {
+			kept = append(kept, platforms.Format(p.Platform))
+		}
+	}
+	return kept
+}
+
 // patchName returns the path of a Dockerfile in a patch, as git apply takes it in the current directory.
 func patchName(d builder.Dockerfile) string {
 	path := cmp.Or(d.Path, d.Inside, "Dockerfile")
@@ -52,6 +63,12 @@ func hints(v Vary, first, second *builder.Result) cause.Hints {
 	h := cause.Hints{Epoch: first.Epoch, Second: cause.Window{From: second.Started, To: second.Finished}}
 	if !first.LastRunStarted.IsZero() {
 		h.First = cause.Window{From: first.Started, To: first.Finished}
+	}
+	if v.Clock != 0 {
+		h.Second = cause.Window{From: second.Started.Add(v.Clock), To: second.Finished.Add(v.Clock)}
+		if first.LastRunStarted.IsZero() {
+			h.First = cause.Window{From: first.Started.AddDate(-1, 0, 0), To: first.Finished}
+		}
 	}
 	for _, v := range v.Builder {
 		switch v {

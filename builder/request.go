@@ -45,6 +45,9 @@ type Request struct {
 	Sums string
 	// Vary lists what the second pass does differently.
 	Vary []Variation
+	// Clock is how far the second pass moves the clock of its steps, in whole seconds. It moves that of programs
+	// that ask the C library, if [CanMoveClock].
+	Clock time.Duration
 
 	// Now is this machine's clock. nil stands for [time.Now].
 	Now  func() time.Time

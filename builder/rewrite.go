@@ -16,6 +16,7 @@ type rewriter struct {
 	epoch     time.Time
 	pass      Pass
 	vary      []Variation
+	clock     time.Duration // how far a second pass moves the clock
 	pins      *pins
 	archive   *Archive
 	ownTimes  map[string]bool     // identifiers of the sources whose files keep their times
@@ -55,6 +56,9 @@ func (r *rewriter) edit(v frontend.Vertex) {
 			}
 			exec.Meta.ValidExitCodes = append(exec.Meta.ValidExitCodes, r.pass.salt)
 			vary(r.vary, exec, md)
+			if r.clock != 0 {
+				moveClock(v, r.clock)
+			}
 		}
 	}
 	r.separate(op.GetExec())

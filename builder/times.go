@@ -22,7 +22,7 @@ import (
 // product is older than its source.
 func (j *job) newRewriter(def *definition, have apicaps.CapSet) *rewriter {
 	r := &rewriter{
-		epoch: j.epoch, pass: j.pass, vary: j.req.Vary, pins: j.pins, archive: j.req.Context.Archive,
+		epoch: j.epoch, pass: j.pass, vary: j.req.Vary, clock: j.req.Clock, pins: j.pins, archive: j.req.Context.Archive,
 		ownTimes: map[string]bool{}, cacheKeys: map[string][]string{},
 	}
 	if j.pass.IsSecond() || j.epoch.After(j.req.now()) {

@@ -12,8 +12,7 @@ import (
 // A Variation is one thing that the second build of a verification does differently on purpose.
 type Variation string
 
-// The variations that a builder can make. It cannot choose the time of day: the caller does, by the
-// moment at which it starts the build.
+// The variations that a builder can make, besides [Request.Clock].
 const (
 	VaryHostname Variation = "hostname"
 	VaryCPUs     Variation = "cpus"   // one CPU

@@ -83,6 +83,8 @@ type Vertex struct {
 	Fetched []FetchedCopy
 	// Kept says that the operation is an input of a RUN with one of CacheMounts.
 	Kept bool
+	// Add adds another operation to the definition, once, and returns its first output as an input for Op.
+	Add func(op *pb.Op, md *pb.OpMetadata) (*pb.Input, error)
 }
 
 // FetchedCopy is a copy of files that do not come from an image.
@@ -95,6 +97,17 @@ type FetchedCopy struct {
 func (g *Graph) Rewrite(edit func(Vertex)) (*pb.Definition, error) {
 	out := &pb.Definition{Metadata: map[string]*pb.OpMetadata{}}
 	renamed, kept := map[string]string{}, g.kept()
+	add := func(op *pb.Op, md *pb.OpMetadata) (*pb.Input, error) {
+		data, err := (proto.MarshalOptions{Deterministic: true}).Marshal(op)
+		if err != nil {
+			return nil, fmt.Errorf("writing an added LLB vertex: %w", err)
+		}
+		name := digest.FromBytes(data).String()
+		if out.Metadata[name] == nil {
+			out.Def, out.Metadata[name] = append(out.Def, data), md
+		}
+		return &pb.Input{Digest: name}, nil
+	}
 	for i, n := range g.nodes {
 		op := n.op.CloneVT()
 		for _, in := range op.Inputs {
@@ -105,7 +118,7 @@ func (g *Graph) Rewrite(edit func(Vertex)) (*pb.Definition, error) {
 			md = &pb.OpMetadata{}
 		}
 		if op.Op != nil {
-			edit(Vertex{Op: op, Metadata: md, Fetched: g.fetchedCopies(n, op), Kept: kept[n.digest]})
+			edit(Vertex{Op: op, Metadata: md, Fetched: g.fetchedCopies(n, op), Kept: kept[n.digest], Add: add})
 		}
 		data := g.def.Def[i]
 		if !op.EqualVT(n.op) {

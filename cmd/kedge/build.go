@@ -39,7 +39,7 @@ func (p *process) buildVerb() *cli.Command {
 }
 
 func varyFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "vary", Usage: "make the second build differ in `RESPECTS`: time, hostname, cpus, umask, locale, order"}
+	return &cli.StringSliceFlag{Name: "vary", Usage: "make the second build differ in `RESPECTS`: time (or time=+400d), hostname, cpus, umask, locale, order; none: in nothing"}
 }
 
 // build builds once, or twice if verified is set, delivers the image and prints the answer.
@@ -138,6 +138,9 @@ func (p *process) tell(res *kedge.Result, pull bool) {
 	}
 	if len(res.Modes) > 0 {
 		p.say("warning: the build uses the mode that git records, and not the one on this machine, for %s: git add it, or --context-modes=keep", enumerated(res.Modes, 5))
+	}
+	if len(res.ClockKept) > 0 {
+		p.say("warning: the clock was not moved on %s, only by a minute: this kedge has no library for it (make build compiles it)", enumerated(res.ClockKept, 5))
 	}
 	if res.NotReleased != nil {
 		p.say("%v", res.NotReleased)

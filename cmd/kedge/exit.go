@@ -155,6 +155,8 @@ var hints = []row{
 	fixed[*docker.ContextError](exitFailed, "docker context ls lists what there is; $DOCKER_HOST and $DOCKER_CONTEXT choose"),
 
 	// The command line and what it names.
+	when(func(e *kedge.SecondBuildError) bool { return e.Moved },
+		fixed[*kedge.SecondBuildError](exitFailed, "its clock was moved, which a certificate, a licence or a program with a sanitizer may refuse: leave out --vary time, or give less, as in --vary time=+2h")),
 	fixed[*kedge.SecretError](exitFailed, "keep it out of what the step writes, or remove the file in the same RUN; --secret-check=false if it is no secret"),
 	fixed[*image.WhiteoutError](exitFailed, "rename the file, or list it in .dockerignore: .wh. begins the names by which layers delete files"),
 	fixed[*image.AnnotationError](exitUsage, ""),

@@ -206,8 +206,5 @@ func (p *process) varied(values []string) (kedge.Vary, error) {
 	for _, what := range cannot {
 		p.say("warning: %s is not varied: %s", what, kedge.CannotVary(what))
 	}
-	if vary.Time {
-		p.say("the second build starts in another minute: the clock of a builder cannot be changed more")
-	}
 	return vary, nil
 }

@@ -1,18 +1,21 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/internal/testenv"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -55,6 +58,17 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Cmds: commands,
+		Condition: func(cond string) (bool, error) {
+			if cond != "clock" {
+				return false, fmt.Errorf("no condition %q", cond)
+			}
+			// make build compiles what moves a clock.
+			can := builder.CanMoveClock(runtime.GOARCH)
+			if !can && os.Getenv("KEDGE_TEST_REQUIRE") != "" {
+				return false, errors.New("no library to move a clock: make clock")
+			}
+			return can, nil
+		},
 	})
 }
 

@@ -23,7 +23,8 @@ lock: internal/wholefile
 frontend: lock
 builder/daemon: internal/wholefile
 docker:
-builder: lock frontend builder/daemon internal/decompress internal/filesum internal/wholefile
+builder/clock:
+builder: lock frontend builder/clock builder/daemon internal/decompress internal/filesum internal/wholefile
 rules: internal/layer internal/format/jks internal/format/pyc internal/format/zip
 store: rules internal/layer internal/strictjson internal/wholefile
 secret: store internal/layer internal/strictjson
