@@ -39,7 +39,7 @@ func (p *process) buildVerb() *cli.Command {
 }
 
 func varyFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "vary", Usage: "make the second build differ in `RESPECTS`: time (or time=+400d), hostname, cpus, umask, locale, order; none: in nothing"}
+	return &cli.StringSliceFlag{Name: "vary", Usage: "make the second build differ in `RESPECTS`: time (or time=+400d), hostname, cpus, umask, locale, order; or none"}
 }
 
 // build builds once, or twice if verified is set, delivers the image and prints the answer.
