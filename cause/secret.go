@@ -77,7 +77,8 @@ func shortenSide(s string, at int, hide bool) string {
 	index := tokenAt(tokens, at)
 	for i, t := range tokens {
 		here := i == index
-		if !(hide && here) && !(t[1]-t[0] >= minSecret && drawn([]byte(s[t[0]:t[1]]))) || t[1]-t[0] <= shownOf {
+		secret := hide && here || t[1]-t[0] >= minSecret && drawn([]byte(s[t[0]:t[1]]))
+		if !secret || t[1]-t[0] <= shownOf {
 			continue
 		}
 		from := t[0]

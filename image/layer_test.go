@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -23,8 +22,6 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
 )
-
-var update = flag.Bool("update", false, "rewrite golden files")
 
 func normal(t testing.TB, layer []byte) []byte {
 	t.Helper()
