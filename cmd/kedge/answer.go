@@ -13,6 +13,7 @@ import (
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/publish"
 	"github.com/kedge-build/kedge/report"
+	"github.com/moby/buildkit/client"
 	"github.com/urfave/cli/v2"
 )
 
@@ -115,7 +116,21 @@ func (p *process) writeMetadata(a *answer, res *kedge.Result, names []string) er
 		metadata["kedge.verdict"] = report.NewVerdict(res.Verdict)
 	}
 	if on, _ := strconv.ParseBool(p.env["BUILDX_METADATA_WARNINGS"]); on && len(res.Warnings) > 0 {
-		metadata["buildx.build.warnings"] = res.Warnings
+		metadata["buildx.build.warnings"] = res.Warnings // with texts in base64, like buildx
+		metadata["kedge.warnings"] = warningTexts(res.Warnings)
 	}
 	return publish.WriteFile(a.metadata, func(out io.Writer) error { return printJSON(out, metadata) })
+}
+
+// warningTexts returns warnings as FILE:LINE: TEXT.
+func warningTexts(warnings []*client.VertexWarning) []string {
+	var texts []string
+	for _, w := range warnings {
+		text := string(w.Short)
+		if len(w.Range) > 0 && w.SourceInfo != nil {
+			text = fmt.Sprintf("%s:%d: %s", w.SourceInfo.Filename, w.Range[0].GetStart().GetLine(), text)
+		}
+		texts = append(texts, text)
+	}
+	return texts
 }
