@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kedge-build/kedge/frontend"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/tonistiigi/go-csvvalue"
 )
@@ -52,9 +53,7 @@ func (j *job) blameScanner(ctx context.Context, c gateway.Client, err error) err
 // publishable returns a *ProxyError if provenance would show the credentials of a proxy to everyone who
 // has the image.
 func (j *job) publishable() error {
-	attrs, ok := j.req.Attest.Types["provenance"]
-	fields, err := csvvalue.Fields(attrs, nil)
-	if !ok || !j.attested() || err == nil && slices.Contains(fields, "mode=min") {
+	if !j.detailed() {
 		return nil
 	}
 	proxies := j.settings.proxies(j.req.Args)
@@ -62,6 +61,40 @@ func (j *job) publishable() error {
 		if strings.Contains(proxies[name], "@") {
 			return &ProxyError{Name: name}
 		}
+	}
+	return nil
+}
+
+// detailed reports whether this build makes provenance that has the Dockerfile and how steps were run.
+func (j *job) detailed() bool {
+	attrs, ok := j.req.Attest.Types["provenance"]
+	fields, err := csvvalue.Fields(attrs, nil)
+	return ok && j.attested() && (err != nil || !slices.Contains(fields, "mode=min"))
+}
+
+// A CredentialsError says that provenance would publish the credentials of a URL that the Dockerfile
+// fetches. Where is its line.
+type CredentialsError struct{ Where string }
+
+func (e *CredentialsError) Error() string {
+	return e.Where + ": provenance of mode max holds the Dockerfile and its args, and the URL has credentials"
+}
+
+// discreet returns a *CredentialsError if provenance would show the credentials of a source to everyone who
+// has the image.
+func (j *job) discreet(def *definition) error {
+	if !j.detailed() {
+		return nil
+	}
+	for _, use := range def.uses() {
+		if len(credentialsIn([]frontend.Use{use})) == 0 {
+			continue
+		}
+		in, err := frontend.Identify(use.Op)
+		if err != nil {
+			return err
+		}
+		return &CredentialsError{Where: j.req.where(in.Source, use.Line)}
 	}
 	return nil
 }

@@ -1,9 +1,12 @@
 package builder
 
 import (
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
+	"github.com/kedge-build/kedge/frontend"
 	"github.com/moby/buildkit/client"
 )
 
@@ -19,6 +22,34 @@ func redact(text string) string {
 		}
 		return scheme + "://xxxxx@"
 	})
+}
+
+// credentialsIn returns the parts of the URLs of sources that are credentials, as user:password@.
+func credentialsIn(uses []frontend.Use) []string {
+	var found []string
+	for _, use := range uses {
+		for _, text := range append(slices.Sorted(maps.Values(use.Op.Attrs)), use.Op.Identifier) {
+			for _, match := range userinfo.FindAllString(text, -1) {
+				if redact(match) != match {
+					_, user, _ := strings.Cut(match, "://")
+					found = append(found, user)
+				}
+			}
+		}
+	}
+	return found
+}
+
+// forgetCredentials returns a line of history without the credentials of the URLs that it fetches from, and
+// without the given ones, which an ARG may also hold. What else a RUN has on its command line stays.
+func forgetCredentials(by string, credentials []string) string {
+	if strings.HasPrefix(by, "ADD ") {
+		by = redact(by)
+	}
+	for _, user := range credentials {
+		by = strings.ReplaceAll(by, "://"+user, "://xxxxx@")
+	}
+	return by
 }
 
 // redactedError is an error whose text has no credentials.

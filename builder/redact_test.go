@@ -6,7 +6,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/kedge-build/kedge/frontend"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/solver/pb"
 )
 
 func TestRedact(t *testing.T) {
@@ -58,5 +60,33 @@ func TestRedactedStatus(t *testing.T) {
 	}
 	if in.Vertexes[0].Name != secret {
 		t.Error("the original is redacted, too")
+	}
+}
+
+// The history has no credentials of what an ADD fetches, not even those that come from an ARG. Other text that
+// looks like them is left as it was written.
+func TestForgetCredentials(t *testing.T) {
+	uses := []frontend.Use{
+		{Op: &pb.SourceOp{Identifier: "http://u:p@host/a"}},
+		{Op: &pb.SourceOp{Identifier: "git://host/r.git", Attrs: map[string]string{"git.fullurl": "https://token@host/r.git"}}},
+		{Op: &pb.SourceOp{Identifier: "git://host/s.git", Attrs: map[string]string{"git.fullurl": "ssh://git@host/s.git"}}},
+		{Op: &pb.SourceOp{Identifier: "docker-image://debian@sha256:1111"}},
+	}
+	found := credentialsIn(uses)
+	if diff := cmp.Diff([]string{"u:p@", "token@"}, found); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	for by, want := range map[string]string{
+		"ADD http://u:p@host/a / # buildkit":                  "ADD http://xxxxx@host/a / # buildkit",
+		"ADD http://u:p%40@other/a / # buildkit":              "ADD http://xxxxx@other/a / # buildkit",
+		"ARG URL=http://u:p@host/a":                           "ARG URL=http://xxxxx@host/a",
+		"RUN |1 URL=https://token@host/r.git /bin/sh -c true": "RUN |1 URL=https://xxxxx@host/r.git /bin/sh -c true",
+		"ADD ssh://git@host/s.git / # buildkit":               "ADD ssh://git@host/s.git / # buildkit",
+		"RUN /bin/sh -c curl http://other:x@host":             "RUN /bin/sh -c curl http://other:x@host",
+		"COPY u:p@ / # buildkit":                              "COPY u:p@ / # buildkit",
+	} {
+		if got := forgetCredentials(by, found); got != want {
+			t.Errorf("%q becomes %q, not %q", by, got, want)
+		}
 	}
 }

@@ -240,9 +240,9 @@ func hostGateway(workers []gateway.WorkerInfo, local bool) string {
 	return ""
 }
 
-// forgetProxies removes the values of proxies from the history, where a Dockerfile that declares them as
-// ARG would put them. The image then does not depend on this machine.
-func forgetProxies(metadata map[string][]byte, proxies map[string]string) error {
+// editHistory replaces each command of the history with what edit returns for it, in the configs of all
+// platforms.
+func editHistory(metadata map[string][]byte, edit func(by string) string) error {
 	for key, data := range metadata {
 		if key != exptypes.ExporterImageConfigKey && !strings.HasPrefix(key, exptypes.ExporterImageConfigKey+"/") {
 			continue
@@ -261,10 +261,10 @@ func forgetProxies(metadata map[string][]byte, proxies map[string]string) error 
 		changed := false
 		for _, entry := range history {
 			by, _ := entry["created_by"].(string)
-			forgotten := forgetIn(by, proxies)
-			changed = changed || forgotten != by
+			edited := edit(by)
+			changed = changed || edited != by
 			if by != "" {
-				entry["created_by"] = forgotten
+				entry["created_by"] = edited
 			}
 		}
 		if !changed {
@@ -281,8 +281,9 @@ func forgetProxies(metadata map[string][]byte, proxies map[string]string) error 
 	return nil
 }
 
-// forgetIn returns a line of history as it would be on a machine without the proxies.
-func forgetIn(by string, proxies map[string]string) string {
+// forgetProxies returns a line of history as it would be on a machine without the proxies: a Dockerfile that
+// declares them as ARG would put them there.
+func forgetProxies(by string, proxies map[string]string) string {
 	without := ""
 	switch {
 	case strings.HasPrefix(by, "RUN |"):

@@ -123,6 +123,9 @@ func (j *job) admit(ctx context.Context, c gateway.Client, def *definition) (*re
 	if err := j.repeatable(def); err != nil {
 		return nil, err
 	}
+	if err := j.discreet(def); err != nil {
+		return nil, err
+	}
 	rw := j.newRewriter(def, c.BuildOpts().LLBCaps)
 	return rw, j.fetch(ctx, c, def.uses(), rw)
 }
@@ -131,7 +134,10 @@ func (j *job) admit(ctx context.Context, c gateway.Client, def *definition) (*re
 func (j *job) solve(ctx context.Context, c gateway.Client, def *definition, rw *rewriter) (*gateway.Result, []Platform, error) {
 	out := gateway.NewResult()
 	out.Metadata = def.result.Metadata
-	if err := forgetProxies(out.Metadata, j.settings.proxies(j.req.Args)); err != nil {
+	proxies, credentials := j.settings.proxies(j.req.Args), credentialsIn(def.uses())
+	if err := editHistory(out.Metadata, func(by string) string {
+		return forgetCredentials(forgetProxies(by, proxies), credentials)
+	}); err != nil {
 		return nil, nil, err
 	}
 	caches, err := imports(c)

@@ -137,6 +137,9 @@ func misuse[E error]() row {
 // hints has a row for every error that a hint or an exit code other than 1 belongs to. The first that matches
 // counts.
 var hints = []row{
+	// Before the rows for what may be wrong with the image of the scanner.
+	fixed[*builder.ScannerError](exitFailed, "--sbom=generator=IMAGE, or --attest type=sbom,generator=IMAGE, names the scanner; --sbom=false does without"),
+
 	// A builder or an Engine is not there.
 	fixed[*builder.ExporterError](exitFailed, "turn on containerd's image store (docs/builders.md), or leave --builder out to use kedge's own builder: the image is loaded into Docker all the same"),
 	on(exitFailed, func(e *docker.NotFoundError) string {
@@ -237,8 +240,8 @@ var hints = []row{
 		}
 		return "insecure-entitlements in that builder's buildkitd.toml allows it"
 	}),
+	fixed[*builder.CredentialsError](exitFailed, "--provenance=mode=min leaves the Dockerfile out; a login for the host, or a secret that a RUN mounts, is in no image"),
 	fixed[*builder.ProxyError](exitFailed, "--provenance=mode=min leaves out how steps were run"),
-	fixed[*builder.ScannerError](exitFailed, "--sbom=generator=IMAGE, or --attest type=sbom,generator=IMAGE, names the scanner; --sbom=false does without"),
 	on(exitFailed, func(e *builder.GatewayError) string { return "give the address: --add-host " + e.Host + ":IP" }),
 }
 
