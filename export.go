@@ -22,6 +22,7 @@ const argsLabel = "dev.kedge.args"
 type export struct {
 	result *builder.Result
 	ingest *image.Ingest
+	clock  time.Duration // how far the clock of its steps was moved
 }
 
 // close ends the export's hold on the store. A nil export has none.
@@ -57,6 +58,9 @@ func (p *plan) solveAgain(ctx context.Context, first *export) (*export, error) {
 	second, err := p.pass(ctx, builder.Second(first.result), "verifying", image.IngestOptions{Second: true})
 	if err != nil && ctx.Err() == nil {
 		return nil, &SecondBuildError{err, p.options.Vary.Clock != 0}
+	}
+	if second != nil {
+		second.clock = p.options.Vary.Clock
 	}
 	return second, err
 }
@@ -107,7 +111,7 @@ func (p *plan) write(ctx context.Context, e *export) (store.Image, error) {
 		src := image.Source{
 			Platform: platform.Platform, BaseLayers: platform.BaseLayers, BaseHistory: platform.BaseHistory, BaseRef: platform.BaseRef,
 			Keep: map[int][]string{}, Run: map[int]bool{},
-			Copies: map[int][]rules.Copy{}, Inputs: map[int][]string{}, Lines: map[int]int{}, Text: p.words(e.result, platform.Steps),
+			Copies: map[int][]rules.Copy{}, Inputs: map[int][]string{}, Lines: map[int]int{}, Text: p.words(e.result, platform.Steps), Clock: e.clock,
 		}
 		for i, step := range platform.Steps {
 			at := platform.BaseLayers + i
