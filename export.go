@@ -33,8 +33,8 @@ func (e *export) close() {
 }
 
 // solve makes the first pass.
-func (p *plan) solve(ctx context.Context) (*export, error) {
-	return p.pass(ctx, builder.Pass{}, "", image.IngestOptions{Check: p.options.NoCache})
+func (p *plan) solve(ctx context.Context, first builder.Pass) (*export, error) {
+	return p.pass(ctx, first, "", image.IngestOptions{Check: p.options.NoCache})
 }
 
 // A SecondBuildError says that the first build succeeded and the second failed, so that nothing could be

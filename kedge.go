@@ -63,7 +63,7 @@ type Env struct {
 // Build builds the image that o names into env's store. The image has no name there yet. The errors of
 // this package and of those below it are typed; each says which part of o or of the Dockerfile it is about.
 func Build(ctx context.Context, env Env, o Options) (*Result, error) {
-	p, first, err := start(ctx, env, o)
+	p, first, err := start(ctx, env, o, builder.Pass{})
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func Build(ctx context.Context, env Env, o Options) (*Result, error) {
 // Verify builds as [Build] does, executes every step a second time, and compares the two images. That they
 // differ is a verdict and not an error: both images are then in the store.
 func Verify(ctx context.Context, env Env, o Options) (*Result, error) {
-	p, first, err := start(ctx, env, o)
+	p, first, err := start(ctx, env, o, builder.First())
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func Verify(ctx context.Context, env Env, o Options) (*Result, error) {
 }
 
 // start takes o through the arrows that [Build] and [Verify] share. The caller must close both results.
-func start(ctx context.Context, env Env, o Options) (_ *plan, _ *export, err error) {
+func start(ctx context.Context, env Env, o Options, pass builder.Pass) (_ *plan, _ *export, err error) {
 	p, err := parse(ctx, env, o)
 	if err != nil {
 		return nil, nil, err
@@ -127,7 +127,7 @@ func start(ctx context.Context, env Env, o Options) (_ *plan, _ *export, err err
 	if err != nil {
 		return nil, nil, err
 	}
-	first, err := resolved.solve(ctx)
+	first, err := resolved.solve(ctx, pass)
 	return resolved, first, err
 }
 

@@ -27,6 +27,7 @@ type job struct {
 }
 
 func newJob(b *Builder, req *Request, pass Pass) *job {
+	pass = pass.forRequest(req)
 	req = pass.request(req)
 	j := &job{
 		b: b, req: req, settings: req.Settings, pass: pass, internal: pass.IsSecond(), epoch: req.Epoch,

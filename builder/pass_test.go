@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/kedge-build/kedge/lock"
+	"github.com/moby/buildkit/client"
 )
 
 // A process may exit with any status up to 255: a salt is none of those, and no two builds share one.
@@ -45,5 +46,28 @@ func TestPassRequest(t *testing.T) {
 	}
 	if asked.Locked || !asked.NoCache || asked.Lock.Target != "" {
 		t.Errorf("the request was changed: %+v", asked)
+	}
+}
+
+// The first pass of a verification keeps the cache mounts of a build without cache, and a repetition finds its steps.
+func TestPassKeepsCaches(t *testing.T) {
+	nocache := &Request{NoCache: true}
+	p := First().forRequest(nocache)
+	if p.caches <= 255 || p.IsSecond() {
+		t.Errorf("the steps with cache mounts have no cache key of their own: %+v", p)
+	}
+	if again := Repeat(&Result{caches: p.caches}).forRequest(nocache); again.caches != p.caches {
+		t.Errorf("a repetition has the cache keys of %d, not of %d", again.caches, p.caches)
+	}
+	for name, req := range map[string]*Request{
+		"with the cache":     {},
+		"into another cache": {NoCache: true, Settings: Settings{CacheTo: make([]client.CacheOptionsEntry, 1)}},
+	} {
+		if p := First().forRequest(req); p.caches != 0 {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+	if p := (Pass{}).forRequest(nocache); p.caches != 0 {
+		t.Errorf("a build that is not verified: %+v", p)
 	}
 }

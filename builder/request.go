@@ -107,6 +107,7 @@ type Result struct {
 	// Sent lists the paths that were sent, sorted, by the folder of the context.
 	Sent map[string][]string
 
+	caches    int32 // of the pass
 	leftovers []leftover
 	sent      map[string]string
 	locals    map[string]*Layout

@@ -49,16 +49,15 @@ func (r *rewriter) edit(v frontend.Vertex) {
 			exec.Meta.Env = withDefault(exec.Meta.Env, v.name, v.value)
 		}
 		if r.pass.IsSecond() {
-			// No process exits with a status above 255, so this changes the step's cache key and nothing
-			// else. (A missing optional secret, another candidate, would set an empty variable.)
-			if len(exec.Meta.ValidExitCodes) == 0 {
-				exec.Meta.ValidExitCodes = []int32{0}
-			}
-			exec.Meta.ValidExitCodes = append(exec.Meta.ValidExitCodes, r.pass.salt)
+			salted(exec.Meta, r.pass.salt)
 			vary(r.vary, exec, md)
 			if r.clock != 0 {
 				moveClock(v, r.clock)
 			}
+		}
+		if r.pass.caches != 0 && slices.ContainsFunc(exec.Mounts, isCache) {
+			salted(exec.Meta, r.pass.caches)
+			md.IgnoreCache = false
 		}
 	}
 	r.separate(op.GetExec())
@@ -66,6 +65,17 @@ func (r *rewriter) edit(v frontend.Vertex) {
 		md.IgnoreCache = true
 	}
 }
+
+// salted changes the cache key of a step and nothing else: no process exits with a status above 255. (A
+// missing optional secret, another candidate, would set an empty variable.)
+func salted(meta *pb.Meta, salt int32) {
+	if len(meta.ValidExitCodes) == 0 {
+		meta.ValidExitCodes = []int32{0}
+	}
+	meta.ValidExitCodes = append(meta.ValidExitCodes, salt)
+}
+
+func isCache(m *pb.Mount) bool { return m.MountType == pb.MountType_CACHE }
 
 // source returns src pinned to the lock.
 func (r *rewriter) source(src *pb.SourceOp, in frontend.Input) *pb.SourceOp {

@@ -190,7 +190,7 @@ type Step struct {
 	Line int    // from 1; 0 if the instruction is not known
 	Text string // the instruction as written, its lines joined
 	Run  bool   // it executes a program, or copies from a stage that does
-	// Caches are the targets of its cache mounts, without those that hold only downloads.
+	// Caches are the targets of its cache mounts.
 	Caches []string
 	// From are the steps behind the files that a COPY takes from another stage, in order.
 	From []Step
@@ -247,8 +247,10 @@ func (g *Graph) fullStep(d digest.Digest) Step {
 	n := g.nodes[g.index[d]]
 	step := g.step(d)
 	step.Run = n.op.GetExec() != nil
-	for _, m := range n.keeps() {
-		step.Caches = append(step.Caches, m.Dest)
+	for _, m := range n.op.GetExec().GetMounts() {
+		if m.MountType == pb.MountType_CACHE {
+			step.Caches = append(step.Caches, m.Dest)
+		}
 	}
 	for _, action := range n.op.GetFile().GetActions() {
 		if c := action.GetCopy(); c != nil {

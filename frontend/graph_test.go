@@ -278,7 +278,7 @@ func TestStepsCaches(t *testing.T) {
 	if len(steps) != 2 || len(steps[0].Caches) > 0 || len(steps[0].From) != 1 {
 		t.Fatalf("%+v", steps)
 	}
-	if diff := cmp.Diff([][]string{{"/src/obj"}, {"/root/.cache/go-build"}}, [][]string{steps[0].From[0].Caches, steps[1].Caches}); diff != "" {
+	if diff := cmp.Diff([][]string{{"/src/obj", "/var/cache/apt"}, {"/root/.cache/go-build"}}, [][]string{steps[0].From[0].Caches, steps[1].Caches}); diff != "" {
 		t.Error(diff)
 	}
 }

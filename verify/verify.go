@@ -176,6 +176,8 @@ func (b *Builds) layers(ctx context.Context, from content.Provider, first, secon
 				l.From = append(l.From, Origin{s.Line, s.Text})
 				l.Caches = append(l.Caches, s.Caches...)
 			}
+			slices.Sort(l.Caches)
+			l.Caches = slices.Compact(l.Caches)
 		}
 		paths, err := diff.Layers(ctx, blob(ctx, from, x), blob(ctx, from, y))
 		if err != nil {

@@ -10,7 +10,7 @@ func (p *process) verifyVerb() *cli.Command {
 	return &cli.Command{
 		Name: "verify", Usage: "build twice and say whether it is the same, bit for bit", ArgsUsage: "PATH | URL | -",
 		Flags: slices.Concat(sourceFlags(), []cli.Flag{p.lockedFlag()}, solveFlags(), []cli.Flag{
-			&cli.BoolFlag{Name: "no-cache", Usage: "take no step of the first build from the builder's cache; the second never does"},
+			&cli.BoolFlag{Name: "no-cache", Usage: "take no step of the first build from the builder's cache, and keep its cache mounts; the second has neither"},
 			formatFlag(), reportFlag(), varyFlag(), secretCheckFlag(),
 		}),
 		Action: func(c *cli.Context) error { return p.build(c, true) },
