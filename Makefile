@@ -3,7 +3,7 @@
 
 GO          ?= go
 FUZZTIME    ?= 30s
-TESTTIMEOUT ?= 20m
+TESTTIMEOUT ?= 40m
 
 # Where build puts the programs; relative to here.
 BIN ?= bin
