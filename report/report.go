@@ -53,7 +53,7 @@ type Image struct {
 
 // Pin is a source that the lockfile pins.
 type Pin struct {
-	Kind   string `json:"kind"` // image, url or git
+	Kind   string `json:"kind"` // image, local, url or git
 	Ref    string `json:"ref"`
 	Digest string `json:"digest"` // or a commit
 }

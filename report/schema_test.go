@@ -1,6 +1,7 @@
 package report_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/kedge-build/kedge/internal/testenv"
+	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/report"
 )
 
 // TestSchema holds the golden reports to docs/report.schema.json, and the schema to what they must not be.
@@ -51,6 +54,28 @@ func TestSchema(t *testing.T) {
 	for old, new := range map[string]string{`"paths"`: `"files"`, `"change": "changed"`: `"change": "moved"`, `"mode": "`: `"mode": "rwx`, `"first": {`: `"old": {`} {
 		if bad := strings.Replace(string(verdict), old, new, 1); bad == string(verdict) || testenv.CheckReport(t, []byte(bad)) == nil {
 			t.Errorf("the schema allows %s", new)
+		}
+	}
+}
+
+// TestSchemaKinds holds the schema to every kind of source and of change that a lockfile has.
+func TestSchemaKinds(t *testing.T) {
+	sources := []lock.Kind{lock.Image, lock.Local, lock.URL, lock.Git}
+	img, changed := &report.Image{Names: []string{}, Normalised: map[string]map[string][]string{}, Rules: map[string]string{}}, &report.Lock{}
+	for _, kind := range sources {
+		img.Pins = append(img.Pins, report.Pin{Kind: string(kind), Ref: "a", Digest: "b"})
+		changed.Changes = append(changed.Changes, report.LockChange{Kind: string(kind), Ref: "a", New: "b"})
+	}
+	for _, kind := range []string{"target", "strict-target", "epoch", "rules"} {
+		changed.Changes = append(changed.Changes, report.LockChange{Kind: kind, New: "b"})
+	}
+	for _, r := range []*report.Report{{Version: report.Version, Verb: "build", Image: img}, {Version: report.Version, Verb: "lock", Lock: changed}} {
+		var b bytes.Buffer
+		if err := report.Write(&b, report.JSON, r); err != nil {
+			t.Fatal(err)
+		}
+		if err := testenv.CheckReport(t, b.Bytes()); err != nil {
+			t.Errorf("%s: %v", r.Verb, err)
 		}
 	}
 }
