@@ -70,8 +70,8 @@ type Varied struct {
 
 // A Window is the time in which a build ran. The zero value is an unknown one.
 type Window struct {
-	From time.Time `json:"from"`
-	To   time.Time `json:"to"`
+	From time.Time
+	To   time.Time
 }
 
 func (w Window) known() bool { return !w.From.IsZero() && !w.To.IsZero() }
@@ -92,24 +92,24 @@ const (
 
 // A Cause is one reason why two versions differ.
 type Cause struct {
-	Kind Kind `json:"kind"`
+	Kind Kind
 	// Where is the path of a member within nested containers, as in "data.tar.xz!/usr/bin/x" for a
 	// .deb; empty for the file itself. Compression alone adds nothing to it.
-	Where string `json:"where,omitempty"`
+	Where string
 	// Offset is the first byte that differs for this cause, in the first version of what Where names,
 	// uncompressed; -1 if the cause is not in the content.
-	Offset int64 `json:"offset"`
+	Offset int64
 	// First and Second are short printable excerpts of both versions: nothing of a private key, and at most
 	// four characters of anything else that looks like a secret.
-	First  string `json:"first,omitempty"`
-	Second string `json:"second,omitempty"`
-	Why    string `json:"why"` // one sentence
-	Fix    string `json:"fix"` // how to avoid it, one sentence
+	First  string
+	Second string
+	Why    string // one sentence
+	Fix    string // how to avoid it, one sentence
 	// Format is the form of what differs: "RFC 3339" of a time, "tar mtime" of an archive. For a name that only
 	// one build has, it is what the name holds: "date", "uuid", "hex" or "temporary".
-	Format string `json:"format,omitempty"`
-	Clock  Clock  `json:"clock,omitempty"` // of a time; empty if unknown
-	Count  int    `json:"count"`           // places with this cause, at least 1; the other fields describe the first
+	Format string
+	Clock  Clock // of a time; empty if unknown
+	Count  int   // places with this cause, at least 1; the other fields describe the first
 }
 
 const (

@@ -56,11 +56,11 @@ const (
 
 // A Description explains a kind in general, in one sentence a field.
 type Description struct {
-	Kind Kind   `json:"kind"`
-	What string `json:"what"` // what differs in the file
-	Why  string `json:"why"`  // what makes it differ
-	Fix  string `json:"fix"`  // how to avoid it
-	Link string `json:"link"`
+	Kind Kind
+	What string // what differs in the file
+	Why  string // what makes it differ
+	Fix  string // how to avoid it
+	Link string
 }
 
 const (

@@ -46,11 +46,11 @@ func waitLock(ctx context.Context, f *os.File, how int) error {
 	}
 }
 
-// lockWithin is waitLock for at most d. It returns false if the lock is still held then.
-func lockWithin(ctx context.Context, f *os.File, how int, d time.Duration) (bool, error) {
+// lockWithin waits at most d for the exclusive lock of f. It returns false if the lock is still held then.
+func lockWithin(ctx context.Context, f *os.File, d time.Duration) (bool, error) {
 	short, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	err := waitLock(short, f, how)
+	err := waitLock(short, f, unix.LOCK_EX)
 	if err != nil && short.Err() != nil && ctx.Err() == nil {
 		return false, nil
 	}

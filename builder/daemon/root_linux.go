@@ -496,7 +496,7 @@ func Stop(ctx context.Context, root string, force bool) error {
 // evict terminates the daemon, or returns an *InUseError if it is in use. The caller must hold start.lock, and no lock of
 // use.
 func (d rootDir) evict(ctx context.Context, use *os.File, changed []string) error {
-	free, err := lockWithin(ctx, use, unix.LOCK_EX, settle)
+	free, err := lockWithin(ctx, use, settle)
 	if err != nil {
 		return err
 	}

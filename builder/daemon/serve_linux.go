@@ -46,7 +46,7 @@ func Serve(ctx context.Context, root string, log io.Writer) error {
 		return err
 	}
 	defer release(lock)
-	if ok, err := lockWithin(ctx, lock, unix.LOCK_EX, 2*time.Second); err != nil {
+	if ok, err := lockWithin(ctx, lock, 2*time.Second); err != nil {
 		return err
 	} else if !ok {
 		return fmt.Errorf("%q has a supervisor already", d)
@@ -167,13 +167,13 @@ func (d rootDir) expel(ctx context.Context, old proc) error {
 		return err
 	}
 	defer f.Close()
-	free, err := lockWithin(ctx, f, unix.LOCK_EX, time.Second)
+	free, err := lockWithin(ctx, f, time.Second)
 	if err == nil && !free {
 		if h := old.find(); h != nil {
 			_ = h.Kill()
 			h.Release()
 		}
-		free, err = lockWithin(ctx, f, unix.LOCK_EX, 4*time.Second)
+		free, err = lockWithin(ctx, f, 4*time.Second)
 	}
 	if err != nil {
 		return err

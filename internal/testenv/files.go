@@ -43,13 +43,6 @@ func (f *Files) Set(path, content string, modified time.Time) string {
 	return f.URL + path
 }
 
-// Remove makes the server answer path with 404.
-func (f *Files) Remove(path string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.files, path)
-}
-
 // Requests returns the requests of clients in the order of arrival.
 func (f *Files) Requests() []Request {
 	f.mu.Lock()
