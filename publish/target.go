@@ -19,8 +19,11 @@ func (e *TargetError) Error() string {
 // checkTarget returns a *TargetError if the image must stay on this machine, as its label says.
 func checkTarget(ctx context.Context, st *store.Store, desc ocispec.Descriptor) error {
 	target, err := st.Target(ctx, desc)
-	if err == nil && target != "" {
-		err = &TargetError{target}
+	if err != nil {
+		return st.Blame(ctx, desc, err)
 	}
-	return err
+	if target != "" {
+		return &TargetError{target}
+	}
+	return nil
 }
