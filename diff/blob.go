@@ -72,16 +72,3 @@ func readWhole(ctx context.Context, l *imageLayer, fn func(*tar.Header, io.Reade
 	defer r.Close()
 	return each(r, fn)
 }
-
-// cancelReader fails once ctx is done.
-type cancelReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *cancelReader) Read(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	return c.r.Read(p)
-}

@@ -130,7 +130,7 @@ func scan(ctx context.Context, l *imageLayer) (parts []part, err error) {
 		return nil, nil
 	}
 	verifier := l.blob.Digest.Verifier()
-	s, sum := chunk.NewScanner(io.TeeReader(&cancelReader{ctx, rc}, verifier)), newSummer()
+	s, sum := chunk.NewScanner(io.TeeReader(layer.Cancellable(ctx, rc), verifier)), newSummer()
 	for s.Scan() {
 		if s.Flags()&chunk.Start != 0 {
 			n := len(parts)
@@ -206,7 +206,7 @@ func readParts(ctx context.Context, l *imageLayer, fn func(*tar.Header, io.Reade
 // readPart appends an entry of its own to the part. A tar reader finds that entry only if the part ends
 // with the end of an entry.
 func readPart(ctx context.Context, r io.ReaderAt, p part, b *layer.Budget, fn func(*tar.Header, io.Reader) error) error {
-	content := chunk.NewReader(&cancelReader{ctx, io.NewSectionReader(r, p.offset, p.size)})
+	content := chunk.NewReader(layer.Cancellable(ctx, io.NewSectionReader(r, p.offset, p.size)))
 	behind := bytes.NewReader(endEntry)
 	found := false
 	err := each(layer.NewReader(io.MultiReader(content, behind), b), func(h *tar.Header, r io.Reader) error {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
+	"github.com/kedge-build/kedge/internal/layer"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -50,7 +51,7 @@ func (s *Store) CheckBlob(ctx context.Context, desc ocispec.Descriptor) error {
 	}
 	defer ra.Close()
 	verifier := desc.Digest.Verifier()
-	if _, err := io.Copy(verifier, &cancelReader{ctx, content.NewReader(ra)}); err != nil {
+	if _, err := io.Copy(verifier, layer.Cancellable(ctx, content.NewReader(ra))); err != nil {
 		return fmt.Errorf("read blob %s: %w", desc.Digest, err)
 	}
 	if !verifier.Verified() {
@@ -109,16 +110,4 @@ func (s *Store) Complete(ctx context.Context, desc ocispec.Descriptor) ([]ocispe
 		return s.CheckSize(ctx, d)
 	})
 	return blobs, err
-}
-
-type cancelReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *cancelReader) Read(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	return c.r.Read(p)
 }

@@ -110,7 +110,7 @@ func Open(ctx context.Context, blob io.ReadCloser, want Digests) (_ *Reader, err
 		}
 	}()
 	r := &Reader{budget: &Budget{}, blob: blob}
-	if r.stored, err = r.verify(&cancelReader{ctx, blob}, DigestError{"digest", want.Blob}); err != nil {
+	if r.stored, err = r.verify(Cancellable(ctx, blob), DigestError{"digest", want.Blob}); err != nil {
 		return nil, err
 	}
 	if r.stream, err = decompress.Open(r.stored, decompress.Gzip|decompress.Zstd); err != nil {
@@ -278,6 +278,9 @@ func Xattrs(h *tar.Header) iter.Seq2[string, string] {
 
 // XattrName returns the name of the extended attribute in a record that Xattrs returned.
 func XattrName(record string) string { return strings.TrimPrefix(record, xattrPrefix) }
+
+// Cancellable returns a reader of r that fails with the cause of ctx once ctx is done.
+func Cancellable(ctx context.Context, r io.Reader) io.Reader { return &cancelReader{ctx, r} }
 
 type cancelReader struct {
 	ctx context.Context
