@@ -67,7 +67,7 @@ func (f *finder) statCache(p pair, spans []span) bool {
 	for _, c := range []struct{ magic, format, why, fix string }{
 		{
 			"glibc-ld.so.auxcache-", "ldconfig aux-cache", "ldconfig remembers the inode number and change time of every library.",
-			"rm -f /var/cache/ldconfig/aux-cache in the same RUN; ldconfig makes it anew.",
+			"rm -f /var/cache/ldconfig/aux-cache in the same RUN; ldconfig writes it again.",
 		},
 		{
 			"DIRC", "git index", "git remembers the inode number and times of every file of the checkout.",

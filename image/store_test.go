@@ -324,7 +324,7 @@ func TestOpenStoreRefuses(t *testing.T) {
 	foreign := t.TempDir()
 	writeFile(t, filepath.Join(foreign, "thesis.tex"), nil)
 	layout := t.TempDir()
-	writeFile(t, filepath.Join(layout, "oci-layout"), store.LayoutFile)
+	writeFile(t, filepath.Join(layout, "oci-layout"), []byte(store.LayoutFile))
 	newer := t.TempDir()
 	writeFile(t, filepath.Join(newer, "oci-layout"), []byte(`{"imageLayoutVersion":"2.0.0"}`))
 	writeFile(t, filepath.Join(newer, "store.lock"), nil)

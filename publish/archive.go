@@ -136,7 +136,7 @@ func exportLayout(ctx context.Context, st *store.Store, dir string, desc ocispec
 	if err := os.WriteFile(filepath.Join(layout, ocispec.ImageIndexFile), index, 0o644); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(layout, ocispec.ImageLayoutFile), store.LayoutFile, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(layout, ocispec.ImageLayoutFile), []byte(store.LayoutFile), 0o644); err != nil {
 		return err
 	}
 	if err := replaceDir(layout, dir, old); err != nil {

@@ -51,7 +51,7 @@ func (w Wanted) Check() error {
 			return err
 		}
 		if o.Push && len(w.namesOf(o)) == 0 {
-			return usagef("an output is to be pushed and has no name: -t NAME, or name=NAME in it")
+			return usagef("an output with push=true has no name: -t NAME, or name=NAME in it")
 		}
 	}
 	if w.Push && len(w.Tags) == 0 {

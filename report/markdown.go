@@ -44,7 +44,7 @@ func writeMarkdown(w io.Writer, r *Report) error {
 			t.printf("| %s | %s | %s | %s | %s |\n", escape(strings.TrimSpace(row.change+" "+row.kind)), code(row.name), code(row.first), code(row.second), escape(row.what))
 			for i, c := range row.causes {
 				if i == maxReasons {
-					t.printf("| | | | | and %s |\n", counted(len(row.causes)-i, "more cause"))
+					t.printf("| | | | | and %s |\n", Counted(len(row.causes)-i, "more cause"))
 					break
 				}
 				t.printf("| %s | %s | %s | %s | %s |\n", escape(c.Kind), code(c.Where), code(c.First), code(c.Second), escape(strings.TrimSpace(c.Why+" "+c.Fix)))

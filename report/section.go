@@ -107,7 +107,7 @@ func (r *Report) sections() []section {
 			for _, l := range p.Layers {
 				s := section{plain(p.Platform) + ", " + l.title(r.Dockerfile), layerRows(l.Files)}
 				for _, from := range l.From {
-					s.items = append(s.items, item{change: "-", what: "made by an earlier stage: " + from.in(r.Dockerfile)})
+					s.items = append(s.items, item{change: "-", what: "made by an earlier stage: " + from.words(r.Dockerfile)})
 				}
 				if len(l.Caches) > 0 {
 					s.items = append(s.items, item{change: "-", what: l.caches()})

@@ -65,7 +65,7 @@ func (r *Report) headline() string {
 	case r.Diff != nil:
 		return "different"
 	case r.Lock != nil:
-		return fmt.Sprintf("%s: %s, target %s", plain(r.Lockfile), counted(r.Sources, "source"), plain(r.Target))
+		return fmt.Sprintf("%s: %s, target %s", plain(r.Lockfile), Counted(r.Sources, "source"), plain(r.Target))
 	case r.Image == nil || r.Verdict == nil:
 		return "built once: nothing was compared"
 	}
@@ -149,7 +149,7 @@ func (t *printer) platform(dockerfile string, p Platform) {
 			if i == 0 {
 				t.printf("    made by an earlier stage:\n")
 			}
-			t.printf("      %s\n", from.in(dockerfile))
+			t.printf("      %s\n", from.words(dockerfile))
 		}
 		if len(l.Caches) > 0 {
 			t.printf("    %s\n", l.caches())
@@ -164,12 +164,12 @@ const sameFiles = "the same paths in another order"
 func (l *Layer) title(dockerfile string) string {
 	s := "layer " + strconv.Itoa(l.Index)
 	if l.Line > 0 {
-		s += ", " + Origin{l.Line, l.Instruction}.in(dockerfile)
+		s += ", " + Origin{l.Line, l.Instruction}.words(dockerfile)
 	}
 	return s
 }
 
-func (o Origin) in(dockerfile string) string {
+func (o Origin) words(dockerfile string) string {
 	return fmt.Sprintf("%s:%d: %s", plain(dockerfile), o.Line, shortened(plain(o.Instruction), 80))
 }
 
@@ -195,7 +195,7 @@ func (t *printer) files(files []File, most int) {
 		t.printf("\n")
 		for i, c := range f.Causes {
 			if i == maxReasons {
-				t.printf("             and %s\n", counted(len(f.Causes)-i, "more cause"))
+				t.printf("             and %s\n", Counted(len(f.Causes)-i, "more cause"))
 				break
 			}
 			t.printf("             %s", c.Kind)
@@ -218,7 +218,7 @@ func (t *printer) explained(r *Report) {
 		t.printf("same\n")
 		return
 	}
-	t.printf("different: %s, %s, %s\n", counted(len(r.Files), "file"), counted(len(r.Packages), "package"), counted(len(r.Config), "setting"))
+	t.printf("different: %s, %s, %s\n", Counted(len(r.Files), "file"), Counted(len(r.Packages), "package"), Counted(len(r.Config), "setting"))
 	t.files(r.Files, maxExplained)
 	for _, s := range r.Config {
 		t.printf("    config   %s: %s -> %s\n", s.Key, quoted(s.First), quoted(s.Second))
@@ -306,8 +306,8 @@ func shortened(s string, n int) string {
 	return s
 }
 
-// counted returns "1 image" and "2 images".
-func counted(n int, noun string) string {
+// Counted returns "1 image" and "2 images".
+func Counted(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}

@@ -64,7 +64,7 @@ func (s Set) Matcher(l Layer) *Matcher {
 	m := &Matcher{layer: l, version: s.Version, first: map[string][]pattern{}, later: map[string][]pattern{}}
 	rules := s.table()
 	for i := range rules {
-		if r := &rules[i]; s.on(r) && (l.Run || s.Version == 1 && !r.run) {
+		if r := &rules[i]; s.enabled(r) && (l.Run || s.Version == 1 && !r.run) {
 			m.add(r)
 		}
 	}

@@ -198,7 +198,7 @@ func (s Set) Check() (Set, error) {
 
 // Has reports whether the rule with this id is on.
 func (s Set) Has(id string) bool {
-	return slices.ContainsFunc(s.table(), func(r Rule) bool { return r.ID == id && s.on(&r) })
+	return slices.ContainsFunc(s.table(), func(r Rule) bool { return r.ID == id && s.enabled(&r) })
 }
 
 func (s Set) table() []Rule {
@@ -208,4 +208,4 @@ func (s Set) table() []Rule {
 	return table
 }
 
-func (s Set) on(r *Rule) bool { return r.since <= s.Version && !slices.Contains(s.Off, r.ID) }
+func (s Set) enabled(r *Rule) bool { return r.since <= s.Version && !slices.Contains(s.Off, r.ID) }

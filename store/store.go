@@ -58,7 +58,7 @@ const (
 )
 
 // LayoutFile is the content of the file oci-layout.
-var LayoutFile = []byte(`{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`)
+const LayoutFile = `{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`
 
 // lockRetry is the pause between attempts to take a lock.
 const lockRetry = 20 * time.Millisecond
@@ -105,7 +105,7 @@ func open(ctx context.Context, dir string) (_ *Store, err error) {
 		if err := s.writeIndex(nil); err != nil {
 			return err
 		}
-		return s.replaceFile(ocispec.ImageLayoutFile, LayoutFile)
+		return s.replaceFile(ocispec.ImageLayoutFile, []byte(LayoutFile))
 	})
 	if err != nil {
 		return nil, err

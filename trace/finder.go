@@ -148,7 +148,7 @@ func (f *finder) scan(buf []byte, whole bool, o origin, add func(*candidate)) {
 		})
 	}
 	for _, fact := range f.facts {
-		if fact.in(buf, whole, o) {
+		if fact.matches(buf, whole, o) {
 			add(&candidate{Finding: Finding{Kind: Machine, What: fact.Name}})
 		}
 	}
@@ -165,7 +165,7 @@ func line(buf []byte, from, to int) []byte {
 	return bytes.Clone(bytes.TrimSpace(buf[start:end]))
 }
 
-func (f Fact) in(buf []byte, whole bool, o origin) bool {
+func (f Fact) matches(buf []byte, whole bool, o origin) bool {
 	if len(f.Asked) > 0 {
 		return whole && string(bytes.TrimSpace(buf)) == f.Value && slices.ContainsFunc(f.Asked, func(w string) bool { return strings.Contains(o.text, w) })
 	}

@@ -105,7 +105,7 @@ func (p *process) tellNormalised(img store.Image) {
 		p.note("  %s", path)
 	}
 	if rest > 0 {
-		p.note("  and %s more: --debug, --metadata-file and --format=json list all", counted(rest, "path"))
+		p.note("  and %s more: --debug, --metadata-file and --format=json list all", report.Counted(rest, "path"))
 	}
 }
 
@@ -125,22 +125,22 @@ func (p *process) tell(res *kedge.Result, pull bool) {
 		p.note("no locked tag has moved")
 	}
 	if len(res.NotSought) > 0 {
-		p.note("secrets of fewer than %d bytes are not looked for in the image: %s", secret.MinSecret, enumerated(res.NotSought, 5))
+		p.note("secrets of fewer than %d bytes are not looked for in the image: %s", secret.MinSecret, enumerated(res.NotSought))
 	}
 	if res.NotChecked != nil {
 		p.say("warning: kedge cannot tell which files git ignores: %v", res.NotChecked)
 	}
 	if len(res.Ignored) > 0 {
-		p.say("warning: the build uses %s, which git ignores: another checkout does not have them", enumerated(res.Ignored, 5))
+		p.say("warning: the build uses %s, which git ignores: another checkout does not have them", enumerated(res.Ignored))
 	}
 	if len(res.Untracked) > 0 {
-		p.say("warning: the build uses %s, which git does not track: another checkout does not have them", enumerated(res.Untracked, 5))
+		p.say("warning: the build uses %s, which git does not track: another checkout does not have them", enumerated(res.Untracked))
 	}
 	if len(res.Modes) > 0 {
-		p.say("warning: the build uses the mode that git records, and not the one on this machine, for %s: git add it, or --context-modes=keep", enumerated(res.Modes, 5))
+		p.say("warning: the build uses the mode that git records, and not the one on this machine, for %s: git add it, or --context-modes=keep", enumerated(res.Modes))
 	}
 	if len(res.ClockKept) > 0 {
-		p.say("warning: the clock was not moved on %s, only by a minute: this kedge has no library for it (make build compiles it)", enumerated(res.ClockKept, 5))
+		p.say("warning: the clock was not moved on %s, only by a minute: this kedge has no library for it (make build compiles it)", enumerated(res.ClockKept))
 	}
 	if res.NotReleased != nil {
 		p.say("%v", res.NotReleased)

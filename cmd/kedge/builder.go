@@ -13,6 +13,7 @@ import (
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/builder/daemon"
 	"github.com/kedge-build/kedge/docker"
+	"github.com/kedge-build/kedge/report"
 	"github.com/urfave/cli/v2"
 )
 
@@ -141,7 +142,7 @@ func (p *process) sayWhere(c *cli.Context) {
 			if err != nil {
 				builds += ": " + err.Error()
 			} else {
-				builds += fmt.Sprintf(": the %s driver, %s", b.Driver, counted(len(b.Nodes), "node"))
+				builds += fmt.Sprintf(": the %s driver, %s", b.Driver, report.Counted(len(b.Nodes), "node"))
 			}
 		}
 	}

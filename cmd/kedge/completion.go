@@ -60,7 +60,7 @@ type candidates struct {
 
 func (p *process) complete(ctx context.Context, root *cli.Command, words []string) error {
 	if len(words) == 0 {
-		return usagef("%s takes the words of a command line, the last of which is to be completed", completeVerb)
+		return usagef("%s takes the words of a command line; it completes the last one", completeVerb)
 	}
 	last := len(words) - 1
 	found := p.candidates(ctx, root, words[:last], words[last])

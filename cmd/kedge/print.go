@@ -53,21 +53,14 @@ func normalised(img store.Image) (counts string, paths []string) {
 	return strings.Join(words, ", "), slices.Compact(paths)
 }
 
-// enumerated returns "a, b and 3 more" in one line.
-func enumerated(names []string, most int) string {
+// enumerated returns the first five names in one line: "a, b and 3 more".
+func enumerated(names []string) string {
+	const most = 5
 	more := ""
 	if n := len(names) - most; n > 0 {
 		names, more = names[:most], fmt.Sprintf(" and %d more", n)
 	}
 	return strings.ReplaceAll(strings.Join(names, ", "), "\n", `\n`) + more
-}
-
-// counted returns "1 image" and "2 images".
-func counted(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // sayChanges says what a lock became, or would become.

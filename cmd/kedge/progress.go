@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/kedge-build/kedge/report"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/util/progress/progressui"
@@ -79,9 +80,9 @@ func (p *process) warn(warnings []client.VertexWarning) {
 		return
 	}
 	if !p.view.debug {
-		p.say("%s (-D says more):", counted(len(warnings), "warning"))
+		p.say("%s (-D says more):", report.Counted(len(warnings), "warning"))
 	} else {
-		p.say("%s:", counted(len(warnings), "warning"))
+		p.say("%s:", report.Counted(len(warnings), "warning"))
 	}
 	for _, w := range warnings {
 		fmt.Fprintf(p.stderr, " - %s\n", w.Short)

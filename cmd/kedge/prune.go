@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/docker/go-units"
+	"github.com/kedge-build/kedge/report"
 	"github.com/urfave/cli/v2"
 )
 
@@ -25,7 +26,7 @@ func (p *process) pruneVerb() *cli.Command {
 			for _, e := range pruned.Damaged {
 				p.say("%s was damaged: %v", strings.Join(e.Names, ", "), e.Err)
 			}
-			fmt.Fprintf(p.stdout, "removed %s, %s\n", counted(len(pruned.Images), "image"), units.HumanSize(float64(pruned.Bytes)))
+			fmt.Fprintf(p.stdout, "removed %s, %s\n", report.Counted(len(pruned.Images), "image"), units.HumanSize(float64(pruned.Bytes)))
 			return nil
 		},
 	}

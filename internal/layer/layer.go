@@ -35,8 +35,8 @@ import (
 )
 
 const (
-	// MaxEntries bounds the entries of a layer, because readers keep them in memory.
-	MaxEntries = 2_000_000
+	// maxEntries bounds the entries of a layer, because readers keep them in memory.
+	maxEntries = 2_000_000
 	// maxNames bounds the paths and the extended attributes of a layer, in bytes. A layer compresses a
 	// thousandfold, so the size of its blob bounds nothing.
 	maxNames = 512 << 20
@@ -67,7 +67,7 @@ func (e *DigestError) Error() string {
 }
 
 // ErrTooLarge says that a layer has more entries, or longer names, than a reader holds in memory.
-var ErrTooLarge = fmt.Errorf("the layer has more than %d entries, or their names more than %d MiB", MaxEntries, maxNames>>20)
+var ErrTooLarge = fmt.Errorf("the layer has more than %d entries, or their names more than %d MiB", maxEntries, maxNames>>20)
 
 // A Budget is what the entries of a layer may still take. The zero value is that of a whole layer.
 type Budget struct{ entries, names int }
@@ -78,7 +78,7 @@ func (b *Budget) spend(h *tar.Header) error {
 	for k, v := range h.PAXRecords {
 		b.names += len(k) + len(v)
 	}
-	if b.entries > MaxEntries || b.names > maxNames {
+	if b.entries > maxEntries || b.names > maxNames {
 		return ErrTooLarge
 	}
 	return nil

@@ -231,8 +231,8 @@ func TestMillionsOfEntries(t *testing.T) {
 		want            error
 	}{
 		{0, 1_000_000, io.EOF},
-		{MaxEntries - 10, 10, io.EOF},
-		{MaxEntries - 10, 11, ErrTooLarge},
+		{maxEntries - 10, 10, io.EOF},
+		{maxEntries - 10, 11, ErrTooLarge},
 	} {
 		r, err := Open(t.Context(), io.NopCloser(&repeated{header: b.Bytes(), left: test.entries}), Digests{})
 		if err != nil {
@@ -251,7 +251,7 @@ func TestMillionsOfEntries(t *testing.T) {
 // TestBudget: the parts of a layer share a budget. Names and attributes count, too.
 func TestBudget(t *testing.T) {
 	part := tarball(t, tar.Header{Name: "a", PAXRecords: map[string]string{xattrPrefix + "user.a": "x"}})
-	for _, b := range []*Budget{{entries: MaxEntries}, {names: maxNames - 10}} {
+	for _, b := range []*Budget{{entries: maxEntries}, {names: maxNames - 10}} {
 		if _, err := NewReader(bytes.NewReader(part), b).Next(); !errors.Is(err, ErrTooLarge) {
 			t.Errorf("%+v: %v", b, err)
 		}

@@ -200,7 +200,7 @@ func (o *Overlay[T]) follow(name string, implied bool) (*Node[T], error) {
 			if !implied || at.Kind != tar.TypeDir {
 				return nil, &PathError{Clean(name), "there is no such folder in the image"}
 			}
-			if o.implied++; o.implied > MaxEntries {
+			if o.implied++; o.implied > maxEntries {
 				return nil, ErrTooLarge
 			}
 			next = o.folder()

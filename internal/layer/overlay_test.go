@@ -125,7 +125,7 @@ func TestOverlayRefuses(t *testing.T) {
 // TestOverlayBound: implied folders are bounded, because a short entry can imply thousands.
 func TestOverlayBound(t *testing.T) {
 	var o Overlay[struct{}]
-	o.implied = MaxEntries - 5
+	o.implied = maxEntries - 5
 	err := o.Add("a/b/c/d/e/f/g/h", tar.TypeReg, "", struct{}{})
 	if !errors.Is(err, ErrTooLarge) {
 		t.Errorf("%v", err)
