@@ -15,6 +15,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // formatVersion is the only version of the format that this package reads and writes.
@@ -68,6 +70,9 @@ type File struct {
 	Epoch time.Time
 	// Rules is the version of the rules for the image's files. It is zero if none is declared.
 	Rules int
+	// Downloads is the digest of the record of what RUN steps download, which is a file of its own. It is empty
+	// if downloads are not locked.
+	Downloads digest.Digest
 
 	pins map[Source]string
 }

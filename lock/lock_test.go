@@ -24,6 +24,7 @@ const (
 const canonical = header + `version = 1
 target = "runtime"
 epoch = 2026-10-20T00:00:00Z
+downloads = "` + digestB + `"
 
 [image]
 "docker.io/library/debian:bookworm-slim" = "` + digestA + `"
@@ -67,7 +68,7 @@ func TestParseIsIndependentOfForm(t *testing.T) {
 'https://example.com/a.tar.gz?x="1"' = "` + digestA + `"
 `
 	free += "[local]\n'docker.io/library/base:1'=\"" + digestB + "\"\n"
-	top := "epoch = 2026-10-20T02:00:00+02:00\ntarget=\"runtime\"\nversion=1\n"
+	top := "downloads = '" + digestB + "'\nepoch = 2026-10-20T02:00:00+02:00\ntarget=\"runtime\"\nversion=1\n"
 	f, err := Parse("Dockerfile.lock", []byte(top+free))
 	if err != nil {
 		t.Fatal(err)
@@ -87,7 +88,7 @@ func TestParseRefuses(t *testing.T) {
 		{"newer", "version = 2\n", "L:1: version 2 is newer than this kedge, which reads version 1: use a newer kedge"},
 		{"version as string", "version = \"1\"\n", "L:1: version is not a positive number"},
 		{"version zero", "version = 0\n", "L:1: version is not a positive number"},
-		{"unknown key", "version = 1\ncolour = 3\n", `L:2: unknown key "colour": this kedge knows version, target, last, strict-target, epoch and rules`},
+		{"unknown key", "version = 1\ncolour = 3\n", `L:2: unknown key "colour": this kedge knows version, target, last, strict-target, epoch, rules and downloads`},
 		{"unknown table", "version = 1\n[images]\n\"a\" = \"b\"\n", "L:2: unknown table [images]: this kedge knows [image], [local], [url] and [git]"},
 		{"array of tables", "version = 1\n[[image]]\n", "L:2: only tables of key = value lines are allowed here"},
 		{"duplicate key", "version = 1\nversion = 1\n", "L:2: version occurs twice, first on line 1"},
@@ -101,12 +102,14 @@ func TestParseRefuses(t *testing.T) {
 		{"epoch has no zone", "version = 1\nepoch = 2026-10-20T00:00:00\n", "L:2: epoch is not a time in whole seconds such as 2006-01-02T15:04:05Z"},
 		{"empty target", "version = 1\ntarget = \"\"\n", "L:2: target is not the name of a stage in quotes"},
 		{"strict-target is a string", "version = 1\nstrict-target = \"true\"\n", "L:2: strict-target is not true or false"},
+		{"short digest of downloads", "version = 1\ndownloads = \"sha256:abc\"\n", "L:2: downloads is not a digest sha256:… in quotes"},
+		{"downloads is a number", "version = 1\ndownloads = 7\n", "L:2: downloads is not a digest sha256:… in quotes"},
 		{"space in reference", "version = 1\n[image]\n\"a b\" = \"" + digestA + "\"\n", `L:3: "a b" is not a reference`},
 		{"dotted key", "version = 1\n[image]\na.b = \"" + digestA + "\"\n", "L:3: a.b is not one key: a reference is written in quotes"},
 		{"binary", "version = 1\n\xff\xfe", "L:1: not UTF-8 text"},
 		{
 			"every error", "version = 1\nfoo = 1\nbar = 2\n",
-			"L:2: unknown key \"foo\": this kedge knows version, target, last, strict-target, epoch and rules\nL:3: unknown key \"bar\": this kedge knows version, target, last, strict-target, epoch and rules",
+			"L:2: unknown key \"foo\": this kedge knows version, target, last, strict-target, epoch, rules and downloads\nL:3: unknown key \"bar\": this kedge knows version, target, last, strict-target, epoch, rules and downloads",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

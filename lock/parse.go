@@ -189,8 +189,15 @@ func (p *parser) keyValue(table, key string, line int, value *unstable.Node) {
 			return
 		}
 		p.file.Rules = v
+	case "downloads":
+		d, err := digest.Parse(string(value.Data))
+		if value.Kind != unstable.String || err != nil || d.Algorithm() != digest.SHA256 {
+			p.fail(line, "downloads is not a digest sha256:… in quotes")
+			return
+		}
+		p.file.Downloads = d
 	default:
-		p.fail(line, "unknown key %q: this kedge knows version, target, last, strict-target, epoch and rules", key)
+		p.fail(line, "unknown key %q: this kedge knows version, target, last, strict-target, epoch, rules and downloads", key)
 	}
 }
 
@@ -250,6 +257,9 @@ func (f *File) Format() []byte {
 	}
 	if f.Rules != 0 {
 		fmt.Fprintf(&b, "rules = %d\n", f.Rules)
+	}
+	if f.Downloads != "" {
+		fmt.Fprintf(&b, "downloads = %s\n", quote(f.Downloads.String()))
 	}
 	var table Kind
 	for _, s := range f.Sources() {

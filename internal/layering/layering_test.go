@@ -27,6 +27,7 @@ builder/clock:
 builder: lock frontend builder/clock builder/daemon internal/decompress internal/filesum internal/wholefile
 rules: internal/layer internal/format/jks internal/format/pyc internal/format/zip
 store: rules internal/layer internal/strictjson internal/wholefile
+network: internal/strictjson internal/wholefile
 secret: store internal/layer internal/strictjson
 image: rules internal/format/pyc secret store internal/chunk internal/layer internal/strictjson
 publish: store internal/layer internal/wholefile

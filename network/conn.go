@@ -1,0 +1,149 @@
+package network
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// An origin is what a connection is known to be for before its first request.
+type origin struct {
+	scheme string // http or https
+	host   string // of CONNECT or of the TLS handshake, with a port if it is not the scheme's; empty: see Host
+}
+
+// maxRequestHeader bounds the header of a step's request.
+const maxRequestHeader = 256 << 10
+
+// ServeConn answers the requests of one connection from a step, until the connection or ctx has ended. The
+// connection speaks TLS, whose server name says what host it is for, or HTTP: to a proxy, CONNECT included, or
+// to the host in Host. ServeConn closes c.
+func (p *Proxy) ServeConn(ctx context.Context, step Step, c net.Conn) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	raw := c
+	defer raw.Close()
+	defer context.AfterFunc(ctx, func() { raw.Close() })()
+	if p.record {
+		p.o.Record.AddStep(step)
+	}
+	to := origin{scheme: "http"}
+	for c != nil {
+		buffered := &bufferedConn{Conn: c, r: bufio.NewReaderSize(c, 16<<10)}
+		c = buffered
+		first, err := buffered.r.Peek(1)
+		if err != nil {
+			return
+		}
+		if first[0] == 22 { // a TLS handshake
+			var secure *tls.Conn
+			if secure, to, err = p.handshake(ctx, c, to); err != nil {
+				return
+			}
+			c = secure
+		}
+		c, to = p.serveHTTP(ctx, step, c, to)
+	}
+}
+
+type bufferedConn struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (c *bufferedConn) Read(p []byte) (int, error) { return c.r.Read(p) }
+
+// handshake ends the TLS of a connection. The host is that of CONNECT, or else the server name.
+func (p *Proxy) handshake(ctx context.Context, c net.Conn, to origin) (*tls.Conn, origin, error) {
+	secure := tls.Server(c, &tls.Config{
+		MinVersion: tls.VersionTLS10,
+		NextProtos: []string{"http/1.1"},
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			name := hello.ServerName
+			if name == "" {
+				name = hostname(to.host)
+			}
+			return p.o.CA.certificate(name)
+		},
+	})
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return nil, to, err
+	}
+	to.scheme = "https"
+	if to.host == "" {
+		to.host = secure.ConnectionState().ServerName
+	}
+	return secure, to, nil
+}
+
+// serveHTTP answers the requests of a connection. If one is CONNECT, it returns what follows on the
+// connection, and what that is for.
+func (p *Proxy) serveHTTP(ctx context.Context, step Step, c net.Conn, to origin) (next net.Conn, nextTo origin) {
+	l := &singleListener{conn: make(chan net.Conn, 1), closed: make(chan struct{}), addr: c.LocalAddr()}
+	l.conn <- c
+	var handlers sync.WaitGroup
+	srv := &http.Server{
+		ReadHeaderTimeout: 10 * time.Minute, // a step may keep a connection open between its requests
+		MaxHeaderBytes:    maxRequestHeader,
+		ErrorLog:          log.New(io.Discard, "", 0),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnState: func(_ net.Conn, s http.ConnState) {
+			if s == http.StateClosed || s == http.StateHijacked {
+				l.Close()
+			}
+		},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			handlers.Add(1)
+			defer handlers.Done()
+			if r.Method != http.MethodConnect {
+				p.handle(w, r, step, to)
+				return
+			}
+			hijacked, rw, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				panic(http.ErrAbortHandler)
+			}
+			_ = hijacked.SetDeadline(time.Time{})
+			if _, err := io.WriteString(hijacked, "HTTP/1.1 200 Connection established\r\n\r\n"); err != nil {
+				hijacked.Close()
+				return
+			}
+			next, nextTo = &bufferedConn{Conn: hijacked, r: rw.Reader}, origin{scheme: "http", host: r.Host}
+		}),
+	}
+	_ = srv.Serve(l)
+	handlers.Wait()
+	return next, nextTo
+}
+
+// A singleListener accepts one connection, and ends when that is closed.
+type singleListener struct {
+	conn   chan net.Conn
+	once   sync.Once
+	closed chan struct{}
+	addr   net.Addr
+}
+
+func (l *singleListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conn:
+		return c, nil
+	case <-l.closed:
+		return nil, io.EOF
+	}
+}
+
+func (l *singleListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *singleListener) Addr() net.Addr { return l.addr }
