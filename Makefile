@@ -103,6 +103,11 @@ fuzz: ## every fuzz target for FUZZTIME (30s) each
 		done; \
 	done
 
+# A failure names its seed: go test ./internal/parity -run TestRandom -seed N -seeds 1.
+.PHONY: fuzz-parity
+fuzz-parity: deps build testdeps ## random Dockerfiles, built by kedge and by buildx, for FUZZTIME
+	$(GO) test ./internal/parity -count=1 -timeout=0 -run=TestRandom -seed=$$(date +%s) -fuzz-parity=$(FUZZTIME)
+
 .PHONY: lint
 lint: vet $(BIN)/golangci-lint ## gofmt, go vet, golangci-lint, and plain English
 	$(GO) run ./internal/prose

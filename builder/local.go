@@ -174,6 +174,9 @@ func (j *job) wait(ctx context.Context, name string, platform *pb.Platform) bool
 		return false
 	}
 	has, err := l.finder.Has(ctx, name)
+	if ctx.Err() != nil {
+		return false // another look-up has failed, and its error is the one to show
+	}
 	if has && err == nil {
 		err = j.stageCalled(name)
 	}

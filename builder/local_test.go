@@ -64,6 +64,23 @@ func TestLocalImageWaits(t *testing.T) {
 	}
 }
 
+// A look-up that is canceled because another one failed leaves no error of its own, which would hide the other's.
+func TestLocalImageCanceled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, finder := range map[string]LocalImages{"fails": canceled{}, "is there": machine{base: digest.FromString("one")}} {
+		j := newJob(nil, &Request{Lock: &lock.File{}, Local: finder}, Pass{})
+		if j.wait(ctx, base, nil) || j.locals.err != nil || len(j.locals.waiting) > 0 {
+			t.Errorf("%s: error %v, waiting %v", name, j.locals.err, j.locals.waiting)
+		}
+	}
+}
+
+// canceled is a machine whose images are looked up in vain when the context has ended.
+type canceled struct{ machine }
+
+func (canceled) Has(ctx context.Context, _ string) (bool, error) { return false, ctx.Err() }
+
 // A lock serves its local images, except if a registry's is locked, a context is given, or a stage has
 // the name.
 func TestServeLocked(t *testing.T) {

@@ -155,13 +155,7 @@ func (w *world) expandAll(side, dir string, list []string) []string {
 // run runs the command lines of a case with one program, in a new folder.
 func (w *world) run(t *testing.T, side string, c Case) *outcome {
 	dir := filepath.Join(t.TempDir(), side, "work")
-	for name, content := range c.Files {
-		if err := put(filepath.Join(dir, name), w.expand(side, content), strings.HasSuffix(name, "/")); err != nil {
-			t.Error(err)
-			return nil
-		}
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := w.write(side, dir, c); err != nil {
 		t.Error(err)
 		return nil
 	}
@@ -197,6 +191,16 @@ func (w *world) run(t *testing.T, side string, c Case) *outcome {
 		}
 	}
 	return o
+}
+
+// write writes the files of a case into a folder.
+func (w *world) write(side, dir string, c Case) error {
+	for name, content := range c.Files {
+		if err := put(filepath.Join(dir, name), w.expand(side, content), strings.HasSuffix(name, "/")); err != nil {
+			return err
+		}
+	}
+	return os.MkdirAll(dir, 0o755)
 }
 
 // command runs one command line.

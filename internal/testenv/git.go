@@ -59,6 +59,9 @@ func NewGit(t testing.TB) *Git {
 	return g
 }
 
+// Dir is the bare repository.
+func (g *Git) Dir() string { return g.dir }
+
 // RequireToken makes the server require a token as the password of any user.
 func (g *Git) RequireToken(token string) { g.token.Store(&token) }
 
