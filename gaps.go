@@ -3,12 +3,15 @@ package kedge
 import (
 	"cmp"
 	"fmt"
+	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/verify"
+	"github.com/moby/patternmatcher"
 )
 
 // gaps returns what a comparison of r with a second build does not show, in the order of the Dockerfile.
@@ -36,6 +39,15 @@ func (p *plan) gaps(r *builder.Result) []verify.Gap {
 			}
 		}
 	}
+	for _, platform := range r.Platforms {
+		for _, step := range platform.Steps {
+			for _, s := range append(step.From, step) {
+				for _, text := range p.repoGaps(r, s) {
+					add(verify.GitDir, s.Line, "%s", text)
+				}
+			}
+		}
+	}
 	slices.SortStableFunc(gaps, func(a, b verify.Gap) int { return cmp.Compare(a.Line, b.Line) })
 	return gaps
 }
@@ -43,4 +55,62 @@ func (p *plan) gaps(r *builder.Result) []verify.Gap {
 // cacheGap says which contents of a cache mount the two builds had.
 func (p *plan) cacheGap(target string) string {
 	return fmt.Sprintf("cache mount %s: it was empty when the second build began, and had what this builder keeps when the first one did; no other content was tried", target)
+}
+
+// repoGaps says for each .git folder that a step copies from a context what another clone may have otherwise.
+func (p *plan) repoGaps(r *builder.Result, step frontend.Step) []string {
+	var gaps []string
+	for _, take := range step.Takes {
+		mount, folder := strings.CutPrefix(take.Source, "local://")
+		dir := p.request.Directories()[mount]
+		if !folder {
+			if !p.context.Uploads(take.Source) {
+				continue
+			}
+			dir = ""
+		}
+		for _, repo := range r.Repos[dir] {
+			if !takesPath(take, repo.Path) {
+				continue
+			}
+			own := ""
+			if len(repo.Own) > 0 {
+				own = " Of this one, " + strings.Join(repo.Own, "; ") + "."
+			}
+			gaps = append(gaps, fmt.Sprintf("copies %s: another clone of the commit gives the same image if it has the same packs, branches, tags and configuration.%s A line %s in .dockerignore leaves it out", repo.Path, own, repo.Path))
+		}
+	}
+	return gaps
+}
+
+// takesPath reports whether a take includes a path, a part of it, or all around it.
+func takesPath(take frontend.Take, name string) bool {
+	if out, err := patternmatcher.Matches(name, take.Excluded); err == nil && out {
+		return false
+	}
+	if take.Path == "" {
+		return true
+	}
+	pattern, parts := strings.Split(take.Path, "/"), strings.Split(name, "/")
+	n := min(len(pattern), len(parts))
+	ok, err := path.Match(strings.Join(pattern[:n], "/"), strings.Join(parts[:n], "/"))
+	return ok && err == nil
+}
+
+// credentials returns the settings of .git folders that were sent, and that hold a password or a token.
+func credentials(r *builder.Result) []string {
+	var found []string
+	for dir, repos := range r.Repos {
+		for _, repo := range repos {
+			config := path.Join(repo.Path, "config")
+			if dir != "" && !slices.Contains(r.Sent[dir], config) {
+				continue
+			}
+			for _, setting := range repo.Credentials {
+				found = append(found, fmt.Sprintf("%s in %s", setting, filepath.Join(dir, config)))
+			}
+		}
+	}
+	slices.Sort(found)
+	return found
 }

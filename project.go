@@ -155,7 +155,7 @@ func (p *project) inputs(pins *lock.File) *builder.Request {
 	return &builder.Request{
 		Context: p.context, Dockerfile: p.dockerfile, Parsed: p.parsed,
 		Platforms: o.Platforms, Args: o.Args, Contexts: o.Contexts, NoCache: o.NoCache, Settings: o.Settings,
-		Local: p.env.Local, Lock: pins, Locked: o.Locked, Vary: o.Vary.Builder, Clock: o.Vary.Clock, Auth: p.env.Auth, Now: p.env.Now, Sums: p.env.Sums,
+		Local: p.env.Local, Lock: pins, Locked: o.Locked, KeepModes: o.KeepModes, PlainGit: p.rules.Has(rules.ContextGit), Vary: o.Vary.Builder, Clock: o.Vary.Clock, Auth: p.env.Auth, Now: p.env.Now, Sums: p.env.Sums,
 	}
 }
 

@@ -39,6 +39,8 @@ type Result struct {
 	NotReleased error
 	// ClockKept lists the platforms whose clock the second build should have moved, and this kedge cannot.
 	ClockKept []string
+	// Credentials lists settings of .git folders in contexts that hold a password or a token, with their files.
+	Credentials []string
 	// NotSought lists the ids of secrets that are too short to look for in the image.
 	NotSought []string
 	// Warnings are those of the first build.
@@ -52,7 +54,7 @@ func (p *plan) finish(ctx context.Context, first *export, img store.Image) (*Res
 	r := first.result
 	res := &Result{
 		Image: img, ArgsHash: frontend.Hash(r.Args), Target: p.target, Declared: p.declared, Lock: r.Lock, Epoch: r.Epoch,
-		Dockerfile: p.name, Lockfile: p.lockfile, NotSought: p.tooShort, Warnings: r.Warnings,
+		Dockerfile: p.name, Lockfile: p.lockfile, NotSought: p.tooShort, Warnings: r.Warnings, Credentials: credentials(r),
 		Checkout: checkout(ctx, p.env.Environ, p.request.Tracked, r.Sent),
 	}
 	if res.NotChecked == nil {

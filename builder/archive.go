@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kedge-build/kedge/builder/gitdir"
 	"github.com/kedge-build/kedge/internal/decompress"
 	"github.com/moby/buildkit/session/upload"
 	"google.golang.org/grpc"
@@ -25,6 +26,8 @@ import (
 type Archive struct {
 	file *os.File
 	sum  string // SHA-256 of the entries without their times
+
+	repos []gitdir.Repo
 }
 
 // ArchiveError says that an archive is damaged.
@@ -52,7 +55,7 @@ func NewArchive(r io.Reader) (*Archive, error) {
 		return nil, errors.Join(&ArchiveError{err}, file.Close())
 	}
 	defer content.Close()
-	err = retimed(content, retiming{file, time.Time{}, true}, retiming{sum, time.Unix(0, 0), false})
+	err = retimed(content, a.note, retiming{file, time.Time{}, true}, retiming{sum, time.Unix(0, 0), false})
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
@@ -78,8 +81,16 @@ func (c retiming) time(own time.Time) time.Time {
 	return c.epoch
 }
 
-// retimed writes copies of a tar archive.
-func retimed(r io.Reader, copies ...retiming) error {
+// note records the .git folders of a.
+func (a *Archive) note(h *tar.Header) {
+	name := path.Clean(h.Name)
+	if dir, file := path.Split(name); file == "HEAD" && path.Base(dir) == ".git" {
+		a.repos = append(a.repos, gitdir.Repo{Path: path.Clean(dir), Own: []string{"it came in an archive, which is left as it is"}})
+	}
+}
+
+// retimed writes copies of a tar archive. It calls seen for each entry first.
+func retimed(r io.Reader, seen func(*tar.Header), copies ...retiming) error {
 	in, out, contents := tar.NewReader(r), make([]*tar.Writer, len(copies)), make([]io.Writer, len(copies))
 	for i, c := range copies {
 		out[i] = tar.NewWriter(c.w)
@@ -94,6 +105,7 @@ func retimed(r io.Reader, copies ...retiming) error {
 		if err != nil {
 			return &ArchiveError{err}
 		}
+		seen(h)
 		switch h.Typeflag {
 		case tar.TypeXGlobalHeader:
 			continue // git archive records the commit in it
@@ -150,6 +162,11 @@ func (r *readError) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// Uploads reports whether a source is c, an archive that this machine uploads.
+func (c Context) Uploads(source string) bool {
+	return c.Archive != nil && strings.HasPrefix(source, "http://buildkit-session/"+c.Archive.sum)
+}
+
 // uploads sends an archive to the daemon, as often as it asks.
 type uploads struct{ archive *Archive }
 
@@ -185,7 +202,7 @@ func (u uploads) Pull(stream upload.Upload_PullServer) error {
 		return fmt.Errorf("nothing to upload as %q", name)
 	}
 	w := bufio.NewWriterSize(messages{stream}, 1<<20)
-	if err := retimed(io.NewSectionReader(u.archive.file, 0, math.MaxInt64), retiming{w, time.Unix(epoch, 0), keep}); err != nil {
+	if err := retimed(io.NewSectionReader(u.archive.file, 0, math.MaxInt64), func(*tar.Header) {}, retiming{w, time.Unix(epoch, 0), keep}); err != nil {
 		return err
 	}
 	return w.Flush()

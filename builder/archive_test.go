@@ -97,7 +97,7 @@ func TestRetimed(t *testing.T) {
 		tar.Header{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "dir/file"},
 	)
 	var out bytes.Buffer
-	if err := retimed(bytes.NewReader(in), retiming{w: &out, epoch: at}); err != nil {
+	if err := retimed(bytes.NewReader(in), func(*tar.Header) {}, retiming{w: &out, epoch: at}); err != nil {
 		t.Fatal(err)
 	}
 	type entry struct {
@@ -139,7 +139,7 @@ func TestRetimedKeep(t *testing.T) {
 		tar.Header{Name: "whole", Mode: 0o644, Size: 3, ModTime: late.Truncate(time.Second)},
 	)
 	var own, stamped bytes.Buffer
-	if err := retimed(bytes.NewReader(in), retiming{w: &own, epoch: at, keep: true}, retiming{w: &stamped, epoch: at}); err != nil {
+	if err := retimed(bytes.NewReader(in), func(*tar.Header) {}, retiming{w: &own, epoch: at, keep: true}, retiming{w: &stamped, epoch: at}); err != nil {
 		t.Fatal(err)
 	}
 	times := func(r io.Reader) map[string]time.Time {

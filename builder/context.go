@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kedge-build/kedge/builder/gitdir"
 	"github.com/kedge-build/kedge/internal/filesum"
 	"github.com/tonistiigi/fsutil"
 	fstypes "github.com/tonistiigi/fsutil/types"
@@ -67,6 +68,16 @@ func (m modes) apply(path string, mode os.FileMode) os.FileMode {
 		return want
 	}
 	return mode
+}
+
+// seconds returns the epoch in seconds since 1970, or 0 if it is not known yet.
+func (c *contextTimes) seconds() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.epoch.IsZero() {
+		return 0
+	}
+	return c.epoch.Unix()
 }
 
 func (c *contextTimes) setEpoch(t time.Time) {
@@ -142,16 +153,33 @@ func (c *contextTimes) time(mount string, own int64, sum []byte) int64 {
 // folder is a folder of this machine.
 type folder struct {
 	fsutil.FS
-	dir string // without symlinks
+	dir string     // without symlinks
+	git *gitdir.FS // FS, if .git folders have one form; otherwise nil
 }
 
-func newFolder(dir string) (fsutil.FS, error) {
+func newFolder(dir string) (folder, error) {
 	fs, err := fsutil.NewFS(dir)
 	if err != nil {
-		return nil, err
+		return folder{}, err
 	}
 	dir, err = filepath.EvalSymlinks(dir)
-	return folder{fs, dir}, err
+	return folder{FS: fs, dir: dir}, err
+}
+
+// withPlainGit returns f with .git folders in one form.
+func (f folder) withPlainGit(keepModes bool, epoch func() int64) folder {
+	f.git = gitdir.New(f.FS, gitdir.Options{KeepModes: keepModes, Epoch: epoch})
+	f.FS = f.git
+	return f
+}
+
+// written returns the sum of a file that is sent otherwise than it is in the folder.
+func (f folder) written(path string) (sum [sha256.Size]byte, ok bool) {
+	if f.git == nil {
+		return sum, false
+	}
+	content, ok := f.git.Content(path)
+	return sha256.Sum256(content), ok
 }
 
 // manyReads is how many files a sync reads by itself before it reads ahead. If few changed, another walk
@@ -163,6 +191,9 @@ const manyReads = 16
 func (c *contextTimes) folderSum(ctx context.Context, dir folder, opt fsutil.FilterOpt) func(path string) ([]byte, error) {
 	reads := 0
 	return func(path string) ([]byte, error) {
+		if sum, ok := dir.written(path); ok {
+			return sum[:], nil
+		}
 		path = filepath.Join(dir.dir, path)
 		if sum, ok := c.sums.Known(path); ok {
 			return sum[:], nil

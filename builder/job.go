@@ -23,6 +23,7 @@ type job struct {
 	pins     *pins
 	locals   locals
 	times    contextTimes
+	folders  map[string]folder // the contexts that are folders, by mount
 	steps    *progress
 }
 
@@ -35,8 +36,8 @@ func newJob(b *Builder, req *Request, pass Pass) *job {
 			locked: req.Locked, file: req.Lock.Clone(),
 			used: map[lock.Source]bool{}, unlocked: map[lock.Source]Unlocked{},
 		},
-		times: contextTimes{sent: map[string]string{}, modes: map[string]modes{}, sums: filesum.Open(req.Sums, req.now)},
-		steps: newProgress(),
+		times:   contextTimes{sent: map[string]string{}, modes: map[string]modes{}, sums: filesum.Open(req.Sums, req.now)},
+		folders: map[string]folder{}, steps: newProgress(),
 	}
 	j.locals.finder = req.Local
 	if pass.first != nil {

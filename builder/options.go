@@ -28,7 +28,11 @@ func (j *job) options(ctx context.Context) (client.SolveOpt, error) {
 		if err != nil {
 			return client.SolveOpt{}, fmt.Errorf("opening build context %q: %w", dir, err)
 		}
-		mounts[name] = fs
+		fs = fs.withPlainGit(j.req.KeepModes, j.times.seconds)
+		if !j.req.PlainGit {
+			fs.git.Leave("the rule context-git is off, so that it stays as it is")
+		}
+		j.folders[name], mounts[name] = fs, fs
 		j.times.modes[name] = newModes(j.req.Tracked[dir])
 	}
 	if j.req.Context == (Context{}) {

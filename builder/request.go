@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/docker/cli/cli/config/configfile"
+	"github.com/kedge-build/kedge/builder/gitdir"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/moby/buildkit/client"
@@ -38,6 +39,9 @@ type Request struct {
 	// Tracked lists the files that git tracks and whether each is executable, by the folder of a context
 	// and the path in it. These files are sent with the modes that git records.
 	Tracked map[string]map[string]bool
+	// KeepModes sends all files with their own modes, .git folders included; PlainGit sends .git folders in one
+	// form. See package gitdir.
+	KeepModes, PlainGit bool
 	// Leave lists files to leave out of every context. The lockfile is one: it does not lock itself.
 	Leave []string
 	// Sums is the path of a file that remembers the sums of files in contexts; see package filesum. It may
@@ -106,6 +110,9 @@ type Result struct {
 
 	// Sent lists the paths that were sent, sorted, by the folder of the context.
 	Sent map[string][]string
+	// Repos lists the .git folders that were sent, by the folder of the context. The archive with a context has
+	// the empty name.
+	Repos map[string][]gitdir.Repo
 
 	caches    int32 // of the pass
 	leftovers []leftover

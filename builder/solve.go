@@ -70,6 +70,7 @@ func (j *job) run(ctx context.Context, out *export) (*Result, error) {
 	for mount, dir := range j.req.Directories() {
 		result.Sent[dir] = sentFrom(result.sent, mount)
 	}
+	result.Repos = j.repos(result.Sent)
 	if first := j.pass.first; first != nil {
 		if path, ok := changed(first.sent, result.sent); ok {
 			return nil, &ChangedContextError{Path: path}
@@ -126,6 +127,7 @@ func (j *job) admit(ctx context.Context, c gateway.Client, def *definition) (*re
 	if err := j.discreet(def); err != nil {
 		return nil, err
 	}
+	j.leaveParts(def)
 	rw := j.newRewriter(def, c.BuildOpts().LLBCaps)
 	return rw, j.fetch(ctx, c, def.uses(), rw)
 }

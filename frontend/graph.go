@@ -196,6 +196,8 @@ type Step struct {
 	From []Step
 	// Copies are what a COPY or ADD copies.
 	Copies []Copy
+	// Takes are the paths that it takes from sources.
+	Takes []Take
 }
 
 // Copy is one source of a COPY or ADD, which may be a pattern, and its target: a file, or the folder that it
@@ -257,6 +259,7 @@ func (g *Graph) fullStep(d digest.Digest) Step {
 			step.Copies = append(step.Copies, Copy{inRoot(c.Src), inRoot(c.Dest)})
 		}
 	}
+	step.Takes = g.takes(n)
 	return step
 }
 

@@ -114,6 +114,9 @@ const (
 	WhiteoutOfNothing = "whiteout-of-nothing"
 )
 
+// ContextGit is the id of the rule for .git folders in build contexts, which package builder/gitdir follows.
+const ContextGit = "context-git"
+
 // lookup returns the rule with an id in the newest version that has it, or nil.
 func lookup(id string) *Rule {
 	for _, t := range [][]Rule{table, table1} {

@@ -24,7 +24,8 @@ frontend: lock
 builder/daemon: internal/wholefile
 docker:
 builder/clock:
-builder: lock frontend builder/clock builder/daemon internal/decompress internal/filesum internal/wholefile
+builder/gitdir:
+builder: lock frontend builder/clock builder/daemon builder/gitdir internal/decompress internal/filesum internal/wholefile
 rules: internal/layer internal/format/jks internal/format/pyc internal/format/zip
 store: rules internal/layer internal/strictjson internal/wholefile
 network: internal/strictjson internal/wholefile
@@ -39,7 +40,7 @@ diff/source: store internal/decompress internal/wholefile
 explain: cause diff internal/layer
 trace: frontend store internal/layer
 verify: cause diff explain fix frontend store trace
-kedge: builder cause frontend image lock rules secret store trace verify internal/wholefile
+kedge: builder builder/gitdir cause frontend image lock rules secret store trace verify internal/wholefile
 cmd/kedge: kedge builder builder/daemon docker frontend image lock rules secret store trace verify cause diff diff/source explain plugin publish report
 plugin: internal/wholefile
 report: kedge diff explain lock rules trace verify
