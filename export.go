@@ -55,7 +55,7 @@ func (p *plan) solveAgain(ctx context.Context, first *export) (*export, error) {
 	if err := sleep(ctx, secondStart(first.result, len(clockKept(p.options.Vary, first.result)) > 0).Sub(p.env.now())); err != nil {
 		return nil, err
 	}
-	second, err := p.pass(ctx, builder.Second(first.result), "verifying", image.IngestOptions{Second: true})
+	second, err := p.pass(ctx, builder.Second(first.result), "building a second time", image.IngestOptions{Second: true})
 	if err != nil && ctx.Err() == nil {
 		return nil, &SecondBuildError{err, p.options.Vary.Clock != 0}
 	}

@@ -156,7 +156,7 @@ func (p *project) checkAnnotations() error {
 		}
 		asked = append(asked, platform)
 	}
-	return image.CheckAnnotations(p.options.Annotations, asked, len(asked) > 1 || len(p.options.Attest.Types) > 0)
+	return image.CheckAnnotations(p.options.Annotations, asked)
 }
 
 // A PolicyError says that a policy lies next to the Dockerfile, which docker build would apply.

@@ -30,6 +30,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/apicaps"
 	"github.com/moby/buildkit/util/grpcerrors"
+	_ "github.com/moby/buildkit/util/grpcutil/encoding/proto" // names of files that are not UTF-8, and less work for each message
 	"github.com/moby/buildkit/worker/label"
 	"google.golang.org/grpc/codes"
 )
@@ -96,12 +97,31 @@ func (b *Builder) lost(err error) error {
 }
 
 // Open connects to a builder. It starts kedge's own if that does not run. The caller must Close the
-// builder. The error is an *AddressError, a *CapabilityError, an *ExporterError, or one of
-// daemon.Acquire.
+// builder. The error is an *AddressError, a *CapabilityError, or one of daemon.Acquire.
 func Open(ctx context.Context, o Options) (*Builder, error) {
+	b, err := open(ctx, o)
+	if address := (*AddressError)(nil); !o.own() || !errors.As(err, &address) {
+		return b, err
+	}
+	// The daemon was killed a moment ago, before its supervisor noticed.
+	select {
+	case <-ctx.Done():
+		return nil, err
+	case <-time.After(restart):
+		return open(ctx, o)
+	}
+}
+
+// restart is how long Open waits before it tries a second time to connect with kedge's own daemon.
+const restart = 500 * time.Millisecond
+
+// own reports whether o chooses kedge's own daemon.
+func (o Options) own() bool { return o.Address == "" && o.Dial == nil }
+
+func open(ctx context.Context, o Options) (*Builder, error) {
 	b := &Builder{done: o.Done}
 	address := o.Address
-	if address == "" && o.Dial == nil {
+	if o.own() {
 		lease, err := daemon.Acquire(ctx, o.Own)
 		if err != nil {
 			return nil, err
@@ -116,8 +136,6 @@ func Open(ctx context.Context, o Options) (*Builder, error) {
 		err = &needed[len(needed)-1].CapabilityError // it is too old to know this call
 	case err != nil:
 		err = &AddressError{Address: address, Err: err}
-	case b.lease == nil:
-		err = b.check(ctx)
 	}
 	if err != nil {
 		b.Close()
@@ -161,9 +179,12 @@ func (b *Builder) connect(ctx context.Context, address string, o Options) (err e
 	return err
 }
 
-// check returns an *ExporterError if the daemon can export no image. Its other capabilities become known
+// exports returns an *ExporterError if the daemon can export no image. Its other capabilities become known
 // in a build.
-func (b *Builder) check(ctx context.Context) error {
+func (b *Builder) exports(ctx context.Context) error {
+	if b.lease != nil {
+		return nil
+	}
 	workers, err := b.client.ListWorkers(ctx)
 	if err != nil {
 		return b.lost(err)

@@ -25,8 +25,14 @@ func (b *Builder) Resolve(ctx context.Context, req *Request) (*Resolution, error
 }
 
 // Build makes one pass over req. Once the epoch is known, it calls open for the store that receives the
-// export.
+// export. The error is an *ExporterError if the daemon can answer, and not export.
 func (b *Builder) Build(ctx context.Context, req *Request, pass Pass, open func(epoch time.Time) (content.Store, error)) (*Result, error) {
+	if err := b.exports(ctx); err != nil {
+		if req.Status != nil {
+			close(req.Status)
+		}
+		return nil, err
+	}
 	j := newJob(b, req, pass)
 	result, err := j.run(ctx, &export{open: open})
 	if err != nil && pass.IsSecond() {

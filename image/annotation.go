@@ -3,6 +3,7 @@ package image
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -38,13 +39,9 @@ func (e *AnnotationError) Error() string {
 }
 
 // CheckAnnotations returns an *AnnotationError for the first annotation that has no place in an image for
-// these platforms, with or without an index. No platforms stand for one unknown platform, which may be
-// any.
-func CheckAnnotations(all []Annotation, targets []ocispec.Platform, index bool) error {
+// these platforms. No platforms stand for one unknown platform, which may be any.
+func CheckAnnotations(all []Annotation, targets []ocispec.Platform) error {
 	for _, a := range all {
-		if !index && (a.On == OnIndex || a.On == OnIndexDescriptor) {
-			return &AnnotationError{a, "an image for one platform has no index"}
-		}
 		found := a.Platform == nil || len(targets) == 0
 		for _, p := range targets {
 			found = found || platformKey(*a.Platform) == platformKey(p)
@@ -57,6 +54,11 @@ func CheckAnnotations(all []Annotation, targets []ocispec.Platform, index bool) 
 }
 
 type annotations []Annotation
+
+// needIndex reports whether an annotation has its place in an index, so that an image for one platform gets one.
+func (as annotations) needIndex() bool {
+	return slices.ContainsFunc(as, func(a Annotation) bool { return a.On == OnIndex || a.On == OnIndexDescriptor })
+}
 
 // collect returns the annotations of one place, nil for none. Those for a single platform override those for
 // all.

@@ -49,25 +49,37 @@ func TestAnnotations(t *testing.T) {
 	}
 }
 
+func TestAnnotationsOfAnIndexOfOne(t *testing.T) {
+	s := testStore(t)
+	one := rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", "1"))}}
+	plain, _ := build(t, s, Options{}, one)
+	img, _ := build(t, s, Options{Annotations: []Annotation{{OnIndex, nil, "i", "index"}, {OnIndexDescriptor, nil, "x", "top"}}}, one)
+	index, descs := annotationsIn(t, s, img.Descriptor)
+	if index["i"] != "index" || img.Descriptor.Annotations["x"] != "top" || len(descs) != 1 {
+		t.Errorf("the index has %v, its descriptor %v, and it has %d manifests", index, img.Descriptor.Annotations, len(descs))
+	}
+	if img.Manifests[0].Descriptor.Digest != plain.Descriptor.Digest {
+		t.Error("the manifest is another")
+	}
+}
+
 func TestAnnotationsWithoutPlace(t *testing.T) {
 	tests := []struct {
-		name  string
-		a     Annotation
-		of    []ocispec.Platform
-		index bool
-		ok    bool
+		name string
+		a    Annotation
+		of   []ocispec.Platform
+		ok   bool
 	}{
-		{"manifest", Annotation{OnManifest, nil, "k", "v"}, nil, false, true},
-		{"any platform may be the one", Annotation{OnManifest, &arm64, "k", "v"}, nil, false, true},
-		{"its platform", Annotation{OnManifest, &arm64, "k", "v"}, []ocispec.Platform{amd64, arm64}, true, true},
-		{"a variant that goes without saying", Annotation{OnManifest, &ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}, "k", "v"}, []ocispec.Platform{arm64}, false, true},
-		{"another platform", Annotation{OnManifestDescriptor, &arm64, "k", "v"}, []ocispec.Platform{amd64}, false, false},
-		{"index", Annotation{OnIndex, nil, "k", "v"}, []ocispec.Platform{amd64, arm64}, true, true},
-		{"no index", Annotation{OnIndex, nil, "k", "v"}, []ocispec.Platform{amd64}, false, false},
-		{"no index's descriptor", Annotation{OnIndexDescriptor, nil, "k", "v"}, nil, false, false},
+		{"manifest", Annotation{OnManifest, nil, "k", "v"}, nil, true},
+		{"any platform may be the one", Annotation{OnManifest, &arm64, "k", "v"}, nil, true},
+		{"its platform", Annotation{OnManifest, &arm64, "k", "v"}, []ocispec.Platform{amd64, arm64}, true},
+		{"a variant that goes without saying", Annotation{OnManifest, &ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}, "k", "v"}, []ocispec.Platform{arm64}, true},
+		{"another platform", Annotation{OnManifestDescriptor, &arm64, "k", "v"}, []ocispec.Platform{amd64}, false},
+		{"index", Annotation{OnIndex, nil, "k", "v"}, []ocispec.Platform{amd64, arm64}, true},
+		{"an index of one", Annotation{OnIndex, nil, "k", "v"}, []ocispec.Platform{amd64}, true},
 	}
 	for _, test := range tests {
-		err := CheckAnnotations([]Annotation{test.a}, test.of, test.index)
+		err := CheckAnnotations([]Annotation{test.a}, test.of)
 		var without *AnnotationError
 		if test.ok != (err == nil) || err != nil && !errors.As(err, &without) {
 			t.Errorf("%s: %v", test.name, err)

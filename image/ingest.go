@@ -216,7 +216,7 @@ func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []
 	for _, e := range exports {
 		targets, attested = append(targets, e.Platform), attested || e.attestation.Digest != ""
 	}
-	if err := CheckAnnotations(notes, targets, len(targets) > 1 || attested || in.opts.Second); err != nil {
+	if err := CheckAnnotations(notes, targets); err != nil {
 		return store.Image{}, err
 	}
 	for _, e := range exports {
@@ -237,7 +237,9 @@ func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []
 		}
 		img.Manifests = append(img.Manifests, m)
 	}
-	if img.Descriptor, err = in.writeTop(ctx, img.Manifests, notes); err != nil {
+	// The index of the attestations has the annotations, too.
+	index := len(targets) > 1 || !attested && notes.needIndex()
+	if img.Descriptor, err = in.writeTop(ctx, img.Manifests, index, notes); err != nil {
 		return store.Image{}, fmt.Errorf("write image: %w", err)
 	}
 	if img.Attested, err = in.writeAttestations(ctx, exports, img.Manifests, notes); err != nil {
@@ -486,13 +488,13 @@ func inIndex(m store.Manifest, notes annotations) ocispec.Descriptor {
 	return d
 }
 
-// writeTop writes an index if there are several platforms, and returns the top of the image.
-func (in *Ingest) writeTop(ctx context.Context, manifests []store.Manifest, notes annotations) (ocispec.Descriptor, error) {
+// writeTop writes an index if that is set, and returns the top of the image.
+func (in *Ingest) writeTop(ctx context.Context, manifests []store.Manifest, index bool, notes annotations) (ocispec.Descriptor, error) {
 	var descs []ocispec.Descriptor
 	for _, m := range manifests {
 		descs = append(descs, inIndex(m, notes))
 	}
-	if len(descs) == 1 {
+	if !index {
 		descs[0].Platform = nil
 		return descs[0], nil
 	}

@@ -25,9 +25,10 @@ type folderWriter struct {
 	first map[*inode]string // path of each written file, for hard links
 	// beside is the name of a file until it is complete. No image and no other command uses it.
 	beside string
+	delete bool // what the rootFS does not have
 }
 
-func (fs *rootFS) writeFolder(ctx context.Context, dir string) (err error) {
+func (fs *rootFS) writeFolder(ctx context.Context, dir string, remove bool) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -36,7 +37,7 @@ func (fs *rootFS) writeFolder(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	defer top.Close()
-	w := &folderWriter{ctx: ctx, fs: fs, top: top, first: map[*inode]string{}, beside: ".kedge-" + rand.Text()}
+	w := &folderWriter{ctx: ctx, fs: fs, top: top, first: map[*inode]string{}, beside: ".kedge-" + rand.Text(), delete: remove}
 	return w.children(top, "", fs.root)
 }
 
@@ -59,6 +60,25 @@ func (w *folderWriter) children(in *os.Root, parent string, n *fileNode) error {
 		}
 		if err != nil {
 			return err
+		}
+	}
+	if w.delete {
+		return w.deleteOthers(in, dir, n)
+	}
+	return nil
+}
+
+// deleteOthers removes what the folder dir has and n does not.
+func (w *folderWriter) deleteOthers(in *os.Root, dir *os.File, n *fileNode) error {
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if n.Children[name] == nil {
+			if err := in.RemoveAll(name); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

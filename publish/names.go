@@ -2,6 +2,8 @@ package publish
 
 import (
 	"fmt"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/distribution/reference"
 )
@@ -14,10 +16,10 @@ func Names(tags []string, argsHash string) ([]string, error) {
 	for _, tag := range tags {
 		named, err := reference.ParseNormalizedNamed(tag)
 		if err != nil {
-			return nil, fmt.Errorf("%q is not a name for an image: %w", tag, err)
+			return nil, fmt.Errorf("invalid tag %q: %w%s", tag, err, misplaced(tag)) // in buildx's words
 		}
 		if _, ok := named.(reference.Digested); ok {
-			return nil, fmt.Errorf("%q is not a name for an image: it has a digest", tag)
+			return nil, fmt.Errorf("invalid tag %q: it has a digest", tag)
 		}
 		argsTag := "args-" + argsHash
 		if tagged, ok := named.(reference.Tagged); ok {
@@ -30,4 +32,23 @@ func Names(tags []string, argsHash string) ([]string, error) {
 		names = append(names, reference.TagNameOnly(named).String(), withArgs.String())
 	}
 	return names, nil
+}
+
+// misplaced says which character of an invalid name is the first that cannot be where it is. It returns "" if
+// that cannot be told, or if the name lacks something.
+func misplaced(name string) string {
+	if strings.Contains(name, "@") || !utf8.ValidString(name) {
+		return ""
+	}
+	for i, r := range name {
+		begun, fits := name[:i+utf8.RuneLen(r)], false
+		for _, rest := range []string{"", "a", ".a/a"} { // a tag or a folder may follow
+			_, err := reference.Parse(begun + rest)
+			fits = fits || err == nil
+		}
+		if !fits {
+			return fmt.Sprintf(": %q at character %d", r, utf8.RuneCountInString(begun))
+		}
+	}
+	return ""
 }

@@ -44,6 +44,8 @@ type Output struct {
 	Push     bool     // only of an Image
 	ByDigest bool     // push it without a tag
 	Root     RootOptions
+	// DeleteAnywhere lets Root.Delete apply to a folder that is not below the current one.
+	DeleteAnywhere bool
 }
 
 // files reports whether an output is the files of an image instead of the image.
@@ -89,7 +91,45 @@ func (o Output) check() error {
 	if o.Type == Local {
 		dir = filepath.Clean(o.Dest)
 	}
+	if o.Root.Delete && !o.DeleteAnywhere {
+		if below, err := belowCurrent(o.Dest); err != nil {
+			return fmt.Errorf("writing %q: %w", o.Dest, err)
+		} else if !below {
+			// In buildx's words.
+			return usagef("local output mode=delete for destination %q requires --allow=buildx.local.delete", o.Dest)
+		}
+	}
 	return checkPath(o.Dest, o.Dir, dir)
+}
+
+// belowCurrent reports whether a path, which need not exist, is below the current folder. Symbolic links count
+// as what they lead to.
+func belowCurrent(path string) (bool, error) {
+	current, err := filepath.Abs(".")
+	if err == nil {
+		current, err = filepath.EvalSymlinks(current)
+	}
+	if err != nil {
+		return false, err
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return false, err
+	}
+	missing := ""
+	for {
+		real, err := filepath.EvalSymlinks(path)
+		if err == nil {
+			rel, err := filepath.Rel(current, filepath.Join(real, missing))
+			return rel != "." && filepath.IsLocal(rel), err
+		}
+		if !errors.Is(err, fs.ErrNotExist) || path == filepath.Dir(path) {
+			return false, err
+		}
+		if _, err := os.Lstat(path); err == nil {
+			return false, nil // a symbolic link that leads nowhere yet
+		}
+		path, missing = filepath.Dir(path), filepath.Join(filepath.Base(path), missing)
+	}
 }
 
 // CheckFile returns an error if a file cannot be written to path. It writes nothing.

@@ -27,6 +27,8 @@ type RootOptions struct {
 	// Source is the folder of the image that is exported. Symbolic links in the image are followed. Empty is
 	// the root.
 	Source string
+	// Delete removes from the folder of a Local what the image does not have.
+	Delete bool
 }
 
 // A PathError says which path of an image cannot be exported as a file tree, and why.
@@ -40,11 +42,11 @@ func writeTar(ctx context.Context, st *store.Store, w io.Writer, desc ocispec.De
 }
 
 // writeFolder writes the root file system of an image into dir, which it creates if it is absent. Existing
-// files stay unless the image has the same path. Modes and times are those of the image; the owner is the
+// files stay unless the image has the same path, or o.Delete is set. Modes and times are those of the image; the owner is the
 // user who runs kedge, as with BuildKit. No path or link of the image leads out of dir. Nothing is written
 // before all layers are read.
 func writeFolder(ctx context.Context, st *store.Store, dir string, desc ocispec.Descriptor, o RootOptions) error {
-	return exportRoot(ctx, st, desc, o, func(fs *rootFS) error { return fs.writeFolder(ctx, dir) })
+	return exportRoot(ctx, st, desc, o, func(fs *rootFS) error { return fs.writeFolder(ctx, dir, o.Delete) })
 }
 
 func exportRoot(ctx context.Context, st *store.Store, desc ocispec.Descriptor, o RootOptions, write func(*rootFS) error) error {

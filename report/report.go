@@ -47,8 +47,18 @@ type Image struct {
 	Pins   []Pin    `json:"pins"`
 	// Normalised are the paths that rules dropped or changed, by platform and rule.
 	Normalised map[string]map[string][]string `json:"normalised"`
-	Rules      map[string]string              `json:"rules"`             // what each of these rules does, and why
-	Verdict    *Verdict                       `json:"verdict,omitempty"` // nil if there was no second build
+	Rules      map[string]string              `json:"rules"` // what each of these rules does, and why
+	// Touched are the layers that rules changed. Only explain knows them.
+	Touched []TouchedLayer `json:"touched,omitempty"`
+	Verdict *Verdict       `json:"verdict,omitempty"` // nil if there was no second build
+}
+
+// TouchedLayer is a layer that rules changed.
+type TouchedLayer struct {
+	Platform  string   `json:"platform"`
+	Index     int      `json:"index"`                // 0 is the lowest
+	CreatedBy string   `json:"created_by,omitempty"` // the instruction, as the image's history has it
+	Paths     []string `json:"paths"`                // that rules dropped or changed, sorted
 }
 
 // Pin is a source that the lockfile pins.

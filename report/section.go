@@ -126,7 +126,7 @@ func (r *Report) sections() []section {
 			s := section{title: plain(platform)}
 			for _, rule := range slices.Sorted(maps.Keys(r.Normalised[platform])) {
 				for _, path := range r.Normalised[platform][rule] {
-					s.items = append(s.items, item{change: rule, name: path, what: r.Rules[rule]})
+					s.items = append(s.items, item{change: rule, name: path, what: strings.TrimSpace(r.Rules[rule] + r.madeBy(platform, path))})
 				}
 			}
 			list = append(list, s)

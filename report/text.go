@@ -234,10 +234,24 @@ func (t *printer) rules(r *Report) {
 		for _, rule := range slices.Sorted(maps.Keys(r.Normalised[platform])) {
 			t.printf("  %s: %s\n", rule, r.Rules[rule])
 			for _, path := range r.Normalised[platform][rule] {
-				t.printf("    %s\n", path)
+				t.printf("    %s%s\n", path, r.madeBy(platform, path))
 			}
 		}
 	}
+}
+
+// madeBy says in which layers a path of an image was that a rule dropped or changed, and what made them.
+func (i *Image) madeBy(platform, path string) string {
+	text := ""
+	for _, l := range i.Touched {
+		if _, found := slices.BinarySearch(l.Paths, path); found && l.Platform == platform {
+			text += fmt.Sprintf("  layer %d", l.Index)
+			if l.CreatedBy != "" {
+				text += ": " + plain(shortened(l.CreatedBy, 80))
+			}
+		}
+	}
+	return text
 }
 
 func (t *printer) differences(r *Report) {

@@ -43,6 +43,9 @@ type Manifest struct {
 type Layer struct {
 	Descriptor ocispec.Descriptor
 	DiffID     digest.Digest // of the uncompressed tar
+	// CreatedBy is the instruction that made the layer, as the config's history has it. It is empty if that
+	// does not say, and for an image that is not read back from the store.
+	CreatedBy string
 	// Raw is the digest of the raw layer that the layer was made from. It is empty for layers of a base
 	// image, and for an image that is read back from the store.
 	Raw digest.Digest
@@ -188,10 +191,26 @@ func readManifest(ctx context.Context, from content.Provider, desc ocispec.Descr
 		m.Created = *cfg.Created
 	}
 	m.Descriptor = Plain(desc)
+	by := createdBy(cfg.History)
 	for i, l := range mf.Layers {
-		m.Layers = append(m.Layers, Layer{Descriptor: l, DiffID: cfg.RootFS.DiffIDs[i]})
+		layer := Layer{Descriptor: l, DiffID: cfg.RootFS.DiffIDs[i]}
+		if len(by) == len(mf.Layers) {
+			layer.CreatedBy = by[i]
+		}
+		m.Layers = append(m.Layers, layer)
 	}
 	return m, nil
+}
+
+// createdBy returns the instructions of a history that made a layer.
+func createdBy(history []ocispec.History) []string {
+	var by []string
+	for _, h := range history {
+		if !h.EmptyLayer {
+			by = append(by, h.CreatedBy)
+		}
+	}
+	return by
 }
 
 // ReadDocument reads the JSON blob of desc into v, and checks its digest. It refuses duplicate keys.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,6 +42,9 @@ func (p *process) answer(c *cli.Context) (*answer, error) {
 	}
 	if a.wanted.Outputs, a.annotations, err = p.parseOutputs(c.StringSlice("output")); err != nil {
 		return nil, err
+	}
+	for i := range a.wanted.Outputs {
+		a.wanted.Outputs[i].DeleteAnywhere = slices.Contains(c.StringSlice("allow"), allowDelete)
 	}
 	annotations, err := parseAnnotations(c.StringSlice("annotation"))
 	if err != nil {

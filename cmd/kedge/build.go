@@ -205,12 +205,12 @@ func (p *process) sayNo(ctx context.Context, a *answer, res *kedge.Result, r *re
 	if err := p.writeMetadata(a, res, nil); err != nil {
 		return err
 	}
-	if err := report.Write(out, a.format, r); err != nil {
-		return err
-	}
 	// A lock that cannot be written does not change the answer.
 	if err := p.writeLock(ctx, res); err != nil {
 		p.say("%v", err)
+	}
+	if err := report.Write(out, a.format, r); err != nil {
+		return err
 	}
 	return errNo
 }

@@ -151,7 +151,7 @@ func flagCandidates(options []option) candidates {
 
 // flagValues are the values of flags that have only a few.
 var flagValues = map[string][]string{
-	"allow":             {"network.host", "security.insecure"},
+	"allow":             {"network.host", "security.insecure", "buildx.local.delete"},
 	"call":              {"build", "check", "outline", "targets"},
 	"context-modes":     {"git", "keep"},
 	"format":            {"json", "markdown", "text"},

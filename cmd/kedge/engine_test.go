@@ -417,6 +417,15 @@ func TestBuildersThatCannot(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a question needs no export", func(t *testing.T) {
+		env := append(docker.env, "DOCKER_CONTEXT=graph")
+		if out, _ := runKedge(t, env, 0, "build", "--builder", "graph", "--check", dir); !strings.Contains(out, "Check complete, no warnings") {
+			t.Errorf("--check: %s", out)
+		}
+		if out, _ := runKedge(t, env, 0, "build", "--builder", "graph", "--call", "targets", dir); !strings.Contains(out, "TARGET") {
+			t.Errorf("--call targets: %s", out)
+		}
+	})
 }
 
 func readJSON(t *testing.T, path string, into any) {

@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"slices"
+	"strings"
 
+	"github.com/containerd/platforms"
 	"github.com/kedge-build/kedge/cause"
 	"github.com/kedge-build/kedge/diff"
 	"github.com/kedge-build/kedge/diff/source"
 	"github.com/kedge-build/kedge/explain"
 	"github.com/kedge-build/kedge/report"
+	"github.com/kedge-build/kedge/store"
 	ocidigest "github.com/opencontainers/go-digest"
 	"github.com/urfave/cli/v2"
 )
@@ -41,7 +45,7 @@ func (p *process) explainRules(c *cli.Context) error {
 		return err
 	}
 	defer store.Close()
-	desc, err := store.Resolve(c.Context, c.Args().First())
+	desc, err := store.Resolve(c.Context, strings.TrimPrefix(c.Args().First(), "store:"))
 	if err != nil {
 		return err
 	}
@@ -49,7 +53,31 @@ func (p *process) explainRules(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.report(c, report.NewImage(c.Command.Name, desc.Digest.String(), img.Normalised()))
+	r := report.NewImage(c.Command.Name, desc.Digest.String(), img.Normalised())
+	r.Touched = touched(img)
+	return p.report(c, r)
+}
+
+// touched returns the layers of an image that rules changed.
+func touched(img store.Image) []report.TouchedLayer {
+	var layers []report.TouchedLayer
+	for _, m := range img.Manifests {
+		for i, l := range m.Layers {
+			var paths []string
+			for _, normalised := range l.Normalised {
+				for _, path := range normalised {
+					paths = append(paths, "/"+path)
+				}
+			}
+			slices.Sort(paths)
+			if len(paths) > 0 {
+				layers = append(layers, report.TouchedLayer{
+					Platform: platforms.Format(m.Platform), Index: i, CreatedBy: l.CreatedBy, Paths: slices.Compact(paths),
+				})
+			}
+		}
+	}
+	return layers
 }
 
 // explainFiles explains each file that differs.

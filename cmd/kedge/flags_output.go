@@ -150,11 +150,10 @@ func (o *output) filesAttr(key, value string) error {
 		o.Root.Source = value
 	case key != "mode" || o.Type != publish.Local:
 		return o.unknownAttr(key)
-	case value == "delete":
-		return errors.New("mode=delete is not supported: kedge removes nothing that it did not write; remove the directory before the build")
-	case value != "copy":
-		return fmt.Errorf("mode=%s is not copy", value)
+	case value != "copy" && value != "delete":
+		return fmt.Errorf("mode=%s is neither copy nor delete", value)
 	}
+	o.Root.Delete = value == "delete"
 	return nil
 }
 

@@ -47,7 +47,7 @@ func TestParseOutput(t *testing.T) {
 		"type=image,push=maybe":               "push=maybe is neither true nor false",
 		"type=image,annotation-x.k=v":         `"x" is not manifest`,
 		"type=local,dest=d,name=a":            "type=local has no name",
-		"type=local,dest=d,mode=delete":       "mode=delete is not supported",
+		"type=local,dest=d,mode=move":         "mode=move is neither copy nor delete",
 		"type=local,dest=d,src=":              "src= is empty",
 		"type=tar,mode=copy":                  "type=tar has no mode",
 		"type=cacheonly,name=a":               "type=cacheonly has no name",

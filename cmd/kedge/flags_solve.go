@@ -35,7 +35,7 @@ func sessionFlags() []cli.Flag {
 func solveFlags() []cli.Flag {
 	flags := []cli.Flag{
 		&cli.StringSliceFlag{Name: "add-host", Usage: "a line of /etc/hosts in RUN: `NAME:IP`, or NAME:host-gateway"},
-		&cli.StringSliceFlag{Name: "allow", Usage: "allow a RUN the `ENTITLEMENT` network.host, security.insecure or device"},
+		&cli.StringSliceFlag{Name: "allow", Usage: "allow a RUN the `ENTITLEMENT` network.host, security.insecure or device, or -o mode=delete in any folder: buildx.local.delete"},
 		&cli.StringSliceFlag{Name: "cache-from", Usage: "also take steps from the cache `REF|type=TYPE,KEY=VALUE`"},
 		&cli.StringSliceFlag{Name: "cache-to", Usage: "also write steps to the cache `REF|type=TYPE,KEY=VALUE`"},
 		&cli.StringFlag{Name: "cgroup-parent", Usage: "the parent `CGROUP` of RUN"},
@@ -154,12 +154,18 @@ func (p *process) settings(c *cli.Context, auth *configfile.ConfigFile) (s build
 	return s, err
 }
 
+// allowDelete is the entitlement of an output to delete files in a folder that is not below the current one.
+const allowDelete = "buildx.local.delete"
+
 // allowed reads --allow.
 func allowed(values []string) ([]string, error) {
 	var all []string
 	for _, allow := range values {
-		if allow == "" || allow == "buildx.local.delete" {
+		if allow == "" || allow == allowDelete {
 			continue // for outputs, not for BuildKit
+		}
+		if strings.HasPrefix(allow, allowDelete+"=") {
+			return nil, usagef("%s does not accept a value", allowDelete) // in buildx's words
 		}
 		if _, _, err := entitlements.Parse(allow); err != nil {
 			return nil, usagef("allow %q is not network.host, security.insecure or device", allow)
