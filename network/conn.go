@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 )
@@ -37,11 +39,14 @@ func (p *Proxy) ServeConn(ctx context.Context, step Step, c net.Conn) {
 	for c != nil {
 		buffered := &bufferedConn{Conn: c, r: bufio.NewReaderSize(c, 16<<10)}
 		c = buffered
-		first, err := buffered.r.Peek(1)
-		if err != nil {
+		first, err := buffered.first(to.host != "")
+		if err != nil || first == 'S' && buffered.isSSH() {
+			if to.host != "" && ctx.Err() == nil && (err == nil || errors.Is(err, os.ErrDeadlineExceeded)) {
+				p.refuseRaw(step, to.host)
+			}
 			return
 		}
-		if first[0] == 22 { // a TLS handshake
+		if first == 22 { // a TLS handshake
 			var secure *tls.Conn
 			if secure, to, err = p.handshake(ctx, c, to); err != nil {
 				return
@@ -57,13 +62,45 @@ type bufferedConn struct {
 	r *bufio.Reader
 }
 
+// waitForClient is how long a program that has got a tunnel may wait for its server to speak first, which
+// neither HTTP nor TLS does.
+const waitForClient = 10 * time.Second
+
+// first returns the first byte, without reading it.
+func (c *bufferedConn) first(tunnel bool) (byte, error) {
+	if tunnel {
+		_ = c.SetReadDeadline(time.Now().Add(waitForClient))
+		defer c.SetReadDeadline(time.Time{})
+	}
+	b, err := c.r.Peek(1)
+	if err != nil {
+		return 0, err
+	}
+	return b[0], nil
+}
+
+func (c *bufferedConn) isSSH() bool {
+	b, _ := c.r.Peek(4)
+	return string(b) == "SSH-"
+}
+
+// refuseRaw says that a step has made a connection of another protocol.
+func (p *Proxy) refuseRaw(step Step, host string) {
+	if p.o.Unreplayable != nil {
+		p.o.Unreplayable(&UnreplayableError{
+			Step: step, Method: http.MethodConnect, URL: host, What: "the connection speaks neither HTTP nor TLS",
+			Advice: "download it by https, or a git repository by ADD https://HOST/REPOSITORY.git#REF",
+		})
+	}
+}
+
 func (c *bufferedConn) Read(p []byte) (int, error) { return c.r.Read(p) }
 
 // handshake ends the TLS of a connection. The host is that of CONNECT, or else the server name.
 func (p *Proxy) handshake(ctx context.Context, c net.Conn, to origin) (*tls.Conn, origin, error) {
 	secure := tls.Server(c, &tls.Config{
 		MinVersion: tls.VersionTLS10,
-		NextProtos: []string{"http/1.1"},
+		NextProtos: []string{"http/1.1", "http/1.0"},
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			name := hello.ServerName
 			if name == "" {

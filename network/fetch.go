@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -22,20 +21,23 @@ import (
 // maxResponseHeader bounds the header of an origin's answer.
 const maxResponseHeader = 256 << 10
 
-func transport(roots *x509.CertPool, proxyFor func(*url.URL) (*url.URL, error)) *http.Transport {
+// dialTimeout is how long a connection and its TLS may take.
+const dialTimeout = 30 * time.Second
+
+func transport(o Options) *http.Transport {
 	t := &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		TLSHandshakeTimeout:    dialTimeout,
-		ResponseHeaderTimeout:  headerTimeout,
+		DialContext:            (&net.Dialer{Timeout: min(dialTimeout, o.Patience)}).DialContext,
+		TLSHandshakeTimeout:    min(dialTimeout, o.Patience),
+		ResponseHeaderTimeout:  o.Patience,
 		IdleConnTimeout:        time.Minute,
 		MaxIdleConnsPerHost:    32,
 		MaxResponseHeaderBytes: maxResponseHeader,
 		DisableCompression:     true,
 		ForceAttemptHTTP2:      true,
-		TLSClientConfig:        &tls.Config{RootCAs: roots},
+		TLSClientConfig:        &tls.Config{RootCAs: o.Roots},
 	}
-	if proxyFor != nil {
-		t.Proxy = func(r *http.Request) (*url.URL, error) { return proxyFor(r.URL) }
+	if o.ProxyFor != nil {
+		t.Proxy = func(r *http.Request) (*url.URL, error) { return o.ProxyFor(r.URL) }
 	}
 	return t
 }
@@ -152,7 +154,7 @@ func (f *flight) run(step Step, u *url.URL) {
 	sent := newRequest(ctx, f.entry.Method, p.upstream(u, f.entry.URL), f.request)
 	resp, err := p.client.RoundTrip(sent)
 	if err != nil {
-		f.fail(step, &FetchError{URL: f.entry.URL, Err: err})
+		f.fail(step, err)
 		return
 	}
 	defer resp.Body.Close()
@@ -175,10 +177,10 @@ func (f *flight) run(step Step, u *url.URL) {
 	}
 	defer f.spool.release()
 	close(f.ready)
-	watch := time.AfterFunc(idleTimeout, func() { cancel(errors.New("the server sends nothing more")) })
+	watch := time.AfterFunc(p.o.Patience, func() { cancel(errors.New("the server sends nothing more")) })
 	defer watch.Stop()
 	whole := f.entry
-	whole.Size, whole.Digest, err = f.copy(resp.Body, func() { watch.Reset(idleTimeout) })
+	whole.Size, whole.Digest, err = f.copy(resp.Body, func() { watch.Reset(p.o.Patience) })
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	}
@@ -193,8 +195,22 @@ func (f *flight) run(step Step, u *url.URL) {
 	f.spool.end(err)
 	var limit *LimitError
 	var write *writeError
-	if errors.As(err, &limit) || errors.As(err, &write) {
+	switch {
+	case err == nil:
+	case errors.As(err, &limit), errors.As(err, &write):
 		f.broken(step, err)
+	case p.ctx.Err() == nil:
+		f.warn(step, err)
+		f.add(step, f.unreached())
+	}
+}
+
+// unreached is the answer of an origin that gives none, or breaks off.
+func (f *flight) unreached() Entry { return Entry{Method: f.entry.Method, URL: f.entry.URL} }
+
+func (f *flight) warn(step Step, err error) {
+	if f.proxy.o.Warn != nil && f.proxy.ctx.Err() == nil {
+		f.proxy.o.Warn(step, &FetchError{URL: f.entry.URL, Err: err})
 	}
 }
 
@@ -248,12 +264,14 @@ func (f *flight) add(step Step, e Entry) {
 // fail ends a flight that has no answer. An origin that cannot be reached is an answer too, if none follows.
 func (f *flight) fail(step Step, err error) {
 	f.err = err
+	f.warn(step, err)
 	if f.proxy.ctx.Err() == nil {
-		f.add(step, Entry{Method: f.entry.Method, URL: f.entry.URL})
+		f.add(step, f.unreached())
 	}
 	close(f.ready)
 }
 
+// broken says that the answer cannot be recorded, which ends the build.
 func (f *flight) broken(step Step, err error) {
 	if f.err == nil && f.spool == nil {
 		f.err = err

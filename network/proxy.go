@@ -32,19 +32,27 @@ type Options struct {
 	Repo    Source
 	Secrets [][]byte // values that no record may have
 	MaxBody int64    // bytes of one body; 0: DefaultMaxBody
+	// Patience is how long an origin may send nothing; 0: DefaultPatience.
+	Patience time.Duration
 
 	// NotLocked is called before a replayer answers a request that the record has no answer to. The caller has
 	// to cancel the build: the connection stays without an answer until it is closed.
 	NotLocked func(*NotLockedError)
 	// Unreplayable is called when a step asks for something that cannot be recorded. The proxy refuses it.
 	Unreplayable func(*UnreplayableError)
+	// Warn, unless it is nil, is called when an origin cannot be reached or breaks off. The error is a
+	// *FetchError. The step sees a broken connection.
+	Warn func(Step, error)
 	// Failed is called when an answer cannot be recorded, or a locked body is not to be had. The error is a
 	// *LimitError, a *MissingError, or says why the cache cannot be written. The caller has to cancel the build.
 	Failed func(Step, error)
 }
 
-// DefaultMaxBody bounds the bytes of one body.
-const DefaultMaxBody = 32 << 30
+// The defaults of Options.
+const (
+	DefaultMaxBody  = 32 << 30
+	DefaultPatience = 2 * time.Minute
+)
 
 // A Proxy answers the connections of RUN steps. It is safe for use by several goroutines.
 type Proxy struct {
@@ -72,7 +80,10 @@ func newProxy(o Options, record bool) *Proxy {
 	if o.MaxBody == 0 {
 		o.MaxBody = DefaultMaxBody
 	}
-	p := &Proxy{o: o, record: record, client: transport(o.Roots, o.ProxyFor), real: map[string]string{}, passing: map[string]Entry{}}
+	if o.Patience == 0 {
+		o.Patience = DefaultPatience
+	}
+	p := &Proxy{o: o, record: record, client: transport(o), real: map[string]string{}, passing: map[string]Entry{}}
 	p.flights.running = map[string]*flight{}
 	p.ctx, p.stop = context.WithCancel(context.Background())
 	return p
@@ -99,17 +110,10 @@ func (p *Proxy) Close(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range p.passing {
-		if _, ok := p.o.Record.Find(e.Method, e.URL, nil); !ok {
+		if !p.o.Record.has(e.Method, e.URL) {
 			_, addErr := p.o.Record.Add(e)
 			err = errors.Join(err, addErr)
 		}
 	}
 	return err
 }
-
-// Hints for the time that a server may take.
-const (
-	dialTimeout   = 30 * time.Second
-	headerTimeout = 2 * time.Minute
-	idleTimeout   = 2 * time.Minute
-)

@@ -96,6 +96,8 @@ func (b *bed) replaying() *bed {
 }
 
 func (b *bed) start(kind func(Options) *Proxy) *bed {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.proxy = kind(b.options)
 	b.ctx, b.cancel = context.WithCancel(context.Background())
 	b.t.Cleanup(b.cancel)
@@ -116,6 +118,13 @@ func (b *bed) failed() []error {
 	return b.failures
 }
 
+func (b *bed) serve(step Step, c net.Conn) {
+	b.mu.Lock()
+	proxy, ctx := b.proxy, b.ctx
+	b.mu.Unlock()
+	proxy.ServeConn(ctx, step, c)
+}
+
 // dial returns a connection that the proxy serves for a step.
 func (b *bed) dial(step Step) net.Conn {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -127,7 +136,7 @@ func (b *bed) dial(step Step) net.Conn {
 	go func() {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err == nil {
-			b.proxy.ServeConn(b.ctx, step, c)
+			b.serve(step, c)
 		}
 	}()
 	c, err := l.Accept()

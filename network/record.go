@@ -92,6 +92,13 @@ func (r *Record) find(method, url string, header http.Header) *Entry {
 	return nil
 }
 
+// has reports whether there is any answer to requests for a URL.
+func (r *Record) has(method, url string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.entries[entryKey(method, url)]) > 0
+}
+
 // varies reports whether an answer that depends on vary answers a request with header.
 func varies(vary map[string]string, header http.Header) bool {
 	for name, value := range vary {
