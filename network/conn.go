@@ -70,7 +70,7 @@ const waitForClient = 10 * time.Second
 func (c *bufferedConn) first(tunnel bool) (byte, error) {
 	if tunnel {
 		_ = c.SetReadDeadline(time.Now().Add(waitForClient))
-		defer c.SetReadDeadline(time.Time{})
+		defer func() { _ = c.SetReadDeadline(time.Time{}) }()
 	}
 	b, err := c.r.Peek(1)
 	if err != nil {

@@ -60,7 +60,11 @@ func (e *FetchError) Unwrap() error { return e.Err }
 type MissingError struct{ Entries []Entry }
 
 func (e *MissingError) Error() string {
-	text := fmt.Sprintf("%d of the locked downloads are missing", len(e.Entries))
+	verb := "are"
+	if len(e.Entries) == 1 {
+		verb = "is"
+	}
+	text := fmt.Sprintf("%d of the locked downloads %s missing", len(e.Entries), verb)
 	for _, m := range e.Entries {
 		text += fmt.Sprintf("\n%s (%s)", m.URL, m.Digest)
 	}

@@ -78,7 +78,7 @@ func TestAnswers(t *testing.T) {
 			}
 		}, 0},
 		{"404", func(w http.ResponseWriter, r *http.Request) {
-			http.Error(w, "gone", 404)
+			http.Error(w, "gone", http.StatusNotFound)
 		}, func(b *bed, base string) {
 			b.want(b.get(step1, base+"/f"), 404, "gone\n")
 			b.want(b.get(step1, base+"/f"), 404, "gone\n")
@@ -89,11 +89,11 @@ func TestAnswers(t *testing.T) {
 		}, func(b *bed, base string) { b.want(b.get(step1, base+"/f"), 204, "") }, 0},
 		{"a redirect", func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/f" {
-				http.Redirect(w, r, "/g?x=1&token=hunter2", 302)
+				http.Redirect(w, r, "/g?x=1&token=hunter2", http.StatusFound)
 				return
 			}
 			if r.URL.Query().Get("token") != "hunter2" {
-				http.Error(w, "who are you", 403)
+				http.Error(w, "who are you", http.StatusForbidden)
 				return
 			}
 			io.WriteString(w, "moved")
@@ -114,7 +114,7 @@ func TestAnswers(t *testing.T) {
 		{"identity is asked for", func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("Accept-Encoding") != "identity" {
 				w.Header().Set("Content-Encoding", "gzip")
-				w.Write(zipped.Bytes())
+				io.Copy(w, bytes.NewReader(zipped.Bytes()))
 				return
 			}
 			io.WriteString(w, "plain text")
@@ -124,7 +124,7 @@ func TestAnswers(t *testing.T) {
 		}, 0},
 		{"an encoding that the server insists on", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
-			w.Write(zipped.Bytes())
+			io.Copy(w, bytes.NewReader(zipped.Bytes()))
 		}, func(b *bed, base string) {
 			for range 2 {
 				got := b.get(step1, base+"/f", "Accept-Encoding", "gzip")
@@ -222,9 +222,9 @@ func TestPassingAnswers(t *testing.T) {
 		first := n.Add(1) == 1
 		switch {
 		case r.URL.Path == "/500" && first:
-			http.Error(w, "later", 500)
+			http.Error(w, "later", http.StatusInternalServerError)
 		case r.URL.Path == "/503":
-			http.Error(w, "closed", 503)
+			http.Error(w, "closed", http.StatusServiceUnavailable)
 		case r.URL.Path == "/cut" && first:
 			w.Header().Set("Content-Length", "100")
 			io.WriteString(w, "begin")
@@ -232,7 +232,7 @@ func TestPassingAnswers(t *testing.T) {
 			abort()
 		case r.URL.Path == "/auth" && r.Header.Get("Authorization") == "":
 			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
-			http.Error(w, "who", 401)
+			http.Error(w, "who", http.StatusUnauthorized)
 		default:
 			io.WriteString(w, "good")
 		}
@@ -622,13 +622,13 @@ func TestRealPrograms(t *testing.T) {
 	b := newBed(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/redirect":
-			http.Redirect(w, r, "/file", 302)
+			http.Redirect(w, r, "/file", http.StatusFound)
 		case "/cut":
 			io.WriteString(w, "begin")
 			w.(http.Flusher).Flush()
 			abort()
 		case "/404":
-			http.Error(w, "no", 404)
+			http.Error(w, "no", http.StatusNotFound)
 		default:
 			http.ServeContent(w, r, "", time.Time{}, strings.NewReader("the content of the file"))
 		}

@@ -235,6 +235,16 @@ func (r *Record) sorted() []*Entry {
 	return all
 }
 
+// bodies returns one entry for each body, in the order of the record.
+func (r *Record) bodies() []Entry {
+	seen := map[digest.Digest]bool{}
+	return slices.DeleteFunc(r.Entries(), func(e Entry) bool {
+		known := e.Digest == "" || seen[e.Digest]
+		seen[e.Digest] = true
+		return known
+	})
+}
+
 // Len returns the number of answers.
 func (r *Record) Len() int {
 	r.mu.RLock()
@@ -376,3 +386,37 @@ func isToken(s string) bool {
 func isHost(s string) bool {
 	return isToken(s) && strings.ToLower(s) == s && !strings.ContainsAny(s, "/@?#\\\"")
 }
+
+// A StepUse is what one step downloads.
+type StepUse struct {
+	Step    string // ID; empty for answers that no step asked for
+	Entries []Entry
+}
+
+// ByStep returns the answers of each step, in the order of the record.
+func (r *Record) ByStep() []StepUse {
+	steps, entries := r.Steps(), r.Entries()
+	ids := slices.SortedFunc(maps.Keys(steps), func(a, b string) int {
+		return cmp.Or(cmp.Compare(steps[a], steps[b]), cmp.Compare(a, b))
+	})
+	var uses []StepUse
+	for _, id := range ids {
+		use := StepUse{Step: id}
+		for _, e := range entries {
+			if slices.Contains(e.Steps, id) {
+				use.Entries = append(use.Entries, e)
+			}
+		}
+		uses = append(uses, use)
+	}
+	rest := slices.DeleteFunc(entries, func(e Entry) bool {
+		return slices.ContainsFunc(e.Steps, func(id string) bool { return slices.Contains(ids, id) })
+	})
+	if len(rest) > 0 {
+		uses = append(uses, StepUse{Entries: rest})
+	}
+	return uses
+}
+
+// Tag returns the tag under which a registry has the record.
+func (r *Record) Tag() string { return "downloads-" + r.Sum().Encoded()[:12] }

@@ -308,9 +308,14 @@ func TestRecordAndLockFit(t *testing.T) {
 	}
 	// An edit by hand does not go unseen; a comment may be added.
 	text := string(r.Format())
-	os.WriteFile(path, []byte(text+"# reviewed\n"), 0o644)
+	rewrite := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rewrite(text + "# reviewed\n")
 	fits()
-	os.WriteFile(path, []byte(strings.Replace(text, "200", "404", 1)), 0o644)
+	rewrite(strings.Replace(text, "200", "404", 1))
 	var mismatch *MismatchError
 	if _, err := Read(path, r.Sum()); !errors.As(err, &mismatch) || mismatch.Found == "" {
 		t.Errorf("got %v", err)

@@ -11,9 +11,12 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 )
 
 // A Source has bodies that are shared.
@@ -36,6 +39,47 @@ func (p *Proxy) body(ctx context.Context, e Entry, u *url.URL) (*os.File, error)
 		return nil, err
 	}
 	return p.o.Cache.Open(e.Digest)
+}
+
+// maxRestores is how many bodies are fetched at the same time.
+const maxRestores = 8
+
+// Restore reads the bodies of the record, fetches those that the cache lacks or that are damaged, and returns
+// their entries. The error is a *MissingError that lists all that are not to be had.
+func (p *Proxy) Restore(ctx context.Context) (restored []Entry, err error) {
+	missing := &MissingError{}
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(maxRestores)
+	for _, e := range p.o.Record.bodies() {
+		group.Go(func() error {
+			f, err := p.o.Cache.Open(e.Digest)
+			if err == nil {
+				return f.Close()
+			}
+			err = p.restore(ctx, e, nil)
+			var none *MissingError
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case errors.As(err, &none):
+				missing.Entries = append(missing.Entries, e)
+			case err != nil:
+				return err
+			default:
+				restored = append(restored, e)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return restored, err
+	}
+	if len(missing.Entries) > 0 {
+		slices.SortFunc(missing.Entries, func(a, b Entry) int { return compareEntries(&a, &b) })
+		return restored, missing
+	}
+	return restored, nil
 }
 
 // restore fetches a body that the cache lacks: from where it is shared, from its origin, or from an archive.

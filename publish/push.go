@@ -26,7 +26,7 @@ import (
 
 // pushOptions say how to reach registries. The zero value pushes without credentials.
 type pushOptions struct {
-	credentials func(host string) (user, secret string, err error)
+	credentials Credentials
 	byDigest    bool // write no tag: only the repositories of the names count
 	// pauses are how long to wait before each further attempt if a registry fails for the moment. If it is
 	// nil: one, two and four seconds, as BuildKit does.
@@ -53,14 +53,12 @@ func push(ctx context.Context, st *store.Store, desc ocispec.Descriptor, names [
 	defer p.client.CloseIdleConnections()
 	ctx = quiet(ctx)
 	for _, ref := range refs {
-		if err := p.try(ctx, desc, ref); err != nil {
+		if err := again(ctx, opts.pauses, func() error { return p.push(ctx, desc, ref) }); err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}
-			var status remoteserrors.ErrUnexpectedStatus
-			if errors.Is(err, docker.ErrInvalidAuthorization) || errors.As(err, &status) && status.StatusCode == http.StatusUnauthorized {
-				err = &DeniedError{reference.Domain(ref), err}
-			} else if !passing(err) { // the registry may have found damage
+			err = denied(reference.Domain(ref), err)
+			if refused := (*DeniedError)(nil); !errors.As(err, &refused) && !passing(err) { // the registry may have found damage
 				err = st.Blame(ctx, desc, err)
 			}
 			return fmt.Errorf("push image %s to %q: %w", desc.Digest, ref, err)
@@ -80,21 +78,7 @@ type pusher struct {
 
 func newPusher(st *store.Store, opts pushOptions) *pusher {
 	p := &pusher{store: st, opts: opts, done: map[string]bool{}}
-	p.client = &http.Client{Transport: docker.DefaultHTTPTransport(nil)}
-	auth := []docker.AuthorizerOpt{docker.WithAuthClient(p.client)}
-	if opts.credentials != nil {
-		auth = append(auth, docker.WithAuthCreds(func(host string) (string, string, error) {
-			if host == "registry-1.docker.io" {
-				host = "docker.io"
-			}
-			return opts.credentials(host)
-		}))
-	}
-	p.hosts = docker.ConfigureDefaultRegistries(
-		docker.WithClient(p.client),
-		docker.WithAuthorizer(docker.NewDockerAuthorizer(auth...)),
-		docker.WithPlainHTTP(docker.MatchLocalhost),
-	)
+	p.hosts, p.client = newHosts(opts.credentials)
 	return p
 }
 
@@ -107,26 +91,6 @@ type DeniedError struct {
 func (e *DeniedError) Error() string { return e.Err.Error() }
 
 func (e *DeniedError) Unwrap() error { return e.Err }
-
-// try pushes under one name, and again if that may help.
-func (p *pusher) try(ctx context.Context, desc ocispec.Descriptor, ref reference.NamedTagged) error {
-	pauses := p.opts.pauses
-	if pauses == nil {
-		pauses = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second}
-	}
-	for _, pause := range pauses {
-		err := p.push(ctx, desc, ref)
-		if err == nil || ctx.Err() != nil || !passing(err) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
-		}
-	}
-	return p.push(ctx, desc, ref)
-}
 
 // passing reports whether another attempt may succeed.
 func passing(err error) bool {

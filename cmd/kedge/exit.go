@@ -16,6 +16,7 @@ import (
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/network"
 	"github.com/kedge-build/kedge/plugin"
 	"github.com/kedge-build/kedge/publish"
 	"github.com/kedge-build/kedge/rules"
@@ -196,6 +197,9 @@ var hints = []row{
 	on(exitFailed, func(e *publish.DeniedError) string { return "docker login " + e.Host + " tells kedge, too, who pushes" }),
 	fixed[*builder.OnceError](exitFailed, "without it the build can be verified; with it, build on two builders and compare: kedge diff"),
 	fixed[*kedge.PolicyError](exitFailed, "kedge's lock says what a build may fetch; --policy disabled=true builds without the policy, as with docker"),
+	fixed[*noDownloadsError](exitFailed, "kedge lock --downloads locks what RUN steps download"),
+	fixed[*network.NotKeptError](exitFailed, "kedge cache ls lists the downloads of a Dockerfile"),
+	fixed[*network.BusyError](exitFailed, "wait until the build has ended"),
 	fixed[*store.NotFoundError](exitFailed, "kedge images lists what there is"),
 
 	// The lock forbids it.
@@ -208,6 +212,10 @@ var hints = []row{
 	on(exitForbidden, func(e *lock.ConflictError) string {
 		return "another command changed the lockfile, or the Dockerfile names another checksum: run again, or kedge lock --refresh=" + e.Source.Ref
 	}),
+	fixed[network.Errors](exitForbidden, "take the version of the file that was committed last, or resolve its conflict; docs/lockfile.md says what a record of downloads is"),
+	fixed[*network.MismatchError](exitForbidden, "commit the record and the lockfile together; kedge lock --downloads --refresh records again"),
+	fixed[*network.ConflictError](exitForbidden, rerunHint),
+	fixed[*network.MissingError](exitFailed, "kedge cache pull fetches them from a registry that shares them; kedge lock --downloads --refresh records what there is now"),
 	fixed[*rules.VersionError](exitForbidden, "use the kedge that wrote the lock, or a later one"),
 	fixed[*kedge.EpochError](exitForbidden, rerunHint),
 	fixed[*kedge.RulesError](exitForbidden, rerunHint),

@@ -25,7 +25,7 @@ var verbGroups = []struct {
 }{
 	{"Build", []string{"build", "lock", "verify", "tag"}},
 	{"Compare", []string{"diff", "explain"}},
-	{"Store and builder", []string{"images", "export", "prune", "builder"}},
+	{"Store and builder", []string{"images", "export", "prune", "cache", "builder"}},
 	{"kedge itself", []string{"install", "completion", "help", "version"}},
 }
 

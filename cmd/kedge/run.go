@@ -72,7 +72,7 @@ func (p *process) app() *cli.App {
 		ExitErrHandler:            func(*cli.Context, error) {},
 		Commands: []*cli.Command{
 			p.buildVerb(), p.lockVerb(), p.verifyVerb(), p.diffVerb(), p.explainVerb(), p.tagVerb(),
-			p.imagesVerb(), p.exportVerb(), p.pruneVerb(), p.builderVerb(), p.installVerb(), p.completionVerb(), helpVerb(), p.versionVerb(),
+			p.imagesVerb(), p.exportVerb(), p.pruneVerb(), p.cacheVerb(), p.builderVerb(), p.installVerb(), p.completionVerb(), helpVerb(), p.versionVerb(),
 			p.pluginMetadataVerb(),
 		},
 	}

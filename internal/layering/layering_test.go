@@ -41,7 +41,7 @@ explain: cause diff internal/layer
 trace: frontend store internal/layer
 verify: cause diff explain fix frontend store trace
 kedge: builder builder/gitdir cause frontend image lock rules secret store trace verify internal/wholefile
-cmd/kedge: kedge builder builder/daemon docker frontend image lock rules secret store trace verify cause diff diff/source explain plugin publish report
+cmd/kedge: kedge builder builder/daemon docker frontend image lock network rules secret store trace verify cause diff diff/source explain plugin publish report
 plugin: internal/wholefile
 report: kedge diff explain lock rules trace verify
 internal/chunk:

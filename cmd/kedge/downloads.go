@@ -1,0 +1,128 @@
+package main
+
+import (
+	"crypto/x509"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/network"
+	"github.com/kedge-build/kedge/publish"
+	"github.com/urfave/cli/v2"
+	"golang.org/x/net/http/httpproxy"
+)
+
+// downloadFlags say where the bodies of locked downloads come from.
+func downloadFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "cache-repo", Usage: "the `REGISTRY/REPO` that shares locked downloads (default: the record's)"},
+		&cli.StringFlag{Name: "downloads-ca", Usage: "a `FILE` of certificate authorities to trust for downloads, beside the system's", EnvVars: []string{"KEDGE_DOWNLOADS_CA"}},
+		&cli.StringFlag{Name: "downloads-archive", Usage: "the `URL` of an archive of Debian's packages", Value: network.DefaultArchive, EnvVars: []string{"KEDGE_DOWNLOADS_ARCHIVE"}},
+	}
+}
+
+// offlineFlag is for the verbs that may download.
+func offlineFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "offline", Usage: "let nothing leave this machine; end and list everything that is missing"}
+}
+
+// lockfileFlags name a lockfile for verbs that need no build context.
+func lockfileFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Value: "Dockerfile", Usage: "the Dockerfile: a `FILE`"},
+		&cli.StringFlag{Name: "lockfile", Usage: "the lockfile `PATH` (default: DOCKERFILE.lock)"},
+	}
+}
+
+func (p *process) openDownloads(c *cli.Context) (*network.Cache, error) {
+	return network.OpenCache(c.Context, filepath.Join(p.dataDir(), "downloads"))
+}
+
+// lockedDownloads returns the record that the lockfile of c's flags names, and the path of its file.
+func (p *process) lockedDownloads(c *cli.Context) (*network.Record, string, error) {
+	lockfile := c.String("lockfile")
+	if lockfile == "" {
+		lockfile = lock.Path(c.String("file"))
+	}
+	f, _, err := lock.Read(lockfile)
+	if err != nil {
+		return nil, "", err
+	}
+	path, err := filepath.Abs(network.Path(lockfile))
+	if err != nil {
+		return nil, "", err
+	}
+	record, err := network.Read(path, f.Downloads)
+	if err == nil && record == nil {
+		err = &noDownloadsError{lockfile}
+	}
+	return record, path, err
+}
+
+// A noDownloadsError says that a lockfile locks no downloads.
+type noDownloadsError struct{ lockfile string }
+
+func (e *noDownloadsError) Error() string { return e.lockfile + ": locks no downloads" }
+
+// networkOptions returns the options for the downloads of a record. The caller must close them.
+func (p *process) networkOptions(c *cli.Context, cache *network.Cache, record *network.Record) (network.Options, func(), error) {
+	o := network.Options{Record: record, Cache: cache, Offline: c.Bool("offline"), Archive: c.String("downloads-archive")}
+	proxies := httpproxy.Config{
+		HTTPProxy: p.either("HTTP_PROXY", "http_proxy"), HTTPSProxy: p.either("HTTPS_PROXY", "https_proxy"), NoProxy: p.either("NO_PROXY", "no_proxy"),
+	}
+	o.ProxyFor = proxies.ProxyFunc()
+	var err error
+	if o.CA, err = network.OpenCA(filepath.Join(p.dataDir(), "ca")); err != nil {
+		return o, nil, err
+	}
+	if o.Roots, err = roots(c.String("downloads-ca")); err != nil {
+		return o, nil, err
+	}
+	repo, err := p.cacheRepo(c, record)
+	if err != nil || repo == nil {
+		return o, func() {}, err
+	}
+	o.Repo = repo
+	return o, repo.Close, nil
+}
+
+// cacheRepo returns the repository that shares the bodies of a record, or nil.
+func (p *process) cacheRepo(c *cli.Context, record *network.Record) (*publish.Repo, error) {
+	name := c.String("cache-repo")
+	if name == "" {
+		name = record.Repo()
+	}
+	if name == "" {
+		return nil, nil
+	}
+	return publish.NewRepo(name, p.publishEnv(p.dockerConfig()).Credentials)
+}
+
+func (p *process) either(names ...string) string {
+	for _, name := range names {
+		if v := p.env[name]; v != "" {
+			return v
+		}
+	}
+	return ""
+}
+
+// roots returns the system's certificate authorities with those of a file, or nil without one.
+func roots(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("%s: has no certificate in PEM", file)
+	}
+	return pool, nil
+}
