@@ -21,6 +21,7 @@ const argsLabel = "dev.kedge.args"
 // An export is what the builder made in one pass, as it made it.
 type export struct {
 	result *builder.Result
+	by     *builder.Builder
 	ingest *image.Ingest
 	clock  time.Duration // how far the clock of its steps was moved
 }
@@ -34,7 +35,7 @@ func (e *export) close() {
 
 // solve makes the first pass.
 func (p *plan) solve(ctx context.Context, first builder.Pass) (*export, error) {
-	return p.pass(ctx, first, "", image.IngestOptions{Check: p.options.NoCache})
+	return p.pass(ctx, p.env.Builder, p.request, first, "", image.IngestOptions{Check: p.options.NoCache})
 }
 
 // A SecondBuildError says that the first build succeeded and the second failed, so that nothing could be
@@ -55,7 +56,11 @@ func (p *plan) solveAgain(ctx context.Context, first *export) (*export, error) {
 	if err := sleep(ctx, secondStart(first.result, len(clockKept(p.options.Vary, first.result)) > 0).Sub(p.env.now())); err != nil {
 		return nil, err
 	}
-	second, err := p.pass(ctx, builder.Second(first.result), "building a second time", image.IngestOptions{Second: true})
+	by, req := p.env.second(), p.request
+	if by != p.env.Builder && len(req.Platforms) == 0 {
+		req = withPlatforms(req, first.result)
+	}
+	second, err := p.pass(ctx, by, req, builder.Second(first.result), "building a second time", image.IngestOptions{Second: true})
 	if err != nil && ctx.Err() == nil {
 		return nil, &SecondBuildError{err, p.options.Vary.Clock != 0}
 	}
@@ -65,13 +70,13 @@ func (p *plan) solveAgain(ctx context.Context, first *export) (*export, error) {
 	return second, err
 }
 
-// pass has the builder make one pass.
-func (p *plan) pass(ctx context.Context, pass builder.Pass, title string, o image.IngestOptions) (*export, error) {
-	e := &export{}
-	req, wait := p.env.display(p.request, title)
+// pass has a builder make one pass.
+func (p *plan) pass(ctx context.Context, by *builder.Builder, req *builder.Request, pass builder.Pass, title string, o image.IngestOptions) (*export, error) {
+	e := &export{by: by}
+	req, wait := p.env.display(req, title)
 	defer wait()
 	var err error
-	e.result, err = p.env.Builder.Build(ctx, req, pass, func(epoch time.Time) (_ content.Store, err error) {
+	e.result, err = by.Build(ctx, req, pass, func(epoch time.Time) (_ content.Store, err error) {
 		e.ingest, err = image.NewIngest(ctx, p.env.Store, epoch, o)
 		return e.ingest, err
 	})
@@ -87,7 +92,7 @@ func (p *plan) release(ctx context.Context, second *export) error {
 	if second == nil {
 		return nil
 	}
-	return p.env.Builder.Release(context.WithoutCancel(ctx), second.result)
+	return second.by.Release(context.WithoutCancel(ctx), second.result)
 }
 
 // canonicalise writes the image of an export. If the store has lost a layer that the builder did not send,
@@ -96,7 +101,7 @@ func (p *plan) canonicalise(ctx context.Context, e *export) (store.Image, error)
 	img, err := p.write(ctx, e)
 	if notSent := (*image.NotSentError)(nil); errors.As(err, &notSent) {
 		var whole *export
-		whole, err = p.pass(ctx, builder.Repeat(e.result), "exporting", image.IngestOptions{All: true, Check: p.options.NoCache})
+		whole, err = p.pass(ctx, e.by, p.request, builder.Repeat(e.result), "exporting", image.IngestOptions{All: true, Check: p.options.NoCache})
 		if err == nil {
 			img, err = p.write(ctx, whole)
 			whole.close()

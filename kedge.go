@@ -43,6 +43,8 @@ import (
 // and [Verify].
 type Env struct {
 	Builder *builder.Builder
+	// Second is the builder that makes the second build of [Verify]; nil: Builder.
+	Second  *builder.Builder
 	Store   *store.Store
 	Now     func() time.Time       // the clock; nil: time.Now
 	Environ []string               // KEY=VALUE, the environment that git runs in
@@ -79,6 +81,10 @@ func Build(ctx context.Context, env Env, o Options) (*Result, error) {
 // Verify builds as [Build] does, executes every step a second time, and compares the two images. That they
 // differ is a verdict and not an error: both images are then in the store.
 func Verify(ctx context.Context, env Env, o Options) (*Result, error) {
+	builders, err := env.builders(ctx)
+	if err != nil {
+		return nil, err
+	}
 	p, first, err := start(ctx, env, o, builder.First())
 	if err != nil {
 		return nil, err
@@ -104,6 +110,7 @@ func Verify(ctx context.Context, env Env, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	verdict.Builders = builders
 	res, err := p.finish(ctx, first, img)
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/platforms"
 	"github.com/kedge-build/kedge/builder/daemon"
 	"github.com/moby/buildkit/client"
 	_ "github.com/moby/buildkit/client/connhelper/dockercontainer" // docker-container://
@@ -60,11 +62,41 @@ type Builder struct {
 	lease  *daemon.Lease // nil unless the daemon is kedge's own
 	done   func() error  // may be nil
 	local  bool
+	name   string
 }
 
 // Local reports whether the daemon is known to run its steps on this machine: it is kedge's own, or answers
 // on a socket.
 func (b *Builder) Local() bool { return b.local }
+
+// Info describes a builder.
+type Info struct {
+	Name     string // or address
+	Version  string // of BuildKit; empty if it does not say
+	Platform string // that it runs on; empty if it does not say
+	ID       string // of its first worker, the same however it is reached
+}
+
+// Info asks the daemon about itself.
+func (b *Builder) Info(ctx context.Context) (Info, error) {
+	info := Info{Name: b.name}
+	answer, err := b.client.Info(ctx)
+	if err != nil {
+		return info, b.lost(err)
+	}
+	info.Version = answer.BuildkitVersion.Version
+	workers, err := b.client.ListWorkers(ctx)
+	if err != nil {
+		return info, b.lost(err)
+	}
+	if len(workers) > 0 {
+		info.ID = workers[0].ID
+		if own := workers[0].Platforms; len(own) > 0 { // the first of them
+			info.Platform = platforms.Format(platforms.Normalize(own[0]))
+		}
+	}
+	return info, nil
+}
 
 // AddressError says that the builder at Address does not answer.
 type AddressError struct {
@@ -119,7 +151,7 @@ const restart = 500 * time.Millisecond
 func (o Options) own() bool { return o.Address == "" && o.Dial == nil }
 
 func open(ctx context.Context, o Options) (*Builder, error) {
-	b := &Builder{done: o.Done}
+	b := &Builder{done: o.Done, name: cmp.Or(o.Address, "kedge's own")}
 	address := o.Address
 	if o.own() {
 		lease, err := daemon.Acquire(ctx, o.Own)

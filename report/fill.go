@@ -47,6 +47,9 @@ func NewImage(verb, digest string, normalised map[string]map[string][]string) *R
 // NewVerdict returns v as a report has it.
 func NewVerdict(v *verify.Verdict) *Verdict {
 	out := &Verdict{Reproducible: v.Reproducible, Varied: v.Varied, Platforms: []Platform{}, Patch: v.Patch}
+	for _, b := range v.Builders {
+		out.Builders = append(out.Builders, Builder{b.Name, b.Version, b.Platform, b.Kernel})
+	}
 	for _, g := range v.NotCovered {
 		out.NotCovered = append(out.NotCovered, Gap{string(g.Kind), g.Line, g.Text})
 	}

@@ -189,6 +189,9 @@ func newPage(r *Report) *page {
 	case r.Image != nil:
 		title = cmp.Or(title, r.Digest)
 		p.Facts = facts("Digest", r.Digest, "Index", r.Index, "Names", strings.Join(r.Names, ", "))
+		if r.Verdict != nil && len(r.Verdict.Builders) == 2 {
+			p.Facts = append(p.Facts, facts("First build", r.Verdict.Builders[0].words(), "Second build", r.Verdict.Builders[1].words())...)
+		}
 		p.Pins = tabulate(r.Pins, func(x Pin) entry { return newEntry(x.Kind, x.Ref, x.Digest, "") })
 		counts := r.ruleCounts()
 		p.Normalised = tabulate(slices.Sorted(maps.Keys(counts)), func(rule string) entry {

@@ -13,6 +13,7 @@
 package report
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -75,6 +76,20 @@ type Verdict struct {
 	Platforms    []Platform `json:"platforms"`
 	Patch        string     `json:"patch,omitempty"`      // a unified diff of the Dockerfile that removes causes
 	NotCovered   []Gap      `json:"notCovered,omitempty"` // what two builds that agree do not show
+	Builders     []Builder  `json:"builders,omitempty"`   // the first build's and the second's, if there were two
+}
+
+// Builder is what one of two builds ran on.
+type Builder struct {
+	Name     string `json:"name"`               // or address
+	BuildKit string `json:"buildkit,omitempty"` // its version; empty if it is unknown, like the others
+	Platform string `json:"platform,omitempty"`
+	Kernel   string `json:"kernel,omitempty"`
+}
+
+func (b Builder) words() string {
+	unknown := func(s string) string { return cmp.Or(plain(s), "unknown") }
+	return fmt.Sprintf("builder %s: BuildKit %s, %s, kernel %s", plain(b.Name), unknown(b.BuildKit), unknown(b.Platform), unknown(b.Kernel))
 }
 
 // Gap is one thing that a verdict does not cover.

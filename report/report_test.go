@@ -146,6 +146,7 @@ func examples() map[string]*Report {
 	same.Verdict = &Verdict{
 		Reproducible: true, Platforms: []Platform{{Platform: "linux/amd64", First: digest("a"), Second: digest("a"), Same: true}},
 		NotCovered: []Gap{{"download", 2, "may have downloaded what is not locked: apt-get update"}, {"git-dir", 0, "the context's .git"}},
+		Builders:   []Builder{{"kedge's own", "v0.34.2", "linux/amd64", "6.18.5"}, {"tcp://build\x1b[2J.example", "", "linux/arm64", ""}},
 	}
 	rules := &Report{Version: Version, Verb: "explain", Image: &Image{Digest: once.Digest, Names: []string{}, Pins: []Pin{}, Normalised: once.Normalised, Rules: once.Rules}}
 	side := Side{Digest: digest("a"), Platform: "linux/amd64"}

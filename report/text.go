@@ -121,6 +121,9 @@ func (t *printer) gaps(r *Report) {
 // facts are what a build made.
 func (r *Report) facts() []point {
 	var facts []point
+	if r.Verdict != nil && len(r.Verdict.Builders) == 2 {
+		facts = append(facts, point{"first", r.Verdict.Builders[0].words()}, point{"second", r.Verdict.Builders[1].words()})
+	}
 	if r.Lockfile != "" {
 		facts = append(facts, point{"lock", r.Lockfile})
 	}

@@ -10,6 +10,9 @@ import (
 // commonNames are names of machines that say nothing about them.
 var commonNames = []string{"localhost", "buildkitsandbox", "debian", "ubuntu", "docker", "linux", "runner", "build", "builder", "host", "root"}
 
+// KernelRelease is the name of the fact that uname -r prints.
+const KernelRelease = "kernel release"
+
 // ReadMachine reads facts about a Linux machine from its /proc. What cannot be read is left out.
 func ReadMachine(proc fs.FS) []Fact {
 	read := func(name string) string {
@@ -25,7 +28,7 @@ func ReadMachine(proc fs.FS) []Fact {
 	boot := read("sys/kernel/random/boot_id")
 	add("boot ID", boot)
 	add("boot ID", strings.ReplaceAll(boot, "-", ""))
-	add("kernel release", read("sys/kernel/osrelease"))
+	add(KernelRelease, read("sys/kernel/osrelease"))
 	add("kernel version", read("sys/kernel/version"))
 	if name := read("sys/kernel/hostname"); len(name) > 3 && !slices.Contains(commonNames, strings.ToLower(name)) {
 		add("hostname", name)

@@ -32,6 +32,16 @@ type Verdict struct {
 	Patch string
 	// NotCovered lists what two builds that agree do not show, in the order of the Dockerfile.
 	NotCovered []Gap
+	// Builders are the two builders if the builds ran on two, the first one's first. Otherwise it is empty.
+	Builders []Builder
+}
+
+// Builder describes a builder. What it does not say is empty.
+type Builder struct {
+	Name     string // or address
+	Version  string // of BuildKit
+	Platform string
+	Kernel   string // the release of Linux
 }
 
 // GapKind says what a verdict does not cover.

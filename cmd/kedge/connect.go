@@ -28,8 +28,14 @@ func (p *process) withBuilder(c *cli.Context, verb func(kedge.Env, kedge.Options
 	if env.Builder, err = p.openBuilder(c.Context, c); err != nil {
 		return err
 	}
-	env.Machine = trace.ReadMachine(os.DirFS("/proc"))
 	defer env.Builder.Close()
+	if c.IsSet("second-builder") {
+		if env.Second, err = p.openNamed(c.Context, c, c.String("second-builder")); err != nil {
+			return err
+		}
+		defer env.Second.Close()
+	}
+	env.Machine = trace.ReadMachine(os.DirFS("/proc"))
 	local := &localImages{process: p}
 	defer local.close()
 	env.Local = local
@@ -52,24 +58,25 @@ func (p *process) namedBuilder(c *cli.Context) (name, by string) {
 
 // openBuilder connects to the requested builder, or starts kedge's own.
 func (p *process) openBuilder(ctx context.Context, c *cli.Context) (*builder.Builder, error) {
+	name, _ := p.namedBuilder(c)
+	return p.openNamed(ctx, c, name)
+}
+
+// openNamed connects to the builder with a name or an address, or starts kedge's own if the name is empty.
+func (p *process) openNamed(ctx context.Context, c *cli.Context, name string) (*builder.Builder, error) {
 	own, err := p.daemonOptions(c)
 	if err != nil {
 		return nil, err
 	}
-	name, _ := p.namedBuilder(c)
-	o := builder.Options{
-		Address: name,
-		CACert:  c.String("tlscacert"), Cert: c.String("tlscert"), Key: c.String("tlskey"),
-		Own: own,
-	}
+	o := builder.Options{Address: name, Own: own}
 	if name == "" {
 		return builder.Open(ctx, o)
 	}
+	if o.CACert, o.Cert, o.Key, err = p.tlsFiles(c, name); err != nil {
+		return nil, err
+	}
 	driver := ""
 	if !strings.Contains(name, "://") {
-		if o.CACert+o.Cert+o.Key != "" {
-			return nil, usagef("--tlscacert, --tlscert and --tlskey are for an address, and %q is a name", name)
-		}
 		conn, err := docker.New(p.env).Connect(ctx, name, askedPlatforms(c))
 		if err != nil {
 			return nil, err
@@ -83,6 +90,21 @@ func (p *process) openBuilder(ctx context.Context, c *cli.Context) (*builder.Bui
 	}
 	p.note("using builder %q%s", name, driver)
 	return builder.Open(ctx, o)
+}
+
+// tlsFiles returns the files for TLS with the builder that has a name. Of two builders they are for those with a
+// tcp:// address.
+func (p *process) tlsFiles(c *cli.Context, name string) (ca, cert, key string, err error) {
+	ca, cert, key = c.String("tlscacert"), c.String("tlscert"), c.String("tlskey")
+	first, _ := p.namedBuilder(c)
+	switch second := c.String("second-builder"); {
+	case strings.HasPrefix(name, "tcp://"), ca+cert+key == "":
+	case strings.HasPrefix(first, "tcp://"), strings.HasPrefix(second, "tcp://"):
+		return "", "", "", nil // they are for the other
+	case !strings.Contains(name, "://"):
+		return "", "", "", usagef("--tlscacert, --tlscert and --tlskey are for an address, and %q is a name", name)
+	}
+	return ca, cert, key, nil
 }
 
 // askedPlatforms returns the platforms of --platform, each once. A value can be a list. "local" is this
@@ -122,7 +144,8 @@ func (p *process) daemonOptions(c *cli.Context) (daemon.Options, error) {
 	if c.Duration("builder-idle") < 0 {
 		return daemon.Options{}, usagef("builder-idle %v is negative", c.Duration("builder-idle"))
 	}
-	if name, by := p.namedBuilder(c); name != "" && c.String("buildkitd-config") != "" {
+	own := c.IsSet("second-builder") && c.String("second-builder") == ""
+	if name, by := p.namedBuilder(c); name != "" && !own && c.String("buildkitd-config") != "" {
 		return daemon.Options{}, usagef("--buildkitd-config is for kedge's own builder, and %s names another", by)
 	}
 	network := p.env["KEDGE_ROOTLESS_NET"]

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,53 @@ func TestOneDigestEverywhere(t *testing.T) {
 	if !strings.Contains(errs, "hint: ") {
 		t.Errorf("no hint without certificates: %s", errs)
 	}
+}
+
+// The second build of a verification runs on another builder, which finds what depends on the builder. The verdict
+// names both.
+func TestSecondBuilder(t *testing.T) {
+	registry, shared := testenv.Shared(t)
+	native := testenv.StartBuildkitd(t, testenv.BuildkitdOptions{Registry: registry, Snapshotter: "native", TCP: true})
+	on := []string{"verify", "--builder", shared.Addr}
+	other := []string{"--second-builder", native.TCP, "--tlscacert", native.TLS.CA, "--tlscert", native.TLS.Cert, "--tlskey", native.TLS.Key}
+	same := write(t, map[string]string{"Dockerfile": "FROM debian:bookworm-slim\nRUN echo x > /x && ln /x /y\nCOPY f /\n", "f": "f\n"})
+	out, _ := runKedge(t, nil, exitOK, slices.Concat(on, other, []string{same})...)
+	for i, want := range []string{
+		`(?m)^verified: two builds, the same bit for bit$`,
+		`(?m)^first   builder unix://\S+: BuildKit v\S+, linux/\w+, kernel \d\S+$`,
+		`(?m)^second  builder tcp://\S+: BuildKit v\S+, linux/\w+, kernel unknown$`,
+	} {
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("line %d: %s, want %s", i, out, want)
+		}
+	}
+	digest := digestOf(t, out)
+	if out, _ := runKedge(t, nil, exitOK, "build", "--builder", shared.Addr, same); digestOf(t, out) != digest {
+		t.Errorf("the image of a plain build is another: %s", out)
+	}
+	for _, record := range usage(t, native) {
+		if strings.Contains(record, "from exec") {
+			t.Errorf("left in the second builder: %s", record)
+		}
+	}
+	if json, _ := runKedge(t, nil, exitOK, slices.Concat(on, other, []string{"--format", "json", same})...); !strings.Contains(json, `"builders": [`) || strings.Count(json, `"buildkit": "v`) != 2 {
+		t.Errorf("JSON: %s", json)
+	}
+
+	// What only another builder shows: two builds on one agree.
+	planted := write(t, map[string]string{"Dockerfile": "FROM debian:bookworm-slim\nRUN stat -f -c %T / > /fs\n"})
+	runKedge(t, nil, exitOK, append(on, planted)...)
+	out, _ = runKedge(t, nil, exitNo, slices.Concat(on, other, []string{planted})...)
+	if !strings.Contains(out, "/fs (") || !strings.Contains(out, "second  builder tcp://") {
+		t.Errorf("planted: %s", out)
+	}
+
+	// One builder by two names is no second builder, and one that does not answer ends the command.
+	_, errs := runKedge(t, nil, exitUsage, append(on, "--second-builder", strings.Replace(shared.Addr, "unix:///", "unix:///./", 1), same)...)
+	if !strings.Contains(errs, "is the same as builder") {
+		t.Errorf("the same: %s", errs)
+	}
+	runKedge(t, nil, exitFailed, append(on, "--second-builder", "unix:///nowhere", same)...)
 }
 
 // Everything that a second build leaves in the builder is released, including its cache mounts. The user's stay.

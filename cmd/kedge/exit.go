@@ -177,6 +177,7 @@ var hints = []row{
 	fixed[*kedge.NoLockfileError](exitUsage, "--lockfile FILE names a place for the lock; with --locked=false, kedge build does without"),
 	when(func(e *builder.DockerfileError) bool { return e.Dockerfile.Inside != "" },
 		fixed[*builder.DockerfileError](exitFailed, "-f PATH names another Dockerfile in the build context")),
+	fixed[*kedge.SameBuilderError](exitUsage, "--second-builder names another builder; without it, both builds run on one"),
 	misuse[usageError](),
 	misuse[*publish.UsageError](),
 	on(exitUsage, stagesHint),

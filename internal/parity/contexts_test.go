@@ -49,6 +49,17 @@ var contextCases = []Case{
 		Args: []string{"."}, Differs: []string{"modes"},
 	},
 	{
+		Name: "folder with .git", Form: "a folder", Files: with("FROM tiny\nCOPY . /all\n", map[string]string{"a": "a\n"}),
+		Each: func(t *testing.T, w *world, side, dir string, n int) {
+			cmd := exec.CommandContext(t.Context(), "git", "init", "-q")
+			cmd.Dir = dir
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("git init: %v\n%s", err, out)
+			}
+		},
+		Args: []string{"."}, Differs: []string{"context-git"},
+	},
+	{
 		Name: "folder with a lockfile", Form: "a folder",
 		Files: with("FROM scratch\nCOPY . /all\n", map[string]string{"Dockerfile.lock": "# What this Dockerfile builds from. Written by `kedge lock`; commit it, do not edit it.\nversion = 1\n"}),
 		Args:  []string{"."}, Differs: []string{"lockfile in the context"},

@@ -95,6 +95,11 @@ var Differences = []Difference{
 		Why:  "the umask of a checkout is not part of its content; `--context-modes=keep` keeps the modes of the files",
 	},
 	{
+		ID: "context-git", Pattern: regexp.MustCompile(`^tree: /all/\.git/(hooks|info|branches|description)\S*, kedge no /all/\.git/\S*$`),
+		What: "the `.git` of a checkout is in the context as a fresh clone has it: without samples of hooks, and with one line in each reflog",
+		Why:  "two clones of a commit are one context; docs/rules.md has `context-git`, and `--normalize=-context-git` sends it as it is",
+	},
+	{
 		ID: "lockfile in the context", Pattern: regexp.MustCompile(`^tree: /all/Dockerfile.lock, kedge no /all/Dockerfile.lock$`),
 		What: "the lockfile is not part of the context, even for `COPY . .`",
 		Why:  "the lockfile does not lock itself",
