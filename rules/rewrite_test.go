@@ -173,6 +173,8 @@ func FuzzRewrite(f *testing.F) {
 	f.Add([]byte(npmIndex("1800000000000", "Mon, 23 Nov 2026 21:27:50 GMT")), epoch.Unix())
 	f.Add([]byte("#NOTE: This is a Maven Resolver internal implementation file.\n#Mon Nov 23 21:27:50 UTC 2026\nb=\na.lastUpdated=1800000000000\n"), epoch.Unix())
 	f.Add([]byte(goCacheEntry(1800000000000000000)), epoch.Unix())
+	f.Add([]byte("# ninja log v6\n3\t9\t1800000000123456789\tb.o\taf\n0\t8\t1800000000123456789\ta.o\t1f\n"), epoch.Unix())
+	f.Add([]byte(ninjaDatabase(1800000000e9, []string{"b.o", "b.c"}, []string{"a.o", "a.c", "b.c"})), epoch.Unix())
 	fuzzed := Facts{Epoch: epoch.Unix(), Made: late.Unix(), Days: BuildDays(late.Unix(), 0)}
 	f.Fuzz(func(t *testing.T, content []byte, source int64) {
 		for _, r := range slices.Concat(table1, table) {

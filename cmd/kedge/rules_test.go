@@ -59,6 +59,8 @@ var ruled = map[string]string{
 	"go-cache":                "root/.cache/go-build/trim.txt",
 	"go-telemetry":            "root/.config/go/telemetry/local/go@1.count",
 	"maven-times":             "root/.m2/repository/a/_remote.repositories",
+	"ninja-log":               "opt/ninja/.ninja_log",
+	"ninja-deps":              "opt/ninja/.ninja_deps",
 }
 
 // alsoRuled are further paths of rules.

@@ -78,6 +78,8 @@ gem_works() { ruby -e 'require "kedgegem"; exit KEDGE == 1' && gem list -i kedge
 gem_builds() { test ! -e /var/lib/gems/3.1.0/extensions/*/3.1.0/kedgegem-1.0/gem_make.out && gem pristine kedgegem --extensions && gem_works && cat /var/lib/gems/3.1.0/extensions/*/3.1.0/kedgegem-1.0/gem_make.out; }
 configure_again() { cd /opt/configured && test ! -e config.log && touch a.in && ./config.status && grep -x 1 a && grep '^This file was extended' config.log && ./config.status --recheck; }
 autoconf_again() { cd /opt/configured && test ! -e autom4te.cache/requests && autoconf -f && test -s autom4te.cache/requests && ./configure; }
+ninja_is_done() { cd /opt/ninja && ninja | grep 'no work to do' && ninja -t deps | grep -x '    h'; }
+ninja_builds() { cd /opt/ninja && touch h && ninja -n | grep '2/2' && ninja && ninja_is_done && echo a > a.in && ninja | grep '1/1'; }
 java_trusts() { keytool -list -cacerts -storepass changeit > /tmp/trusted && grep '^kedge, Jan 1, 2024, trustedCertEntry' /tmp/trusted && test "$(grep -c trustedCertEntry /tmp/trusted)" -gt 100; }
 java_trusts_more() { keytool -delete -cacerts -storepass changeit -alias kedge && update-ca-certificates --fresh && java_trusts_debian; }
 java_trusts_debian() { keytool -list -cacerts -storepass changeit | grep -i '^debian:isrg_root_x1'; }
@@ -147,6 +149,8 @@ check crontab crontab_lists
 check pnpm pnpm_has_the_epoch
 check config.status configure_again
 check autoconf autoconf_again
+check ninja ninja_is_done
+check ninja-again ninja_builds
 check keytool java_trusts
 check update-ca-certificates java_trusts_more
 check gzip gzip_is_whole
