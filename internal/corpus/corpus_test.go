@@ -68,6 +68,24 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// Only what keys, certificates and databases explain differs by design.
+func TestDesign(t *testing.T) {
+	for verdict, want := range map[string]bool{
+		``: false, `{"platforms":[{"same":true}]}`: false, `{"platforms":[{"same":false}]}`: false,
+		`{"platforms":[{"layers":[{"paths":[{"path":"/k","causes":[{"kind":"ssh-key"}]}]}]}]}`:                                                               true,
+		`{"platforms":[{"layers":[{"paths":[{"path":"/k","causes":[{"kind":"ssh-key"}]},{"path":"/t","causes":[{"kind":"timestamp"}]}]}]}]}`:                 false,
+		`{"platforms":[{"layers":[{"paths":[{"path":"/db/a","causes":[{"kind":"database"}]},{"path":"/db/b/c"}]}]}]}`:                                        true,
+		`{"platforms":[{"layers":[{"paths":[{"path":"/a","causes":[{"kind":"database"}]},{"path":"/b","causes":[{"kind":"uuid"}]}]}]}]}`:                     false,
+		`{"platforms":[{"layers":[{"paths":[{"path":"/k","causes":[{"kind":"private-key"}]}]},{"paths":[]}]}]}`:                                              false,
+		`{"platforms":[{"layers":[{"paths":[{"path":"/k","causes":[{"kind":"private-key"}]}]},{"paths":[{"path":"/t","causes":[{"kind":"file-time"}]}]}]}]}`: false,
+	} {
+		got, err := left([]byte(verdict))
+		if err != nil || got.design != want {
+			t.Errorf("%s: %v, %v", verdict, got, err)
+		}
+	}
+}
+
 func TestReadRecordRefuses(t *testing.T) {
 	const first = `{"kedge":"1"}` + "\n"
 	for name, content := range map[string]string{
@@ -88,6 +106,8 @@ func TestPrintTable(t *testing.T) {
 	verdict := []byte(`{"reproducible":false,"platforms":[{"layers":[
 		{"paths":[{"path":"/var/log/b","causes":[{"kind":"timestamp"},{"kind":"timestamp"}]},{"path":"/etc/a","causes":[{"kind":"uuid"}]}]},
 		{"paths":[{"path":"/etc/a"},{"path":"/c|d","causes":[{"kind":"timestamp"},{"kind":"random"}]},{"path":"/e"}]}]}]}`)
+	designed := []byte(`{"platforms":[{"layers":[{"paths":[{"path":"/etc/a.pem","causes":[{"kind":"certificate"},{"kind":"unknown"}]},
+		{"path":"/var/lib/s/ibdata1","causes":[{"kind":"database"}]},{"path":"/var/lib/s/m/t.frm","causes":[{"kind":"timestamp"}]}]}]}]}`)
 	for _, test := range []struct {
 		name    string
 		results []result
@@ -99,30 +119,34 @@ func TestPrintTable(t *testing.T) {
 			{Context: "c/kedge fails", BuildKit: &outcome{}, Kedge: &outcome{Error: "oh"}},
 			{Context: "c/config", BuildKit: &outcome{Error: "flaky"}, Kedge: &outcome{Verdict: []byte(`{"platforms":[{},{"layers":[{"paths":[]}]}]}`)}},
 			{Context: "c/neither", BuildKit: &outcome{Error: "E: no"}, Kedge: &outcome{Error: "E: no\n2"}},
-		}, `| context       | builds    | identical with BuildKit's own means | identical with kedge | what is left            | causes                        |
-| ---           | ---       | ---                                 | ---                  | ---                     | ---                           |
-| c/same        | yes       | yes                                 | yes                  |                         |                               |
-| c/differs     | yes       | no                                  | no                   | 4: /c\|d, /e, /etc/a, … | timestamp 2, random 1, uuid 1 |
-| c/kedge fails | yes       | no                                  | failed: oh           |                         |                               |
-| c/config      | yes       | failed: flaky                       | no                   | 2: (config), (order)    |                               |
-| c/neither     | no: E: no |                                     |                      |                         |                               |
+			{Context: "d/server", Kedge: &outcome{Verdict: designed}},
+		}, `| context       | builds    | identical with BuildKit's own means | identical with kedge | differs by design | what is left                                          | causes                                            |
+| ---           | ---       | ---                                 | ---                  | ---               | ---                                                   | ---                                               |
+| c/same        | yes       | yes                                 | yes                  |                   |                                                       |                                                   |
+| c/differs     | yes       | no                                  | no                   |                   | 4: /c\|d, /e, /etc/a, …                               | timestamp 2, random 1, uuid 1                     |
+| c/kedge fails | yes       | no                                  | failed: oh           |                   |                                                       |                                                   |
+| c/config      | yes       | failed: flaky                       | no                   |                   | 2: (config), (order)                                  |                                                   |
+| c/neither     | no: E: no |                                     |                      |                   |                                                       |                                                   |
+| d/server      | yes       |                                     | no                   | yes               | 3: /etc/a.pem, /var/lib/s/ibdata1, /var/lib/s/m/t.frm | certificate 1, database 1, timestamp 1, unknown 1 |
 
-5 contexts, 4 build. Identical, of what builds:
+6 contexts, 5 build. Identical, of what builds:
 
 - with BuildKit's own means: 1 of 4, 25.0 %
-- with kedge: 1 of 4, 25.0 %
+- with kedge: 1 of 5, 20.0 %; by design different: 1
+  - c: 1 of 4, 25.0 %
+  - d: 0 of 1, 0.0 %; by design different: 1
 `},
-		{"kedge alone", []result{{Context: "a", Kedge: &outcome{Same: true}}}, `| context | builds | identical with BuildKit's own means | identical with kedge | what is left | causes |
-| ---     | ---    | ---                                 | ---                  | ---          | ---    |
-| a       | yes    |                                     | yes                  |              |        |
+		{"kedge alone", []result{{Context: "a", Kedge: &outcome{Same: true}}}, `| context | builds | identical with BuildKit's own means | identical with kedge | differs by design | what is left | causes |
+| ---     | ---    | ---                                 | ---                  | ---               | ---          | ---    |
+| a       | yes    |                                     | yes                  |                   |              |        |
 
 1 contexts, 1 build. Identical, of what builds:
 
 - with kedge: 1 of 1, 100.0 %
 `},
-		{"nothing builds", []result{{Context: "a", Kedge: &outcome{Error: "x"}}}, `| context | builds | identical with BuildKit's own means | identical with kedge | what is left | causes |
-| ---     | ---    | ---                                 | ---                  | ---          | ---    |
-| a       | no: x  |                                     |                      |              |        |
+		{"nothing builds", []result{{Context: "a", Kedge: &outcome{Error: "x"}}}, `| context | builds | identical with BuildKit's own means | identical with kedge | differs by design | what is left | causes |
+| ---     | ---    | ---                                 | ---                  | ---               | ---          | ---    |
+| a       | no: x  |                                     |                      |                   |              |        |
 
 1 contexts, 0 build. Identical, of what builds:
 

@@ -57,11 +57,23 @@ func (r result) String() string {
 	return s
 }
 
-// left returns the paths in a verdict, each once, with other names in parentheses. It also returns the kinds
-// of its causes with their numbers of paths, most frequent first.
-func left(verdict json.RawMessage) (paths, causes []string, err error) {
+// A rest is what differs according to a verdict.
+type rest struct {
+	paths  []string // each once, sorted, with other names in parentheses
+	causes []string // kinds with their numbers of paths, most frequent first
+	// design says that nothing differs but keys, passwords, certificates and databases that two builds do not
+	// share.
+	design bool
+}
+
+// secrets are the kinds of causes that no two builds share, and that no rule may remove.
+var secrets = []string{"certificate", "database", "keystore", "private-key", "secret-key", "ssh-key"}
+
+// left reads the rest from a verdict.
+func left(verdict json.RawMessage) (rest, error) {
+	var r rest
 	if len(verdict) == 0 {
-		return nil, nil, nil
+		return r, nil
 	}
 	var v struct {
 		Platforms []struct {
@@ -75,69 +87,114 @@ func left(verdict json.RawMessage) (paths, causes []string, err error) {
 		}
 	}
 	if err := json.Unmarshal(verdict, &v); err != nil {
-		return nil, nil, fmt.Errorf("reading a verdict: %w", err)
+		return r, fmt.Errorf("reading a verdict: %w", err)
 	}
 	count := map[string]int{}
+	designed, databases := map[string]bool{}, map[string]bool{}
 	for _, p := range v.Platforms {
 		if !p.Same && len(p.Layers) == 0 {
-			paths = append(paths, "(config)")
+			r.paths = append(r.paths, "(config)")
 		}
 		for _, l := range p.Layers {
 			if len(l.Paths) == 0 {
-				paths = append(paths, "(order)")
+				r.paths = append(r.paths, "(order)")
 			}
 			for _, path := range l.Paths {
-				paths = append(paths, path.Path)
+				r.paths = append(r.paths, path.Path)
 				kinds := map[string]bool{}
 				for _, c := range path.Causes {
 					kinds[c.Kind] = true
 				}
 				for kind := range kinds {
 					count[kind]++
+					if slices.Contains(secrets, kind) {
+						designed[path.Path] = true
+					}
+				}
+				if kinds["database"] {
+					databases[parent(path.Path)] = true
 				}
 			}
 		}
 	}
-	slices.Sort(paths)
+	slices.Sort(r.paths)
+	r.paths = slices.Compact(r.paths)
+	r.design = len(r.paths) > 0 && !slices.ContainsFunc(r.paths, func(path string) bool {
+		return !designed[path] && !within(path, databases)
+	})
 	kinds := slices.SortedFunc(maps.Keys(count), func(a, b string) int {
 		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b))
 	})
 	for _, kind := range kinds {
-		causes = append(causes, fmt.Sprintf("%s %d", kind, count[kind]))
+		r.causes = append(r.causes, fmt.Sprintf("%s %d", kind, count[kind]))
 	}
-	return slices.Compact(paths), causes, nil
+	return r, nil
+}
+
+func parent(name string) string { return name[:strings.LastIndexByte(name, '/')+1] }
+
+// within reports whether a path is in one of the folders, which end in a slash, or below it.
+func within(path string, folders map[string]bool) bool {
+	for dir := parent(path); len(dir) > 1; dir = parent(dir[:len(dir)-1]) {
+		if folders[dir] {
+			return true
+		}
+	}
+	return false
 }
 
 // shownPaths is the number of paths of a context that a table shows.
 const shownPaths = 3
 
+// A tally counts the contexts of one corpus, or of all.
+type tally struct{ contexts, built, tried, buildkit, kedge, design int }
+
+func (t *tally) add(r result, design bool) {
+	t.contexts++
+	if !r.builds() {
+		return
+	}
+	t.built++
+	if r.BuildKit != nil {
+		t.tried++
+	}
+	if r.BuildKit.same() {
+		t.buildkit++
+	}
+	switch {
+	case r.Kedge.same():
+		t.kedge++
+	case design:
+		t.design++
+	}
+}
+
+func (t *tally) rate() string {
+	s := share(t.kedge, t.built)
+	if t.design > 0 {
+		s += fmt.Sprintf("; by design different: %d", t.design)
+	}
+	return s
+}
+
+// corpus returns the part of a context's name that its corpus gave it.
+func (r result) corpus() string {
+	name, _, _ := strings.Cut(r.Context, "/")
+	return name
+}
+
 // printTable prints results as a Markdown table with aligned columns, and the totals.
 func printTable(w io.Writer, results []result) error {
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	fmt.Fprintln(t, "| context\t| builds\t| identical with BuildKit's own means\t| identical with kedge\t| what is left\t| causes\t|")
-	fmt.Fprintln(t, "| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t|")
-	var built, tried, buildkit, kedge int
+	fmt.Fprintln(t, "| context\t| builds\t| identical with BuildKit's own means\t| identical with kedge\t| differs by design\t| what is left\t| causes\t|")
+	fmt.Fprintln(t, "| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t|")
+	var all tally
+	var names []string
+	corpora := map[string]*tally{}
 	for _, r := range results {
-		builds, withBuildKit, withKedge, rest, why := "yes", r.BuildKit.String(), r.Kedge.String(), "", ""
-		if r.builds() {
-			built++
-			if r.BuildKit != nil {
-				tried++
-			}
-			if r.BuildKit.same() {
-				buildkit++
-			}
-			if r.Kedge.same() {
-				kedge++
-			}
-			if r.Kedge != nil {
-				paths, causes, err := left(r.Kedge.Verdict)
-				if err != nil {
-					return fmt.Errorf("%s: %w", r.Context, err)
-				}
-				rest, why = listed(paths), strings.Join(causes, ", ")
-			}
-		} else {
+		builds, withBuildKit, withKedge, design := "yes", r.BuildKit.String(), r.Kedge.String(), ""
+		var differs rest
+		if !r.builds() {
 			reason := ""
 			for _, o := range []*outcome{r.Kedge, r.BuildKit} {
 				if o != nil {
@@ -145,18 +202,39 @@ func printTable(w io.Writer, results []result) error {
 				}
 			}
 			builds, withBuildKit, withKedge = "no: "+reason, "", ""
+		} else if r.Kedge != nil {
+			var err error
+			if differs, err = left(r.Kedge.Verdict); err != nil {
+				return fmt.Errorf("%s: %w", r.Context, err)
+			}
+			if differs.design {
+				design = "yes"
+			}
 		}
-		fmt.Fprintf(t, "| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t|\n", cell(r.Context), cell(builds), cell(withBuildKit), cell(withKedge), cell(rest), cell(why))
+		name := r.corpus()
+		if corpora[name] == nil {
+			corpora[name] = &tally{}
+			names = append(names, name)
+		}
+		corpora[name].add(r, differs.design)
+		all.add(r, differs.design)
+		fmt.Fprintf(t, "| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t|\n", cell(r.Context), cell(builds), cell(withBuildKit),
+			cell(withKedge), design, cell(listed(differs.paths)), cell(strings.Join(differs.causes, ", ")))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\n%d contexts, %d build. Identical, of what builds:\n\n", len(results), built)
-	if tried > 0 {
-		fmt.Fprintf(w, "- with BuildKit's own means: %s\n", share(buildkit, tried))
+	fmt.Fprintf(w, "\n%d contexts, %d build. Identical, of what builds:\n\n", all.contexts, all.built)
+	if all.tried > 0 {
+		fmt.Fprintf(w, "- with BuildKit's own means: %s\n", share(all.buildkit, all.tried))
 	}
-	_, err := fmt.Fprintf(w, "- with kedge: %s\n", share(kedge, built))
-	return err
+	fmt.Fprintf(w, "- with kedge: %s\n", all.rate())
+	if len(names) > 1 {
+		for _, name := range names {
+			fmt.Fprintf(w, "  - %s: %s\n", name, corpora[name].rate())
+		}
+	}
+	return nil
 }
 
 // listed returns the number of paths and the first few.
