@@ -69,13 +69,13 @@ demo: deps build ## lock, build and verify examples/hello on kedge's own builder
 	$(GO) run ./internal/demo
 
 .PHONY: test
-test: deps build engines testdeps ## all tests, with real daemons; installs what they need
+test: deps testdeps build engines ## all tests, with real daemons; installs what they need
 	KEDGE_TEST_REQUIRE=1 $(GO) test -count=1 -shuffle=on -timeout=$(TESTTIMEOUT) ./...
 
 # The base image's date is the mirror's: no test may depend on it.
 .PHONY: test-dates
 DATED := build_locks|cache_times|context_(http|modes)|explain|lock_(forms|refresh)|verify_(fails|same)
-test-dates: deps build testdeps ## the scripts that have to do with dates, on base images from 2001 and 2035
+test-dates: deps testdeps build ## the scripts that have to do with dates, on base images from 2001 and 2035
 	set -e; for created in 2001-02-03T04:05:06Z 2035-06-07T08:09:10Z; do \
 		KEDGE_TEST_REQUIRE=1 KEDGE_TEST_BASE_CREATED=$$created \
 			$(GO) test -count=1 -shuffle=on -timeout=$(TESTTIMEOUT) -run '^TestScript$$/^($(DATED))' ./cmd/kedge; \
