@@ -40,6 +40,7 @@ type Locked struct {
 	OldEpoch, Epoch   time.Time // OldEpoch is zero if none was declared
 	OldRules, Rules   int       // versions of the normalisation rules; OldRules is 0 if none was declared
 	ArgsHash          string
+	Environment       []lock.EnvironmentChange
 }
 
 // An EpochError says that another command has declared another epoch meanwhile.
@@ -129,6 +130,7 @@ func (p *project) relock(ctx context.Context, r Refresh) (*Locked, *lock.File, e
 		after = after.Keep(func(s lock.Source) bool { return res.Used[s] || p.fetch.used[s] || p.parsed.MayName(s) })
 	}
 	p.declareTarget(after, target)
+	after.Environment = p.environment(res.Settings)
 	if strict := p.options.StrictTarget; strict != nil {
 		after.StrictTarget = *strict
 	}
@@ -150,7 +152,7 @@ func (p *project) relock(ctx context.Context, r Refresh) (*Locked, *lock.File, e
 		OldStrict: p.lock.StrictTarget, Strict: after.StrictTarget,
 		OldEpoch: p.lock.Epoch, Epoch: cmp.Or(after.Epoch, res.Epoch),
 		OldRules: p.lock.Rules, Rules: after.Rules,
-		ArgsHash: frontend.Hash(res.Args),
+		ArgsHash: frontend.Hash(res.Args), Environment: p.lock.EnvironmentChanges(after),
 	}, after, nil
 }
 
@@ -169,6 +171,18 @@ func (p *project) declareTarget(f *lock.File, target string) {
 	if last, err := p.parsed.Target(""); err == nil && last != target {
 		f.Last = last
 	}
+}
+
+// environment returns settings as a lock has them.
+func (p *project) environment(settings []frontend.Setting) map[string][]string {
+	environment := map[string][]string{}
+	for _, s := range settings {
+		key := cmp.Or(p.parsed.StageAt(s.Line), "-") + " " + s.Name
+		if at, found := slices.BinarySearch(environment[key], s.Value); !found {
+			environment[key] = slices.Insert(environment[key], at, s.Value)
+		}
+	}
+	return environment
 }
 
 // changes reports whether after says something else than the lockfile, however that is formatted.
@@ -235,14 +249,17 @@ func writeLock(ctx context.Context, path string, before, after *lock.File) error
 	return err
 }
 
-// mergeDeclared makes the change from before to after in the target, epoch, rules and strictness that f
-// declares.
+// mergeDeclared makes the change from before to after in the target, epoch, rules, strictness and compile
+// environment that f declares.
 func mergeDeclared(path string, f, before, after *lock.File) error {
 	if after.Target != before.Target || after.Last != before.Last {
 		if f.Target != before.Target && f.Target != after.Target {
 			return &TargetError{Lockfile: path, Declared: f.Target, Asked: after.Target}
 		}
 		f.Target, f.Last = after.Target, after.Last
+	}
+	if len(before.EnvironmentChanges(after)) > 0 {
+		f.Environment = after.Environment
 	}
 	if after.StrictTarget != before.StrictTarget {
 		f.StrictTarget = after.StrictTarget

@@ -84,7 +84,8 @@ func (p *plan) finish(ctx context.Context, first *export, img store.Image) (*Res
 }
 
 // declare returns the lock that a build leaves: with the pins that it added, and with the target that ships,
-// its epoch and rules if none were declared. It declares no epoch that was given for this build alone, that
+// its epoch and rules if none were declared. The compile environment is written with a new lockfile, and only Lock
+// changes it afterwards. It declares no epoch that was given for this build alone, that
 // the Dockerfile itself says, or that follows from another target's base images.
 func (p *plan) declare(r *builder.Result) *lock.File {
 	f := r.Lock.Clone()
@@ -96,6 +97,9 @@ func (p *plan) declare(r *builder.Result) *lock.File {
 	}
 	if f.Rules == 0 {
 		f.Rules = rules.Version
+	}
+	if !p.lockExists && p.target == p.declared {
+		f.Environment = p.environment(r.Settings)
 	}
 	return f
 }

@@ -39,6 +39,15 @@ func (d *definition) uses() []frontend.Use {
 	return uses
 }
 
+// compileSettings returns the compile environment of the RUN steps of all platforms.
+func (d *definition) compileSettings() []frontend.Setting {
+	var settings []frontend.Setting
+	for _, p := range d.parts {
+		settings = append(settings, p.graph.Settings()...)
+	}
+	return settings
+}
+
 // ask has the frontend translate the Dockerfile, and name the args that it uses.
 func (j *job) ask(ctx context.Context, c gateway.Client) (def *definition, err error) {
 	err = j.withLocals(ctx, c, func() (err error) { def, err = j.askOnce(ctx, c); return err })

@@ -92,6 +92,8 @@ type Resolution struct {
 	Used  map[lock.Source]bool // the sources of this build
 	Epoch time.Time
 	Args  []frontend.Arg // that the target uses
+	// Settings are the compile environment of the RUN steps.
+	Settings []frontend.Setting
 }
 
 // Result is a build as BuildKit exported it.

@@ -52,7 +52,7 @@ func (j *job) run(ctx context.Context, out *export) (*Result, error) {
 		if err != nil {
 			return nil, err
 		}
-		result.Args = def.args
+		result.Args, result.Settings = def.args, def.compileSettings()
 		if out == nil {
 			return gateway.NewResult(), nil
 		}

@@ -469,3 +469,29 @@ func FuzzNewGraph(f *testing.F) {
 		walk(t, g)
 	})
 }
+
+func TestSettings(t *testing.T) {
+	const text = "FROM debian:12 AS Build\nRUN one\nFROM debian:12\nRUN two\n"
+	source := llb.NewSourceMap(nil, "Dockerfile", "Dockerfile", []byte(text))
+	line := func(n int32) llb.ConstraintsOpt {
+		return source.Location([]*pb.Range{{Start: &pb.Position{Line: n}, End: &pb.Position{Line: n}}})
+	}
+	built := base().Run(llb.Args([]string{"one"}), llb.AddEnv("CFLAGS", "-O2"), llb.AddEnv("CGO_ENABLED", "0"), line(2))
+	st := base().Run(llb.Args([]string{"two"}), llb.AddEnv("GOFLAGS", "-mod=vendor"), line(4),
+		llb.AddEnv("PATH", "/bin"), llb.AddEnv("LDFLAGS", ""), llb.AddEnv("MY_CFLAGS", "-O2"), llb.AddMount("/m", built.Root())).Root()
+	want := []Setting{{2, "CFLAGS", "-O2"}, {2, "CGO_ENABLED", "0"}, {4, "GOFLAGS", "-mod=vendor"}}
+	got := mustGraph(t, definition(t, st)).Settings()
+	slices.SortFunc(got, func(a, b Setting) int { return strings.Compare(a.Name, b.Name) })
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	d, err := Parse("Dockerfile", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line, stage := range []string{"", "build", "build", "1", "1", "1"} {
+		if got := d.StageAt(line); got != stage {
+			t.Errorf("line %d is in stage %q, not %q", line, got, stage)
+		}
+	}
+}

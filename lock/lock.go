@@ -73,6 +73,10 @@ type File struct {
 	// Downloads is the digest of the record of what RUN steps download, which is a file of its own. It is empty
 	// if downloads are not locked.
 	Downloads digest.Digest
+	// Environment is the compile environment of the RUN steps behind the declared target: the sorted values that
+	// a variable has, by stage and name, with a space between ("build CFLAGS"). It says what was, and decides
+	// nothing.
+	Environment map[string][]string
 
 	pins map[Source]string
 }
@@ -106,7 +110,7 @@ func (f *File) Sources() []Source {
 // Keep returns a copy of f with only the sources that keep accepts.
 func (f *File) Keep(keep func(Source) bool) *File {
 	kept := *f
-	kept.pins = maps.Clone(f.pins)
+	kept.pins, kept.Environment = maps.Clone(f.pins), maps.Clone(f.Environment)
 	maps.DeleteFunc(kept.pins, func(s Source, _ string) bool { return !keep(s) })
 	return &kept
 }
@@ -136,6 +140,30 @@ func (f *File) Changes(to *File) []Change {
 		}
 	}
 	slices.SortFunc(changes, func(a, b Change) int { return compareSources(a.Source, b.Source) })
+	return changes
+}
+
+// EnvironmentChange is a variable of the compile environment that two lockfiles have with other values. Old or New is
+// empty if a file does not have it.
+type EnvironmentChange struct {
+	Variable string // a key of File.Environment
+	Old, New []string
+}
+
+// EnvironmentChanges returns the differences between the compile environments of f and to, in the order of the file.
+func (f *File) EnvironmentChanges(to *File) []EnvironmentChange {
+	var changes []EnvironmentChange
+	for _, name := range slices.Sorted(maps.Keys(f.Environment)) {
+		if now := to.Environment[name]; !slices.Equal(now, f.Environment[name]) {
+			changes = append(changes, EnvironmentChange{name, f.Environment[name], now})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(to.Environment)) {
+		if _, ok := f.Environment[name]; !ok {
+			changes = append(changes, EnvironmentChange{name, nil, to.Environment[name]})
+		}
+	}
+	slices.SortStableFunc(changes, func(a, b EnvironmentChange) int { return cmp.Compare(a.Variable, b.Variable) })
 	return changes
 }
 

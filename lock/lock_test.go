@@ -38,6 +38,10 @@ downloads = "` + digestB + `"
 
 [git]
 "https://example.com/r.git#main" = "` + commitA + `"
+
+[environment]
+"build CFLAGS" = "-O2 -DNAME=\"x\""
+"build GOFLAGS" = ["-mod=mod", "-mod=vendor"]
 `
 
 func TestFormatIsCanonical(t *testing.T) {
@@ -68,6 +72,7 @@ func TestParseIsIndependentOfForm(t *testing.T) {
 'https://example.com/a.tar.gz?x="1"' = "` + digestA + `"
 `
 	free += "[local]\n'docker.io/library/base:1'=\"" + digestB + "\"\n"
+	free += "[environment]\n'build GOFLAGS'=[ '-mod=mod',\n '-mod=vendor', ]\n'build CFLAGS'='-O2 -DNAME=\"x\"'\n"
 	top := "downloads = '" + digestB + "'\nepoch = 2026-10-20T02:00:00+02:00\ntarget=\"runtime\"\nversion=1\n"
 	f, err := Parse("Dockerfile.lock", []byte(top+free))
 	if err != nil {
@@ -89,7 +94,7 @@ func TestParseRefuses(t *testing.T) {
 		{"version as string", "version = \"1\"\n", "L:1: version is not a positive number"},
 		{"version zero", "version = 0\n", "L:1: version is not a positive number"},
 		{"unknown key", "version = 1\ncolour = 3\n", `L:2: unknown key "colour": this kedge knows version, target, last, strict-target, epoch, rules and downloads`},
-		{"unknown table", "version = 1\n[images]\n\"a\" = \"b\"\n", "L:2: unknown table [images]: this kedge knows [image], [local], [url] and [git]"},
+		{"unknown table", "version = 1\n[images]\n\"a\" = \"b\"\n", "L:2: unknown table [images]: this kedge knows [image], [local], [url], [git] and [environment]"},
 		{"array of tables", "version = 1\n[[image]]\n", "L:2: only tables of key = value lines are allowed here"},
 		{"duplicate key", "version = 1\nversion = 1\n", "L:2: version occurs twice, first on line 1"},
 		{"duplicate pin", "version = 1\n[image]\n\"a\" = \"" + digestA + "\"\n\"a\" = \"" + digestA + "\"\n", `L:4: image "a" occurs twice, first on line 3`},
@@ -105,6 +110,12 @@ func TestParseRefuses(t *testing.T) {
 		{"short digest of downloads", "version = 1\ndownloads = \"sha256:abc\"\n", "L:2: downloads is not a digest sha256:… in quotes"},
 		{"downloads is a number", "version = 1\ndownloads = 7\n", "L:2: downloads is not a digest sha256:… in quotes"},
 		{"space in reference", "version = 1\n[image]\n\"a b\" = \"" + digestA + "\"\n", `L:3: "a b" is not a reference`},
+		{"variable without a stage", "version = 1\n[environment]\n\"CFLAGS\" = \"-O2\"\n", `L:3: "CFLAGS" is not a stage and a variable with a space between`},
+		{"variable is a number", "version = 1\n[environment]\n\"build CFLAGS\" = 2\n", `L:3: the value of "build CFLAGS" is neither a string in quotes nor a sorted array of several`},
+		{"one value in an array", "version = 1\n[environment]\n\"build CFLAGS\" = [\"-O2\"]\n", `L:3: the value of "build CFLAGS" is neither a string`},
+		{"values not sorted", "version = 1\n[environment]\n\"build CFLAGS\" = [\"b\", \"a\"]\n", `L:3: the value of "build CFLAGS" is neither a string`},
+		{"a value twice", "version = 1\n[environment]\n\"build CFLAGS\" = [\"a\", \"a\"]\n", `L:3: the value of "build CFLAGS" is neither a string`},
+		{"duplicate variable", "version = 1\n[environment]\n\"b C\" = \"a\"\n\"b C\" = \"a\"\n", `L:4: environment "b C" occurs twice, first on line 3`},
 		{"dotted key", "version = 1\n[image]\na.b = \"" + digestA + "\"\n", "L:3: a.b is not one key: a reference is written in quotes"},
 		{"binary", "version = 1\n\xff\xfe", "L:1: not UTF-8 text"},
 		{
@@ -122,6 +133,18 @@ func TestParseRefuses(t *testing.T) {
 				t.Errorf("error is a %T", err)
 			}
 		})
+	}
+}
+
+func TestEnvironmentChanges(t *testing.T) {
+	from := &File{Environment: map[string][]string{"b A": {"1"}, "b B": {"1", "2"}, "b C": {"1"}}}
+	to := &File{Environment: map[string][]string{"a A": {"1"}, "b A": {"1"}, "b B": {"2"}}}
+	want := []EnvironmentChange{{"a A", nil, []string{"1"}}, {"b B", []string{"1", "2"}, []string{"2"}}, {"b C", []string{"1"}, nil}}
+	if diff := cmp.Diff(want, from.EnvironmentChanges(to)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if changes := from.EnvironmentChanges(from.Clone()); changes != nil {
+		t.Error(changes)
 	}
 }
 
@@ -308,6 +331,7 @@ func BenchmarkParse(b *testing.B) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(canonical))
+	f.Add([]byte("version = 1\n[environment]\n\"a B\" = [\"\\u0000\", \"b\"]\n"))
 	f.Add([]byte("version = 1\n[image]\na.b = \"\"\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := Parse("L", data)

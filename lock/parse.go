@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -79,8 +80,8 @@ func (p *parser) parse() {
 		switch e.Kind {
 		case unstable.Table:
 			table = key
-			if !slices.Contains(kinds, Kind(table)) {
-				p.fail(line, "unknown table [%s]: this kedge knows [image], [local], [url] and [git]", table)
+			if !slices.Contains(kinds, Kind(table)) && table != environment {
+				p.fail(line, "unknown table [%s]: this kedge knows [image], [local], [url], [git] and [environment]", table)
 			} else {
 				p.once(line, "["+table+"]")
 			}
@@ -143,6 +144,10 @@ func (p *parser) once(line int, name string) bool {
 }
 
 func (p *parser) keyValue(table, key string, line int, value *unstable.Node) {
+	if table == environment {
+		p.variable(key, line, value)
+		return
+	}
 	if table != "" {
 		p.pin(Kind(table), key, line, value)
 		return
@@ -217,6 +222,39 @@ func (p *parser) pin(kind Kind, ref string, line int, value *unstable.Node) {
 	}
 }
 
+// environment is the table of the compile environment.
+const environment = "environment"
+
+func (p *parser) variable(key string, line int, value *unstable.Node) {
+	if !p.once(line, fmt.Sprintf("%s %q", environment, key)) {
+		return
+	}
+	var values []string
+	add := func(n *unstable.Node) bool {
+		values = append(values, string(n.Data))
+		return n.Kind == unstable.String && len(n.Data) > 0
+	}
+	ok := true
+	if value.Kind == unstable.Array {
+		for it := value.Children(); it.Next(); {
+			ok = ok && add(it.Node())
+		}
+		ok = ok && len(values) > 1 && slices.IsSorted(values) && len(slices.Compact(slices.Clone(values))) == len(values)
+	} else {
+		ok = add(value)
+	}
+	if stage, name, cut := strings.Cut(key, " "); !cut || stage == "" || name == "" || strings.ContainsFunc(key, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		p.fail(line, "%q is not a stage and a variable with a space between", key)
+	} else if !ok {
+		p.fail(line, "the value of %q is neither a string in quotes nor a sorted array of several", key)
+	} else {
+		if p.file.Environment == nil {
+			p.file.Environment = map[string][]string{}
+		}
+		p.file.Environment[key] = values
+	}
+}
+
 var commit = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
 
 // check returns an error for a source or a pin that the format cannot hold.
@@ -268,6 +306,20 @@ func (f *File) Format() []byte {
 			fmt.Fprintf(&b, "\n[%s]\n", table)
 		}
 		fmt.Fprintf(&b, "%s = %s\n", quote(s.Ref), quote(f.pins[s]))
+	}
+	if len(f.Environment) > 0 {
+		fmt.Fprintf(&b, "\n[%s]\n", environment)
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Environment)) {
+		var values []string
+		for _, v := range f.Environment[name] {
+			values = append(values, quote(v))
+		}
+		text := strings.Join(values, ", ")
+		if len(values) != 1 {
+			text = "[" + text + "]"
+		}
+		fmt.Fprintf(&b, "%s = %s\n", quote(name), text)
 	}
 	return b.Bytes()
 }

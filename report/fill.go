@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kedge-build/kedge"
@@ -120,6 +121,9 @@ func NewLock(l *kedge.Locked, check bool) *Report {
 	}
 	if l.OldRules != l.Rules && l.OldRules != 0 {
 		out.Changes = append(out.Changes, LockChange{Kind: "rules", Old: strconv.Itoa(l.OldRules), New: strconv.Itoa(l.Rules)})
+	}
+	for _, c := range l.Environment {
+		out.Changes = append(out.Changes, LockChange{Kind: "environment", Ref: c.Variable, Old: strings.Join(c.Old, ", "), New: strings.Join(c.New, ", ")})
 	}
 	return &Report{Version: Version, Verb: "lock", Lockfile: l.Lockfile, Args: l.ArgsHash, Epoch: l.Epoch, Lock: out}
 }

@@ -289,8 +289,8 @@ type Lock struct {
 
 // LockChange is an entry of the lockfile that changed. Old or New is empty if that lockfile has no such entry.
 type LockChange struct {
-	Kind string `json:"kind"`          // image, local, url, git, target, strict-target, epoch or rules
-	Ref  string `json:"ref,omitempty"` // of a source
+	Kind string `json:"kind"`          // image, local, url, git, target, strict-target, epoch, rules or environment
+	Ref  string `json:"ref,omitempty"` // of a source, or a stage and a variable
 	Old  string `json:"old,omitempty"`
 	New  string `json:"new,omitempty"`
 }

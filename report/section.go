@@ -193,6 +193,9 @@ func (c LockChange) Words(would bool) string {
 		verb = map[string]string{"locked": "would lock", "dropped": "would drop", "moved": "would move"}[verb]
 	}
 	what := strings.TrimSpace(c.Kind + " " + c.Ref)
+	if stage, name, ok := strings.Cut(c.Ref, " "); ok && c.Kind == "environment" {
+		what = fmt.Sprintf("%s of stage %s", name, stage)
+	}
 	switch {
 	case c.Kind == "rules":
 		what = "normalisation rules"
