@@ -41,6 +41,8 @@ type Locked struct {
 	OldRules, Rules   int       // versions of the normalisation rules; OldRules is 0 if none was declared
 	ArgsHash          string
 	Environment       []lock.EnvironmentChange
+	Dockerfile        string     // the path of the Dockerfile; empty if it is not a file of this machine
+	Lock              *lock.File // as it is, or would be, after the change
 }
 
 // An EpochError says that another command has declared another epoch meanwhile.
@@ -153,6 +155,7 @@ func (p *project) relock(ctx context.Context, r Refresh) (*Locked, *lock.File, e
 		OldEpoch: p.lock.Epoch, Epoch: cmp.Or(after.Epoch, res.Epoch),
 		OldRules: p.lock.Rules, Rules: after.Rules,
 		ArgsHash: frontend.Hash(res.Args), Environment: p.lock.EnvironmentChanges(after),
+		Dockerfile: p.dockerfile.Path, Lock: after,
 	}, after, nil
 }
 

@@ -3,13 +3,13 @@ package kedge
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/containerd/platforms"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/policy"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -54,6 +54,9 @@ func (p *project) requestFor(ctx context.Context, target string) (req *builder.R
 	req.Target, req.Attest = p.parsed.Option(target), p.options.Attest
 	if p.lockfile != "" {
 		req.Leave = []string{p.lockfile}
+	}
+	if p.ownPolicy != "" && p.dockerfile.Path != "" { // which has what the lock has
+		req.Leave = append(req.Leave, policy.RegoPath(p.dockerfile.Path))
 	}
 	if !p.options.KeepModes {
 		req.Tracked, unread = trackedIn(ctx, req.Directories(), p.env.Environ)
@@ -166,20 +169,22 @@ func (e *PolicyError) Error() string {
 	return e.Path + ": docker build applies this policy, and kedge does not"
 }
 
-// checkPolicy returns a *PolicyError if there is a policy that the options do not ignore.
+// checkPolicy returns a *PolicyError if there is a policy that the options do not ignore, unless kedge made
+// it of a lock: kedge itself goes by the lock.
 func (p *project) checkPolicy() error {
-	if p.options.IgnorePolicy {
+	rego, path := p.fetch.policy, policy.RegoPath(p.name)
+	if p.dockerfile.Path != "" {
+		path = policy.RegoPath(p.dockerfile.Path)
+		rego = policy.Read(path)
+	}
+	if rego == nil {
 		return nil
 	}
-	const suffix = ".rego" // docker buildx's name for it
-	if path := p.dockerfile.Path; path != "" {
-		if _, err := os.Lstat(path + suffix); err == nil {
-			return &PolicyError{Path: path + suffix}
-		}
+	of, own := policy.Own(rego)
+	if !own && !p.options.IgnorePolicy {
+		return &PolicyError{Path: path}
 	}
-	if p.fetch.policy {
-		return &PolicyError{Path: p.name + suffix}
-	}
+	p.ownPolicy = of
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/kedge-build/kedge/internal/wholefile"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/rules"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,6 +30,9 @@ type project struct {
 	unwritable error // why the lockfile, cannot be written; nil if it can
 	rules      rules.Set
 
+	// ownPolicy is the digest of the lock that the DOCKERFILE.rego was made of, if kedge wrote it.
+	ownPolicy digest.Digest
+
 	pins  *lock.File           // the lock that the build starts from
 	stale map[lock.Source]bool // sources of the lock that pins leaves out, to be looked up again
 	fetch fetched
@@ -38,7 +42,7 @@ type project struct {
 // that has neither.
 type fetched struct {
 	committed time.Time            // when the commit of a git context was made
-	policy    bool                 // the context holds a DOCKERFILE.rego
+	policy    []byte               // the DOCKERFILE.rego in the context; nil if there is none
 	used      map[lock.Source]bool // sources of the lock that fetching used
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/policy"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
 	"github.com/kedge-build/kedge/verify"
@@ -31,6 +32,9 @@ type Result struct {
 	Moved []lock.Change
 	// NotLookedUp is why Moved is not known although Options.Pull is set.
 	NotLookedUp error
+	// OldPolicy is the path of a policy that [policy.Rego] made of another lock than this build's. It is empty if
+	// there is none.
+	OldPolicy string
 	// NotLocked is why WriteLock adds nothing although something is not locked: the lockfile's folder is
 	// read-only.
 	NotLocked error
@@ -76,6 +80,13 @@ func (p *plan) finish(ctx context.Context, first *export, img store.Image) (*Res
 		default:
 			res.before, res.after = p.lock, after
 		}
+	}
+	left := p.lock
+	if res.after != nil {
+		left = res.after
+	}
+	if p.ownPolicy != "" && p.ownPolicy != policy.Digest(left) {
+		res.OldPolicy = policy.RegoPath(p.name)
 	}
 	if err := ctx.Err(); err != nil { // which may be why nothing was looked up
 		return nil, err

@@ -18,7 +18,7 @@ import (
 // Loaded is the part of a build's input that only the builder can fetch.
 type Loaded struct {
 	Dockerfile []byte               // nil if this machine can read it
-	Policy     bool                 // the context has a DOCKERFILE.rego next to its Dockerfile
+	Policy     []byte               // the DOCKERFILE.rego next to a Dockerfile in the context; nil if there is none
 	Lock       *lock.File           // Request.Lock and the pins that were added
 	Used       map[lock.Source]bool // the sources that were fetched
 	// Committed is the commit time of a git context, and zero for any other context.
@@ -186,9 +186,15 @@ func (j *job) readInside(ctx context.Context, c gateway.Client, loaded *Loaded) 
 	if err != nil {
 		return err
 	}
-	_, err = ref.StatFile(ctx, gateway.StatRequest{Path: j.req.Dockerfile.Inside + ".rego"})
-	loaded.Policy = err == nil
-	return ctx.Err()
+	policy := j.req.Dockerfile.Inside + ".rego"
+	if _, err := ref.StatFile(ctx, gateway.StatRequest{Path: policy}); err != nil {
+		return ctx.Err()
+	}
+	loaded.Policy, err = ref.ReadFile(ctx, gateway.ReadRequest{Filename: policy, Range: &gateway.FileRange{Length: maxDockerfile}})
+	if loaded.Policy == nil {
+		loaded.Policy = []byte{}
+	}
+	return err
 }
 
 // solved has the daemon produce st.

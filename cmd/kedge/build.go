@@ -139,6 +139,9 @@ func (p *process) tell(res *kedge.Result, pull bool) {
 	for _, setting := range res.Credentials {
 		p.say("warning: %s holds a password or a token, and the build has it: a line .git in .dockerignore leaves it out", setting)
 	}
+	if res.OldPolicy != "" {
+		p.say("warning: %s is of another lock: kedge lock --export=rego writes it again", res.OldPolicy)
+	}
 	if len(res.Modes) > 0 {
 		p.say("warning: the build uses the mode that git records, and not the one on this machine, for %s: git add it, or --context-modes=keep", enumerated(res.Modes))
 	}

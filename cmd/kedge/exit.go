@@ -18,6 +18,7 @@ import (
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/network"
 	"github.com/kedge-build/kedge/plugin"
+	"github.com/kedge-build/kedge/policy"
 	"github.com/kedge-build/kedge/publish"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
@@ -201,6 +202,7 @@ var hints = []row{
 	fixed[*noDownloadsError](exitFailed, "kedge lock --downloads locks what RUN steps download"),
 	fixed[*network.NotKeptError](exitFailed, "kedge cache ls lists the downloads of a Dockerfile"),
 	fixed[*network.BusyError](exitFailed, "wait until the build has ended"),
+	fixed[*policy.ForeignError](exitFailed, "move it away, or name another file: -o FILE"),
 	fixed[*store.NotFoundError](exitFailed, "kedge images lists what there is"),
 
 	// The lock forbids it.

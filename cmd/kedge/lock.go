@@ -16,9 +16,14 @@ func (p *process) lockVerb() *cli.Command {
 			&cli.GenericFlag{Name: "refresh", Value: refresh, Usage: "look up every source again; --refresh=REF only that one, repeatable"},
 			&cli.BoolFlag{Name: "check", Usage: "change nothing, and exit with 4 if the lock would change"},
 			&cli.BoolFlag{Name: "strict-target", Usage: "declare that no other target can be built with this lock; --strict-target=false allows it again"},
+			&cli.StringFlag{Name: "export", Usage: "also write the lock as a policy that others enforce, in a `FORM`: source-policy or rego"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "the `FILE` that --export writes, or - (default: - for source-policy, DOCKERFILE.rego for rego)"},
 			formatFlag()),
 		Action: func(c *cli.Context) error {
 			if _, err := answerFormat(c); err != nil {
+				return err
+			}
+			if err := checkExport(c); err != nil {
 				return err
 			}
 			return p.withBuilder(c, func(env kedge.Env, o kedge.Options) error {
@@ -40,11 +45,30 @@ func (p *process) lock(c *cli.Context, env kedge.Env, o kedge.Options, refresh k
 	}
 	r := report.NewLock(locked, check)
 	p.sayChanges(check, r.Changes)
-	if err := p.report(c, r); err != nil {
+	export, err := newExport(c, locked)
+	if err != nil {
+		return err
+	}
+	if export.path != "-" || check {
+		if err := p.report(c, r); err != nil {
+			return err
+		}
+	}
+	old := ""
+	switch {
+	case !check:
+		err = p.writeExport(export, locked.Lock)
+	case export.stale():
+		old = export.path
+	}
+	if err != nil {
 		return err
 	}
 	if check && locked.Changed {
-		p.say("%s: is not up to date", locked.Lockfile)
+		old = locked.Lockfile
+	}
+	if old != "" {
+		p.say("%s: is not up to date", old)
 		fmt.Fprintln(p.stderr, "hint: run the same without --check, and commit the lockfile")
 		return errForbidden
 	}

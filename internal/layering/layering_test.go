@@ -26,6 +26,7 @@ docker:
 builder/clock:
 builder/gitdir:
 builder: lock frontend builder/clock builder/daemon builder/gitdir internal/decompress internal/filesum internal/wholefile
+policy: frontend lock internal/wholefile
 rules: internal/layer internal/format/jks internal/format/pyc internal/format/zip
 store: rules internal/layer internal/strictjson internal/wholefile
 network: internal/strictjson internal/wholefile
@@ -40,8 +41,8 @@ diff/source: store internal/decompress internal/wholefile
 explain: cause diff internal/layer
 trace: frontend store internal/layer
 verify: cause diff explain fix frontend store trace
-kedge: builder builder/gitdir cause frontend image lock rules secret store trace verify internal/wholefile
-cmd/kedge: kedge builder builder/daemon docker frontend image lock network rules secret store trace verify cause diff diff/source explain plugin publish report
+kedge: builder builder/gitdir cause frontend image lock policy rules secret store trace verify internal/wholefile
+cmd/kedge: kedge builder builder/daemon docker frontend image lock network policy rules secret store trace verify cause diff diff/source explain plugin publish report
 plugin: internal/wholefile
 report: kedge diff explain lock rules trace verify
 internal/chunk:
@@ -70,7 +71,7 @@ func table(s string) map[string][]string {
 
 // outside lists modules that only some packages may import.
 var outside = map[string][]string{
-	"github.com/moby/buildkit": {"frontend", "fix", "builder", "builder/daemon", root, "cmd/kedge", "internal/demo", "internal/testenv"},
+	"github.com/moby/buildkit": {"frontend", "fix", "policy", "builder", "builder/daemon", root, "cmd/kedge", "internal/demo", "internal/testenv"},
 	"github.com/moby/moby":     {"docker"},
 	"github.com/urfave/cli":    {"cmd/kedge"},
 }

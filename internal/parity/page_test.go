@@ -51,7 +51,7 @@ var Flags = []Flag{
 	{Name: "--no-cache-filter"},
 	{Name: "--output", Short: "-o", How: "attributes that would change the bytes of the image, such as `compression=zstd`, are refused; see [outputs](outputs.md)"},
 	{Name: "--platform", How: "only linux"},
-	{Name: "--policy", How: "refused, as is a `DOCKERFILE.rego`, since the lock decides which sources a build may use; `--policy disabled=true` builds without a policy"},
+	{Name: "--policy", How: "refused, as is a `DOCKERFILE.rego` that kedge did not write, since the lock decides which sources a build may use; `--policy disabled=true` builds without a policy"},
 	{Name: "--progress"},
 	{Name: "--provenance", How: "like `--attest`"},
 	{Name: "--pull", How: "reports the tags that have moved; `kedge lock --refresh` moves their pins"},
