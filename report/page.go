@@ -186,6 +186,9 @@ func newPage(r *Report) *page {
 	case r.Lock != nil:
 		title = r.Lockfile
 		p.Changes = tabulate(r.Changes, func(x LockChange) entry { return newEntry(x.Kind, x.Ref, x.Old, x.New) })
+		if d := r.Downloads; d != nil {
+			p.Packages = tabulate(d.Packages, func(x DownloadedPackage) entry { return newEntry(x.Kind, x.Name, x.First, x.Second) })
+		}
 	case r.Image != nil:
 		title = cmp.Or(title, r.Digest)
 		p.Facts = facts("Digest", r.Digest, "Index", r.Index, "Names", strings.Join(r.Names, ", "))

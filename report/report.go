@@ -285,6 +285,8 @@ type Lock struct {
 	Target  string       `json:"target"`
 	Sources int          `json:"sources"` // how many are locked
 	Changes []LockChange `json:"changes"`
+	// Downloads is how the record of downloads changed. It is nil if downloads are not locked.
+	Downloads *Downloads `json:"downloads,omitempty"`
 }
 
 // LockChange is an entry of the lockfile that changed. Old or New is empty if that lockfile has no such entry.

@@ -18,6 +18,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/network"
+	godigest "github.com/opencontainers/go-digest"
 	"golang.org/x/net/html"
 )
 
@@ -162,7 +164,40 @@ func examples() map[string]*Report {
 				{Kind: "rules", Old: "1", New: "2"},
 			},
 		}},
+		"refresh": {Version: Version, Verb: "lock", Lockfile: "Dockerfile.lock", Args: "5f2b8c01d9aa", Epoch: epoch, Lock: &Lock{
+			Changed: true, Target: "app", Sources: 3, Changes: []LockChange{}, Downloads: refreshed(),
+		}},
 	}
+}
+
+// refreshed returns how a record of downloads changed: a host is new, a package moved, another was built again
+// under its version, and an index and a page are answered otherwise.
+func refreshed() *Downloads {
+	const deb = "http://deb.example/pool/main/"
+	add := func(r *network.Record, url string, status int, size int64, body string) {
+		e := network.Entry{Method: "GET", URL: url, Status: status, Size: size}
+		if status != 0 {
+			e.Digest = godigest.FromString(body)
+		}
+		if _, err := r.Add(e); err != nil {
+			panic(err)
+		}
+	}
+	before, after := &network.Record{}, &network.Record{}
+	if err := after.Allow("telemetry.example"); err != nil {
+		panic(err)
+	}
+	add(before, deb+"curl_7.88.1-10_amd64.deb", 200, 300_000, "curl")
+	add(after, deb+"curl_7.88.1-11_amd64.deb", 200, 300_100, "curl")
+	add(before, "https://registry.example/left-pad/-/left-pad-1.0.0.tgz", 200, 9000, "pad")
+	add(after, "https://registry.example/left-pad/-/left-pad-1.0.0.tgz", 200, 9500, "another pad")
+	add(after, "https://elsewhere.example/@corp/secret/-/secret-99.0.0.tgz", 200, 1200, "surprise")
+	add(before, "http://deb.example/InRelease", 200, 150_000, "index")
+	add(after, "http://deb.example/InRelease", 200, 150_000, "another index")
+	add(before, "http://deb.example/page", 404, 30, "none")
+	add(after, "http://deb.example/page", 200, 3000, "page")
+	add(before, "http://old.example/", 0, 0, "")
+	return NewDownloads(before, after)
 }
 
 func render(t testing.TB, r *Report) string {
@@ -270,7 +305,7 @@ var vectors = []string{
 func hostile() map[string]*Report {
 	build := &Report{Version: Version, Verb: vectors[9], Dockerfile: vectors[3], Lockfile: vectors[7], Args: vectors[8], Created: epoch, Epoch: epoch}
 	var files []File
-	image, diff, lock := &Image{Verdict: &Verdict{}}, &Diff{}, &Lock{Target: vectors[0]}
+	image, diff, lock := &Image{Verdict: &Verdict{}}, &Diff{}, &Lock{Target: vectors[0], Downloads: &Downloads{}}
 	image.Digest, image.Index = vectors[0], vectors[1]
 	image.Normalised, image.Rules = map[string]map[string][]string{}, map[string]string{}
 	for _, v := range vectors {
@@ -294,6 +329,10 @@ func hostile() map[string]*Report {
 		diff.Layers = append(diff.Layers, layer)
 		diff.Notes = append(diff.Notes, v)
 		lock.Changes = append(lock.Changes, LockChange{v, v, v, v})
+		d := lock.Downloads
+		d.NewHosts, d.OldHosts, d.Allowed = append(d.NewHosts, v), append(d.OldHosts, v), append(d.Allowed, v)
+		d.Packages = append(d.Packages, DownloadedPackage{Package{v, v, Change(v), v, v}, []string{v}})
+		d.Others = append(d.Others, Download{Change(v), v, v, &Answer{Status: 999, Digest: v}, &Answer{Size: -1}})
 	}
 	diff.First, diff.Second, diff.Files = Side{vectors[0], vectors[1], vectors[2]}, Side{vectors[0], vectors[1], vectors[2]}, files
 	image.Verdict.Platforms = append([]Platform{{Platform: "linux/amd64", First: digest("a"), Second: digest("b"),

@@ -101,7 +101,7 @@ func (r *Report) sections() []section {
 	case r.Diff != nil:
 		list = r.Diff.sections()
 	case r.Lock != nil:
-		list = []section{{"changes", lockRows(r.Changes)}}
+		list = append(r.Downloads.sections(), section{"changes", lockRows(r.Changes)})
 	case r.Image != nil && r.Verdict != nil:
 		for _, p := range r.Verdict.Platforms {
 			for _, l := range p.Layers {
@@ -132,8 +132,10 @@ func (r *Report) sections() []section {
 			list = append(list, s)
 		}
 	}
-	return slices.DeleteFunc(list, func(s section) bool { return len(s.items) == 0 })
+	return slices.DeleteFunc(list, section.empty)
 }
+
+func (s section) empty() bool { return len(s.items) == 0 }
 
 // sections returns what differs, the most telling first.
 func (d *Diff) sections() []section {

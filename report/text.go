@@ -33,6 +33,7 @@ func writeText(w io.Writer, r *Report) error {
 		if !r.Check || !r.Changed { // otherwise stderr says that the lockfile is not up to date
 			t.printf("%s\n", r.headline())
 		}
+		t.sections(slices.DeleteFunc(r.Downloads.sections(), section.empty)) // stderr says what else changed
 	case r.Image != nil && r.Verb == "explain":
 		t.rules(r)
 	case r.Image != nil:
@@ -257,6 +258,20 @@ func (i *Image) madeBy(platform, path string) string {
 	return text
 }
 
+// sections prints lists, and at most so many rows of each.
+func (t *printer) sections(list []section) {
+	for _, s := range list {
+		t.printf("\n%s\n", s.title)
+		for i, row := range s.items {
+			if i == maxPaths {
+				t.printf("  and %d more (--format json has all)\n", len(s.items)-i)
+				break
+			}
+			t.printf("  %-8s %s\n", row.change, row.text())
+		}
+	}
+}
+
 func (t *printer) differences(r *Report) {
 	t.printf("%s\n", r.headline())
 	for i, s := range []Side{r.First, r.Second} {
@@ -269,16 +284,7 @@ func (t *printer) differences(r *Report) {
 	for _, l := range r.summary() {
 		t.printf("  %-9s %s\n", l.title, l.text)
 	}
-	for _, s := range r.sections() {
-		t.printf("\n%s\n", s.title)
-		for i, row := range s.items {
-			if i == maxPaths {
-				t.printf("  and %d more (--format json has all)\n", len(s.items)-i)
-				break
-			}
-			t.printf("  %-8s %s\n", row.change, row.text())
-		}
-	}
+	t.sections(r.sections())
 	for _, n := range r.Notes {
 		t.printf("\nnote: %s\n", n)
 	}

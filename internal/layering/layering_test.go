@@ -44,7 +44,7 @@ verify: cause diff explain fix frontend store trace
 kedge: builder builder/gitdir cause frontend image lock policy rules secret store trace verify internal/wholefile
 cmd/kedge: kedge builder builder/daemon docker frontend image lock network policy rules secret store trace verify cause diff diff/source explain plugin publish report
 plugin: internal/wholefile
-report: kedge diff explain lock rules trace verify
+report: kedge diff explain lock network rules trace verify
 internal/chunk:
 internal/layer: internal/decompress
 internal/decompress:
