@@ -387,7 +387,7 @@ func TestInputsStay(t *testing.T) {
 	names := map[string]string{
 		"var/log/dpkg.log": aLog + "a\n", "var/log/wtmp": strings.Repeat("\x00", 384), "etc/machine-id": madeUpID, "root/.erlang.cookie": "ABCDEFGHIJKLMNOPQRST",
 		pipEntry: pipContent, "a.gz": gzippedAt(t, late, "a"), "m/a.pyc": compiledPyc(late.Unix(), "x"), "etc/shadow": fmt.Sprintf("a:*:%d:0:99999:7:::\n", late.Unix()/86400),
-		"root/.cache/uv/archive-v0/0aB_cDeFgHiJkLmNoPqRs/m.py": "code", "tmp/npm-12/a": "x", "var/cache/ldconfig/aux-cache": auxCache,
+		"root/.cache/uv/archive-v0/0aB_cDeFgHiJkLmNoPqRs/m.py": "code", "tmp/npm-12-0a1b2c3d/a": "x", "var/cache/ldconfig/aux-cache": auxCache,
 	}
 	var layer []tarEntry
 	var want []string

@@ -221,6 +221,16 @@ func BuildDays(made, clock int64) []int64 {
 	return days
 }
 
+// clampBuilt clamps the times in an archive, unless one is later than the archive itself: a person chose it. A day
+// allows for time zones.
+func clampBuilt(content []byte, f Facts, clamp func([]byte, Facts) []byte) []byte {
+	built := f
+	if built.Epoch = f.Made + max(f.Clock, 0) + day; f.Made > f.Epoch && !bytes.Equal(content, clamp(content, built)) {
+		return content
+	}
+	return clamp(content, f)
+}
+
 func isAutoconfLog(content []byte, _ Facts) bool {
 	head := []byte("This file contains any messages produced by compilers while\nrunning configure, to aid debugging if configure makes a mistake.\n\nIt was created by ")
 	return bytes.HasPrefix(content, head) && bytes.Contains(content, []byte("\n## Platform. ##\n"))

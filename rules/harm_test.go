@@ -1,12 +1,14 @@
 package rules
 
 import (
+	"archive/zip"
 	"encoding/binary"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // dropped stands for a file that is not left.
@@ -94,7 +96,7 @@ var byproducts = []struct{ name, content, want string }{
 	{"root/.m2/repository/a/1/_remote.repositories", "#NOTE: This is a Maven Resolver internal implementation file, its format can be changed without prior notice.\n#Sun Nov 29 11:41:29 UTC 2026\nb.jar>central=\na.pom>central=\n",
 		"#NOTE: This is a Maven Resolver internal implementation file, its format can be changed without prior notice.\n#Tue Nov 14 22:13:20 UTC 2023\na.pom>central=\nb.jar>central=\n"},
 	{"root/.wget-hsts", "# HSTS 1.0 Known Hosts database for GNU Wget.\n# Edit at your own risk.\nlocalhost\t0\t0\t1\t2\n", dropped},
-	{"tmp/npm-123-0a1b2c3d/x", "x", dropped}, {"tmp/hsperfdata_root/1", "1", dropped}, {"tmp/go-build123456789/a", "x", dropped},
+	{"tmp/npm-123-0a1b2c3d/x", "x", dropped}, {"tmp/dnf-root-ab1cdefg/x", "x", dropped}, {"tmp/apt.conf.aB3dEf", "x", dropped}, {"tmp/apt-key-gpghome.AbCdEfGhIj/x", "x", dropped}, {"tmp/hsperfdata_root/1", "1", dropped}, {"tmp/go-build123456789/a", "x", dropped},
 	{"tmp/pip-build-env-ab_1cd2e/a", "x", dropped}, {"tmp/yarn--1795469268123-0.5123/node", "x", dropped}, {"tmp/.X99-lock", "1\n", dropped},
 	{"src/config.log", autoconf, dropped},
 	{"app/CMakeFiles/CMakeOutput.log", "The system is: Linux - 6.1\n", dropped},
@@ -209,7 +211,7 @@ func TestCopiedByName(t *testing.T) {
 
 // An archive that COPY or ADD brought to a stage keeps its bytes in the image that copies it from there.
 func TestArchivesOfStages(t *testing.T) {
-	archive := "\x1f\x8b\x08\x00\xff\xff\xff\x7f\x00\x03\x03\x00\x00\x00\x00\x00\x00\x00"
+	archive := gzipHeader(late.Unix())
 	for _, test := range []struct {
 		name   string
 		inputs []string
@@ -258,13 +260,15 @@ func TestFilesOfPeople(t *testing.T) {
 		{"root/.cache/sccache/config", "mine"}, {"root/.cpanm/work/notes", "mine"}, {"root/.cache/gstreamer-1.0/notes", "mine"}, {"root/.cache/pnpm/metadata/notes.json", "{}"},
 		// Histories of shells, and files that are called like those of tools.
 		{"root/.bash_history", "ls\n"}, {"root/.bash_history", ""}, {"home/a/.psql_history", "\\d\n"}, {"root/.wget-hsts", "mine\n"}, {"root/.viminfo", "mine\n"}, {"root/.python_history", "1\n"},
-		{"tmp/pip-constraints.txt", "a==1\n"}, {"tmp/pip-requirements.txt", "a\n"}, {"tmp/npm-cache/a", "x"}, {"tmp/npm-install.log", "x"}, {"tmp/go-build-script.sh", "x"}, {"tmp/yarn--notes", "x"},
+		{"tmp/pip-constraints.txt", "a==1\n"}, {"tmp/pip-requirements.txt", "a\n"}, {"tmp/npm-10/a", "x"}, {"tmp/pip-wheels-internal/a.whl", "x"}, {"tmp/pip-install-packages", "x"}, {"tmp/apt.conf.backup", "x"}, {"tmp/dnf-plugins-override/a", "x"}, {"tmp/apt-dpkg-install-script", "x"}, {"tmp/go-build20240101/a", "x"}, {"tmp/npm-cache/a", "x"}, {"tmp/npm-install.log", "x"}, {"tmp/go-build-script.sh", "x"}, {"tmp/yarn--notes", "x"},
 		{"tmp/apt.conf.d/a", "x"}, {"tmp/hsperfdata", "x"}, {"var/tmp/dnf-notes", "x"}, {"tmp/.X-lock", "x"}, {"tmp/v8-compile-cache-mine", "x"},
 		// Choices.
 		{"etc/machine-id", chosenID + "\n"}, {"etc/machine-id", "0123456789abcdef0123456789abcdef\n"}, {"etc/machine-id", "uninitialized\n"}, {"etc/machine-id", ""}, {"var/lib/dbus/machine-id", chosenID},
 		{"root/.erlang.cookie", chosenCookie}, {"root/.erlang.cookie", "chosen"}, {"var/lib/rabbitmq/.erlang.cookie", "CHOSEN"},
 		{"etc/shadow", "a:*:23742:0:20:7:::\n"}, {"etc/shadow", "a:*:23742:0:99999:7:::\n"}, {"etc/shadow", "a:*:0:0:99999:7:::\n"}, {"etc/shadow", "a:*:19000:0:99999:7:::\n"}, {"etc/shadow", "a:!::0:99999:7:::\n"},
 		{"etc/shadow", fmt.Sprintf("a:*:%d:0:20:7:::\n", late.Unix()/day)}, {"etc/shadow", fmt.Sprintf("a:*:%d:0:90:7:::\n", late.Unix()/day)},
+		// Times that only a person can have given to an archive.
+		{"srv/a.gz", gzipHeader(late.Unix() + 3*day)}, {"srv/a.zip", zipped(late.AddDate(1, 0, 0))}, {"srv/a.jar", zipped(late.AddDate(9, 0, 0))},
 		// Other formats.
 		{"x.pyc", compiled + "HELLO"}, {"x.pyc", compiled}, {"x.pyc", "\xa7\r\r\n\x02\x00\x00\x00\xff\xff\xff\x70\x07\x00\x00\x00\xe3"}, {"x.pyc", "\xa7\r\n\n" + compiled[4:] + "\xe3"}, {"x.pyc", "mine"},
 		{"srv/app/config.log", "This file contains any messages produced by compilers while\nrunning configure, which we keep for support.\nsetting=1\n"}, {"srv/config.log", "mine"},
@@ -277,6 +281,42 @@ func TestFilesOfPeople(t *testing.T) {
 		if got := applied(Version, Layer{Run: true}, test[0], test[1]); got != test[1] {
 			t.Errorf("%s, %q: %q", test[0], test[1], got)
 		}
+	}
+}
+
+func gzipHeader(when int64) string {
+	return string(binary.LittleEndian.AppendUint32([]byte("\x1f\x8b\x08\x00"), uint32(when))) + "\x00\x03\x03\x00\x00\x00\x00\x00\x00\x00"
+}
+
+// zipped returns an archive with a file of the epoch, and one of another time.
+func zipped(when time.Time) string {
+	var b strings.Builder
+	w := zip.NewWriter(&b)
+	for name, t := range map[string]time.Time{"a": epoch, "b": when} {
+		if _, err := w.CreateHeader(&zip.FileHeader{Name: name, Modified: t.UTC()}); err != nil {
+			panic(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		panic(err)
+	}
+	return b.String()
+}
+
+// An archive with times of the build has the epoch, whatever the clock of the build and the time zone were.
+func TestArchivesOfBuilds(t *testing.T) {
+	for _, when := range []int64{epoch.Unix() + 1, late.Unix() - 3600, late.Unix(), late.Unix() + 13*3600} {
+		if got := applied(Version, Layer{Run: true}, "srv/a.gz", gzipHeader(when)); got != gzipHeader(epoch.Unix()) {
+			t.Errorf("%d: %q", when, got)
+		}
+	}
+	f := Facts{Epoch: epoch.Unix(), Made: late.Unix(), Clock: 400 * day}
+	if got := clampBuilt([]byte(gzipHeader(late.Unix()+400*day)), f, clampGzip); string(got) != gzipHeader(epoch.Unix()) {
+		t.Errorf("a clock ahead: %q", got)
+	}
+	f = Facts{Epoch: epoch.Unix(), Made: old.Unix()} // touch -d
+	if got := clampBuilt([]byte(gzipHeader(late.Unix())), f, clampGzip); string(got) != gzipHeader(epoch.Unix()) {
+		t.Errorf("an archive with a time of its own: %q", got)
 	}
 }
 

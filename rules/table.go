@@ -2,7 +2,9 @@ package rules
 
 import (
 	"bytes"
+	"fmt"
 	"regexp"
+	"strings"
 )
 
 // table holds the rules of version 2 and later.
@@ -248,21 +250,21 @@ var table = []Rule{
 		ID: "gzip-header", since: 2, archive: true,
 		What:    "A time after the epoch in the header of a gzip file becomes the epoch.",
 		Why:     "Only gunzip -N uses it, as the time of what it unpacks; the data behind it stay.",
-		Never:   "An archive stays if its digest stands anywhere in the image: in a checksum file, a lockfile, a package database.",
+		Never:   "An archive stays if its digest stands anywhere in the image: in a checksum file, a lockfile, a package database. So does one with a time that is later than the archive.",
 		Link:    "https://www.rfc-editor.org/rfc/rfc1952",
 		paths:   []string{"**/*.gz", "**/*.tgz", "**/*.svgz"},
 		covers:  func(content []byte, _ Facts) bool { return isGzip(content) },
-		rewrite: clampGzip,
+		rewrite: func(content []byte, f Facts) []byte { return clampBuilt(content, f, clampGzip) },
 	},
 	{
 		ID: "zip-header", since: 2, archive: true,
 		What:    "Times after the epoch in the headers of zip archives become the epoch.",
 		Why:     "They are the times of the unpacked files; the data stay, and so do signatures, which are over the data.",
-		Never:   "An archive stays if its digest stands anywhere in the image: in a checksum file, a lockfile, a package database.",
+		Never:   "An archive stays if its digest stands anywhere in the image: in a checksum file, a lockfile, a package database. So does one with a time that is later than the archive.",
 		Link:    "https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT",
 		paths:   []string{"**/*.zip", "**/*.jar", "**/*.war", "**/*.whl", "**/*.egg", "~/.cache/sccache/**"},
 		covers:  begins("PK"),
-		rewrite: clampZip,
+		rewrite: func(content []byte, f Facts) []byte { return clampBuilt(content, f, clampZip) },
 	},
 	{
 		ID: ContextGit, since: 2,
@@ -401,10 +403,21 @@ var languageCaches = []string{
 
 // tmpNames are the names that tools make up in temporary folders.
 var tmpNames = regexp.MustCompile(`^(?:var/)?tmp/(?:` +
-	`hsperfdata_[^/]+|npm-\d+(?:-[0-9a-f]+)?|yarn--\d{13}-0\.\d+|go-build\d{6,}|node-compile-cache|node-jiti|ccache-tmp` +
-	`|v8-compile-cache-\d+|pip-(?:[a-z]+-)+[a-z0-9_]{8}|\.X\d+-lock|apt-key-gpghome\.\w{10}|apt-dpkg-install-\w{6}|apt\.(?:conf|data|sig)\.\w{6}` +
-	`|fileutl\.message\.\w{6}|systemd-private-[0-9a-f]{32}-.*|dnf-\w+-\w{8}` +
+	`hsperfdata_[^/]+|npm-\d+-[0-9a-f]{8}|yarn--\d{13}-0\.\d+|go-build\d{9,10}|node-compile-cache|node-jiti|ccache-tmp` +
+	`|v8-compile-cache-\d+|pip-(?:build-env|build-tracker|ephem-wheel-cache|install|metadata|modern-metadata|record|req-build|req-tracker|standalone-pip|uninstall|unpack|wheel)-` + madeUp("a-z", "0-9_", 8) +
+	`|\.X\d+-lock|apt-key-gpghome\.` + madeUp("a-z", "A-Z0-9", 10) + `|(?:apt-dpkg-install-|apt\.(?:conf|data|sig)\.|fileutl\.message\.)` + madeUp("a-z", "A-Z0-9", 6) +
+	`|systemd-private-[0-9a-f]{32}-.*|dnf-\w+-` + madeUp("a-z", "0-9_", 8) +
 	`)(?:/|$)`)
+
+// madeUp returns an expression for n random characters of two classes, at least one of them from the second: a
+// person's name for a file may be a word of that length.
+func madeUp(letters, others string, n int) string {
+	var ways []string
+	for first := range n {
+		ways = append(ways, fmt.Sprintf("[%s]{%d}[%s][%s%s]{%d}", letters, first, others, letters, others, n-1-first))
+	}
+	return "(?:" + strings.Join(ways, "|") + ")"
+}
 
 func begins(magic string) func([]byte, Facts) bool {
 	return func(content []byte, _ Facts) bool { return bytes.HasPrefix(content, []byte(magic)) }
