@@ -74,11 +74,14 @@ func (r *Request) ignored(name, dir string) *IgnoredError {
 	return first
 }
 
-// ignoreFile returns the name and the patterns of the ignore file of the context in dir, as the frontend
-// chooses it. It returns none if there is none that it can read.
-func (r *Request) ignoreFile(dir string) (string, []string) {
+// ignoreFile returns IgnoreFile for the context in dir.
+func (r *Request) ignoreFile(dir string) (string, []string) { return IgnoreFile(r.Dockerfile, dir) }
+
+// IgnoreFile returns the name and the patterns of the ignore file of the context in dir, as the frontend
+// chooses it for a Dockerfile. It returns none if there is none that it can read.
+func IgnoreFile(dockerfile Dockerfile, dir string) (string, []string) {
 	names := []string{filepath.Join(dir, ".dockerignore")}
-	if p := r.Dockerfile.Path; p != "" {
+	if p := dockerfile.Path; p != "" {
 		names = []string{p + ".dockerignore", names[0]}
 	}
 	for _, name := range names {

@@ -42,7 +42,7 @@ type Dockerfile struct {
 	syntax mention
 	refs   []mention
 	keep   map[int][]string // paths of # kedge: keep= comments, by the line of the instruction
-	// unknown are other # kedge: comments, with the line of the instruction below.
+	// unknown are # kedge: comments that have no meaning, with the line of the instruction below.
 	unknown []mention
 }
 
@@ -98,7 +98,7 @@ func Parse(name string, data []byte) (*Dockerfile, error) {
 	}
 	if len(d.unknown) > 0 {
 		u := d.unknown[0]
-		return nil, &ParseError{File: name, Line: u.line, Err: fmt.Errorf("the comment %q above it is not # kedge: keep=PATH", u.word)}
+		return nil, &ParseError{File: name, Line: u.line, Err: fmt.Errorf("the comment %q above it is not # kedge: keep=PATH, ignore=RULE or prebuilt=PATH", u.word)}
 	}
 	if len(d.Stages) == 0 {
 		return nil, &ParseError{File: name, Err: fmt.Errorf("no build stage: a Dockerfile begins with FROM")}
@@ -134,7 +134,9 @@ func (d *Dockerfile) read(n *parser.Node) {
 	for _, comment := range n.PrevComment {
 		if paths, ok := strings.CutPrefix(strings.TrimSpace(comment), "kedge: keep="); ok {
 			d.keep[n.StartLine] = append(d.keep[n.StartLine], strings.FieldsFunc(paths, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })...)
-		} else if strings.HasPrefix(strings.ToLower(strings.TrimSpace(comment)), "kedge:") {
+		} else if known := strings.TrimSpace(comment); strings.HasPrefix(known, "kedge: ignore=") || strings.HasPrefix(known, "kedge: prebuilt=") {
+			continue // for kedge lint
+		} else if strings.HasPrefix(strings.ToLower(known), "kedge:") {
 			d.unknown = append(d.unknown, mention{strings.TrimSpace(comment), n.StartLine})
 		}
 	}

@@ -19,6 +19,11 @@ func writeMarkdown(w io.Writer, r *Report) error {
 			t.printf("| %s | %s | %s | %s |\n", [...]string{"first", "second"}[i], code(s.Digest), code(s.Platform), code(s.Name))
 		}
 		lines = r.summary()
+	case r.Lint != nil && len(r.Findings) > 0:
+		t.printf("\n| where | level | rule | what | fix |\n| --- | --- | --- | --- | --- |\n")
+		for _, f := range r.Findings {
+			t.printf("| %s | %s | %s | %s | %s |\n", code(f.at()), f.Level, f.Rule, escape(f.Message), escape(f.Fix))
+		}
 	case r.Image != nil:
 		if r.Verdict != nil && !r.Verdict.Reproducible {
 			t.printf("\n| platform | first | second |\n| --- | --- | --- |\n")

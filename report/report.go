@@ -19,12 +19,14 @@ import (
 	"io"
 	"path/filepath"
 	"time"
+
+	"github.com/kedge-build/kedge/lint"
 )
 
 // Version is the version of the value.
 const Version = 1
 
-// Report is the answer of one verb. Exactly one of Image, Diff and Lock is set; in JSON their keys are the
+// Report is the answer of one verb. Exactly one of Image, Diff, Lock and Lint is set; in JSON their keys are the
 // report's own.
 type Report struct {
 	Version int    `json:"version"`
@@ -38,6 +40,7 @@ type Report struct {
 	*Image
 	*Diff
 	*Lock
+	*Lint
 }
 
 // Image is the image that build or verify made, or the single one that explain was given.
@@ -336,7 +339,10 @@ func Write(w io.Writer, f Format, r *Report) error {
 	return fmt.Errorf("there is no format %q of a report", f)
 }
 
-// Yes reports whether the answer is yes: the builds, or the images, are the same.
+// Yes reports whether the answer is yes: the builds, or the images, are the same, or lint found no error.
 func (r *Report) Yes() bool {
+	if r.Lint != nil {
+		return r.Lint.count(lint.Error) == 0
+	}
 	return (r.Image == nil || r.Verdict == nil || r.Verdict.Reproducible) && (r.Diff == nil || r.Same)
 }

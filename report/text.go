@@ -25,6 +25,8 @@ const (
 func writeText(w io.Writer, r *Report) error {
 	t := &printer{}
 	switch {
+	case r.Lint != nil:
+		t.lint(r)
 	case r.Diff != nil && r.Verb == "explain":
 		t.explained(r)
 	case r.Diff != nil:
@@ -59,6 +61,8 @@ func (t *printer) printf(format string, args ...any) {
 // headline is the answer in a line.
 func (r *Report) headline() string {
 	switch {
+	case r.Lint != nil:
+		return r.Lint.headline()
 	case r.Diff != nil && r.Same && r.First.Digest == r.Second.Digest:
 		return "same: one and the same image"
 	case r.Diff != nil && r.Same:

@@ -21,6 +21,8 @@ const root = "kedge"
 var arrows = table(`
 lock: internal/wholefile
 frontend: lock
+internal/shell:
+lint: lock internal/shell
 builder/daemon: internal/wholefile
 docker:
 builder/clock:
@@ -41,10 +43,10 @@ diff/source: store internal/decompress internal/wholefile
 explain: cause diff internal/layer
 trace: frontend store internal/layer
 verify: cause diff explain fix frontend store trace
-kedge: builder builder/gitdir cause frontend image lock policy rules secret store trace verify internal/wholefile
-cmd/kedge: kedge builder builder/daemon docker frontend image lock network policy rules secret store trace verify cause diff diff/source explain plugin publish report
+kedge: builder builder/gitdir cause frontend image lint lock policy rules secret store trace verify internal/wholefile
+cmd/kedge: kedge builder builder/daemon docker frontend image lint lock network policy rules secret store trace verify cause diff diff/source explain plugin publish report
 plugin: internal/wholefile
-report: kedge diff explain lock network rules trace verify
+report: kedge diff explain lint lock network rules trace verify
 internal/chunk:
 internal/layer: internal/decompress
 internal/decompress:

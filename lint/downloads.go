@@ -1,0 +1,167 @@
+package lint
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/kedge-build/kedge/internal/shell"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+)
+
+// fetchers are programs that download a URL.
+var fetchers = []string{"curl", "wget", "wget2", "aria2c", "axel", "http", "https", "xh"}
+
+// interpreters run a program from standard input.
+var interpreters = []string{"python", "python2", "python3", "perl", "ruby", "node", "php"}
+
+func isFetch(c shell.Command) bool { return slices.Contains(fetchers, c.Name()) }
+
+func runsInput(c shell.Command) bool {
+	if shell.IsShell(c.Words[0]) {
+		return true
+	}
+	// An interpreter with a script reads its input as data.
+	return slices.Contains(interpreters, c.Name()) && (len(c.Words) == 1 || c.Words[1] == "-")
+}
+
+func checkPipedShell(p *project, add func(Finding)) {
+	p.commands(func(i *instruction, n int, c shell.Command) {
+		if !isFetch(c) {
+			return
+		}
+		piped := slices.ContainsFunc(i.commands[n+1:], func(other shell.Command) bool {
+			return other.Pipeline == c.Pipeline && runsInput(other)
+		})
+		within := c.Outer >= 0 && (shell.IsShell(i.commands[c.Outer].Words[0]) || slices.Contains([]string{"source", ".", "eval"}, i.commands[c.Outer].Words[0]))
+		if piped || within {
+			add(Finding{Line: p.at(i, c), Message: fmt.Sprintf("%s runs a script that the server can change at any time", c.Name())})
+		}
+	})
+}
+
+// checkers verify what was downloaded.
+var checkers = []string{
+	"sha256sum", "sha512sum", "sha1sum", "sha384sum", "sha224sum", "b2sum", "md5sum", "shasum", "gpg", "gpgv", "gpg2", "cosign", "minisign", "rhash", "cksum",
+	"openssl", "sha256", "slsa-verifier", "gh", "signify", "apt-key", "cmp",
+}
+
+// urlOf returns the first URL in words that is not of this machine.
+func urlOf(words []string) string {
+	for _, w := range words {
+		if i := strings.Index(w, "://"); i > 0 && !strings.Contains(w, "://localhost") && !strings.Contains(w, "://127.0.0.1") && !strings.HasPrefix(w, "--proxy") {
+			return w
+		}
+	}
+	return ""
+}
+
+func checkUncheckedDownloads(p *project, add func(Finding)) {
+	for _, i := range p.instructions {
+		if slices.ContainsFunc(i.commands, func(c shell.Command) bool { return slices.Contains(checkers, c.Name()) }) || strings.Contains(i.text, "checksum") || strings.Contains(i.text, "SHA256") {
+			continue
+		}
+		for n, c := range i.commands {
+			url := urlOf(c.Words)
+			if !isFetch(c) || url == "" || slices.ContainsFunc(c.Words, func(w string) bool {
+				return slices.Contains([]string{"-I", "--head", "--spider", "-X", "--data", "-d"}, w)
+			}) {
+				continue
+			}
+			keep := c.ToFile || slices.ContainsFunc(c.Words, func(w string) bool {
+				return c.Name() != "curl" && c.Name() != "xh" || strings.HasPrefix(w, "-") && !strings.HasPrefix(w, "--") && strings.ContainsAny(w, "oO") || strings.HasPrefix(w, "--output") || w == "--remote-name"
+			})
+			shelled := false
+			for _, other := range i.commands[n+1:] {
+				if other.Pipeline == c.Pipeline {
+					keep = true
+					shelled = shelled || runsInput(other)
+				}
+			}
+			if keep && !shelled && c.Outer < 0 {
+				add(Finding{Line: p.at(i, c), Message: fmt.Sprintf("nothing checks what %s downloads from %s", c.Name(), url)})
+			}
+		}
+	}
+}
+
+var (
+	commitHash = regexp.MustCompile(`\b[0-9a-f]{40}\b`)
+	moving     = regexp.MustCompile(`(?:^|/)(?:(?:raw|blob|archive|tarball|zipball|refs/heads)/)?(?:main|master|develop|trunk|HEAD|nightly|latest)(?:/|\.tar|\.zip|$)`)
+)
+
+func checkMovingURLs(p *project, add func(Finding)) {
+	p.commands(func(i *instruction, _ int, c shell.Command) {
+		url := urlOf(c.Words)
+		if !isFetch(c) || url == "" || commitHash.MatchString(url) {
+			return
+		}
+		_, path, _ := strings.Cut(url, "://")
+		if word := moving.FindString(path); word != "" && slices.Contains([]string{"curl", "wget"}, c.Name()) {
+			add(Finding{Line: p.at(i, c), Message: fmt.Sprintf("%s names whatever is there on the day of the build (%s)", url, strings.Trim(word, "/."))})
+		}
+	})
+}
+
+func checkGitClone(p *project, add func(Finding)) {
+	for _, i := range p.instructions {
+		if commitHash.MatchString(i.text) {
+			continue
+		}
+		for n, c := range i.commands {
+			if c.Name() != "git" || !slices.Contains(c.Words, "clone") && !slices.Contains(c.Words, "pull") {
+				continue
+			}
+			if urlOf(c.Words) == "" && !slices.ContainsFunc(c.Words, func(w string) bool { return strings.Contains(w, "git@") || strings.HasPrefix(w, "$") }) {
+				continue
+			}
+			// git checkout $COMMIT, with a commit that comes in as an ARG, is a choice that is made elsewhere.
+			later := slices.ContainsFunc(i.commands[n+1:], func(c shell.Command) bool {
+				return c.Name() == "git" && (slices.Contains(c.Words, "checkout") || slices.Contains(c.Words, "reset")) && strings.Contains(strings.Join(c.Words, " "), "$")
+			})
+			if !later {
+				add(Finding{Line: p.at(i, c), Message: "git fetches whatever the branch or tag is on the day of the build"})
+			}
+		}
+	}
+}
+
+// upgrades are subcommands that move all packages to their newest versions.
+var upgrades = map[string][]string{
+	"apt-get": {"upgrade", "dist-upgrade", "full-upgrade"}, "apt": {"upgrade", "dist-upgrade", "full-upgrade"}, "aptitude": {"safe-upgrade", "full-upgrade", "upgrade"},
+	"apk": {"upgrade"}, "dnf": {"upgrade", "update", "distro-sync"}, "microdnf": {"upgrade", "update"}, "yum": {"upgrade", "update"}, "zypper": {"up", "update", "dup", "dist-upgrade"}, "tdnf": {"update", "upgrade"},
+}
+
+func checkUpgrade(p *project, add func(Finding)) {
+	p.commands(func(i *instruction, _ int, c shell.Command) {
+		var plain []string
+		for _, w := range c.Words[1:] {
+			if !strings.HasPrefix(w, "-") {
+				plain = append(plain, w)
+			}
+		}
+		// With names it moves those packages alone.
+		if len(plain) == 1 && slices.Contains(upgrades[c.Name()], plain[0]) && !slices.Contains(c.Words, "--security") {
+			add(Finding{Line: p.find(i, c.Name(), plain[0]), Message: fmt.Sprintf("%s %s installs whatever is newest on the day of the build", c.Name(), plain[0])})
+		}
+	})
+}
+
+// unsigned are words that switch off the signatures of a package repository.
+var unsigned = []string{"trusted=yes", "--allow-unauthenticated", "--force-yes", "--nogpgcheck", "--allow-untrusted", "--no-gpg-checks", "gpgcheck=0", "AllowUnauthenticated=true", "AllowUnauthenticated \"true\"", "AllowInsecureRepositories"}
+
+func checkUnsigned(p *project, add func(Finding)) {
+	for _, i := range p.instructions {
+		if _, ok := i.cmd.(*instructions.RunCommand); !ok {
+			continue
+		}
+		for _, c := range i.commands {
+			for _, word := range unsigned {
+				if strings.Contains(strings.Join(c.Words, " "), word) {
+					add(Finding{Line: p.find(i, word), Message: fmt.Sprintf("%s takes packages that nobody has signed", word)})
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,180 @@
+package lint
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// maxManifest bounds what is read of a manifest or a lockfile.
+const maxManifest = 32 << 20
+
+// read returns the content of a file of the context.
+func (p *project) read(name string) ([]byte, error) {
+	f, err := p.Context.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", name)
+	}
+	return io.ReadAll(io.LimitReader(f, maxManifest))
+}
+
+func checkFits(p *project, add func(Finding)) {
+	p.installs(func(in install) {
+		if in.fits == nil {
+			return
+		}
+		for _, lockfile := range in.locks {
+			for _, manifest := range in.named {
+				if path.Dir(lockfile) != path.Dir(manifest) {
+					continue
+				}
+				m, err := p.read(manifest)
+				if err != nil {
+					continue
+				}
+				l, err := p.read(lockfile)
+				if err != nil {
+					continue
+				}
+				if why := in.fits(m, l); why != "" {
+					add(Finding{Line: p.at(in.i, in.c), Message: fmt.Sprintf("%s does not fit %s: %s", lockfile, manifest, why), Fix: fmt.Sprintf("Run %s, and commit what it writes.", in.write)})
+				}
+			}
+		}
+	})
+}
+
+// npmFits compares the dependencies in package.json with those that package-lock.json was made from. Locks of
+// version 1 do not have them.
+func npmFits(manifest, lock []byte) string {
+	type dependencies struct {
+		Dependencies, DevDependencies, OptionalDependencies map[string]string
+	}
+	var want dependencies
+	var have struct{ Packages map[string]dependencies }
+	if json.Unmarshal(manifest, &want) != nil || json.Unmarshal(lock, &have) != nil {
+		return ""
+	}
+	root, ok := have.Packages[""]
+	if !ok {
+		return ""
+	}
+	all := func(d dependencies) map[string]string {
+		m := map[string]string{}
+		for _, part := range []map[string]string{d.Dependencies, d.DevDependencies, d.OptionalDependencies} {
+			maps.Copy(m, part)
+		}
+		return m
+	}
+	wanted, locked := all(want), all(root)
+	for _, name := range sorted(wanted) {
+		if locked[name] != wanted[name] {
+			if locked[name] == "" {
+				return fmt.Sprintf("it lacks %s", name)
+			}
+			return fmt.Sprintf("it was made for %s %s, not %s", name, locked[name], wanted[name])
+		}
+	}
+	for _, name := range sorted(locked) {
+		if _, ok := wanted[name]; !ok {
+			return fmt.Sprintf("it still has %s", name)
+		}
+	}
+	return ""
+}
+
+// npmEmpty reports whether a package.json has no dependencies.
+func npmEmpty(manifest []byte) bool {
+	var m struct{ Dependencies, DevDependencies, OptionalDependencies map[string]string }
+	return json.Unmarshal(manifest, &m) == nil && len(m.Dependencies)+len(m.DevDependencies)+len(m.OptionalDependencies) == 0
+}
+
+var goRequire = regexp.MustCompile(`(?m)^\s*(?:require\s+)?([a-zA-Z0-9][\w.~-]*(?:\.\w+)[^\s()]*)\s+(v[0-9][^\s]*)`)
+
+// goFits looks for the sum of each required module. One that is replaced by a folder has none.
+func goFits(manifest, lock []byte) string {
+	text := string(manifest)
+	sums := map[string]bool{}
+	for line := range strings.Lines(string(lock)) {
+		if f := strings.Fields(line); len(f) == 3 {
+			sums[f[0]+" "+strings.TrimSuffix(f[1], "/go.mod")] = true
+		}
+	}
+	for _, m := range goRequire.FindAllStringSubmatch(text, -1) {
+		if strings.Contains(text, "replace") && regexp.MustCompile(regexp.QuoteMeta(m[1])+`(\s+v\S+)?\s*=>`).MatchString(text) {
+			continue
+		}
+		if !sums[m[1]+" "+m[2]] {
+			return fmt.Sprintf("it has no sum of %s %s", m[1], m[2])
+		}
+	}
+	return ""
+}
+
+var (
+	tomlTable = regexp.MustCompile(`(?m)^\[([^\]]+)\]\s*$`)
+	tomlKey   = regexp.MustCompile(`(?m)^"?([A-Za-z0-9_-]+)"?\s*(?:\.|=)`)
+	lockName  = regexp.MustCompile(`(?m)^name = "([^"]+)"$`)
+)
+
+// cargoFits looks for each dependency in Cargo.lock. A dependency under another name is left alone.
+func cargoFits(manifest, lock []byte) string {
+	locked := map[string]bool{}
+	for _, m := range lockName.FindAllSubmatch(lock, -1) {
+		locked[string(m[1])] = true
+	}
+	tables := tomlTable.FindAllSubmatchIndex(manifest, -1)
+	for n, at := range tables {
+		name := string(manifest[at[2]:at[3]])
+		if name != "dependencies" && name != "build-dependencies" && name != "dev-dependencies" {
+			continue
+		}
+		end := len(manifest)
+		if n+1 < len(tables) {
+			end = tables[n+1][0]
+		}
+		body := string(manifest[at[1]:end])
+		for _, key := range tomlKey.FindAllStringSubmatch(body, -1) {
+			if !locked[key[1]] && !strings.Contains(body, "package") {
+				return fmt.Sprintf("it lacks %s", key[1])
+			}
+		}
+	}
+	return ""
+}
+
+var gemName = regexp.MustCompile(`(?m)^gem\s+["']([^"']+)["']`)
+
+// bundlerFits looks for each gem at the top of a Gemfile among the DEPENDENCIES of its lock.
+func bundlerFits(manifest, lock []byte) string {
+	_, section, ok := strings.Cut(string(lock), "\nDEPENDENCIES\n")
+	if !ok {
+		return ""
+	}
+	section, _, _ = strings.Cut(section, "\n\n")
+	var names []string
+	for line := range strings.Lines(section) {
+		if f := strings.Fields(line); len(f) > 0 {
+			names = append(names, strings.TrimSuffix(f[0], "!"))
+		}
+	}
+	for _, m := range gemName.FindAllStringSubmatch(string(manifest), -1) {
+		if !slices.Contains(names, m[1]) {
+			return fmt.Sprintf("it lacks %s", m[1])
+		}
+	}
+	return ""
+}

@@ -1,0 +1,305 @@
+package lint
+
+import (
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/lock"
+)
+
+var now = time.Date(2026, 11, 29, 0, 0, 0, 0, time.UTC)
+
+// found returns "LINE RULE" of each finding, without those of the rule "lock".
+func found(t *testing.T, in Input) []string {
+	t.Helper()
+	in.Name, in.Now = "Dockerfile", now
+	findings, err := Check(t.Context(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for _, f := range findings {
+		if f.Message == "" || f.Fix == "" || Find(f.Rule) == nil {
+			t.Errorf("an empty finding: %+v", f)
+		}
+		list = append(list, fmt.Sprint(f.Line, " ", f.Rule))
+	}
+	return list
+}
+
+func folder(files map[string]string) fs.FS {
+	m := fstest.MapFS{}
+	for name, content := range files {
+		m[name] = &fstest.MapFile{Data: []byte(content), Mode: 0o644}
+	}
+	return m
+}
+
+// Each rule finds its cases and leaves the near ones alone.
+func TestRules(t *testing.T) {
+	const npmLock = `{"lockfileVersion":3,"packages":{"":{"dependencies":{"a":"^1.0.0"}}}}`
+	node := map[string]string{"package.json": `{"dependencies":{"a":"^1.0.0"}}`, "package-lock.json": npmLock, "index.js": ""}
+	tests := []struct {
+		rule       string
+		dockerfile string
+		files      map[string]string
+		ignore     []string
+		want       bool
+	}{
+		{"volatile-arg", "FROM a\nARG GIT_COMMIT\nLABEL rev=$GIT_COMMIT", nil, nil, true},
+		{"volatile-arg", "FROM a\nARG BUILD_DATE\nRUN echo ${BUILD_DATE} > /d", nil, nil, true},
+		{"volatile-arg", "FROM a\nARG BUILD_DATE\nRUN make", nil, nil, false},
+		{"volatile-arg", "FROM a\nARG VERSION=1\nLABEL version=$VERSION", nil, nil, false},
+		{"volatile-arg", "FROM a\nARG GIT_COMMIT\nLABEL rev=$GIT_COMMITTER", nil, nil, false},
+		{"base-arg", "ARG V\nFROM a:$V", nil, nil, true},
+		{"base-arg", "ARG V=1\nFROM a:$V", nil, nil, false},
+		{"base-arg", "ARG V\nFROM a:${V:-1}", nil, nil, false},
+		{"end-of-life", "FROM debian:buster-slim", nil, nil, true},
+		{"end-of-life", "FROM debian:10", nil, nil, true},
+		{"end-of-life", "FROM python:3.8-buster", nil, nil, true},
+		{"end-of-life", "FROM ubuntu:18.04", nil, nil, true},
+		{"end-of-life", "FROM nvidia/cuda:11-base-ubuntu18.04", nil, nil, true},
+		{"end-of-life", "FROM debian:bookworm", nil, nil, false},
+		{"end-of-life", "FROM node:10", nil, nil, false},
+		{"end-of-life", "FROM debian:12.7-slim", nil, nil, false},
+		{"end-of-life", "FROM a AS buster\nFROM buster", nil, nil, false},
+		{"tested-elsewhere", "FROM a AS test\nRUN go test ./...\nFROM b\nRUN make", nil, nil, true},
+		{"tested-elsewhere", "FROM a AS build\nRUN go test ./...\nFROM b\nCOPY --from=build /x /x", nil, nil, false},
+		{"tested-elsewhere", "FROM a AS ship\nRUN make\nFROM ship AS test\nRUN make test\nFROM ship", nil, nil, false},
+		{"piped-shell", "FROM a\nRUN curl -fsSL https://x.io/i | sh", nil, nil, true},
+		{"piped-shell", "FROM a\nRUN curl -fsSL https://x.io/i | sudo -E bash -", nil, nil, true},
+		{"piped-shell", "FROM a\nRUN bash -c \"$(wget -qO- https://x.io/i)\"", nil, nil, true},
+		{"piped-shell", "FROM a\nRUN bash <(curl https://x.io/i)", nil, nil, true},
+		{"piped-shell", "FROM a\nONBUILD RUN curl https://x.io/i | python3 -", nil, nil, true},
+		{"piped-shell", "FROM a\nRUN curl https://x.io/i | python3 -m json.tool", nil, nil, false},
+		{"piped-shell", "FROM a\nRUN curl https://x.io/i | tar x && sh ./i", nil, nil, false},
+		{"piped-shell", "FROM a\nCMD curl https://x.io/i | sh", nil, nil, false},
+		{"unchecked-download", "FROM a\nRUN curl -fsSLo /x https://x.io/x", nil, nil, true},
+		{"unchecked-download", "FROM a\nRUN wget https://x.io/x.tar.gz && tar xf x.tar.gz", nil, nil, true},
+		{"unchecked-download", "FROM a\nRUN curl -L https://x.io/x.tgz | tar xz", nil, nil, true},
+		{"unchecked-download", "FROM a\nRUN curl -O https://x.io/x && echo 'abc  x' | sha256sum -c", nil, nil, false},
+		{"unchecked-download", "FROM a\nRUN curl https://x.io/key | gpg --dearmor > /k", nil, nil, false},
+		{"unchecked-download", "FROM a\nRUN curl -f http://localhost:80/ -o /x", nil, nil, false},
+		{"unchecked-download", "FROM a\nRUN curl -fI https://x.io/", nil, nil, false},
+		{"unchecked-download", "FROM a\nADD https://x.io/x /x", nil, nil, false},
+		{"moving-url", "FROM a\nRUN wget https://raw.githubusercontent.com/a/b/master/c", nil, nil, true},
+		{"moving-url", "FROM a\nRUN curl -L https://x.io/releases/latest/download/c -o c", nil, nil, true},
+		{"moving-url", "FROM a\nRUN wget https://raw.githubusercontent.com/a/b/0123456789012345678901234567890123456789/c", nil, nil, false},
+		{"moving-url", "FROM a\nRUN wget https://x.io/v1.2/maintenance.tar.gz", nil, nil, false},
+		{"git-branch", "FROM a\nRUN git clone https://x.io/a.git", nil, nil, true},
+		{"git-branch", "FROM a\nRUN git clone --depth 1 -b v1 https://x.io/a.git /a", nil, nil, true},
+		{"git-branch", "FROM a\nRUN git clone https://x.io/a.git && cd a && git checkout 0123456789012345678901234567890123456789", nil, nil, false},
+		{"git-branch", "FROM a\nARG C=1\nRUN git clone https://x.io/a && git -C a checkout $COMMIT", nil, nil, false},
+		{"git-branch", "FROM a\nRUN git clone /src /dst", nil, nil, false},
+		{"package-upgrade", "FROM a\nRUN apt-get update && apt-get -y upgrade", nil, nil, true},
+		{"package-upgrade", "FROM a\nRUN apk upgrade --no-cache", nil, nil, true},
+		{"package-upgrade", "FROM a\nRUN apt-get install -y upgrade-notes", nil, nil, false},
+		{"package-upgrade", "FROM a\nRUN apk upgrade openssl", nil, nil, false},
+		{"package-upgrade", "FROM a\nRUN apt-get update", nil, nil, false},
+		{"unsigned-packages", "FROM a\nRUN echo 'deb [trusted=yes] https://x.io ./' > /etc/apt/sources.list.d/x.list", nil, nil, true},
+		{"unsigned-packages", "FROM a\nRUN echo 'deb [signed-by=/k] https://x.io ./' > /etc/apt/sources.list.d/x.list", nil, nil, false},
+		{"native-code", "FROM a\nRUN gcc -O2 -march=native a.c", nil, nil, true},
+		{"native-code", "FROM a\nENV RUSTFLAGS=\"-C target-cpu=native\"", nil, nil, true},
+		{"native-code", "FROM a\nRUN gcc -march=x86-64-v2 a.c && npm i native", nil, nil, false},
+		{"native-code", "FROM a\nRUN make \\\n# not -march=native\n  all", nil, nil, false},
+		{"build-date", "FROM a\nRUN date > /built", nil, nil, true},
+		{"build-date", "FROM a\nRUN go build -ldflags \"-X main.date=$(date +%F)\"", nil, nil, true},
+		{"build-date", "FROM a\nRUN echo \"built at $(date)\"", nil, nil, false},
+		{"build-date", "FROM a\nRUN date", nil, nil, false},
+		{"build-date", "FROM a\nRUN date -u -d @$SOURCE_DATE_EPOCH > /built", nil, nil, false},
+		{"build-date", "FROM a\nRUN apt-get install -y tzdata && update-date", nil, nil, false},
+		{"git-describe", "FROM a\nRUN V=$(git describe --tags --dirty) make", nil, nil, true},
+		{"git-describe", "FROM a\nRUN V=$(git describe --tags) make", nil, nil, false},
+		{"go-path", "FROM a\nARG P\nWORKDIR /src/$P\nRUN go build ./...", nil, nil, true},
+		{"go-path", "FROM a\nARG P\nWORKDIR /src/$P\nRUN go build -trimpath ./...", nil, nil, false},
+		{"go-path", "FROM a\nWORKDIR /src\nRUN go build ./...", nil, nil, false},
+		{"flags-from-arg", "FROM a\nARG CFLAGS\nRUN make", nil, nil, true},
+		{"flags-from-arg", "FROM a\nARG OPT\nENV CFLAGS=$OPT", nil, nil, true},
+		{"flags-from-arg", "FROM a\nARG CFLAGS=-O2\nENV LDFLAGS=-s", nil, nil, false},
+		{"flags-differ", "FROM a AS x\nENV CFLAGS=-O2\nFROM a\nENV CFLAGS=-O3\nCOPY --from=x /l /l", nil, nil, true},
+		{"flags-differ", "FROM a AS x\nENV CFLAGS=-O2\nFROM a\nENV CFLAGS=-O2\nCOPY --from=x /l /l", nil, nil, false},
+		{"flags-differ", "FROM a AS x\nENV CFLAGS=-O2\nFROM x\nENV CFLAGS=-O3", nil, nil, false},
+		{"flags-differ", "FROM a AS x\nENV CFLAGS=-O2\nFROM a\nENV CFLAGS=-O3", nil, nil, false},
+		{"measured-profile", "FROM a\nRUN gcc -fprofile-generate a.c && ./a.out && gcc -fprofile-use a.c", nil, nil, true},
+		{"measured-profile", "FROM a\nCOPY a.gcda .\nRUN gcc -fprofile-use a.c", nil, nil, false},
+		{"prebuilt", "FROM a\nCOPY tool /usr/bin/", map[string]string{"tool": elfHead}, nil, true},
+		{"prebuilt", "FROM a\nCOPY . /", map[string]string{"lib/x.jar": "PK\x03\x04........"}, nil, true},
+		{"prebuilt", "FROM a\n# kedge: prebuilt=tool signed by its vendor\nCOPY tool /usr/bin/", map[string]string{"tool": elfHead}, nil, false},
+		{"prebuilt", "FROM a\nCOPY src /", map[string]string{"tool": elfHead, "src/a.c": ""}, nil, false},
+		{"prebuilt", "FROM a\nCOPY . /", map[string]string{"tool": elfHead}, []string{"tool"}, false},
+		{"prebuilt", "FROM a\nCOPY . /", map[string]string{"run": "#!/bin/sh\necho hello, world\n", "gradle/wrapper/gradle-wrapper.jar": "PK\x03\x04........"}, nil, false},
+		{"unlocked-install", "FROM a\nCOPY package*.json ./\nRUN npm install", node, nil, true},
+		{"unlocked-install", "FROM a\nCOPY . .\nRUN cd x && npm i --no-audit", node, nil, true},
+		{"unlocked-install", "FROM a\nCOPY . .\nRUN [\"npm\", \"install\"]", node, nil, true},
+		{"unlocked-install", "FROM a\nRUN --mount=type=bind,source=package.json,target=package.json --mount=type=bind,source=package-lock.json,target=package-lock.json npm install", node, nil, true},
+		{"unlocked-install", "FROM a\nCOPY package*.json ./\nRUN npm ci", node, nil, false},
+		{"unlocked-install", "FROM a\nCOPY package*.json ./\nRUN npm ci --omit=dev && npm run build && echo npm install", node, nil, false},
+		{"unlocked-install", "FROM a\nRUN npm install", node, nil, false},
+		{"unlocked-install", "FROM a\nCOPY . .\nRUN cargo build --release", map[string]string{"Cargo.toml": "", "Cargo.lock": ""}, nil, true},
+		{"unlocked-install", "FROM a\nCOPY . .\nRUN cargo build --release --locked", map[string]string{"Cargo.toml": "", "Cargo.lock": ""}, nil, false},
+		{"unlocked-install", "FROM a\nCOPY . .\nRUN uv sync --frozen", map[string]string{"pyproject.toml": "", "uv.lock": ""}, nil, false},
+		{"unlocked-install", "FROM a\nENV BUNDLE_DEPLOYMENT=1\nCOPY . .\nRUN bundle install", map[string]string{"Gemfile": "", "Gemfile.lock": ""}, nil, false},
+		{"unlocked-install", "FROM a\nCOPY . .\nRUN go build ./...", map[string]string{"go.mod": "module a\n", "go.sum": ""}, nil, false},
+		{"missing-lock", "FROM a\nCOPY package.json ./\nRUN npm install\nCOPY . .", node, nil, true},
+		{"missing-lock", "FROM a\nCOPY . .\nRUN npm install", map[string]string{"package.json": `{"dependencies":{"a":"1"}}`}, nil, true},
+		{"missing-lock", "FROM a\nCOPY . .\nRUN npm install", map[string]string{"package.json": "{}"}, nil, false},
+		{"missing-lock", "FROM a\nCOPY . .\nRUN cargo build --offline", map[string]string{"Cargo.toml": "[dependencies]\na = \"1\"\n"}, nil, false},
+		{"missing-lock", "FROM a\nCOPY . .\nRUN npm install", node, []string{"package-lock.json"}, true},
+		{"missing-lock", "FROM a\nCOPY . .\nRUN npm ci", node, nil, false},
+		{"missing-lock", "FROM a AS s\nCOPY . .\nFROM a\nCOPY --from=s / /\nCOPY package.json ./\nRUN npm install", node, nil, false},
+		{"missing-lock", "FROM a\nCOPY . .\nRUN go build", map[string]string{"go.mod": "module a\n"}, nil, false},
+		{"missing-lock", "FROM a\nCOPY . .\nRUN go build", map[string]string{"go.mod": "module a\nrequire example.com/b v1.0.0\n"}, nil, true},
+		{"unversioned-install", "FROM a\nRUN npm install -g typescript", nil, nil, true},
+		{"unversioned-install", "FROM a\nRUN npm install -g typescript@5.4.2 --loglevel=error", nil, nil, false},
+		{"unversioned-install", "FROM a\nRUN pip install --no-cache-dir requests", nil, nil, true},
+		{"unversioned-install", "FROM a\nRUN python3 -m pip install -U pip", nil, nil, true},
+		{"unversioned-install", "FROM a\nRUN pip install --index-url https://x.io requests==2.31.0 -t /x", nil, nil, false},
+		{"unversioned-install", "FROM a\nRUN pip install -e .", nil, nil, false},
+		{"unversioned-install", "FROM a\nRUN pip install -r requirements.txt", nil, nil, false},
+		{"unversioned-install", "FROM a\nRUN go install example.com/x@latest", nil, nil, true},
+		{"unversioned-install", "FROM a\nRUN go install example.com/x@v1.2.3", nil, nil, false},
+		{"unversioned-install", "FROM a\nRUN apt-get install -y curl", nil, nil, false},
+		{"loose-requirements", "FROM a\nCOPY . .\nRUN pip install -r requirements.txt", map[string]string{"requirements.txt": "requests>=2\n"}, nil, true},
+		{"loose-requirements", "FROM a\nCOPY . .\nRUN pip install -r requirements.txt", map[string]string{"requirements.txt": "requests==2.31.0\n# x\n-i https://x.io\n"}, nil, false},
+		{"loose-requirements", "FROM a\nCOPY . .\nRUN pip install --require-hashes -r r.txt", map[string]string{"r.txt": "a==1 \\\n  --hash=sha256:0\nb==2\n"}, nil, true},
+		{"stale-lock", "FROM a\nCOPY . .\nRUN npm ci", map[string]string{"package.json": `{"dependencies":{"a":"^1.0.0","b":"1"}}`, "package-lock.json": npmLock}, nil, true},
+		{"stale-lock", "FROM a\nCOPY . .\nRUN npm ci", node, nil, false},
+		{"stale-lock", "FROM a\nCOPY . .\nRUN go build", map[string]string{"go.mod": "module a\nrequire example.com/b v1.1.0\n", "go.sum": "example.com/b v1.0.0 h1:x=\n"}, nil, true},
+		{"stale-lock", "FROM a\nCOPY . .\nRUN go build", map[string]string{"go.mod": "module a\nrequire example.com/b v1.1.0\nreplace example.com/b => ../b\n", "go.sum": ""}, nil, false},
+		{"stale-lock", "FROM a\nCOPY . .\nRUN cargo build", map[string]string{"Cargo.toml": "[package]\nname = \"a\"\n[dependencies]\nserde = \"1\"\n", "Cargo.lock": "name = \"a\"\n"}, nil, true},
+		{"stale-lock", "FROM a\nCOPY . .\nRUN bundle install", map[string]string{"Gemfile": "gem 'rack'\n", "Gemfile.lock": "GEM\n\nDEPENDENCIES\n  rack (~> 3)\n\n"}, nil, false},
+	}
+	planted, near := map[string]bool{}, map[string]bool{}
+	for _, test := range tests {
+		in := Input{Dockerfile: []byte(test.dockerfile), Ignore: test.ignore}
+		if test.files != nil {
+			in.Context = folder(test.files)
+		}
+		got := false
+		list := found(t, in)
+		for _, f := range list {
+			got = got || strings.HasSuffix(f, " "+test.rule)
+		}
+		if got != test.want {
+			t.Errorf("%s is %v for\n%s\n%q: found %q", test.rule, got, test.dockerfile, test.files, list)
+		}
+		if test.want {
+			planted[test.rule] = true
+		} else {
+			near[test.rule] = true
+		}
+	}
+	for _, r := range Rules {
+		if r.ID != "lock" && (!planted[r.ID] || !near[r.ID]) {
+			t.Errorf("%s has no planted case, or no near one", r.ID)
+		}
+		if r.What == "" || r.Why == "" || r.Fix == "" || r.Practice < 1 || r.Practice > 7 {
+			t.Errorf("%s is not described", r.ID)
+		}
+	}
+}
+
+// elfHead begins an ELF file for amd64.
+const elfHead = "\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x3e\x00................................"
+
+func TestPrebuiltForeign(t *testing.T) {
+	in := Input{Dockerfile: []byte("FROM a\nCOPY tool /"), Context: folder(map[string]string{"tool": elfHead}), Platform: "linux/arm64", Tracked: map[string]bool{}}
+	findings, err := Check(t.Context(), in)
+	if err != nil || len(findings) != 1 || findings[0].Level != Error || !strings.Contains(findings[0].Message, "tool (ELF for amd64, not in git); tool does not run on linux/arm64") {
+		t.Errorf("%+v, %v", findings, err)
+	}
+}
+
+func TestLock(t *testing.T) {
+	const dockerfile = "FROM debian:12\nFROM golang AS b\nCOPY --from=busybox:1 /x /x\nFROM b\nFROM a@sha256:0000000000000000000000000000000000000000000000000000000000000000\nADD https://x.io/a /a\n"
+	full := &lock.File{}
+	for ref, kind := range map[string]lock.Kind{"docker.io/library/debian:12": lock.Image, "docker.io/library/golang:latest": lock.Local, "docker.io/library/busybox:1": lock.Image, "https://x.io/a": lock.URL} {
+		if err := full.Add(lock.Source{Kind: kind, Ref: ref}, "sha256:"+strings.Repeat("0", 64)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		name      string
+		lock      *lock.File
+		untracked string
+		want      []string
+	}{
+		{"none", nil, "", []string{"0 lock"}},
+		{"empty", &lock.File{}, "", []string{"1 lock", "2 lock", "3 lock", "6 lock"}},
+		{"full", full, "", nil},
+		{"ignored", full, "ignored", []string{"0 lock"}},
+	} {
+		got := found(t, Input{Dockerfile: []byte(dockerfile), Lockfile: "Dockerfile.lock", Lock: test.lock, LockUntracked: test.untracked})
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.name, diff)
+		}
+	}
+}
+
+func TestIgnore(t *testing.T) {
+	for dockerfile, want := range map[string]int{
+		"FROM a\nRUN curl x://a | sh\n": 1,
+		"FROM a\n# kedge: ignore=piped-shell the vendor's only way\nRUN curl x://a | sh\n": 0,
+		"FROM a\n# hadolint ignore=DL4006\nRUN curl x://a | sh\n":                          0,
+		"FROM a\n# kedge: ignore=git-branch\nRUN curl x://a | sh\n":                        1,
+		"FROM a\n# kedge: ignore=git-branch,piped-shell both\nRUN curl x://a |\\\n  sh\n":  0,
+		"FROM a\n# kedge: ignore=piped-shell here\nRUN true\nRUN curl x://a | sh\n":        1,
+	} {
+		if got := found(t, Input{Dockerfile: []byte(dockerfile)}); len(got) != want {
+			t.Errorf("%q: %q", dockerfile, got)
+		}
+	}
+	if got := found(t, Input{Dockerfile: []byte("FROM a\nRUN curl x://a | sh\n"), DownloadsLocked: true}); len(got) != 0 {
+		t.Errorf("locked downloads: %q", got)
+	}
+}
+
+func TestApply(t *testing.T) {
+	const dockerfile = "FROM a\nCOPY . .\nRUN npm install --no-audit \\\n && pnpm install\n"
+	findings, err := Check(t.Context(), Input{
+		Dockerfile: []byte(dockerfile),
+		Context:    folder(map[string]string{"package.json": "{}", "package-lock.json": "{}", "pnpm-lock.yaml": ""}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, made := Apply([]byte(dockerfile), findings)
+	const want = "FROM a\nCOPY . .\nRUN npm ci --no-audit \\\n && pnpm install --frozen-lockfile\n"
+	if string(got) != want || made != 2 {
+		t.Errorf("%d edits:\n%s\n%+v", made, got, findings)
+	}
+}
+
+// A wrong Dockerfile is an error with its line.
+func TestSyntaxError(t *testing.T) {
+	for dockerfile, want := range map[string]string{"": "file with no instructions", "ARG A=1\n": "no build stage", "FROM a\nRUN <<E\n": "unterminated heredoc"} {
+		_, err := Check(t.Context(), Input{Name: "Dockerfile", Dockerfile: []byte(dockerfile)})
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "Dockerfile") {
+			t.Errorf("%q: %v", dockerfile, err)
+		}
+	}
+}
+
+func FuzzCheck(f *testing.F) {
+	f.Add("FROM a AS b\nARG X\nRUN --mount=type=bind,target=. npm i | sh\nCOPY --from=b . .\nONBUILD RUN git clone $X", "package.json", "*.json")
+	f.Fuzz(func(t *testing.T, dockerfile, name, ignore string) {
+		in := Input{Name: "Dockerfile", Dockerfile: []byte(dockerfile), Ignore: []string{ignore}, Now: now}
+		if fs.ValidPath(name) && name != "." {
+			in.Context = folder(map[string]string{name: "{}"})
+		}
+		findings, err := Check(t.Context(), in)
+		if err != nil {
+			return
+		}
+		for _, f := range findings {
+			if f.Line > strings.Count(dockerfile, "\n")+1 || f.Message == "" {
+				t.Errorf("%+v", f)
+			}
+		}
+	})
+}

@@ -1,0 +1,172 @@
+package lint
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+)
+
+// prebuilts returns the paths that comments above an instruction allow: # kedge: prebuilt=PATH reason.
+func prebuilts(n *parser.Node) []string {
+	var paths []string
+	for _, comment := range n.PrevComment {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(comment), "kedge: prebuilt="); ok {
+			name, _, _ := strings.Cut(rest, " ")
+			paths = append(paths, strings.Trim(name, "/"))
+		}
+	}
+	return paths
+}
+
+// wrapperJars start a build tool of a version that a file beside them names.
+var wrapperJars = []string{"gradle-wrapper.jar", "maven-wrapper.jar"}
+
+// suspicious are the endings of names whose files are worth opening; a file without an ending is, too.
+var suspicious = regexp.MustCompile(`(?i)\.(so(\.[0-9.]+)?|a|o|node|exe|dll|dylib|wasm|jar|war|ear|class|pyc|pyo|whl|egg|bin|elf|out|ko|deb|rpm|apk)$`)
+
+const mostNamed = 3
+
+func checkPrebuilt(p *project, add func(Finding)) {
+	type file struct{ name, what, machine string }
+	kinds := map[string]*file{} // each file is read once
+	for _, i := range p.instructions {
+		switch i.cmd.(type) {
+		case *instructions.CopyCommand, *instructions.AddCommand:
+		default:
+			continue
+		}
+		c, ok := i.copies()
+		if !ok {
+			continue
+		}
+		var found []file
+		for _, name := range p.files {
+			base := path.Base(name)
+			if path.Ext(name) != "" && !suspicious.MatchString(base) || !c.takes(name) || slices.Contains(wrapperJars, base) || p.allowed(name) {
+				continue
+			}
+			f, known := kinds[name]
+			if !known {
+				if what, machine := p.compiled(name); what != "" {
+					f = &file{name, what, machine}
+				}
+				kinds[name] = f
+			}
+			if f != nil {
+				found = append(found, *f)
+			}
+		}
+		if len(found) == 0 {
+			continue
+		}
+		var words []string
+		foreign := ""
+		for n, f := range found {
+			text := f.name + " (" + f.what
+			if f.machine != "" {
+				text += " for " + f.machine
+				if _, arch, ok := strings.Cut(p.Platform, "/"); ok && strings.Split(arch, "/")[0] != f.machine && foreign == "" {
+					foreign = f.name
+				}
+			}
+			if p.Tracked != nil && !p.Tracked[f.name] {
+				text += ", not in git"
+			}
+			if n < mostNamed {
+				words = append(words, text+")")
+			}
+		}
+		more := ""
+		if n := len(found) - mostNamed; n > 0 {
+			more = fmt.Sprintf(" and %d more", n)
+		}
+		finding := Finding{Line: i.start, Message: fmt.Sprintf("copies what was compiled outside of this build: %s%s", strings.Join(words, ", "), more)}
+		if foreign != "" {
+			finding.Level = Error
+			finding.Message += fmt.Sprintf("; %s does not run on %s", foreign, p.Platform)
+		}
+		add(finding)
+	}
+}
+
+// allowed reports whether a comment anywhere allows a file.
+func (p *project) allowed(name string) bool {
+	for _, i := range p.instructions {
+		for _, pattern := range i.prebuilt {
+			if ok, err := path.Match(pattern, name); ok && err == nil || name == pattern || strings.HasPrefix(name, pattern+"/") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// compiled returns what a file of the context is if a compiler made it, and the architecture that it is for.
+func (p *project) compiled(name string) (what, machine string) {
+	f, err := p.Context.Open(name)
+	if err != nil {
+		return "", ""
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return "", ""
+	}
+	head := make([]byte, 64)
+	n, err := io.ReadFull(f, head)
+	if err != nil && n < 8 {
+		return "", ""
+	}
+	return compiledHead(head[:n], path.Base(name))
+}
+
+// machines are Docker's names of ELF's machines.
+var machines = map[elf.Machine]string{
+	elf.EM_X86_64: "amd64", elf.EM_386: "386", elf.EM_AARCH64: "arm64", elf.EM_ARM: "arm", elf.EM_PPC64: "ppc64le", elf.EM_S390: "s390x", elf.EM_RISCV: "riscv64", elf.EM_MIPS: "mips",
+}
+
+// compiledHead knows a file by its first bytes, which are at least eight, and its name.
+func compiledHead(head []byte, base string) (what, machine string) {
+	has := func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }
+	switch {
+	case has("\x7fELF") && len(head) >= 20:
+		var order binary.ByteOrder = binary.LittleEndian
+		if head[5] == 2 {
+			order = binary.BigEndian
+		}
+		return "ELF", machines[elf.Machine(order.Uint16(head[18:]))]
+	case has("MZ") && (strings.HasSuffix(base, ".exe") || strings.HasSuffix(base, ".dll") || bytes.Contains(head, []byte{0xff, 0xff, 0, 0})):
+		return "PE", ""
+	case has("\xcf\xfa\xed\xfe") || has("\xce\xfa\xed\xfe") || has("\xfe\xed\xfa\xcf"):
+		return "Mach-O", ""
+	case has("\x00asm"):
+		return "WebAssembly", ""
+	case has("\xca\xfe\xba\xbe"):
+		if strings.HasSuffix(base, ".class") {
+			return "Java class", ""
+		}
+		return "Mach-O", ""
+	case has("!<arch>\n") && strings.HasSuffix(base, ".a"):
+		return "static library", ""
+	case has("!<arch>\n") && strings.HasSuffix(base, ".deb"):
+		return "Debian package", ""
+	case has("PK\x03\x04"):
+		switch path.Ext(base) {
+		case ".jar", ".war", ".ear":
+			return "Java archive", ""
+		case ".whl", ".egg":
+			return "Python wheel", ""
+		}
+	case len(head) >= 16 && head[2] == '\r' && head[3] == '\n' && (strings.HasSuffix(base, ".pyc") || strings.HasSuffix(base, ".pyo")):
+		return "Python bytecode", ""
+	}
+	return "", ""
+}

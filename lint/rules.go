@@ -1,0 +1,150 @@
+package lint
+
+// Rules are all rules, by practice.
+var Rules = []Rule{
+	{
+		ID: "volatile-arg", Practice: 1, Level: Warning, check: checkVolatileArgs,
+		What: "a build arg with a date, a commit or a host reaches a layer, a label or the environment",
+		Why:  "The image is another for every commit and every run, though nothing in it changed.",
+		Fix:  "Set it where the image is pushed, as an annotation: kedge build --annotation KEY=VALUE.",
+	},
+	{
+		ID: "base-arg", Practice: 1, Level: Warning, check: checkBaseArgs,
+		What: "the base depends on a build arg without a default",
+		Why:  "Who forgets the argument builds from something else, or not at all.",
+		Fix:  "Give it a default: ARG NAME=VALUE.",
+	},
+	{
+		ID: "lock", Practice: 2, Level: Warning, check: checkLock, hadolint: []string{"DL3006", "DL3007"},
+		What: "there is no lockfile, git does not keep it, or it has no pin for a source",
+		Why:  "A tag and a URL mean what they mean on the day of the build.",
+		Fix:  "kedge lock",
+	},
+	{
+		ID: "end-of-life", Practice: 2, Level: Warning, check: checkEndOfLife,
+		What: "the base is a release of Debian or Ubuntu whose support has ended",
+		Why:  "Its packages move to an archive, so that the build breaks, and get no security updates.",
+		Fix:  "Move to a supported release.",
+		Link: "https://wiki.debian.org/DebianReleases",
+	},
+	{
+		ID: "tested-elsewhere", Practice: 3, Level: Warning, check: checkTests,
+		What: "tests run in a stage that the one that ships does not come from",
+		Why:  "What was tested is not what ships.",
+		Fix:  "Test the stage that ships: FROM it in the test stage, or run the tests before what it copies.",
+	},
+	{
+		ID: "piped-shell", Practice: 4, Level: Error, check: checkPipedShell, hadolint: []string{"DL4006"},
+		What: "a download goes straight into a shell",
+		Why:  "The server decides on the day of the build what runs.",
+		Fix:  "ADD the script, which the lock pins, and run the file.",
+	},
+	{
+		ID: "unchecked-download", Practice: 4, Level: Warning, check: checkUncheckedDownloads,
+		What: "RUN downloads a file and checks no digest or signature of it",
+		Why:  "The URL gives another file tomorrow, and no one sees it.",
+		Fix:  "ADD it: the lock pins its digest. Or check it in the same RUN with sha256sum -c.",
+	},
+	{
+		ID: "moving-url", Practice: 4, Level: Warning, check: checkMovingURLs,
+		What: "RUN downloads what a branch or \"latest\" names",
+		Why:  "It is meant to change.",
+		Fix:  "Name a version or a commit, or ADD the URL: the lock pins its digest.",
+	},
+	{
+		ID: "git-branch", Practice: 4, Level: Warning, check: checkGitClone,
+		What: "RUN clones a branch or a tag",
+		Why:  "Branches move, and tags can.",
+		Fix:  "ADD https://…/repository.git#REF: the lock pins the commit. Or git checkout a full commit hash.",
+	},
+	{
+		ID: "package-upgrade", Practice: 4, Level: Warning, check: checkUpgrade, hadolint: []string{"DL3005", "DL3017", "DL3031", "DL3035"},
+		What: "RUN upgrades all packages of the base",
+		Why:  "The result depends on the day, and on how old the base is.",
+		Fix:  "Take a newer base: kedge lock --refresh. Or record what RUN downloads: kedge lock --downloads.",
+	},
+	{
+		ID: "unsigned-packages", Practice: 4, Level: Warning, check: checkUnsigned,
+		What: "a package repository is used without its signatures",
+		Why:  "Whoever is between this machine and the server decides what is installed.",
+		Fix:  "ADD the repository's key, and name it with signed-by.",
+	},
+	{
+		ID: "native-code", Practice: 5, Level: Error, check: checkNative,
+		What: "code is compiled for the CPU of the machine that builds",
+		Why:  "Another machine gives another binary, which may not run here.",
+		Fix:  "Name the oldest CPU that must run it: -march=x86-64-v2.",
+	},
+	{
+		ID: "build-date", Practice: 5, Level: Warning, check: checkDate,
+		What: "a RUN puts the time of the build into a file or an argument",
+		Why:  "It is another time in every build.",
+		Fix:  "date -u -d @$SOURCE_DATE_EPOCH, which kedge sets.",
+	},
+	{
+		ID: "git-describe", Practice: 5, Level: Warning, check: checkGitDescribe,
+		What: "git describe --dirty in a RUN",
+		Why:  "It says which files of the checkout differ, and which tags the clone has.",
+		Fix:  "Give the version as a build arg or in a file.",
+	},
+	{
+		ID: "go-path", Practice: 5, Level: Warning, check: checkGoPath,
+		What: "go build without -trimpath in a folder whose name is a build arg",
+		Why:  "The binary has the folder's name in it.",
+		Fix:  "go build -trimpath",
+	},
+	{
+		ID: "flags-from-arg", Practice: 5, Level: Warning, check: checkFlagsFromArgs,
+		What: "compiler options come from a build arg without a default",
+		Why:  "Nothing in the repository says how the program was compiled.",
+		Fix:  "Give the ARG a default.",
+	},
+	{
+		ID: "flags-differ", Practice: 5, Level: Warning, check: checkFlagsDiffer,
+		What: "two stages behind one image set a variable with compiler options differently",
+		Why:  "Parts of one program are compiled differently.",
+		Fix:  "Set it once, in a stage that both come from.",
+	},
+	{
+		ID: "measured-profile", Practice: 5, Level: Warning, check: checkProfile,
+		What: "the compiler is led by a profile that the same build measured",
+		Why:  "A profile counts what a run did, and no two runs do the same.",
+		Fix:  "Commit the profile, and COPY it.",
+	},
+	{
+		ID: "prebuilt", Practice: 6, Level: Warning, check: checkPrebuilt,
+		What: "COPY or ADD brings a file that a compiler made outside of the build",
+		Why:  "Nothing says from which sources, with which compiler and on which machine it was made.",
+		Fix:  "Compile it in a stage. Or allow it above the instruction: # kedge: prebuilt=PATH reason.",
+	},
+	{
+		ID: "unlocked-install", Practice: 7, Level: Warning, check: checkUnlockedInstall,
+		What: "an install command may ignore the lockfile of its language",
+		Why:  "It resolves versions again if the lockfile does not fit, and says nothing.",
+		Fix:  "Use the form that fails instead.",
+	},
+	{
+		ID: "missing-lock", Practice: 7, Level: Warning, check: checkMissingLock,
+		What: "libraries are installed by a manifest without its lockfile",
+		Why:  "The newest versions that fit are taken, which are others next week.",
+		Fix:  "Commit the lockfile, and copy it with the manifest.",
+	},
+	{
+		ID: "unversioned-install", Practice: 7, Level: Warning, check: checkUnversioned, hadolint: []string{"DL3013", "DL3016", "DL3028", "DL3060", "DL3062"},
+		What: "a library or a tool is installed by its name alone",
+		Why:  "The newest version is taken, which is another next week.",
+		Fix:  "Name a version.",
+	},
+	{
+		ID: "loose-requirements", Practice: 7, Level: Warning, check: checkRequirements,
+		What: "a requirements file of pip has names without versions, or hashes for some only",
+		Why:  "pip takes the newest versions that fit.",
+		Fix:  "pip-compile --generate-hashes",
+	},
+	{
+		ID: "stale-lock", Practice: 7, Level: Error, check: checkFits,
+		What: "a lockfile was not made from the manifest beside it",
+		Why:  "The install fails, or resolves versions again.",
+		Fix:  "Write the lockfile again, and commit it.",
+	},
+}
