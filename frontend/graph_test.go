@@ -241,8 +241,8 @@ func TestSteps(t *testing.T) {
 	want := []Step{
 		{File: "Dockerfile", Line: 2, Text: "RUN one", Run: true},
 		{File: "Dockerfile", Line: 3, Text: "RUN two && three", Run: true},
-		{File: "Dockerfile", Line: 5, Text: "COPY a b /", Copies: []Copy{{From: "a"}, {From: "b"}}},
-		{File: "Dockerfile", Line: 6, Text: "ADD https://example.com/x /", Copies: []Copy{{From: "x"}}},
+		{File: "Dockerfile", Line: 5, Text: "COPY a b /", Copies: []Copy{{From: "a"}, {From: "b"}}, Takes: []Take{{Source: "local://context", Path: "a"}, {Source: "local://context", Path: "b"}}},
+		{File: "Dockerfile", Line: 6, Text: "ADD https://example.com/x /", Copies: []Copy{{From: "x"}}, Takes: []Take{{Source: "https://example.com/x", Path: "x"}}},
 		{File: "Dockerfile", Line: 7, Text: "WORKDIR /w"},
 	}
 	if diff := cmp.Diff(want, mustGraph(t, definition(t, dockerfile())).Layers()); diff != "" {

@@ -80,7 +80,7 @@ func npmFits(manifest, lock []byte) string {
 		return m
 	}
 	wanted, locked := all(want), all(root)
-	for _, name := range sorted(wanted) {
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
 		if locked[name] != wanted[name] {
 			if locked[name] == "" {
 				return fmt.Sprintf("it lacks %s", name)
@@ -88,7 +88,7 @@ func npmFits(manifest, lock []byte) string {
 			return fmt.Sprintf("it was made for %s %s, not %s", name, locked[name], wanted[name])
 		}
 	}
-	for _, name := range sorted(locked) {
+	for _, name := range slices.Sorted(maps.Keys(locked)) {
 		if _, ok := wanted[name]; !ok {
 			return fmt.Sprintf("it still has %s", name)
 		}

@@ -162,7 +162,7 @@ var ecosystems = []ecosystem{
 			if sub(args, "update", "generate-lockfile") {
 				return true, "cargo fetch --locked"
 			}
-			if !sub(args, "build", "b", "run", "r", "test", "t", "fetch", "rustc", "check", "c") && !(sub(args, "install") && flag(args, "--path")) {
+			if builds := sub(args, "build", "b", "run", "r", "test", "t", "fetch", "rustc", "check", "c"); !builds && (!sub(args, "install") || !flag(args, "--path")) {
 				return false, ""
 			}
 			if flag(args, "--locked", "--frozen", "--offline") {
@@ -364,7 +364,7 @@ func checkUnlockedInstall(p *project, add func(Finding)) {
 		if len(in.locks) == 0 || in.fix == "" {
 			return
 		}
-		f := Finding{Line: p.at(in.i, in.c), Message: fmt.Sprintf("%s does not insist on %s", strings.Join(head(in.c.Words, 3), " "), path.Base(in.locks[0])), Fix: in.fix + "."}
+		f := Finding{Line: p.at(in.i, in.c), Message: fmt.Sprintf("%s does not insist on %s", strings.Join(head(in.c.Words, 3), " "), path.Base(in.locks[0])), Fix: in.fix}
 		if in.name == "npm" && len(in.c.Words) > 1 && strings.Contains(p.lines[f.Line-1], "npm "+in.c.Words[1]) {
 			f.Edit = &Edit{Line: f.Line, Old: "npm " + in.c.Words[1], New: "npm ci"}
 		}
@@ -416,9 +416,9 @@ func checkMissingLock(p *project, add func(Finding)) {
 
 // empty reports whether no manifest of an install names a library that is downloaded.
 func (p *project) empty(in install) bool {
-	return in.ecosystem.empty != nil && !slices.ContainsFunc(in.named, func(name string) bool {
+	return in.empty != nil && !slices.ContainsFunc(in.named, func(name string) bool {
 		data, err := p.read(name)
-		return err != nil || !in.ecosystem.empty(data)
+		return err != nil || !in.empty(data)
 	})
 }
 
@@ -509,7 +509,8 @@ func pipNames(args []string) []string {
 
 func checkRequirements(p *project, add func(Finding)) {
 	p.commands(func(i *instruction, _ int, c shell.Command) {
-		if !isPip(c) && !(c.Name() == "uv" && len(c.Words) > 1 && c.Words[1] == "pip") || flag(c.Words, "--no-index", "--no-deps") || i.stage == nil {
+		uv := c.Name() == "uv" && len(c.Words) > 1 && c.Words[1] == "pip"
+		if !isPip(c) && !uv || flag(c.Words, "--no-index", "--no-deps") || i.stage == nil {
 			return
 		}
 		for n, w := range c.Words {

@@ -2,7 +2,6 @@ package lint
 
 import (
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -116,32 +115,6 @@ var flagVariables = []string{
 	"CGO_LDFLAGS", "CGO_ENABLED", "GOAMD64", "GOARM", "GOGCFLAGS", "GOLDFLAGS", "NODE_ENV", "NODE_OPTIONS", "JAVA_TOOL_OPTIONS", "MAVEN_OPTS", "GRADLE_OPTS", "DEB_BUILD_OPTIONS",
 }
 
-// CompileEnv returns the variables that hold options of compilers, as the RUN steps behind the stage that ships
-// have them, by stage: "build CFLAGS" is a key. A stage without a name has its index.
-func (p *project) compileEnv() map[string]string {
-	env := map[string]string{}
-	for s := range p.sources(p.ships) {
-		for _, i := range s.instructions {
-			if len(i.commands) == 0 {
-				continue
-			}
-			for _, name := range flagVariables {
-				if value, ok := i.env[name]; ok {
-					env[s.key()+" "+name] = value
-				}
-			}
-		}
-	}
-	return env
-}
-
-func (s *stage) key() string {
-	if s.name != "" {
-		return s.name
-	}
-	return fmt.Sprint(s.index)
-}
-
 func checkFlagsFromArgs(p *project, add func(Finding)) {
 	for _, i := range p.instructions {
 		switch cmd := i.cmd.(type) {
@@ -207,6 +180,3 @@ func checkProfile(p *project, add func(Finding)) {
 		}
 	}
 }
-
-// sorted returns the keys of a map in order.
-func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

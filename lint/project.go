@@ -166,7 +166,7 @@ func (r *reader) read(n *parser.Node, onbuild *instruction) {
 		i.stage.instructions = append(i.stage.instructions, i)
 	}
 	i.env, i.unset = clone(r.env), clone(r.unset)
-	r.project.instructions = append(r.project.instructions, i)
+	r.instructions = append(r.instructions, i)
 	switch cmd := cmd.(type) {
 	case *instructions.ArgCommand:
 		for _, arg := range cmd.Args {
@@ -220,7 +220,7 @@ func (r *reader) from(s *instructions.Stage, i *instruction) {
 	}
 	r.env, r.unset = clone(r.global), clone(r.open)
 	base := r.expand(s.BaseName)
-	st := &stage{index: len(r.stages), name: strings.ToLower(s.Name), base: base, written: s.BaseName, line: i.start, parent: r.project.stage(base)}
+	st := &stage{index: len(r.stages), name: strings.ToLower(s.Name), base: base, written: s.BaseName, line: i.start, parent: r.stage(base)}
 	r.env, r.unset = map[string]string{}, map[string]bool{}
 	if st.parent != nil {
 		for _, before := range st.parent.instructions {

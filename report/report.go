@@ -342,7 +342,7 @@ func Write(w io.Writer, f Format, r *Report) error {
 // Yes reports whether the answer is yes: the builds, or the images, are the same, or lint found no error.
 func (r *Report) Yes() bool {
 	if r.Lint != nil {
-		return r.Lint.count(lint.Error) == 0
+		return r.count(lint.Error) == 0
 	}
 	return (r.Image == nil || r.Verdict == nil || r.Verdict.Reproducible) && (r.Diff == nil || r.Same)
 }

@@ -35,7 +35,7 @@ func sessionFlags() []cli.Flag {
 func solveFlags() []cli.Flag {
 	flags := []cli.Flag{
 		&cli.StringSliceFlag{Name: "add-host", Usage: "a line of /etc/hosts in RUN: `NAME:IP`, or NAME:host-gateway"},
-		&cli.StringSliceFlag{Name: "allow", Usage: "allow a RUN the `ENTITLEMENT` network.host, security.insecure or device, or -o mode=delete in any folder: buildx.local.delete"},
+		&cli.StringSliceFlag{Name: "allow", Usage: "allow an `ENTITLEMENT`: network.host, security.insecure, device, or buildx.local.delete for mode=delete"},
 		&cli.StringSliceFlag{Name: "cache-from", Usage: "also take steps from the cache `REF|type=TYPE,KEY=VALUE`"},
 		&cli.StringSliceFlag{Name: "cache-to", Usage: "also write steps to the cache `REF|type=TYPE,KEY=VALUE`"},
 		&cli.StringFlag{Name: "cgroup-parent", Usage: "the parent `CGROUP` of RUN"},
