@@ -64,7 +64,7 @@ var ecosystems = []ecosystem{
 		name: "Yarn", manifests: []string{"package.json"}, locks: []string{"yarn.lock"}, write: "yarn install",
 		programs: []string{"yarn", "yarnpkg"},
 		installs: func(_ string, args []string, i *instruction) (bool, string) {
-			if len(plain(args)) > 0 && !(sub(args, "install") && bare(args)) || flag(args, "--version", "-v", "--help") {
+			if rest := plain(args); len(rest) > 0 && !slices.Equal(rest, []string{"install"}) || flag(args, "--version", "-v", "--help") {
 				return false, ""
 			}
 			if flag(args, "--frozen-lockfile", "--immutable", "--immutable-cache") || i.env["YARN_ENABLE_IMMUTABLE_INSTALLS"] == "true" || i.env["CI"] != "" {
