@@ -2,6 +2,8 @@ package kedge
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/kedge-build/kedge/builder"
@@ -12,6 +14,7 @@ import (
 	"github.com/kedge-build/kedge/store"
 	"github.com/kedge-build/kedge/verify"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/solver/pb"
 )
 
 // A Result is an image in the store, and how it was built.
@@ -47,6 +50,8 @@ type Result struct {
 	Credentials []string
 	// NotSought lists the ids of secrets that are too short to look for in the image.
 	NotSought []string
+	// LeftOut are the patterns of COPY and ADD that an ignore file leaves nothing of.
+	LeftOut []builder.LeftOut
 	// Warnings are those of the first build.
 	Warnings []*client.VertexWarning
 
@@ -63,6 +68,9 @@ func (p *plan) finish(ctx context.Context, first *export, img store.Image) (*Res
 	}
 	if res.NotChecked == nil {
 		res.NotChecked = p.unread
+	}
+	for _, platform := range r.Platforms[:min(1, len(r.Platforms))] { // the others have the same instructions
+		res.LeftOut = slices.DeleteFunc(p.request.LeftOut(p.text, platform.Steps), func(l builder.LeftOut) bool { return warnedOf(r.Warnings, l) })
 	}
 	if p.options.Pull {
 		res.Moved, res.NotLookedUp = p.moved(ctx, r)
@@ -92,6 +100,15 @@ func (p *plan) finish(ctx context.Context, first *export, img store.Image) (*Res
 		return nil, err
 	}
 	return res, nil
+}
+
+// warnedOf reports whether BuildKit's rule CopyIgnoredFile has warned of l. The rule compares only the pattern
+// itself with the ignore file.
+func warnedOf(warnings []*client.VertexWarning, l builder.LeftOut) bool {
+	return slices.ContainsFunc(warnings, func(w *client.VertexWarning) bool {
+		return strings.HasPrefix(string(w.Short), "CopyIgnoredFile:") &&
+			slices.ContainsFunc(w.Range, func(r *pb.Range) bool { return int(r.GetStart().GetLine()) == l.Line })
+	})
 }
 
 // declare returns the lock that a build leaves: with the pins that it added, and with the target that ships,

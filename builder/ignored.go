@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/kedge-build/kedge/frontend"
@@ -43,6 +44,37 @@ func (r *Request) blameIgnore(err error) error {
 		}
 	}
 	return err
+}
+
+// A LeftOut is a pattern of a COPY or ADD that stands for no file, because Ignore leaves out every match.
+type LeftOut struct {
+	Line    int // of the Dockerfile
+	Pattern string
+	Path    string // of one match
+	Ignore  string // the .dockerignore
+}
+
+// LeftOut returns the patterns of a Dockerfile's steps that an ignore file leaves nothing of. The builds
+// succeed: BuildKit copies nothing then.
+func (r *Request) LeftOut(dockerfile []byte, steps []frontend.Step) []LeftOut {
+	dir := r.Directories()["context"]
+	if dir == "" {
+		return nil
+	}
+	var all []LeftOut
+	for _, s := range steps {
+		for _, name := range frontend.Copied(dockerfile, s.Line) {
+			if e := r.ignored(name, dir); e != nil {
+				all = append(all, LeftOut{Line: s.Line, Pattern: name, Path: e.Path, Ignore: e.Ignore})
+			}
+		}
+		for _, l := range r.LeftOut(dockerfile, s.From) {
+			if !slices.Contains(all, l) {
+				all = append(all, l)
+			}
+		}
+	}
+	return all
 }
 
 // ignored returns an error without Err if an ignore file leaves all files out of dir that name stands for.

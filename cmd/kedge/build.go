@@ -127,6 +127,9 @@ func (p *process) tell(res *kedge.Result, pull bool) {
 	if len(res.NotSought) > 0 {
 		p.note("secrets of fewer than %d bytes are not looked for in the image: %s", secret.MinSecret, enumerated(res.NotSought))
 	}
+	for _, l := range res.LeftOut {
+		p.say("warning: %s:%d: %s takes no file: %s leaves %s out of the build context", res.Dockerfile, l.Line, l.Pattern, l.Ignore, l.Path)
+	}
 	if res.NotChecked != nil {
 		p.say("warning: kedge cannot tell which files git ignores: %v", res.NotChecked)
 	}
