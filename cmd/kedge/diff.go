@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -88,6 +89,14 @@ func (p *process) compare(c *cli.Context, first, second *source.Image, o diff.Op
 	result, err := diff.Images(c.Context, first, second, o)
 	if err != nil {
 		return err
+	}
+	if result.Same && len(o.Types) == 0 {
+		// Equal digests say that what they name is the same, and not that it is there.
+		for i, img := range []*source.Image{first, second} {
+			if err := img.Check(c.Context); err != nil {
+				return fmt.Errorf("image %q: %w", c.Args().Get(i), err)
+			}
+		}
 	}
 	result.First.Name, result.Second.Name = c.Args().Get(0), c.Args().Get(1)
 	var files []explain.File

@@ -24,6 +24,7 @@ func (o Options) registry(ctx context.Context, s string, img *Image) error {
 	if o.Transport != nil {
 		options = append(options, remote.WithTransport(o.Transport))
 	}
+	img.remote = true
 	desc, err := remote.Get(ref, options...)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/kedge-build/kedge/internal/layer"
 	"github.com/kedge-build/kedge/internal/wholefile"
 	"github.com/kedge-build/kedge/store"
 )
@@ -47,7 +48,46 @@ type Options struct {
 // use.
 type Image struct {
 	v1.Image
-	close []func() error
+	remote bool // in a registry
+	close  []func() error
+}
+
+// Check reads the layers of an image of this machine, and returns an error if one does not have its digest. It
+// does nothing for an image of a registry.
+func (i *Image) Check(ctx context.Context) error {
+	if i.remote {
+		return nil
+	}
+	layers, err := i.Layers()
+	if err != nil {
+		return err
+	}
+	for _, l := range layers {
+		if err := checkLayer(ctx, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkLayer(ctx context.Context, l v1.Layer) error {
+	want, err := l.Digest()
+	if err != nil {
+		return err
+	}
+	blob, err := l.Compressed()
+	if err != nil {
+		return fmt.Errorf("reading layer %s: %w", want, err)
+	}
+	defer blob.Close()
+	verifier := digestOf(want).Verifier()
+	if _, err := io.Copy(verifier, layer.Cancellable(ctx, blob)); err != nil {
+		return fmt.Errorf("reading layer %s: %w", want, err)
+	}
+	if !verifier.Verified() {
+		return &layer.DigestError{Kind: "digest", Want: digestOf(want)}
+	}
+	return nil
 }
 
 // Close closes the source of the image.
