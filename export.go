@@ -11,6 +11,7 @@ import (
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/image"
+	"github.com/kedge-build/kedge/internal/filesum"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
 )
@@ -77,6 +78,7 @@ func (p *plan) pass(ctx context.Context, by *builder.Builder, req *builder.Reque
 	defer wait()
 	var err error
 	e.result, err = by.Build(ctx, req, pass, func(epoch time.Time) (_ content.Store, err error) {
+		o.Sums = filesum.Open(p.env.Sums, p.env.now)
 		e.ingest, err = image.NewIngest(ctx, p.env.Store, epoch, o)
 		return e.ingest, err
 	})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/internal/filesum"
 	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
 )
@@ -97,7 +98,7 @@ func TestDamage(t *testing.T) {
 }
 
 // TestDamageIsMended damages each blob of an image. A build that makes the blob again, or that reads blobs
-// before it relies on them, replaces it. Other builds only check its size.
+// before it relies on them or knows their sums, replaces it. Other builds only check its size.
 func TestDamageIsMended(t *testing.T) {
 	flip := func(data []byte) []byte { data[len(data)/2] ^= 1; return data }
 	cut := func(data []byte) []byte { return data[:3] }
@@ -126,12 +127,14 @@ func TestDamageIsMended(t *testing.T) {
 		"layer changed, remembered":         {layer, flip, IngestOptions{}, same, false},
 		"layer changed, remembered, all":    {layer, flip, IngestOptions{All: true}, same, false},
 		"layer changed, remembered, read":   {layer, flip, IngestOptions{Check: true}, same, true},
+		"layer changed, remembered, sums":   {layer, flip, IngestOptions{Sums: filesum.Open("", time.Now)}, same, true},
 		"layer changed, made again":         {layer, flip, IngestOptions{}, anew, true},
 		"layer changed, second build":       {layer, flip, IngestOptions{Second: true}, anew, true},
 		"layer changed, second build, same": {layer, flip, IngestOptions{Second: true}, same, true},
 		"layer cut":                         {layer, cut, IngestOptions{}, same, true},
 		"layer empty":                       {layer, empty, IngestOptions{}, same, true},
 		"base layer changed":                {base, flip, IngestOptions{}, same, false},
+		"base layer changed, sums":          {base, flip, IngestOptions{Sums: filesum.Open("", time.Now)}, same, true},
 		"base layer changed, read":          {base, flip, IngestOptions{Check: true}, same, true},
 		"base layer changed, second build":  {base, flip, IngestOptions{Second: true}, same, true},
 		"base layer cut":                    {base, cut, IngestOptions{}, same, true},

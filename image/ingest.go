@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
+	"github.com/kedge-build/kedge/internal/filesum"
 	"github.com/kedge-build/kedge/internal/strictjson"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/secret"
@@ -95,6 +96,9 @@ type IngestOptions struct {
 	All bool
 	// Check reads each blob of the Store before relying on it. A damaged blob is sent or made again.
 	Check bool
+	// Sums, if not nil, remembers which blobs are whole. Without Check, each is read once, and again if its file
+	// changes.
+	Sums *filesum.Cache
 	// Second is for the second build of a verification, which takes nothing from memory. Its layers
 	// usually exist already, so Write computes the diffID of each before compressing anything. It implies
 	// All and Check.
@@ -117,6 +121,9 @@ func NewIngest(ctx context.Context, st *store.Store, epoch time.Time, opts Inges
 
 // Close discards the export and frees its files. It may be called more than once.
 func (in *Ingest) Close() error {
+	if in.opts.Sums != nil {
+		_ = in.opts.Sums.Save() // without it the next build reads the blobs again
+	}
 	if err := in.draft.Close(); err != nil {
 		return fmt.Errorf("end an export: %w", err)
 	}
@@ -144,14 +151,13 @@ func (in *Ingest) Info(ctx context.Context, dgst digest.Digest) (content.Info, e
 	return content.Info{}, err
 }
 
-// sound reports whether a blob of the Store can be relied on. It reads the blob only if Check or Second is
-// set.
+// sound reports whether a blob of the Store can be relied on.
 func (in *Ingest) sound(ctx context.Context, dgst digest.Digest) bool {
 	if sound, ok := in.checked.Load(dgst); ok {
 		return sound.(bool)
 	}
 	if !in.opts.Check && !in.opts.Second {
-		return true
+		return in.opts.Sums == nil || in.store.Whole(dgst, in.opts.Sums)
 	}
 	info, err := in.store.Info(ctx, dgst)
 	if err != nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
+	"github.com/kedge-build/kedge/internal/filesum"
 	"github.com/kedge-build/kedge/internal/layer"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -58,6 +60,16 @@ func (s *Store) CheckBlob(ctx context.Context, desc ocispec.Descriptor) error {
 		return s.Mismatch(desc.Digest)
 	}
 	return nil
+}
+
+// Whole reports whether the store has a blob with its digest. It reads the blob unless sums knows its file.
+func (s *Store) Whole(dgst digest.Digest, sums *filesum.Cache) bool {
+	path, err := s.blobPath(dgst)
+	if err != nil || dgst.Algorithm() != digest.SHA256 {
+		return false
+	}
+	sum, err := sums.Sum(path)
+	return err == nil && hex.EncodeToString(sum[:]) == dgst.Encoded()
 }
 
 // Mismatch returns the *DamagedError about a blob that does not have its digest.

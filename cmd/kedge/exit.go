@@ -258,7 +258,7 @@ var hints = []row{
 }
 
 const (
-	damagedHint = "kedge prune removes images that are damaged; build them again then"
+	damagedHint = "kedge prune removes images that are damaged, and building them again mends them"
 	rerunHint   = "run again: the lock that is there now is used then"
 )
 
