@@ -3,6 +3,7 @@ package lint
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -64,13 +65,14 @@ func isNameByte(c byte) bool {
 
 func checkBaseArgs(p *project, add func(Finding)) {
 	open := map[string]bool{}
+	automatic := []string{"TARGETPLATFORM", "TARGETOS", "TARGETARCH", "TARGETVARIANT", "TARGETSTAGE", "BUILDPLATFORM", "BUILDOS", "BUILDARCH", "BUILDVARIANT"}
 	for _, i := range p.instructions {
 		if i.stage != nil {
 			break
 		}
 		if arg, ok := i.cmd.(*instructions.ArgCommand); ok {
 			for _, a := range arg.Args {
-				if _, given := p.Args[a.Key]; a.Value == nil && !given {
+				if _, given := p.Args[a.Key]; a.Value == nil && !given && !slices.Contains(automatic, a.Key) {
 					open[a.Key] = true
 				}
 			}
@@ -81,7 +83,8 @@ func checkBaseArgs(p *project, add func(Finding)) {
 			if !mentionsVariable(s.written, name) {
 				continue
 			}
-			if strings.Contains(s.written, "${"+name+":-") || strings.Contains(s.written, "${"+name+"-") {
+			// ${NAME:-x} and ${NAME:+x} say what holds without the argument.
+			if text := s.written; strings.Contains(text, "${"+name) && !strings.Contains(text, "${"+name+"}") && !strings.Contains(text, "$"+name) {
 				continue
 			}
 			add(Finding{Line: s.line, Message: fmt.Sprintf("the base depends on %s, which has no default", name), Fix: fmt.Sprintf("Give it one: ARG %s=VALUE.", name)})

@@ -26,16 +26,21 @@ func runsInput(c shell.Command) bool {
 	return slices.Contains(interpreters, c.Name()) && (len(c.Words) == 1 || c.Words[1] == "-")
 }
 
+// runsOutput reports whether a shell runs the output of the n-th command.
+func (i *instruction) runsOutput(n int) bool {
+	c := i.commands[n]
+	piped := slices.ContainsFunc(i.commands[n+1:], func(other shell.Command) bool {
+		return other.Pipeline == c.Pipeline && runsInput(other)
+	})
+	return piped || c.Outer >= 0 && (shell.IsShell(i.commands[c.Outer].Words[0]) || slices.Contains([]string{"source", ".", "eval"}, i.commands[c.Outer].Words[0]))
+}
+
 func checkPipedShell(p *project, add func(Finding)) {
 	p.commands(func(i *instruction, n int, c shell.Command) {
 		if !isFetch(c) {
 			return
 		}
-		piped := slices.ContainsFunc(i.commands[n+1:], func(other shell.Command) bool {
-			return other.Pipeline == c.Pipeline && runsInput(other)
-		})
-		within := c.Outer >= 0 && (shell.IsShell(i.commands[c.Outer].Words[0]) || slices.Contains([]string{"source", ".", "eval"}, i.commands[c.Outer].Words[0]))
-		if piped || within {
+		if i.runsOutput(n) {
 			add(Finding{Line: p.at(i, c), Message: fmt.Sprintf("%s runs a script that the server can change at any time", c.Name())})
 		}
 	})
@@ -64,7 +69,7 @@ func checkUncheckedDownloads(p *project, add func(Finding)) {
 		}
 		for n, c := range i.commands {
 			url := urlOf(c.Words)
-			if !isFetch(c) || url == "" || slices.ContainsFunc(c.Words, func(w string) bool {
+			if !isFetch(c) || url == "" || commitHash.MatchString(url) || slices.ContainsFunc(c.Words, func(w string) bool {
 				return slices.Contains([]string{"-I", "--head", "--spider", "-X", "--data", "-d"}, w)
 			}) {
 				continue
@@ -92,9 +97,9 @@ var (
 )
 
 func checkMovingURLs(p *project, add func(Finding)) {
-	p.commands(func(i *instruction, _ int, c shell.Command) {
+	p.commands(func(i *instruction, n int, c shell.Command) {
 		url := urlOf(c.Words)
-		if !isFetch(c) || url == "" || commitHash.MatchString(url) {
+		if !isFetch(c) || url == "" || commitHash.MatchString(url) || i.runsOutput(n) {
 			return
 		}
 		_, path, _ := strings.Cut(url, "://")
@@ -106,9 +111,6 @@ func checkMovingURLs(p *project, add func(Finding)) {
 
 func checkGitClone(p *project, add func(Finding)) {
 	for _, i := range p.instructions {
-		if commitHash.MatchString(i.text) {
-			continue
-		}
 		for n, c := range i.commands {
 			if c.Name() != "git" || !slices.Contains(c.Words, "clone") && !slices.Contains(c.Words, "pull") {
 				continue
@@ -116,15 +118,30 @@ func checkGitClone(p *project, add func(Finding)) {
 			if urlOf(c.Words) == "" && !slices.ContainsFunc(c.Words, func(w string) bool { return strings.Contains(w, "git@") || strings.HasPrefix(w, "$") }) {
 				continue
 			}
-			// git checkout $COMMIT, with a commit that comes in as an ARG, is a choice that is made elsewhere.
-			later := slices.ContainsFunc(i.commands[n+1:], func(c shell.Command) bool {
-				return c.Name() == "git" && (slices.Contains(c.Words, "checkout") || slices.Contains(c.Words, "reset")) && strings.Contains(strings.Join(c.Words, " "), "$")
-			})
-			if !later {
+			if !commitHash.MatchString(i.text) && !checksOut(i.commands[n+1:]) && !i.checkedOutLater() {
 				add(Finding{Line: p.at(i, c), Message: "git fetches whatever the branch or tag is on the day of the build"})
 			}
 		}
 	}
+}
+
+// checksOut reports whether a command checks out a commit. One that comes in as an ARG is a choice that is made
+// elsewhere.
+func checksOut(commands []shell.Command) bool {
+	return slices.ContainsFunc(commands, func(c shell.Command) bool {
+		text := strings.Join(c.Words, " ")
+		return c.Name() == "git" && slices.ContainsFunc([]string{"checkout", "reset", "switch", "fetch"}, func(w string) bool { return slices.Contains(c.Words, w) }) &&
+			(strings.Contains(text, "$") || commitHash.MatchString(text))
+	})
+}
+
+// checkedOutLater reports whether a later RUN of the stage checks out a commit.
+func (i *instruction) checkedOutLater() bool {
+	if i.stage == nil {
+		return false
+	}
+	at := slices.Index(i.stage.instructions, i)
+	return at >= 0 && slices.ContainsFunc(i.stage.instructions[at+1:], func(later *instruction) bool { return checksOut(later.commands) })
 }
 
 // upgrades are subcommands that move all packages to their newest versions.

@@ -87,7 +87,8 @@ type Edit struct {
 	Old, New string `json:"-"`
 }
 
-// Check returns the findings of all rules, in the order of the Dockerfile. The error is a *ParseError of
+// Check returns the findings of all rules, in the order of the Dockerfile. What is found about the steps of a stage
+// that the one that ships does not come from is an [Info]: it is not built. The error is a *ParseError of
 // package frontend's kind if the Dockerfile cannot be parsed, or that of reading the context.
 func Check(ctx context.Context, in Input) ([]Finding, error) {
 	p, err := newProject(ctx, in)
@@ -95,6 +96,7 @@ func Check(ctx context.Context, in Input) ([]Finding, error) {
 		return nil, err
 	}
 	var found []Finding
+	behind := p.sources(p.ships)
 	for i := range Rules {
 		r := &Rules[i]
 		if ctx.Err() != nil {
@@ -106,6 +108,9 @@ func Check(ctx context.Context, in Input) ([]Finding, error) {
 		r.check(p, func(f Finding) {
 			f.Rule, f.Level, f.File = r.ID, cmp.Or(f.Level, r.Level), cmp.Or(f.File, in.Name)
 			f.Fix = cmp.Or(f.Fix, r.Fix)
+			if s := p.stageAt(f.Line); r.Practice > 3 && f.File == in.Name && s != nil && !behind[s] {
+				f.Level = Info
+			}
 			if f.File == in.Name && p.ignored(f.Line, r) {
 				return
 			}

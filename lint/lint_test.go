@@ -59,6 +59,8 @@ func TestRules(t *testing.T) {
 		{"base-arg", "ARG V\nFROM a:$V", nil, nil, true},
 		{"base-arg", "ARG V=1\nFROM a:$V", nil, nil, false},
 		{"base-arg", "ARG V\nFROM a:${V:-1}", nil, nil, false},
+		{"base-arg", "ARG V\nFROM a${V:+-debug}", nil, nil, false},
+		{"base-arg", "ARG TARGETOS\nFROM a-$TARGETOS", nil, nil, false},
 		{"end-of-life", "FROM debian:buster-slim", nil, nil, true},
 		{"end-of-life", "FROM debian:10", nil, nil, true},
 		{"end-of-life", "FROM python:3.8-buster", nil, nil, true},
@@ -87,7 +89,9 @@ func TestRules(t *testing.T) {
 		{"unchecked-download", "FROM a\nRUN curl -f http://localhost:80/ -o /x", nil, nil, false},
 		{"unchecked-download", "FROM a\nRUN curl -fI https://x.io/", nil, nil, false},
 		{"unchecked-download", "FROM a\nADD https://x.io/x /x", nil, nil, false},
+		{"unchecked-download", "FROM a\nRUN wget https://x.io/archive/0123456789012345678901234567890123456789.zip", nil, nil, false},
 		{"moving-url", "FROM a\nRUN wget https://raw.githubusercontent.com/a/b/master/c", nil, nil, true},
+		{"moving-url", "FROM a\nRUN wget -O- https://raw.githubusercontent.com/a/b/master/c | sh", nil, nil, false}, // piped-shell says more
 		{"moving-url", "FROM a\nRUN curl -L https://x.io/releases/latest/download/c -o c", nil, nil, true},
 		{"moving-url", "FROM a\nRUN wget https://raw.githubusercontent.com/a/b/0123456789012345678901234567890123456789/c", nil, nil, false},
 		{"moving-url", "FROM a\nRUN wget https://x.io/v1.2/maintenance.tar.gz", nil, nil, false},
@@ -96,6 +100,9 @@ func TestRules(t *testing.T) {
 		{"git-branch", "FROM a\nRUN git clone https://x.io/a.git && cd a && git checkout 0123456789012345678901234567890123456789", nil, nil, false},
 		{"git-branch", "FROM a\nARG C=1\nRUN git clone https://x.io/a && git -C a checkout $COMMIT", nil, nil, false},
 		{"git-branch", "FROM a\nRUN git clone /src /dst", nil, nil, false},
+		{"git-branch", "FROM a\nRUN git clone https://x.io/a\nWORKDIR a\nARG C\nRUN git pull && git checkout $C", nil, nil, false},
+		{"git-branch", "FROM a\nARG C=0123456789012345678901234567890123456789\nRUN git clone https://x.io/a && git -C a checkout $C", nil, nil, false},
+		{"git-branch", "FROM a\nARG C=main\nRUN git clone https://x.io/a && git -C a checkout $C", nil, nil, true},
 		{"package-upgrade", "FROM a\nRUN apt-get update && apt-get -y upgrade", nil, nil, true},
 		{"package-upgrade", "FROM a\nRUN apk upgrade --no-cache", nil, nil, true},
 		{"package-upgrade", "FROM a\nRUN apt-get install -y upgrade-notes", nil, nil, false},
@@ -118,6 +125,9 @@ func TestRules(t *testing.T) {
 		{"go-path", "FROM a\nARG P\nWORKDIR /src/$P\nRUN go build ./...", nil, nil, true},
 		{"go-path", "FROM a\nARG P\nWORKDIR /src/$P\nRUN go build -trimpath ./...", nil, nil, false},
 		{"go-path", "FROM a\nWORKDIR /src\nRUN go build ./...", nil, nil, false},
+		{"go-path", "FROM a\nENV R=/app\nWORKDIR $R/src\nRUN go build ./...", nil, nil, false},
+		{"go-path", "FROM golang\nWORKDIR $GOPATH/src\nRUN go build ./...", nil, nil, false},
+		{"go-path", "FROM a\nARG P\nWORKDIR /src/$P\nWORKDIR /b\nRUN go build ./...", nil, nil, false},
 		{"flags-from-arg", "FROM a\nARG CFLAGS\nRUN make", nil, nil, true},
 		{"flags-from-arg", "FROM a\nARG OPT\nENV CFLAGS=$OPT", nil, nil, true},
 		{"flags-from-arg", "FROM a\nARG CFLAGS=-O2\nENV LDFLAGS=-s", nil, nil, false},
@@ -130,6 +140,8 @@ func TestRules(t *testing.T) {
 		{"prebuilt", "FROM a\nCOPY tool /usr/bin/", map[string]string{"tool": elfHead}, nil, true},
 		{"prebuilt", "FROM a\nCOPY . /", map[string]string{"lib/x.jar": "PK\x03\x04........"}, nil, true},
 		{"prebuilt", "FROM a\n# kedge: prebuilt=tool signed by its vendor\nCOPY tool /usr/bin/", map[string]string{"tool": elfHead}, nil, false},
+		{"prebuilt", "FROM a\nCOPY . /", map[string]string{"tests/tool": elfHead}, nil, true},
+		{"prebuilt", "FROM a AS b\nCOPY . /\nFROM a\nCOPY --from=b /x /", map[string]string{"tests/tool": elfHead}, nil, false},
 		{"prebuilt", "FROM a\nCOPY src /", map[string]string{"tool": elfHead, "src/a.c": ""}, nil, false},
 		{"prebuilt", "FROM a\nCOPY . /", map[string]string{"tool": elfHead}, []string{"tool"}, false},
 		{"prebuilt", "FROM a\nCOPY . /", map[string]string{"run": "#!/bin/sh\necho hello, world\n", "gradle/wrapper/gradle-wrapper.jar": "PK\x03\x04........"}, nil, false},
@@ -216,7 +228,7 @@ func TestPrebuiltForeign(t *testing.T) {
 }
 
 func TestLock(t *testing.T) {
-	const dockerfile = "FROM debian:12\nFROM golang AS b\nCOPY --from=busybox:1 /x /x\nFROM b\nFROM a@sha256:0000000000000000000000000000000000000000000000000000000000000000\nADD https://x.io/a /a\n"
+	const dockerfile = "FROM debian:12\nFROM golang AS b\nCOPY --from=busybox:1 /x /x\nFROM b AS c\nFROM a@sha256:0000000000000000000000000000000000000000000000000000000000000000\nADD https://x.io/a /a\nCOPY --from=0 / /\nCOPY --from=c / /\n"
 	full := &lock.File{}
 	for ref, kind := range map[string]lock.Kind{"docker.io/library/debian:12": lock.Image, "docker.io/library/golang:latest": lock.Local, "docker.io/library/busybox:1": lock.Image, "https://x.io/a": lock.URL} {
 		if err := full.Add(lock.Source{Kind: kind, Ref: ref}, "sha256:"+strings.Repeat("0", 64)); err != nil {
@@ -241,11 +253,34 @@ func TestLock(t *testing.T) {
 	}
 }
 
+// A stage that the image does not come from is not built: its findings are remarks, and the lock has no pins for it.
+func TestOtherStages(t *testing.T) {
+	const dockerfile = "FROM other AS dev\nRUN curl x://a | sh\nFROM a\nRUN curl x://b | sh\n"
+	pinned := &lock.File{}
+	if err := pinned.Add(lock.Source{Kind: lock.Image, Ref: "docker.io/library/a:latest"}, "sha256:"+strings.Repeat("0", 64)); err != nil {
+		t.Fatal(err)
+	}
+	findings, err := Check(t.Context(), Input{Name: "Dockerfile", Dockerfile: []byte(dockerfile), Lockfile: "Dockerfile.lock", Lock: pinned})
+	if err != nil || len(findings) != 2 || findings[0].Level != Info || findings[1].Level != Error {
+		t.Errorf("%+v, %v", findings, err)
+	}
+}
+
+// A finding has the line of its command, also in a long RUN.
+func TestLines(t *testing.T) {
+	const dockerfile = "FROM a\nARG V=1.2\nRUN apt-get install -y curl && \\\n  # curl below\n  curl -o /a \\\n    https://x.io/a-$V && \\\n  curl -o /b https://x.io/b\n"
+	got := found(t, Input{Dockerfile: []byte(dockerfile)})
+	if diff := cmp.Diff([]string{"5 unchecked-download", "7 unchecked-download"}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestIgnore(t *testing.T) {
 	for dockerfile, want := range map[string]int{
 		"FROM a\nRUN curl x://a | sh\n": 1,
 		"FROM a\n# kedge: ignore=piped-shell the vendor's only way\nRUN curl x://a | sh\n": 0,
-		"FROM a\n# hadolint ignore=DL4006\nRUN curl x://a | sh\n":                          0,
+		"FROM a\n# hadolint ignore=DL4006\nRUN curl x://a | sh\n":                          1, // that is about pipefail
+		"FROM a\n# hadolint ignore=DL3005,SC2086\nRUN apt-get dist-upgrade\n":              0,
 		"FROM a\n# kedge: ignore=git-branch\nRUN curl x://a | sh\n":                        1,
 		"FROM a\n# kedge: ignore=git-branch,piped-shell both\nRUN curl x://a |\\\n  sh\n":  0,
 		"FROM a\n# kedge: ignore=piped-shell here\nRUN true\nRUN curl x://a | sh\n":        1,

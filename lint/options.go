@@ -76,15 +76,15 @@ func checkGoPath(p *project, add func(Finding)) {
 			if c.Name() != "go" || len(c.Words) < 2 || !slices.Contains([]string{"build", "install"}, c.Words[1]) || slices.Contains(c.Words, "-trimpath") || strings.Contains(i.env["GOFLAGS"]+strings.Join(c.Env, " "), "-trimpath") {
 				continue
 			}
-			if dir := i.workdir(p); strings.Contains(dir, "$") || varies(i, dir) {
+			if dir := i.workdir(); dir != "" {
 				add(Finding{Line: p.at(i, c), Message: fmt.Sprintf("the binary has the path of its sources in it, and WORKDIR %s depends on an argument", dir), Edit: &Edit{Line: p.at(i, c), Old: "go " + c.Words[1], New: "go " + c.Words[1] + " -trimpath"}})
 			}
 		}
 	}
 }
 
-// workdir returns the last WORKDIR before an instruction, as it is written.
-func (i *instruction) workdir(p *project) string {
+// workdir returns the last WORKDIR before an instruction, as it is written, if a build arg decides it.
+func (i *instruction) workdir() string {
 	dir := ""
 	for _, s := range i.stage.chain() {
 		for _, before := range s.instructions {
@@ -92,7 +92,12 @@ func (i *instruction) workdir(p *project) string {
 				return dir
 			}
 			if w, ok := before.cmd.(*instructions.WorkdirCommand); ok {
-				dir = w.Path
+				switch {
+				case varies(before, w.Path):
+					dir = w.Path
+				case strings.HasPrefix(w.Path, "/") || strings.HasPrefix(w.Path, "$"):
+					dir = ""
+				}
 			}
 		}
 	}
@@ -121,7 +126,7 @@ func checkFlagsFromArgs(p *project, add func(Finding)) {
 		case *instructions.ArgCommand:
 			for _, a := range cmd.Args {
 				if a.Value == nil && slices.Contains(flagVariables, a.Key) && i.stage != nil {
-					add(Finding{Line: i.start, Message: fmt.Sprintf("%s comes from outside, and nothing records it but the hash of the arguments", a.Key), Fix: fmt.Sprintf("Give it a default: ARG %s=\"…\".", a.Key)})
+					add(Finding{Line: i.start, Level: Info, Message: fmt.Sprintf("%s comes from outside, and the Dockerfile does not say with which options it compiles", a.Key), Fix: fmt.Sprintf("Give it a default: ARG %s=\"…\".", a.Key)})
 				}
 			}
 		case *instructions.EnvCommand:

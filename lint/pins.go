@@ -52,10 +52,11 @@ func checkLock(p *project, add func(Finding)) {
 			"ignored":   "git ignores the lockfile: another checkout has no pins",
 		}[p.LockUntracked], Fix: fmt.Sprintf("git add -f %s", path.Base(p.Lockfile))})
 	}
+	behind := p.sources(p.ships)
 	p.images(func(name string, line int) {
 		named, err := reference.ParseDockerRef(name)
-		if err != nil {
-			return
+		if err != nil || !behind[p.stageAt(line)] {
+			return // the lock has what the target needs
 		}
 		if _, digested := named.(reference.Digested); digested {
 			return
@@ -69,7 +70,7 @@ func checkLock(p *project, add func(Finding)) {
 	})
 	for _, i := range p.instructions {
 		cmd, ok := i.cmd.(*instructions.AddCommand)
-		if !ok || cmd.Checksum != "" {
+		if !ok || cmd.Checksum != "" || !behind[i.stage] {
 			continue
 		}
 		for _, src := range cmd.SourcePaths {

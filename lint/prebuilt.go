@@ -48,10 +48,11 @@ func checkPrebuilt(p *project, add func(Finding)) {
 		if !ok {
 			continue
 		}
+		ships := slices.Contains(p.ships.chain(), i.stage)
 		var found []file
 		for _, name := range p.files {
 			base := path.Base(name)
-			if path.Ext(name) != "" && !suspicious.MatchString(base) || !c.takes(name) || slices.Contains(wrapperJars, base) || p.allowed(name) {
+			if path.Ext(name) != "" && !suspicious.MatchString(base) || !c.takes(name) || slices.Contains(wrapperJars, base) || p.allowed(name) || !ships && isFixture(name) {
 				continue
 			}
 			f, known := kinds[name]
@@ -96,6 +97,13 @@ func checkPrebuilt(p *project, add func(Finding)) {
 		}
 		add(finding)
 	}
+}
+
+// isFixture reports whether a file is the input of a test.
+func isFixture(name string) bool {
+	return slices.ContainsFunc(strings.Split(path.Dir(name), "/"), func(dir string) bool {
+		return slices.Contains([]string{"testdata", "test", "tests", "__tests__", "fixtures", "spec"}, dir)
+	})
 }
 
 // allowed reports whether a comment anywhere allows a file.

@@ -301,13 +301,45 @@ func (p *project) find(i *instruction, words ...string) int {
 	return i.start
 }
 
-// at returns the line of a command.
+// at returns the line of a command: of those that have its name, the one with the most of its words in it and
+// in the lines below it.
 func (p *project) at(i *instruction, c shell.Command) int {
-	words := c.Words
-	if len(words) > 2 {
-		words = words[:2]
+	line, most := i.start, -1
+	for n := i.start; n <= i.end; n++ {
+		if strings.HasPrefix(strings.TrimSpace(p.lines[n-1]), "#") || !strings.Contains(p.lines[n-1], c.Name()) {
+			continue
+		}
+		text := p.lines[n-1]
+		for _, below := range p.lines[n:min(n+2, i.end)] {
+			if strings.Contains(below, c.Name()) {
+				break
+			}
+			text += " " + below
+		}
+		score := 0
+		for _, word := range c.Words {
+			// A variable in the text is its value in the word.
+			for _, part := range strings.FieldsFunc(word, func(r rune) bool { return strings.ContainsRune("/:=${}()?&", r) }) {
+				if strings.Contains(text, part) {
+					score += len(part)
+				}
+			}
+		}
+		if score > most {
+			line, most = n, score
+		}
 	}
-	return p.find(i, words...)
+	return line
+}
+
+// stageAt returns the stage that a line is in, or nil.
+func (p *project) stageAt(line int) *stage {
+	for _, s := range slices.Backward(p.stages) {
+		if s.line <= line {
+			return s
+		}
+	}
+	return nil
 }
 
 // A copied is a COPY or ADD from the context.

@@ -34,7 +34,7 @@ var Rules = []Rule{
 		Fix:  "Test the stage that ships: FROM it in the test stage, or run the tests before what it copies.",
 	},
 	{
-		ID: "piped-shell", Practice: 4, Level: Error, check: checkPipedShell, hadolint: []string{"DL4006"},
+		ID: "piped-shell", Practice: 4, Level: Error, check: checkPipedShell,
 		What: "a download goes straight into a shell",
 		Why:  "The server decides on the day of the build what runs.",
 		Fix:  "ADD the script, which the lock pins, and run the file.",
@@ -130,7 +130,7 @@ var Rules = []Rule{
 		Fix:  "Commit the lockfile, and copy it with the manifest.",
 	},
 	{
-		ID: "unversioned-install", Practice: 7, Level: Warning, check: checkUnversioned, hadolint: []string{"DL3013", "DL3016", "DL3028", "DL3060", "DL3062"},
+		ID: "unversioned-install", Practice: 7, Level: Warning, check: checkUnversioned, hadolint: []string{"DL3013", "DL3016", "DL3028", "DL3062"},
 		What: "a library or a tool is installed by its name alone",
 		Why:  "The newest version is taken, which is another next week.",
 		Fix:  "Name a version.",
