@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/kedge-build/kedge/lock"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -81,10 +82,11 @@ type Finding struct {
 	Edit    *Edit  `json:"edit,omitempty"` // makes the fix; nil if it needs thought
 }
 
-// An Edit replaces text that stands once in a line of the finding's file.
+// An Edit replaces text that stands once in a line of the Dockerfile.
 type Edit struct {
-	Line     int    `json:"line"`
-	Old, New string `json:"-"`
+	Line     int
+	Column   int // of the first character of Old, from 1
+	Old, New string
 }
 
 // Check returns the findings of all rules, in the order of the Dockerfile. What is found about the steps of a stage
@@ -114,6 +116,7 @@ func Check(ctx context.Context, in Input) ([]Finding, error) {
 			if f.File == in.Name && p.ignored(f.Line, r) {
 				return
 			}
+			f.Edit = p.placed(f.Edit)
 			if f.File == in.Name {
 				f.Excerpt = cmp.Or(f.Excerpt, p.line(f.Line))
 			}
@@ -143,8 +146,19 @@ func Failed(found []Finding) bool {
 	return slices.ContainsFunc(found, func(f Finding) bool { return f.Level == Error })
 }
 
-// Apply returns the Dockerfile with the edits of findings in it, and how many were made. An edit whose text no
-// longer stands once in its line is left out.
+// placed returns an edit with its column, or nil if its text does not stand in its line once.
+func (p *project) placed(e *Edit) *Edit {
+	if e == nil || e.Line < 1 || e.Line > len(p.lines) || strings.Count(p.lines[e.Line-1], e.Old) != 1 {
+		return nil
+	}
+	before, _, _ := strings.Cut(p.lines[e.Line-1], e.Old)
+	placed := *e
+	placed.Column = utf8.RuneCountInString(before) + 1
+	return &placed
+}
+
+// Apply returns the Dockerfile with the edits of findings in it, and how many were made. An edit whose text does
+// not stand once in its line, because another one has changed it, is left out.
 func Apply(dockerfile []byte, found []Finding) ([]byte, int) {
 	lines := bytes.SplitAfter(dockerfile, []byte("\n"))
 	made := 0

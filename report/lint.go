@@ -21,13 +21,26 @@ type Finding struct {
 	Excerpt string `json:"excerpt,omitempty"`
 	Message string `json:"message"`
 	Fix     string `json:"fix"`
+	Edit    *Edit  `json:"edit,omitempty"` // makes the fix; nil if that needs thought
+}
+
+// Edit replaces a part of a line of the finding's file.
+type Edit struct {
+	Line   int    `json:"line"`
+	Column int    `json:"column"` // of the first character of Old, from 1
+	Old    string `json:"old"`
+	New    string `json:"new"`
 }
 
 // NewLint reports findings about a Dockerfile.
 func NewLint(dockerfile string, found []lint.Finding) *Report {
 	out := &Lint{Findings: []Finding{}}
 	for _, f := range found {
-		out.Findings = append(out.Findings, Finding{f.Rule, string(f.Level), f.File, f.Line, f.Excerpt, f.Message, f.Fix})
+		finding := Finding{Rule: f.Rule, Level: string(f.Level), File: f.File, Line: f.Line, Excerpt: f.Excerpt, Message: f.Message, Fix: f.Fix}
+		if e := f.Edit; e != nil {
+			finding.Edit = &Edit{e.Line, e.Column, e.Old, e.New}
+		}
+		out.Findings = append(out.Findings, finding)
 	}
 	return &Report{Version: Version, Verb: "lint", Dockerfile: dockerfile, Lint: out}
 }

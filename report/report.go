@@ -309,11 +309,15 @@ const (
 	JSON     Format = "json"
 	Markdown Format = "markdown"
 	HTML     Format = "html"
+	SARIF    Format = "sarif"  // of lint alone
+	GitHub   Format = "github" // of lint alone: commands of GitHub Actions
 )
 
-// FileFormat returns the format that a file's name asks for: JSON or Markdown by its ending, and otherwise HTML.
+// FileFormat returns the format that a file's name asks for: JSON, Markdown or SARIF by its ending, and otherwise HTML.
 func FileFormat(name string) Format {
 	switch filepath.Ext(name) {
+	case ".sarif":
+		return SARIF
 	case ".json":
 		return JSON
 	case ".md":
@@ -335,6 +339,10 @@ func Write(w io.Writer, f Format, r *Report) error {
 		return writeMarkdown(w, r)
 	case HTML:
 		return writeHTML(w, r)
+	case SARIF:
+		return writeSARIF(w, r)
+	case GitHub:
+		return writeGitHub(w, r)
 	}
 	return fmt.Errorf("there is no format %q of a report", f)
 }
