@@ -117,12 +117,12 @@ func (p *plan) write(ctx context.Context, e *export) (store.Image, error) {
 	for _, platform := range e.result.Platforms {
 		src := image.Source{
 			Platform: platform.Platform, BaseLayers: platform.BaseLayers, BaseHistory: platform.BaseHistory, BaseRef: platform.BaseRef,
-			Keep: map[int][]string{}, Run: map[int]bool{},
+			Keep: map[int][]string{}, Run: map[int]bool{}, Mounts: map[int]bool{},
 			Copies: map[int][]rules.Copy{}, Inputs: map[int][]string{}, Lines: map[int]int{}, Text: p.words(e.result, platform.Steps), Clock: e.clock,
 		}
 		for i, step := range platform.Steps {
 			at := platform.BaseLayers + i
-			src.Run[at], src.Lines[at] = step.Run, step.Line
+			src.Run[at], src.Mounts[at], src.Lines[at] = step.Run, step.Mounts, step.Line
 			if step.Run {
 				src.Copies[at], src.Inputs[at] = copied(step)
 			}

@@ -190,6 +190,8 @@ type Step struct {
 	Line int    // from 1; 0 if the instruction is not known
 	Text string // the instruction as written, its lines joined
 	Run  bool   // it executes a program, or copies from a stage that does
+	// Mounts says that it reads files that no layer has to have: of a bind mount, or secrets.
+	Mounts bool
 	// Caches are the targets of its cache mounts.
 	Caches []string
 	// From are the steps behind the files that a COPY takes from another stage, in order.
@@ -239,19 +241,26 @@ func (g *Graph) Layers() []Step {
 		step := g.fullStep(d)
 		step.From = g.origins(d)
 		step.Run = step.Run || slices.ContainsFunc(step.From, func(s Step) bool { return s.Run })
+		step.Mounts = step.Mounts || slices.ContainsFunc(step.From, func(s Step) bool { return s.Mounts })
 		steps = append(steps, step)
 	}
 	return steps
 }
 
-// fullStep returns step with Run, Caches and Copies.
+// fullStep returns step with Run, Mounts, Caches and Copies.
 func (g *Graph) fullStep(d digest.Digest) Step {
 	n := g.nodes[g.index[d]]
 	step := g.step(d)
 	step.Run = n.op.GetExec() != nil
+	step.Mounts = len(n.op.GetExec().GetSecretenv()) > 0
 	for _, m := range n.op.GetExec().GetMounts() {
-		if m.MountType == pb.MountType_CACHE {
+		switch m.MountType {
+		case pb.MountType_CACHE:
 			step.Caches = append(step.Caches, m.Dest)
+		case pb.MountType_SECRET:
+			step.Mounts = true
+		case pb.MountType_BIND:
+			step.Mounts = step.Mounts || m.Dest != pb.RootMount && g.script(n, m) == ""
 		}
 	}
 	for _, action := range n.op.GetFile().GetActions() {

@@ -283,6 +283,29 @@ func TestStepsCaches(t *testing.T) {
 	}
 }
 
+// Only files that no layer has to have count: those of bind mounts and secrets.
+func TestStepsMounts(t *testing.T) {
+	run := llb.Args([]string{"cp"})
+	for name, test := range map[string]struct {
+		st   llb.State
+		want bool
+	}{
+		"nothing":   {llb.Image("a").Run(run).Root(), false},
+		"a cache":   {llb.Image("a").Run(run, llb.AddMount("/c", llb.Scratch(), llb.AsPersistentCacheDir("c", llb.CacheMountShared))).Root(), false},
+		"tmpfs":     {llb.Image("a").Run(run, llb.AddMount("/t", llb.Scratch(), llb.Tmpfs())).Root(), false},
+		"a bind":    {llb.Image("a").Run(run, llb.AddMount("/c", llb.Local("context"), llb.Readonly)).Root(), true},
+		"a stage":   {llb.Image("a").Run(run, llb.AddMount("/c", llb.Image("b"), llb.Readonly)).Root(), true},
+		"a secret":  {llb.Image("a").Run(run, llb.AddSecret("/s")).Root(), true},
+		"a value":   {llb.Image("a").Run(run, llb.AddSecret("S", llb.SecretAsEnv(true))).Root(), true},
+		"of a copy": {llb.Image("b").File(llb.Copy(llb.Image("a").Run(run, llb.AddSecret("/s")).Root(), "/x", "/y")), true},
+	} {
+		steps := mustGraph(t, definition(t, test.st)).Layers()
+		if len(steps) != 1 || steps[0].Mounts != test.want {
+			t.Errorf("%s: %+v", name, steps)
+		}
+	}
+}
+
 func TestCommands(t *testing.T) {
 	g := mustGraph(t, definition(t, dockerfile()))
 	var got []string

@@ -56,6 +56,8 @@ type Source struct {
 	Keep map[int][]string
 	// Run names the layers, by index, that a RUN instruction made. The files of other layers are inputs.
 	Run map[int]bool
+	// Mounts names the layers whose RUN could read files that no layer has to have.
+	Mounts map[int]bool
 	// Copies are, for layers that a COPY took from a stage with a RUN, what it took, and Inputs the paths to which
 	// COPY and ADD brought files in that stage.
 	Copies map[int][]rules.Copy

@@ -40,8 +40,9 @@ func (e export) raws(set rules.Set, v *view) []rawLayer {
 		under += fmt.Sprintf("%q %v ", e.Keep[i], e.Run[i])
 		origin := rules.Layer{Run: e.Run[i], Keep: e.Keep[i]}
 		if v != nil {
-			under += fmt.Sprintf("%q %q ", e.Copies[i], e.Inputs[i])
+			under += fmt.Sprintf("%q %q %v ", e.Copies[i], e.Inputs[i], e.Mounts[i])
 			origin.Copies, origin.Inputs, origin.Named, origin.Volumes = e.Copies[i], e.Inputs[i], v.named, v.volumes
+			origin.Mounts = e.Mounts[i]
 		}
 		raws = append(raws, rawLayer{
 			digest: e.layers[i].Digest, diffID: e.config.diffIDs[i], size: e.layers[i].Size,

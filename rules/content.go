@@ -231,6 +231,15 @@ func clampBuilt(content []byte, f Facts, clamp func([]byte, Facts) []byte) []byt
 	return clamp(content, f)
 }
 
+var fontID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\n?)$`)
+
+// isFontID wants a UUID as fontconfig writes it, without a newline. Links lead from the folders of fonts to others,
+// such as poppler's.
+func isFontID(content []byte, f Facts) bool {
+	m := fontID.FindSubmatch(content)
+	return m != nil && (len(m[2]) == 0 || strings.Contains("/"+f.Name, "/fonts/"))
+}
+
 func isAutoconfLog(content []byte, _ Facts) bool {
 	head := []byte("This file contains any messages produced by compilers while\nrunning configure, to aid debugging if configure makes a mistake.\n\nIt was created by ")
 	return bytes.HasPrefix(content, head) && bytes.Contains(content, []byte("\n## Platform. ##\n"))

@@ -70,6 +70,8 @@ var byproducts = []struct{ name, content, want string }{
 	{"var/cache/fontconfig/0123-le64.cache-8", "\x04\xfc\x02\xfc\x08", dropped},
 	{"root/.cache/fontconfig/0123-le64.cache-7", "\x04\xfc\x02\xfc\x07", dropped},
 	{"usr/share/fonts/truetype/.uuid", "0f8fad5b-d9cb-469f-a165-70867728950e", dropped},
+	{"usr/share/poppler/cMap/Adobe-GB1/.uuid", "0f8fad5b-d9cb-469f-a165-70867728950e", dropped},
+	{"tmp/jest_0/haste-map-0fc68e2c37e5ba4981815c4d4363766d-0e2187301e51dc079af807d2d9019671", "x", dropped},
 	{"var/cache/man/index.db", "\xce\x9a\x57\x13", dropped},
 	{"var/cache/man/de/index.db", "\x13\x57\x9a\xcd", dropped},
 	{"root/.cache/pip/http-v2/0/1/2/3/4/" + strings.Repeat("a", 56), "cc=4,\x82", dropped},
@@ -260,7 +262,7 @@ func TestFilesOfPeople(t *testing.T) {
 		{"root/.cache/sccache/config", "mine"}, {"root/.cpanm/work/notes", "mine"}, {"root/.cache/gstreamer-1.0/notes", "mine"}, {"root/.cache/pnpm/metadata/notes.json", "{}"},
 		// Histories of shells, and files that are called like those of tools.
 		{"root/.bash_history", "ls\n"}, {"root/.bash_history", ""}, {"home/a/.psql_history", "\\d\n"}, {"root/.wget-hsts", "mine\n"}, {"root/.viminfo", "mine\n"}, {"root/.python_history", "1\n"},
-		{"tmp/pip-constraints.txt", "a==1\n"}, {"tmp/pip-requirements.txt", "a\n"}, {"tmp/npm-10/a", "x"}, {"tmp/pip-wheels-internal/a.whl", "x"}, {"tmp/pip-install-packages", "x"}, {"tmp/apt.conf.backup", "x"}, {"tmp/dnf-plugins-override/a", "x"}, {"tmp/apt-dpkg-install-script", "x"}, {"tmp/go-build20240101/a", "x"}, {"tmp/npm-cache/a", "x"}, {"tmp/npm-install.log", "x"}, {"tmp/go-build-script.sh", "x"}, {"tmp/yarn--notes", "x"},
+		{"tmp/pip-constraints.txt", "a==1\n"}, {"tmp/pip-requirements.txt", "a\n"}, {"tmp/npm-10/a", "x"}, {"tmp/hsperfdata_app/README", "x"}, {"tmp/jest_0/notes", "x"}, {"tmp/pip-wheels-internal/a.whl", "x"}, {"tmp/pip-install-packages", "x"}, {"tmp/apt.conf.backup", "x"}, {"tmp/dnf-plugins-override/a", "x"}, {"tmp/apt-dpkg-install-script", "x"}, {"tmp/go-build20240101/a", "x"}, {"tmp/npm-cache/a", "x"}, {"tmp/npm-install.log", "x"}, {"tmp/go-build-script.sh", "x"}, {"tmp/yarn--notes", "x"},
 		{"tmp/apt.conf.d/a", "x"}, {"tmp/hsperfdata", "x"}, {"var/tmp/dnf-notes", "x"}, {"tmp/.X-lock", "x"}, {"tmp/v8-compile-cache-mine", "x"},
 		// Choices.
 		{"etc/machine-id", chosenID + "\n"}, {"etc/machine-id", "0123456789abcdef0123456789abcdef\n"}, {"etc/machine-id", "uninitialized\n"}, {"etc/machine-id", ""}, {"var/lib/dbus/machine-id", chosenID},
@@ -276,7 +278,7 @@ func TestFilesOfPeople(t *testing.T) {
 		{"srv/.ninja_log", "mine\n"}, {"srv/.ninja_log", "# ninja log v4\n0\t1\t2\ta\tf\n"}, {"srv/.ninja_log", "# ninja log v5\n0\t1\t2\ta\tf\nmine\n"}, {"srv/ninja_log", "# ninja log v5\n1\t1\t2\ta\tf\n"},
 		{"srv/.ninja_deps", "# ninjadeps\n\x03\x00\x00\x00"}, {"srv/.ninja_deps", ninjaDatabase(1800000000e9, []string{"a.o", "a.c"}) + "\x00"}, {"srv/.ninja_deps", strings.Replace(ninjaDatabase(1800000000e9, []string{"a.o", "a.c"}), "\xff", "\xfe", 1)},
 		{"srv/autom4te.cache/requests", "mine"}, {"srv/a.gz", "mine"}, {"srv/a.zip", "mine"}, {"srv/a.jar", "PKmine"}, {"srv/.git/index", "DIRC"}, {"srv/.git/logs/a", "mine\n"},
-		{"etc/ssl/certs/java/cacerts", "mine"}, {"var/spool/cron/crontabs/a", "# mine\n5 4 * * * true\n"}, {"usr/share/fonts/.uuid", "mine\n"}, {"srv/.uuid", "0f8fad5b-d9cb-469f-a165-70867728950e"}, {"var/cache/man/notes", "mine"},
+		{"etc/ssl/certs/java/cacerts", "mine"}, {"var/spool/cron/crontabs/a", "# mine\n5 4 * * * true\n"}, {"usr/share/fonts/.uuid", "mine\n"}, {"srv/.uuid", "0f8fad5b-d9cb-469f-a165-70867728950e"}, {"usr/share/app/.uuid", "0f8fad5b-d9cb-469f-a165-70867728950e\n"}, {"var/cache/man/notes", "mine"},
 	} {
 		if got := applied(Version, Layer{Run: true}, test[0], test[1]); got != test[1] {
 			t.Errorf("%s, %q: %q", test[0], test[1], got)
@@ -301,6 +303,28 @@ func zipped(when time.Time) string {
 		panic(err)
 	}
 	return b.String()
+}
+
+// A value that a RUN may have from a file that it mounted stays; what has no value of its own does not.
+func TestMountedValues(t *testing.T) {
+	values := 0
+	for _, test := range byproducts {
+		got := applied(Version, Layer{Run: true, Mounts: true}, test.name, test.content)
+		switch path.Base(test.name) {
+		case "machine-id", ".erlang.cookie":
+			values++
+			if got != test.content {
+				t.Errorf("%s: %q", test.name, got)
+			}
+		default:
+			if got != test.want {
+				t.Errorf("%s: %q, want %q", test.name, got, test.want)
+			}
+		}
+	}
+	if values < 5 {
+		t.Errorf("%d values", values)
+	}
 }
 
 // An archive with times of the build has the epoch, whatever the clock of the build and the time zone were.

@@ -12,6 +12,8 @@ import (
 type Layer struct {
 	// Run says that a RUN made it, or a COPY from a stage with a RUN.
 	Run bool
+	// Mounts says that the RUN could read files that no layer has to have: a value may come from there.
+	Mounts bool
 	// Copies are what a COPY took from such a stage; empty if a RUN made the layer.
 	Copies []Copy
 	// Inputs are the paths to which COPY and ADD brought files in that stage.
@@ -139,7 +141,7 @@ func (m *Matcher) allows(p pattern, name string) bool {
 	if p.rule.name != nil && !p.rule.name.MatchString(name) {
 		return false
 	}
-	if m.brought(name) {
+	if m.brought(name) || p.rule.value && m.layer.Mounts {
 		return false
 	}
 	if p.rule.choice && len(m.layer.Copies) > 0 {

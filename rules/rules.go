@@ -44,6 +44,7 @@ type Rule struct {
 	log     bool     // its files only grow: a change to what lower layers have is dropped if it only added
 	empties bool     // its rewrite loses what the file says
 	choice  bool     // what it rewrites may have been chosen: a COPY that asks for it by name gets it as it is
+	value   bool     // what it finds could also be a value from a file that a RUN mounted
 	archive bool     // it leaves a file alone whose digest stands elsewhere in the image
 
 	run bool // version 1: only in layers that a RUN made, or a COPY from a stage that has one

@@ -88,20 +88,20 @@ var table = []Rule{
 		rewrite: clampPasswordDates,
 	},
 	{
-		ID: "machine-id", since: 2, choice: true,
+		ID: "machine-id", since: 2, choice: true, value: true,
 		What:    "A machine id that a tool made up is emptied, or replaced by one that follows from the epoch if a link leads to it.",
 		Why:     "Two builds never make up the same. An empty one is replaced at the first boot; D-Bus, which reads it through the link, needs one.",
-		Never:   "An id that the Dockerfile, an argument or another file of the image names stays, and so does one that no tool makes up.",
+		Never:   "An id that the Dockerfile, an argument or another file of the image names stays, and so does one that no tool makes up, or that a RUN with a bind mount or a secret wrote.",
 		Link:    "https://manpages.debian.org/bookworm/systemd/machine-id.5.en.html",
 		paths:   []string{"etc/machine-id"},
 		covers:  isMadeUpID,
 		rewrite: replaceMachineID,
 	},
 	{
-		ID: "dbus-machine-id", since: 2, choice: true,
+		ID: "dbus-machine-id", since: 2, choice: true, value: true,
 		What:    "A machine id that dbus-uuidgen made up is replaced by one that follows from the epoch.",
 		Why:     "Two builds never make up the same, and without one D-Bus fails in a container that has no init. docker build leaves one id to all containers of an image, too.",
-		Never:   "An id that the Dockerfile, an argument or another file of the image names stays, and so does one that no tool makes up.",
+		Never:   "An id that the Dockerfile, an argument or another file of the image names stays, and so does one that no tool makes up, or that a RUN with a bind mount or a secret wrote.",
 		Link:    "https://dbus.freedesktop.org/doc/dbus-uuidgen.1.html",
 		paths:   []string{"var/lib/dbus/machine-id"},
 		covers:  isMadeUpID,
@@ -129,10 +129,10 @@ var table = []Rule{
 		ID: "fontconfig-ids", since: 2,
 		What:   "The random .uuid that fontconfig 2.13 writes into each folder of fonts is dropped.",
 		Why:    "It only names the cache of that folder; fontconfig works without it, and later versions write none.",
-		Never:  "A file that is not one UUID stays, and so does one that a base image has.",
+		Never:  "A file that is not one UUID stays, and so does one that ends in a newline outside of fonts, or that a base image has.",
 		Link:   "https://gitlab.freedesktop.org/fontconfig/fontconfig/-/issues/129",
-		paths:  []string{"usr/share/fonts/**/.uuid", "usr/local/share/fonts/**/.uuid", "usr/share/texmf/fonts/**/.uuid", "usr/share/texlive/**/.uuid", "usr/share/ghostscript/fonts/**/.uuid", "usr/share/X11/fonts/**/.uuid", "usr/X11R6/lib/X11/fonts/**/.uuid", "var/lib/ghostscript/fonts/**/.uuid", "opt/**/fonts/**/.uuid", "~/.fonts/**/.uuid", "~/.local/share/fonts/**/.uuid"},
-		covers: matches(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\n?$`),
+		paths:  []string{"usr/share/**/.uuid", "usr/local/share/fonts/**/.uuid", "usr/X11R6/lib/X11/fonts/**/.uuid", "var/lib/ghostscript/fonts/**/.uuid", "opt/**/fonts/**/.uuid", "~/.fonts/**/.uuid", "~/.local/share/fonts/**/.uuid"},
+		covers: isFontID,
 	},
 	{
 		ID: "man-caches", since: 2, head: true,
@@ -378,10 +378,10 @@ var table = []Rule{
 		rewrite: clampCrontab,
 	},
 	{
-		ID: "erlang-cookie", since: 2,
+		ID: "erlang-cookie", since: 2, value: true,
 		What:   "The cookie that an Erlang node has made up for itself is dropped.",
 		Why:    "Containers of one image must not share it; a node makes one if there is none.",
-		Never:  "A cookie that the Dockerfile or an argument names stays, and so does one of another form.",
+		Never:  "A cookie that the Dockerfile or an argument names stays, and so does one of another form, or that a RUN with a bind mount or a secret wrote.",
 		Link:   "https://www.erlang.org/doc/system/distributed.html#security",
 		paths:  []string{"~/.erlang.cookie", "var/lib/rabbitmq/.erlang.cookie"},
 		covers: isMadeUpCookie,
@@ -403,7 +403,7 @@ var languageCaches = []string{
 
 // tmpNames are the names that tools make up in temporary folders.
 var tmpNames = regexp.MustCompile(`^(?:var/)?tmp/(?:` +
-	`hsperfdata_[^/]+|npm-\d+-[0-9a-f]{8}|yarn--\d{13}-0\.\d+|go-build\d{9,10}|node-compile-cache|node-jiti|ccache-tmp` +
+	`hsperfdata_[^/]+(?:/\d+)?$|jest_[0-9a-z]+(?:/(?:haste-map|jest-transform-cache|perf-cache)-[0-9a-f]{32}-.*)?$|npm-\d+-[0-9a-f]{8}|yarn--\d{13}-0\.\d+|go-build\d{9,10}|node-compile-cache|node-jiti|ccache-tmp` +
 	`|v8-compile-cache-\d+|pip-(?:build-env|build-tracker|ephem-wheel-cache|install|metadata|modern-metadata|record|req-build|req-tracker|standalone-pip|uninstall|unpack|wheel)-` + madeUp("a-z", "0-9_", 8) +
 	`|\.X\d+-lock|apt-key-gpghome\.` + madeUp("a-z", "A-Z0-9", 10) + `|(?:apt-dpkg-install-|apt\.(?:conf|data|sig)\.|fileutl\.message\.)` + madeUp("a-z", "A-Z0-9", 6) +
 	`|systemd-private-[0-9a-f]{32}-.*|dnf-\w+-` + madeUp("a-z", "0-9_", 8) +

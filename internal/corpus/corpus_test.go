@@ -72,12 +72,13 @@ func TestRecord(t *testing.T) {
 func TestDesign(t *testing.T) {
 	for verdict, want := range map[string]bool{
 		``: false, `{"platforms":[{"same":true}]}`: false, `{"platforms":[{"same":false}]}`: false,
-		`{"platforms":[{"layers":[{"paths":[{"path":"/k","causes":[{"kind":"ssh-key"}]}]}]}]}`:                                                               true,
-		`{"platforms":[{"layers":[{"paths":[{"path":"/k","causes":[{"kind":"ssh-key"}]},{"path":"/t","causes":[{"kind":"timestamp"}]}]}]}]}`:                 false,
-		`{"platforms":[{"layers":[{"paths":[{"path":"/db/a","causes":[{"kind":"database"}]},{"path":"/db/b/c"}]}]}]}`:                                        true,
-		`{"platforms":[{"layers":[{"paths":[{"path":"/a","causes":[{"kind":"database"}]},{"path":"/b","causes":[{"kind":"uuid"}]}]}]}]}`:                     false,
-		`{"platforms":[{"layers":[{"paths":[{"path":"/k","causes":[{"kind":"private-key"}]}]},{"paths":[]}]}]}`:                                              false,
-		`{"platforms":[{"layers":[{"paths":[{"path":"/k","causes":[{"kind":"private-key"}]}]},{"paths":[{"path":"/t","causes":[{"kind":"file-time"}]}]}]}]}`: false,
+		`{"platforms":[{"layers":[{"paths":[{"path":"/k","causes":[{"kind":"ssh-key"}]}]}]}]}`:                                                                              true,
+		`{"platforms":[{"layers":[{"paths":[{"path":"/k","causes":[{"kind":"ssh-key"}]},{"path":"/etc/shadow","causes":[{"kind":"random","format":"password hash"}]}]}]}]}`: true,
+		`{"platforms":[{"layers":[{"paths":[{"path":"/k","causes":[{"kind":"ssh-key"}]},{"path":"/t","causes":[{"kind":"timestamp"}]}]}]}]}`:                                false,
+		`{"platforms":[{"layers":[{"paths":[{"path":"/db/a","causes":[{"kind":"database"}]},{"path":"/db/b/c"}]}]}]}`:                                                       true,
+		`{"platforms":[{"layers":[{"paths":[{"path":"/a","causes":[{"kind":"database"}]},{"path":"/b","causes":[{"kind":"uuid"}]}]}]}]}`:                                    false,
+		`{"platforms":[{"layers":[{"paths":[{"path":"/k","causes":[{"kind":"private-key"}]}]},{"paths":[]}]}]}`:                                                             false,
+		`{"platforms":[{"layers":[{"paths":[{"path":"/k","causes":[{"kind":"private-key"}]}]},{"paths":[{"path":"/t","causes":[{"kind":"file-time"}]}]}]}]}`:                false,
 	} {
 		got, err := left([]byte(verdict))
 		if err != nil || got.design != want {

@@ -81,7 +81,7 @@ func left(verdict json.RawMessage) (rest, error) {
 			Layers []struct {
 				Paths []struct {
 					Path   string
-					Causes []struct{ Kind string }
+					Causes []struct{ Kind, Format string }
 				}
 			}
 		}
@@ -104,6 +104,9 @@ func left(verdict json.RawMessage) (rest, error) {
 				kinds := map[string]bool{}
 				for _, c := range path.Causes {
 					kinds[c.Kind] = true
+					if c.Format == "password hash" {
+						designed[path.Path] = true
+					}
 				}
 				for kind := range kinds {
 					count[kind]++
