@@ -52,7 +52,7 @@ func (p *project) resolve(ctx context.Context) (*plan, error) {
 func (p *project) requestFor(ctx context.Context, target string) (req *builder.Request, unread, err error) {
 	req = p.inputs(p.pins)
 	req.Target, req.Attest = p.parsed.Option(target), p.options.Attest
-	if p.lockfile != "" {
+	if p.lockfile != "" && !p.committed {
 		req.Leave = []string{p.lockfile}
 	}
 	if p.ownPolicy != "" && p.dockerfile.Path != "" { // which has what the lock has

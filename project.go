@@ -27,6 +27,7 @@ type project struct {
 	lockfile   string // empty if nothing holds the lock
 	lock       *lock.File
 	lockExists bool
+	committed  bool  // the lock is part of a git context
 	unwritable error // why the lockfile, cannot be written; nil if it can
 	rules      rules.Set
 
@@ -87,12 +88,20 @@ func open(ctx context.Context, env Env, o Options) (_ *project, err error) {
 	if err := p.readLock(); err != nil {
 		return nil, err
 	}
-	p.rules = o.Normalize
-	p.rules.Version = p.lock.Rules
-	if p.rules, err = p.rules.Check(); err != nil {
-		return nil, fmt.Errorf("%s: %w", p.lockfile, err)
+	if err := p.checkRules(); err != nil {
+		return nil, err
 	}
 	return p, nil
+}
+
+// checkRules chooses the rules of the version that the lock declares.
+func (p *project) checkRules() (err error) {
+	p.rules = p.options.Normalize
+	p.rules.Version = p.lock.Rules
+	if p.rules, err = p.rules.Check(); err != nil {
+		return fmt.Errorf("%s: %w", p.lockfile, err)
+	}
+	return nil
 }
 
 func (p *project) parseDockerfile(text []byte) (err error) {
@@ -103,7 +112,7 @@ func (p *project) parseDockerfile(text []byte) (err error) {
 
 func (p *project) readLock() (err error) {
 	if p.lockfile == "" {
-		if p.options.Locked {
+		if p.options.Locked && !p.mayBeCommitted() {
 			return &NoLockfileError{p.name}
 		}
 		return nil
@@ -137,6 +146,9 @@ func (p *project) load(ctx context.Context, r Refresh) (err error) {
 	if !req.Remote() {
 		return nil
 	}
+	if p.mayBeCommitted() {
+		req.Locked = false // a lock cannot name the commit that it is part of
+	}
 	req, wait := p.env.display(req, "loading")
 	loaded, err := p.env.Builder.Load(ctx, req)
 	wait()
@@ -144,6 +156,11 @@ func (p *project) load(ctx context.Context, r Refresh) (err error) {
 		return err
 	}
 	p.pins, p.fetch = loaded.Lock, fetched{loaded.Committed, loaded.Policy, loaded.Used}
+	if p.mayBeCommitted() {
+		if err := p.takeCommitted(loaded); err != nil {
+			return err
+		}
+	}
 	if p.dockerfile.URL != "" {
 		p.dockerfile.Data = loaded.Dockerfile
 	}
@@ -151,6 +168,37 @@ func (p *project) load(ctx context.Context, r Refresh) (err error) {
 		return p.parseDockerfile(loaded.Dockerfile)
 	}
 	return nil
+}
+
+// mayBeCommitted reports whether the lock, if there is one, is next to the Dockerfile in a git context.
+func (p *project) mayBeCommitted() bool {
+	return p.lockfile == "" && p.dockerfile.Inside != "" && p.context.Git()
+}
+
+// takeCommitted makes the lock in a git context that of the build, with the commit itself.
+func (p *project) takeCommitted(loaded *builder.Loaded) (err error) {
+	if loaded.Lockfile == nil {
+		if p.options.Locked {
+			return &NoLockfileError{p.name}
+		}
+		return nil
+	}
+	p.lockfile = fmt.Sprintf("%s in %s", lock.Path(p.name), p.context)
+	f, err := lock.Parse(p.lockfile, loaded.Lockfile)
+	if err != nil {
+		return err
+	}
+	p.pins = f.Keep(func(s lock.Source) bool { return !loaded.Used[s] })
+	for s := range loaded.Used {
+		if pin, ok := loaded.Lock.Pin(s); ok {
+			if err := p.pins.Add(s, pin); err != nil {
+				return err
+			}
+		}
+	}
+	p.lock, p.lockExists, p.committed = p.pins.Clone(), true, true
+	p.unwritable = &UnwritableError{Lockfile: p.lockfile, Err: errors.New("it is part of the commit")}
+	return p.checkRules()
 }
 
 // inputs returns a request that says what to fetch, but not yet what to build from it.

@@ -21,6 +21,7 @@ type Loaded struct {
 	Policy     []byte               // the DOCKERFILE.rego next to a Dockerfile in the context; nil if there is none
 	Lock       *lock.File           // Request.Lock and the pins that were added
 	Used       map[lock.Source]bool // the sources that were fetched
+	Lockfile   []byte               // the DOCKERFILE.lock next to it in a git context; nil if there is none
 	// Committed is the commit time of a git context, and zero for any other context.
 	Committed time.Time
 }
@@ -186,15 +187,24 @@ func (j *job) readInside(ctx context.Context, c gateway.Client, loaded *Loaded) 
 	if err != nil {
 		return err
 	}
-	policy := j.req.Dockerfile.Inside + ".rego"
-	if _, err := ref.StatFile(ctx, gateway.StatRequest{Path: policy}); err != nil {
-		return ctx.Err()
+	if loaded.Policy, err = readBeside(ctx, ref, j.req.Dockerfile.Inside+".rego"); err != nil || !j.req.Context.Git() {
+		return err
 	}
-	loaded.Policy, err = ref.ReadFile(ctx, gateway.ReadRequest{Filename: policy, Range: &gateway.FileRange{Length: maxDockerfile}})
-	if loaded.Policy == nil {
-		loaded.Policy = []byte{}
-	}
+	loaded.Lockfile, err = readBeside(ctx, ref, lock.Path(j.req.Dockerfile.Inside))
 	return err
+}
+
+// readBeside reads a file of at most maxDockerfile bytes. It returns nil if the file does not exist, and never
+// for one that does.
+func readBeside(ctx context.Context, ref gateway.Reference, name string) ([]byte, error) {
+	if _, err := ref.StatFile(ctx, gateway.StatRequest{Path: name}); err != nil {
+		return nil, ctx.Err()
+	}
+	data, err := ref.ReadFile(ctx, gateway.ReadRequest{Filename: name, Range: &gateway.FileRange{Length: maxDockerfile + 1}})
+	if err == nil && len(data) > maxDockerfile {
+		return nil, fmt.Errorf("%q: larger than %d bytes", name, maxDockerfile)
+	}
+	return append([]byte{}, data...), err
 }
 
 // solved has the daemon produce st.

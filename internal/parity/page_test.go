@@ -165,7 +165,8 @@ These contexts work as in docker:
 	}
 	b.WriteString(`
 
-A Dockerfile that is not a file of this machine has no place for a lockfile next to it: pass ` + "`--lockfile FILE`" + `.
+A Dockerfile that is not a file of this machine has no place for a lockfile next to it: pass ` + "`--lockfile FILE`" + `. A git context is
+built with the lock that its commit has next to the Dockerfile.
 
 ## In a Docker Engine
 
