@@ -73,20 +73,25 @@ func (p *plan) solveAgain(ctx context.Context, first *export) (*export, error) {
 
 // pass has a builder make one pass.
 func (p *plan) pass(ctx context.Context, by *builder.Builder, req *builder.Request, pass builder.Pass, title string, o image.IngestOptions) (*export, error) {
-	e := &export{by: by}
-	req, wait := p.env.display(req, title)
-	defer wait()
-	var err error
-	e.result, err = by.Build(ctx, req, pass, func(epoch time.Time) (_ content.Store, err error) {
-		o.Sums = filesum.Open(p.env.Sums, p.env.now)
-		e.ingest, err = image.NewIngest(ctx, p.env.Store, epoch, o)
-		return e.ingest, err
-	})
-	if err != nil {
+	for attempt := 1; ; attempt++ {
+		e := &export{by: by}
+		shown, wait := p.env.display(req, title)
+		var err error
+		e.result, err = by.Build(ctx, shown, pass, func(epoch time.Time) (_ content.Store, err error) {
+			o.Sums = filesum.Open(p.env.Sums, p.env.now)
+			e.ingest, err = image.NewIngest(ctx, p.env.Store, epoch, o)
+			return e.ingest, err
+		})
+		wait()
+		if err == nil {
+			return e, nil
+		}
 		e.close()
-		return nil, err
+		var again bool
+		if req, again = builder.Again(req, err, attempt); !again {
+			return nil, err
+		}
 	}
-	return e, nil
 }
 
 // release removes from the builder's cache what a second pass left there. It does so after an interrupt, too.

@@ -25,7 +25,7 @@ func (p *plan) gaps(r *builder.Result) []verify.Gap {
 	}
 	for _, platform := range r.Platforms {
 		for _, run := range platform.Runs {
-			if programs := frontend.Downloads(run.Args); run.Network && len(programs) > 0 {
+			if programs := frontend.Downloads(run.Args); run.Network && len(programs) > 0 && p.request.Downloads == nil {
 				add(verify.Download, run.Line, "may have downloaded what is not locked: %s", strings.Join(programs, ", "))
 			}
 			for _, target := range run.Caches {
@@ -46,6 +46,11 @@ func (p *plan) gaps(r *builder.Result) []verify.Gap {
 					add(verify.GitDir, s.Line, "%s", text)
 				}
 			}
+		}
+	}
+	if d := p.request.Downloads; d != nil {
+		for _, host := range d.Record.Allowed() {
+			add(verify.Download, 0, "what RUN steps get from %s is not locked", host)
 		}
 	}
 	slices.SortStableFunc(gaps, func(a, b verify.Gap) int { return cmp.Compare(a.Line, b.Line) })

@@ -33,6 +33,7 @@ import (
 
 	"github.com/docker/cli/cli/config/configfile"
 	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/network"
 	"github.com/kedge-build/kedge/store"
 	"github.com/kedge-build/kedge/trace"
 	"github.com/moby/buildkit/client"
@@ -51,6 +52,9 @@ type Env struct {
 	Stdin   io.Reader              // read if the context or the Dockerfile is -
 	Auth    *configfile.ConfigFile // registry credentials; nil: none
 	Local   builder.LocalImages    // images that no registry has; nil: none
+	// Downloads returns what serves a record of downloads: a cache, a certificate authority, and how to fetch. The
+	// program closes these after the last use of a [Result]. nil: no lock with downloads can be built.
+	Downloads func(ctx context.Context, record *network.Record) (network.Options, error)
 	// Sums is the path of a file in which builds remember the sums of the files that they send, so that the
 	// next one need not read them; empty: none.
 	Sums string

@@ -10,9 +10,12 @@ import (
 	"time"
 
 	"github.com/distribution/reference"
+	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/network"
 	"github.com/kedge-build/kedge/rules"
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 
@@ -43,6 +46,11 @@ type Locked struct {
 	Environment       []lock.EnvironmentChange
 	Dockerfile        string     // the path of the Dockerfile; empty if it is not a file of this machine
 	Lock              *lock.File // as it is, or would be, after the change
+
+	OldRecord, Record *network.Record              // of the downloads of RUN steps; nil if they are not locked
+	Refused           []*network.UnreplayableError // what RUN steps asked for, and no record can hold
+
+	downloads *builder.Downloads
 }
 
 // An EpochError says that another command has declared another epoch meanwhile.
@@ -80,14 +88,22 @@ func Lock(ctx context.Context, env Env, o Options, r Refresh, check bool) (*Lock
 	if !check && !p.lockExists && p.unwritable != nil {
 		return nil, p.unwritable
 	}
+	if err := p.readRecord(o.LockDownloads == DropDownloads || o.LockDownloads == RecordDownloads && r.All); err != nil {
+		return nil, err
+	}
 	if err := p.load(ctx, r); err != nil {
 		return nil, err
 	}
 	locked, after, err := p.relock(ctx, r)
-	if err != nil || check || !locked.Changed {
+	if err != nil || check {
 		return locked, err
 	}
-	return locked, writeLock(ctx, p.lockfile, p.lock, after)
+	if locked.Changed {
+		if err := writeLock(ctx, p.lockfile, p.lock, after, locked.Record); err != nil {
+			return nil, err
+		}
+	}
+	return locked, keepRecord(ctx, p.lockfile, locked.downloads)
 }
 
 // ArgsHash returns the hash of the build args that o's target uses: the first 12 hex digits of the SHA-256
@@ -99,6 +115,7 @@ func ArgsHash(ctx context.Context, env Env, o Options) (string, error) {
 		return "", err
 	}
 	defer p.close()
+	p.record = nil // the hash does not depend on downloads
 	locked, _, err := p.relock(ctx, Refresh{})
 	if err != nil {
 		return "", err
@@ -121,9 +138,17 @@ func (p *project) relock(ctx context.Context, r Refresh) (*Locked, *lock.File, e
 			req.Relock = append(req.Relock, s)
 		}
 	}
-	req, wait := p.env.display(req, "locking")
-	res, err := p.env.Builder.Resolve(ctx, req)
-	wait()
+	record, err := p.toRecord(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	if req.Downloads, err = p.downloads(ctx, record); err != nil {
+		return nil, nil, err
+	}
+	if req.Downloads != nil {
+		req.Downloads.All = p.options.LockDownloads == RecordDownloads
+	}
+	res, err := p.resolveOrExecute(ctx, req)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -147,7 +172,13 @@ func (p *project) relock(ctx context.Context, r Refresh) (*Locked, *lock.File, e
 	if after.Rules == 0 {
 		after.Rules = rules.Version
 	}
+	after.Downloads, record = "", nil
+	if req.Downloads != nil {
+		record = req.Downloads.Record
+		after.Downloads = record.Sum()
+	}
 	return &Locked{
+		OldRecord: p.record, Record: record, Refused: res.Refused, downloads: req.Downloads,
 		Lockfile: p.lockfile, Sources: len(after.Sources()),
 		Changes: p.lock.Changes(after), Changed: p.changes(after),
 		OldTarget: p.lock.Target, Target: after.Target,
@@ -223,8 +254,10 @@ func normalized(ref string) string {
 
 // writeLock makes the change from before to after in the lockfile. It keeps what other commands have added
 // since before was read. If one of them contradicts the change, it writes nothing.
-func writeLock(ctx context.Context, path string, before, after *lock.File) error {
+// record is that of the downloads, or nil if they are not locked.
+func writeLock(ctx context.Context, path string, before, after *lock.File, record *network.Record) error {
 	changes := before.Changes(after)
+	var staged digest.Digest
 	err := lock.Update(ctx, path, func(f *lock.File) error {
 		merged := f.Keep(func(s lock.Source) bool {
 			return !slices.ContainsFunc(changes, func(c lock.Change) bool { return c.Source == s })
@@ -243,9 +276,15 @@ func writeLock(ctx context.Context, path string, before, after *lock.File) error
 		if err := mergeDeclared(path, merged, before, after); err != nil {
 			return err
 		}
-		*f = *merged
+		if err := mergeDownloads(path, merged, before, after, record); err != nil {
+			return err
+		}
+		*f, staged = *merged, merged.Downloads
 		return nil
 	})
+	if err == nil {
+		err = adopt(path, staged, before)
+	}
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
 		return &UnwritableError{Lockfile: path, Err: err}
 	}

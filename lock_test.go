@@ -117,7 +117,7 @@ func TestWriteLock(t *testing.T) {
 			if err := os.WriteFile(p.lockfile, old, 0o644); err != nil {
 				t.Fatal(err)
 			}
-			err := writeLock(t.Context(), p.lockfile, before, mine)
+			err := writeLock(t.Context(), p.lockfile, before, mine, nil)
 			var conflict *lock.ConflictError
 			if errors.As(err, &conflict) != (test.conflict != lock.Source{}) || conflict == nil && err != nil {
 				t.Fatal(err)
@@ -143,13 +143,13 @@ func TestWriteLock(t *testing.T) {
 func TestWriteLockDeclares(t *testing.T) {
 	at := time.Unix(1700000000, 0).UTC()
 	p := testProject(t, "FROM a AS app\n", &lock.File{})
-	if err := writeLock(t.Context(), p.lockfile, &lock.File{}, &lock.File{Target: "app", Epoch: at}); err != nil {
+	if err := writeLock(t.Context(), p.lockfile, &lock.File{}, &lock.File{Target: "app", Epoch: at}, nil); err != nil {
 		t.Fatal(err)
 	}
 	// One that says nothing of target and epoch takes nothing away.
 	before := locking(t, nil)
 	after := locking(t, map[lock.Source]string{tagged("a:1"): digestA})
-	if err := writeLock(t.Context(), p.lockfile, before, after); err != nil {
+	if err := writeLock(t.Context(), p.lockfile, before, after, nil); err != nil {
 		t.Fatal(err)
 	}
 	f, exists, err := lock.Read(p.lockfile)
@@ -165,7 +165,7 @@ func TestWriteLockFails(t *testing.T) {
 	}
 	after := locking(t, map[lock.Source]string{tagged("a:1"): digestA})
 	var syntax lock.Errors
-	if err := writeLock(t.Context(), p.lockfile, &lock.File{}, after); !errors.As(err, &syntax) {
+	if err := writeLock(t.Context(), p.lockfile, &lock.File{}, after, nil); !errors.As(err, &syntax) {
 		t.Errorf("%v", err)
 	}
 	if got, err := os.ReadFile(p.lockfile); err != nil || string(got) != "broken" {
@@ -176,7 +176,7 @@ func TestWriteLockFails(t *testing.T) {
 func TestTargetConflict(t *testing.T) {
 	p := testProject(t, "FROM a AS x\nFROM b AS y\n", &lock.File{})
 	for i, target := range []string{"x", "y"} {
-		err := writeLock(t.Context(), p.lockfile, &lock.File{}, &lock.File{Target: target})
+		err := writeLock(t.Context(), p.lockfile, &lock.File{}, &lock.File{Target: target}, nil)
 		if (err == nil) != (i == 0) {
 			t.Errorf("%s: %v", target, err)
 		}

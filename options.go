@@ -27,6 +27,11 @@ type Options struct {
 	// StrictTarget is for Lock: whether the lock refuses to build another target. nil: as it is.
 	StrictTarget *bool
 
+	// LockDownloads and AllowDownloads are for Lock: what becomes of the downloads of RUN steps, and hosts whose
+	// answers are let through and not locked.
+	LockDownloads  LockDownloads
+	AllowDownloads []string
+
 	Locked       bool // fail rather than add anything to the lock
 	NoCache      bool // take no step of the first build from the builder's cache
 	Pull         bool // report locked images that have moved since; the build still uses the locked ones

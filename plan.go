@@ -69,6 +69,10 @@ func (p *project) requestFor(ctx context.Context, target string) (req *builder.R
 		return nil, nil, err
 	}
 	req.Epoch, req.NewEpoch, err = epoch.choose(p.pins.Epoch, func() (time.Time, error) { return p.commitTime(ctx) })
+	if err != nil {
+		return nil, nil, err
+	}
+	req.Downloads, err = p.downloads(ctx, p.record)
 	return req, unread, err
 }
 

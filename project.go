@@ -11,6 +11,7 @@ import (
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/internal/wholefile"
 	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/network"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -33,6 +34,7 @@ type project struct {
 
 	// ownPolicy is the digest of the lock that the DOCKERFILE.rego was made of, if kedge wrote it.
 	ownPolicy digest.Digest
+	record    *network.Record // of downloads, which the lock names; nil if it names none
 
 	pins  *lock.File           // the lock that the build starts from
 	stale map[lock.Source]bool // sources of the lock that pins leaves out, to be looked up again
@@ -52,6 +54,9 @@ func parse(ctx context.Context, env Env, o Options) (*project, error) {
 	p, err := open(ctx, env, o)
 	if err != nil {
 		return nil, err
+	}
+	if err := p.readRecord(false); err != nil {
+		return nil, errors.Join(err, p.close())
 	}
 	if err := p.load(ctx, Refresh{}); err != nil {
 		return nil, errors.Join(err, p.close())

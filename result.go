@@ -9,6 +9,7 @@ import (
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/network"
 	"github.com/kedge-build/kedge/policy"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
@@ -55,6 +56,12 @@ type Result struct {
 	// Warnings are those of the first build.
 	Warnings []*client.VertexWarning
 
+	// Refused are the requests of RUN steps that no record of downloads can hold.
+	Refused []*network.UnreplayableError
+
+	downloads *builder.Downloads
+	record    *network.Record // that WriteLock writes; nil for none
+
 	before, after *lock.File // the lock as it was, and as WriteLock leaves it; nil if nothing changes
 }
 
@@ -77,6 +84,9 @@ func (p *plan) finish(ctx context.Context, first *export, img store.Image) (*Res
 	}
 	if !p.options.Locked && p.lockfile != "" {
 		after := p.declare(r)
+		if d := p.request.Downloads; d != nil {
+			after.Downloads, res.record = d.Record.Sum(), d.Record
+		}
 		res.Added = p.lock.Changes(after)
 		switch {
 		case !p.changes(after): // an up-to-date lock may be read-only
@@ -89,6 +99,7 @@ func (p *plan) finish(ctx context.Context, first *export, img store.Image) (*Res
 			res.before, res.after = p.lock, after
 		}
 	}
+	res.downloads, res.Refused = p.request.Downloads, r.Refused
 	left := p.lock
 	if res.after != nil {
 		left = res.after
@@ -137,8 +148,10 @@ func (p *plan) declare(r *builder.Result) *lock.File {
 // has pinned a source to something else meanwhile, a *[TargetError], *[EpochError] or *[RulesError] if it
 // has declared something else, and an *[UnwritableError] if the file cannot be written.
 func (r *Result) WriteLock(ctx context.Context) error {
-	if r.after == nil {
-		return nil
+	if r.after != nil {
+		if err := writeLock(ctx, r.Lockfile, r.before, r.after, r.record); err != nil {
+			return err
+		}
 	}
-	return writeLock(ctx, r.Lockfile, r.before, r.after)
+	return keepRecord(ctx, r.Lockfile, r.downloads)
 }

@@ -136,7 +136,9 @@ func rewritten(ctx context.Context, c gateway.Client, ref gateway.Reference, rw 
 	if err != nil {
 		return nil, err
 	}
-	def, err := g.Rewrite(rw.edit)
+	scan := *rw
+	scan.downloads = nil // the scanner is no step of the Dockerfile
+	def, err := g.Rewrite(scan.edit)
 	if err != nil {
 		return nil, err
 	}

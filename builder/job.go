@@ -25,6 +25,9 @@ type job struct {
 	times    contextTimes
 	folders  map[string]folder // the contexts that are folders, by mount
 	steps    *progress
+	dry      bool // it executes steps and exports nothing
+
+	downloads *downloads
 }
 
 func newJob(b *Builder, req *Request, pass Pass) *job {
@@ -37,7 +40,7 @@ func newJob(b *Builder, req *Request, pass Pass) *job {
 			used: map[lock.Source]bool{}, unlocked: map[lock.Source]Unlocked{},
 		},
 		times:   contextTimes{sent: map[string]string{}, modes: map[string]modes{}, sums: filesum.Open(req.Sums, req.now)},
-		folders: map[string]folder{}, steps: newProgress(),
+		folders: map[string]folder{}, steps: newProgress(), downloads: newDownloads(req, pass),
 	}
 	j.locals.finder = req.Local
 	if pass.first != nil {
@@ -86,12 +89,18 @@ func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_
 		var out *gateway.Result
 		if buildErr = j.fit(c.BuildOpts()); buildErr == nil {
 			out, buildErr = fn(ctx, c)
-			buildErr = j.blameLock(ctx, c, buildErr)
+			if !j.downloads.stopped() {
+				buildErr = j.blameLock(ctx, c, buildErr)
+			}
 		}
 		return out, buildErr
 	}, status)
 	watching.Wait()
 	j.steps.finish(started, j.req.now(), j.pass.IsSecond())
+	if notRecorded := j.downloads.finish(ctx, buildErr == nil && err == nil); notRecorded != nil && buildErr == nil && err == nil {
+		buildErr = notRecorded
+	}
+	buildErr = j.downloads.blame(buildErr)
 	var unlocked *UnlockedError
 	if errors.As(buildErr, &unlocked) {
 		return nil, buildErr // it has the lines, which only the build function knew
@@ -116,6 +125,9 @@ func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_
 // fit returns an error if the daemon does not support j, and fills in what only the daemon knows.
 func (j *job) fit(daemon gateway.BuildOpts) (err error) {
 	if err := j.settings.check(daemon); err != nil {
+		return err
+	}
+	if err := j.downloads.check(daemon.LLBCaps); err != nil {
 		return err
 	}
 	if j.settings.Hosts, err = resolveHosts(j.settings.Hosts, daemon.Workers, j.b.lease != nil && j.b.lease.HostNetwork()); err != nil {

@@ -95,6 +95,9 @@ func (l *Layout) id() string { return "kedge-" + digest.FromString(l.Dir).Encode
 // stores returns the stores from which the daemon reads images, by their id.
 func (j *job) stores() map[string]content.Store {
 	stores := map[string]content.Store{localStore: j.locals.store()}
+	if j.downloads != nil {
+		stores[relayStore] = j.downloads.store
+	}
 	for _, c := range j.req.Contexts {
 		if c.Layout != nil {
 			stores[c.Layout.id()] = layoutStore{Store: contentutil.NewBuffer(), dir: c.Layout.Dir}

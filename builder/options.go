@@ -75,7 +75,7 @@ func (j *job) options(ctx context.Context) (client.SolveOpt, error) {
 		SourcePolicyProvider: policysession.NewPolicyProvider(j.pins.check),
 		Internal:             j.internal,
 	}
-	j.settings.session(&opt)
+	j.settings.session(&opt, j.downloads)
 	return opt, nil
 }
 

@@ -7,14 +7,17 @@ import (
 	"strings"
 
 	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/network/relay"
 	"github.com/moby/buildkit/client"
 )
 
 // userinfo matches the part of a URL that may hold a password or a token, even in a malformed URL.
 var userinfo = regexp.MustCompile(`(?i)\b(https?|git|ssh)://[^/\s"']*@`)
 
-// redact returns text without the credentials of its URLs. The user of an ssh URL is not a credential.
+// redact returns text without the credentials of its URLs, and the command of a RUN as the Dockerfile has it. The
+// user of an ssh URL is not a credential.
 func redact(text string) string {
+	text = strings.ReplaceAll(text, relay.Program+" ", "")
 	return userinfo.ReplaceAllStringFunc(text, func(found string) string {
 		scheme, user, _ := strings.Cut(found, "://")
 		if strings.EqualFold(scheme, "ssh") && !strings.Contains(user, ":") {

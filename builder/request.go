@@ -7,6 +7,7 @@ import (
 	"github.com/kedge-build/kedge/builder/gitdir"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/network"
 	"github.com/moby/buildkit/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -24,6 +25,9 @@ type Request struct {
 	Settings
 
 	Attest Attest
+
+	// Downloads, unless it is nil, takes the network from RUN steps, and serves what they download.
+	Downloads *Downloads
 
 	Local LocalImages // images that no registry has; may be nil
 
@@ -107,6 +111,9 @@ type Result struct {
 	// executed. They are zero if all came from the cache.
 	LastRunStarted, LastRunFinished time.Time
 
+	// Refused are the requests of RUN steps that no record can hold, and that Request.Downloads therefore refused.
+	Refused []*network.UnreplayableError
+
 	// Warnings are the frontend's.
 	Warnings []*client.VertexWarning
 
@@ -118,8 +125,10 @@ type Result struct {
 
 	caches    int32 // of the pass
 	leftovers []leftover
-	sent      map[string]string
-	locals    map[string]*Layout
+
+	downloadKeys map[string]stepKey
+	sent         map[string]string
+	locals       map[string]*Layout
 }
 
 // Platform is the part of a Result that is for one platform.

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +22,8 @@ type rewriter struct {
 	archive   *Archive
 	ownTimes  map[string]bool     // identifiers of the sources whose files keep their times
 	cacheKeys map[string][]string // by the id of a cache mount, the versions of sources that may not share it
+	downloads *downloads          // nil if steps keep their network
+	err       error
 }
 
 // steadyEnv are variables that make programs behave the same in every run. A Dockerfile overrides them.
@@ -61,6 +64,7 @@ func (r *rewriter) edit(v frontend.Vertex) {
 		}
 	}
 	r.separate(op.GetExec())
+	r.err = cmp.Or(r.err, r.downloads.apply(v))
 	if r.pass.IsSecond() {
 		md.IgnoreCache = true
 	}

@@ -113,13 +113,18 @@ func (s Settings) allowed() []string {
 	return s.Allow
 }
 
-// session adds to opt the settings of every session, even one that only looks up sources.
-func (s Settings) session(opt *client.SolveOpt) {
-	if len(s.Secrets) > 0 {
-		opt.Session = append(opt.Session, secretsprovider.NewSecretProvider(s.Secrets))
-	}
-	if s.SSH != nil {
-		opt.Session = append(opt.Session, s.SSH)
+// session adds to opt the settings of every session, even one that only looks up sources. d may be nil.
+func (s Settings) session(opt *client.SolveOpt, d *downloads) {
+	switch {
+	case d != nil:
+		opt.Session = append(opt.Session, secretsprovider.NewSecretProvider(stepSecrets{s.Secrets, d.replayer.CAPEM()}), newSockets(d, s.SSH))
+	default:
+		if len(s.Secrets) > 0 {
+			opt.Session = append(opt.Session, secretsprovider.NewSecretProvider(s.Secrets))
+		}
+		if s.SSH != nil {
+			opt.Session = append(opt.Session, s.SSH)
+		}
 	}
 	opt.AllowedEntitlements = s.allowed()
 }

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -24,6 +25,15 @@ func (b *Builder) Resolve(ctx context.Context, req *Request) (*Resolution, error
 	return &result.Resolution, nil
 }
 
+// Execute resolves req as Resolve does. If there are downloads to record, it executes the steps, and exports
+// nothing.
+func (b *Builder) Execute(ctx context.Context, req *Request) (*Result, error) {
+	j := newJob(b, req, Pass{})
+	j.dry = true
+	result, err := j.run(ctx, nil)
+	return result, errors.Join(err, b.Release(context.WithoutCancel(ctx), &Result{leftovers: j.downloads.leftovers()}))
+}
+
 // Build makes one pass over req. Once the epoch is known, it calls open for the store that receives the
 // export. The error is an *ExporterError if the daemon can answer, and not export.
 func (b *Builder) Build(ctx context.Context, req *Request, pass Pass, open func(epoch time.Time) (content.Store, error)) (*Result, error) {
@@ -37,6 +47,8 @@ func (b *Builder) Build(ctx context.Context, req *Request, pass Pass, open func(
 	result, err := j.run(ctx, &export{open: open})
 	if err != nil && pass.IsSecond() {
 		err = errors.Join(err, b.Release(context.WithoutCancel(ctx), &Result{leftovers: j.leftovers()}))
+	} else if left := j.downloads.leftovers(); len(left) > 0 {
+		err = errors.Join(err, b.Release(context.WithoutCancel(ctx), &Result{leftovers: left}))
 	}
 	if err != nil {
 		return nil, err
@@ -53,18 +65,29 @@ func (j *job) run(ctx context.Context, out *export) (*Result, error) {
 			return nil, err
 		}
 		result.Args, result.Settings = def.args, def.compileSettings()
-		if out == nil {
+		if out == nil && !j.dry {
+			return gateway.NewResult(), nil
+		}
+		if err := j.downloads.plan(ctx, j, def); err != nil {
+			return nil, err
+		}
+		if j.dry && j.downloads.settled() {
 			return gateway.NewResult(), nil
 		}
 		rw, err := j.admit(ctx, c, def)
 		if err != nil {
 			return nil, err
 		}
-		if err := out.start(j.epoch); err != nil {
-			return nil, err
+		if !j.dry {
+			if err := out.start(j.epoch); err != nil {
+				return nil, err
+			}
 		}
 		solved, platforms, err := j.solve(ctx, c, def, rw)
 		result.Platforms = platforms
+		if j.dry {
+			solved = gateway.NewResult()
+		}
 		return solved, err
 	})
 	if err != nil {
@@ -83,6 +106,7 @@ func (j *job) run(ctx context.Context, out *export) (*Result, error) {
 		}
 	}
 	result.Warnings, result.leftovers = j.steps.warnings, j.leftovers()
+	result.downloadKeys, result.Refused = j.downloads.result()
 	result.Started, result.Finished = j.steps.started, j.steps.finished
 	result.LastRunStarted, result.LastRunFinished = j.steps.lastRunStarted, j.steps.lastRunFinished
 	if out != nil {
@@ -159,7 +183,7 @@ func (j *job) solve(ctx context.Context, c gateway.Client, def *definition, rw *
 	var built []Platform
 	for i, p := range def.parts {
 		rewritten, err := p.graph.Rewrite(rw.edit)
-		if err != nil {
+		if err = cmp.Or(err, rw.err); err != nil {
 			return nil, nil, err
 		}
 		g, err := frontend.NewGraph(rewritten)
@@ -167,6 +191,7 @@ func (j *job) solve(ctx context.Context, c gateway.Client, def *definition, rw *
 			return nil, nil, err
 		}
 		j.steps.expect(g)
+		j.downloads.expect(g)
 		var ref gateway.Reference
 		if len(rewritten.Def) > 0 {
 			r, err := c.Solve(ctx, gateway.SolveRequest{Definition: rewritten, CacheImports: caches})
@@ -195,6 +220,9 @@ func (j *job) solve(ctx context.Context, c gateway.Client, def *definition, rw *
 			platform.BaseLayers, platform.BaseHistory = len(base.RootFS.DiffIDs), len(base.History)
 		}
 		built = append(built, platform)
+	}
+	if err := j.downloads.execute(ctx, out); err != nil {
+		return nil, nil, err
 	}
 	return out, built, attest(ctx, c, def.result, out, rw)
 }

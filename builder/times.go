@@ -23,7 +23,7 @@ import (
 func (j *job) newRewriter(def *definition, have apicaps.CapSet) *rewriter {
 	r := &rewriter{
 		epoch: j.epoch, pass: j.pass, vary: j.req.Vary, clock: j.req.Clock, pins: j.pins, archive: j.req.Context.Archive,
-		ownTimes: map[string]bool{}, cacheKeys: map[string][]string{},
+		ownTimes: map[string]bool{}, cacheKeys: map[string][]string{}, downloads: j.downloads,
 	}
 	if j.pass.IsSecond() || j.epoch.After(j.req.now()) {
 		return r

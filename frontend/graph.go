@@ -78,6 +78,8 @@ func (g *Graph) Uses() []Use {
 type Vertex struct {
 	Op       *pb.Op
 	Metadata *pb.OpMetadata
+	Step     Step     // as written, without Run, Caches, From and Copies
+	Args     []string // of a RUN, unedited
 	// Fetched are the copies in a file operation whose files come from a build context or an ADD, so that
 	// only their content is meaningful and not their times.
 	Fetched []FetchedCopy
@@ -118,7 +120,7 @@ func (g *Graph) Rewrite(edit func(Vertex)) (*pb.Definition, error) {
 			md = &pb.OpMetadata{}
 		}
 		if op.Op != nil {
-			edit(Vertex{Op: op, Metadata: md, Fetched: g.fetchedCopies(n, op), Kept: kept[n.digest], Add: add})
+			edit(Vertex{Op: op, Metadata: md, Step: g.step(n.digest), Args: n.op.GetExec().GetMeta().GetArgs(), Fetched: g.fetchedCopies(n, op), Kept: kept[n.digest], Add: add})
 		}
 		data := g.def.Def[i]
 		if !op.EqualVT(n.op) {

@@ -5,16 +5,19 @@ import (
 	"strings"
 
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
 )
 
 // Run is a RUN of a build.
 type Run struct {
 	Step
-	Args    []string // the command, with the shell if there is one
-	Network bool     // it has a network
-	Caches  []string // the targets of all its cache mounts
-	Secrets []string // the ids of the secrets that it may read, sorted
-	SSH     bool     // it may use an SSH agent
+	Vertex       digest.Digest
+	Architecture string   // as Go names it; empty if the definition does not say
+	Args         []string // the command, with the shell if there is one
+	Network      bool     // it has a network
+	Caches       []string // the targets of all its cache mounts
+	Secrets      []string // the ids of the secrets that it may read, sorted
+	SSH          bool     // it may use an SSH agent
 }
 
 // Runs returns every RUN behind the result, also those that only another step mounts, in the order of the
@@ -26,7 +29,7 @@ func (g *Graph) Runs() []Run {
 		if exec == nil {
 			continue
 		}
-		r := Run{Step: g.step(n.digest), Args: exec.GetMeta().GetArgs(), Network: exec.Network != pb.NetMode_NONE}
+		r := Run{Step: g.step(n.digest), Vertex: n.digest, Architecture: n.op.GetPlatform().GetArchitecture(), Args: exec.GetMeta().GetArgs(), Network: exec.Network != pb.NetMode_NONE}
 		r.Run = true
 		for _, m := range exec.GetMounts() {
 			if script := g.script(n, m); script != "" {

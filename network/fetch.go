@@ -26,7 +26,7 @@ const dialTimeout = 30 * time.Second
 
 func transport(o Options) *http.Transport {
 	t := &http.Transport{
-		DialContext:            (&net.Dialer{Timeout: min(dialTimeout, o.Patience)}).DialContext,
+		DialContext:            dialer(o),
 		TLSHandshakeTimeout:    min(dialTimeout, o.Patience),
 		ResponseHeaderTimeout:  o.Patience,
 		IdleConnTimeout:        time.Minute,
@@ -40,6 +40,17 @@ func transport(o Options) *http.Transport {
 		t.Proxy = func(r *http.Request) (*url.URL, error) { return o.ProxyFor(r.URL) }
 	}
 	return t
+}
+
+// dialer returns what connects to origins.
+func dialer(o Options) func(ctx context.Context, network, address string) (net.Conn, error) {
+	d := &net.Dialer{Timeout: min(dialTimeout, o.Patience)}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		if host, port, err := net.SplitHostPort(address); err == nil && o.Hosts[host] != "" {
+			address = net.JoinHostPort(o.Hosts[host], port)
+		}
+		return d.DialContext(ctx, network, address)
+	}
 }
 
 // notPassed are the headers of a step's request that are not sent to the origin: those of the connection, and

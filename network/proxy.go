@@ -25,7 +25,9 @@ type Options struct {
 	Roots *x509.CertPool // what origins' certificates are checked with; nil: the system's
 	// ProxyFor returns the proxy through which a URL is fetched, or nil; nil: no proxy.
 	ProxyFor func(*url.URL) (*url.URL, error)
-	Offline  bool // fetch nothing at all, not even bodies that the cache lacks
+	// Hosts has the addresses of hosts that are not looked up, by name; nil: none.
+	Hosts   map[string]string
+	Offline bool // fetch nothing at all, not even bodies that the cache lacks
 	// Archive is the address of an archive of Debian's packages; empty: DefaultArchive.
 	Archive string
 	// Repo fetches bodies that the cache lacks from where they are shared; nil: nowhere.

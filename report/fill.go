@@ -110,6 +110,7 @@ func NewDiff(verb string, d *diff.Result, files []explain.File) *Report {
 // NewLock reports what lock wrote, or would write if check is set.
 func NewLock(l *kedge.Locked, check bool) *Report {
 	out := &Lock{Check: check, Changed: l.Changed, Target: l.Target, Sources: l.Sources, Changes: NewLockChanges(l.Changes)}
+	out.Downloads = NewDownloads(l.OldRecord, l.Record)
 	if l.OldTarget != l.Target && l.OldTarget != "" {
 		out.Changes = append(out.Changes, LockChange{Kind: "target", Old: l.OldTarget, New: l.Target})
 	}

@@ -16,7 +16,7 @@ import (
 func (p *process) buildVerb() *cli.Command {
 	return &cli.Command{
 		Name: "build", Usage: "build an image from a Dockerfile", ArgsUsage: "PATH | URL | -",
-		Flags: slices.Concat(sourceFlags(), []cli.Flag{p.lockedFlag()}, solveFlags(), callFlags(), outputFlags(), attestFlags(), []cli.Flag{
+		Flags: slices.Concat(sourceFlags(), []cli.Flag{p.lockedFlag()}, solveFlags(), downloadFlags(), callFlags(), outputFlags(), attestFlags(), []cli.Flag{
 			&cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "name the image `NAME[:TAG]`, and NAME:[TAG-]args-HASH"},
 			&cli.BoolFlag{Name: "verify", Usage: "build a second time and compare"},
 			&cli.BoolFlag{Name: "no-cache", Usage: "take no step from the builder's cache"},
@@ -148,6 +148,7 @@ func (p *process) tell(res *kedge.Result, pull bool) {
 	if len(res.Modes) > 0 {
 		p.say("warning: the build uses the mode that git records, and not the one on this machine, for %s: git add it, or --context-modes=keep", enumerated(res.Modes))
 	}
+	p.tellRefused(res.Refused)
 	if len(res.ClockKept) > 0 {
 		p.say("warning: the clock was not moved on %s, only by a minute: this kedge has no library for it (make build compiles it)", enumerated(res.ClockKept))
 	}

@@ -28,6 +28,9 @@ func (p *process) withBuilder(c *cli.Context, verb func(kedge.Env, kedge.Options
 	if env.Builder, err = p.openBuilder(c.Context, c); err != nil {
 		return err
 	}
+	served := &servedDownloads{process: p, c: c}
+	defer served.close()
+	env.Downloads = served.open
 	defer env.Builder.Close()
 	if c.IsSet("second-builder") {
 		if env.Second, err = p.openNamed(c.Context, c, c.String("second-builder")); err != nil {

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/network"
 	"github.com/kedge-build/kedge/publish"
+	"github.com/kedge-build/kedge/report"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/net/http/httpproxy"
 )
@@ -125,4 +128,72 @@ func roots(file string) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("%s: has no certificate in PEM", file)
 	}
 	return pool, nil
+}
+
+// servedDownloads are what builds need to serve the downloads of steps. It is opened with the first of them.
+type servedDownloads struct {
+	*process
+	c       *cli.Context
+	cache   *network.Cache
+	release []func()
+}
+
+func (s *servedDownloads) open(_ context.Context, record *network.Record) (o network.Options, err error) {
+	if s.cache == nil {
+		if s.cache, err = s.openDownloads(s.c); err != nil {
+			return o, err
+		}
+	}
+	o, release, err := s.networkOptions(s.c, s.cache, record)
+	if err == nil {
+		s.release = append(s.release, release)
+	}
+	return o, err
+}
+
+func (s *servedDownloads) close() {
+	for _, release := range s.release {
+		release()
+	}
+	if s.cache != nil {
+		s.cache.Close()
+	}
+}
+
+// A downloadsValue is the value of --downloads: alone it means on.
+type downloadsValue struct{ kedge.LockDownloads }
+
+func (d *downloadsValue) IsBoolFlag() bool { return true }
+
+func (d *downloadsValue) String() string { return "" }
+
+func (d *downloadsValue) Set(s string) error {
+	switch s {
+	case "true", "on":
+		d.LockDownloads = kedge.RecordDownloads
+	case "false", "off":
+		d.LockDownloads = kedge.DropDownloads
+	default:
+		return fmt.Errorf("%q is not on or off", s)
+	}
+	return nil
+}
+
+// tellDownloads tells how many downloads a lock has, and what steps asked for that no record can hold.
+func (p *process) tellDownloads(l *kedge.Locked) {
+	p.tellRefused(l.Refused)
+	switch {
+	case l.Record != nil && l.OldRecord == nil:
+		p.note("%s of RUN steps recorded", report.Counted(l.Record.Len(), "download"))
+	case l.Record != nil:
+		p.note("%s of RUN steps locked, before: %d", report.Counted(l.Record.Len(), "download"), l.OldRecord.Len())
+	case l.OldRecord != nil:
+		p.note("the downloads of RUN steps are not locked any more")
+	}
+}
+
+func (p *process) tellRefused(refused []*network.UnreplayableError) {
+	for _, e := range refused {
+		p.say("warning: %v; %s", e, e.Advice)
+	}
 }

@@ -206,7 +206,11 @@ var hints = []row{
 	fixed[*policy.ForeignError](exitFailed, "move it away, or name another file: -o FILE"),
 	fixed[*store.NotFoundError](exitFailed, "kedge images lists what there is"),
 
+	on(exitFailed, refusedDownloadsHint),
+	fixed[*builder.RelayError](exitFailed, "build for another platform, or without locked downloads: kedge lock --downloads=off"),
+
 	// The lock forbids it.
+	fixed[*network.NotLockedError](exitForbidden, "kedge lock --downloads records it, and so does a build without --locked; commit the lockfile and its record then"),
 	on(exitForbidden, unlockedHint),
 	on(exitForbidden, targetHint),
 	on(exitForbidden, func(e *publish.TargetError) string {
@@ -286,6 +290,21 @@ func unlockedHint(e *builder.UnlockedError) string {
 		}
 	}
 	return "kedge lock adds what is missing; commit the lockfile then"
+}
+
+// refusedDownloadsHint says what a step can use instead of what no record of downloads can hold.
+func refusedDownloadsHint(e *builder.RefusedDownloadsError) string {
+	var lines []string
+	for _, refused := range e.Refused {
+		lines = append(lines, refused.Error()+"; "+refused.Advice)
+	}
+	for _, trouble := range e.Troubles {
+		lines = append(lines, trouble.Error())
+	}
+	if len(e.Silent) > 0 {
+		lines = append(lines, fmt.Sprintf("the step looked up %s and sent no http request there: RUN steps with locked downloads have no ssh, git:// or other protocol; ADD https://….git#REF DIR fetches a repository", strings.Join(e.Silent, ", ")))
+	}
+	return strings.Join(lines, "\nhint: ")
 }
 
 func targetHint(e *kedge.TargetError) string {

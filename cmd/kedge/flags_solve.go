@@ -63,6 +63,12 @@ func solveFlags() []cli.Flag {
 	return flags
 }
 
+// stepFlags are those of solveFlags that steps may need to run at all.
+func stepFlags() []cli.Flag {
+	needed := []string{"add-host", "allow", "network", "shm-size", "ulimit"}
+	return slices.DeleteFunc(solveFlags(), func(f cli.Flag) bool { return !slices.Contains(needed, f.Names()[0]) })
+}
+
 // ignored are flags of docker's old builder that have no effect, with the reason or what replaces them.
 var ignored = map[string]string{
 	"isolation":    "BuildKit has no choice of isolation",

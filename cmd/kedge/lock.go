@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/report"
@@ -9,11 +10,13 @@ import (
 )
 
 func (p *process) lockVerb() *cli.Command {
-	refresh := &refreshValue{}
+	refresh, downloads := &refreshValue{}, &downloadsValue{}
 	return &cli.Command{
 		Name: "lock", Usage: "write the sources of a build into its lockfile", ArgsUsage: "PATH | URL | -",
-		Flags: append(append(sourceFlags(), attestFlags()...),
+		Flags: append(slices.Concat(sourceFlags(), stepFlags(), downloadFlags(), attestFlags()),
 			&cli.GenericFlag{Name: "refresh", Value: refresh, Usage: "look up every source again; --refresh=REF only that one, repeatable"},
+			&cli.GenericFlag{Name: "downloads", Value: downloads, Usage: "execute every RUN, and lock what it downloads; --downloads=off takes that out of the lock again"},
+			&cli.StringSliceFlag{Name: "downloads-allow", Usage: "let what RUN downloads from `HOST` through, without locking it"},
 			&cli.BoolFlag{Name: "check", Usage: "change nothing, and exit with 4 if the lock would change"},
 			&cli.BoolFlag{Name: "strict-target", Usage: "declare that no other target can be built with this lock; --strict-target=false allows it again"},
 			&cli.StringFlag{Name: "export", Usage: "also write the lock as a policy that others enforce, in a `FORM`: source-policy or rego"},
@@ -27,6 +30,10 @@ func (p *process) lockVerb() *cli.Command {
 				return err
 			}
 			return p.withBuilder(c, func(env kedge.Env, o kedge.Options) error {
+				o.LockDownloads, o.AllowDownloads = downloads.LockDownloads, c.StringSlice("downloads-allow")
+				if len(o.AllowDownloads) > 0 && o.LockDownloads == kedge.DropDownloads {
+					return usagef("--downloads-allow is about downloads that are locked")
+				}
 				return p.lock(c, env, o, refresh.Refresh)
 			})
 		},
@@ -43,6 +50,7 @@ func (p *process) lock(c *cli.Context, env kedge.Env, o kedge.Options, refresh k
 	if err != nil {
 		return err
 	}
+	p.tellDownloads(locked)
 	r := report.NewLock(locked, check)
 	p.sayChanges(check, r.Changes)
 	export, err := newExport(c, locked)

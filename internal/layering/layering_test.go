@@ -27,11 +27,13 @@ builder/daemon: internal/wholefile
 docker:
 builder/clock:
 builder/gitdir:
-builder: lock frontend builder/clock builder/daemon builder/gitdir internal/decompress internal/filesum internal/wholefile
+builder: lock frontend network network/relay builder/clock builder/daemon builder/gitdir internal/decompress internal/filesum internal/wholefile
 policy: frontend lock internal/wholefile
 rules: internal/layer internal/format/jks internal/format/pyc internal/format/zip
 store: rules internal/filesum internal/layer internal/strictjson internal/wholefile
 network: internal/strictjson internal/wholefile
+network/relay:
+network/relay/program:
 secret: store internal/layer internal/strictjson
 image: rules internal/format/pyc secret store internal/chunk internal/filesum internal/layer internal/strictjson
 publish: store internal/layer internal/wholefile
@@ -43,7 +45,7 @@ diff/source: store internal/decompress internal/layer internal/wholefile
 explain: cause diff internal/layer
 trace: frontend store internal/layer
 verify: cause diff explain fix frontend store trace
-kedge: builder builder/gitdir cause frontend image lint lock policy rules secret store trace verify internal/filesum internal/wholefile
+kedge: builder builder/gitdir cause frontend image lint lock network policy rules secret store trace verify internal/filesum internal/wholefile
 cmd/kedge: kedge builder builder/daemon docker frontend image lint lock network policy rules secret store trace verify cause diff diff/source explain plugin publish report
 plugin: internal/wholefile
 report: kedge diff explain lint lock network rules trace verify

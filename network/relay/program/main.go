@@ -197,6 +197,6 @@ func folder(path string) string {
 func fail(what string, err error) { die(125, "kedge: "+what+": "+err.Error()) }
 
 func die(code int, text string) {
-	os.Stderr.WriteString(text + "\n") //nolint:errcheck // there is nobody to tell
+	os.Stderr.WriteString(text + "\n") //nolint:errcheck // no one could be told
 	os.Exit(code)
 }

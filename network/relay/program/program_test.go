@@ -221,7 +221,7 @@ func TestSetuid(t *testing.T) {
 	}
 }
 
-// asUser runs a shell command as the relay's, as nobody.
+// asUser runs a shell command as the relay's, as a user who is not root.
 func asUser(t *testing.T, script string) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "unshare", "-n", "-p", "-f", "--mount-proc", "sh", "-c", `ip link set lo up && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$0" bash -c "$1"`, compiled, script)

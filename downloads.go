@@ -1,0 +1,212 @@
+package kedge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/network"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/net/http/httpproxy"
+)
+
+// LockDownloads says what [Lock] does about the downloads of RUN steps.
+type LockDownloads string
+
+// The values of LockDownloads.
+const (
+	// KeepDownloads adds what is new to a lock that has downloads, and leaves another as it is.
+	KeepDownloads LockDownloads = ""
+	// RecordDownloads executes every RUN, and records what it downloads.
+	RecordDownloads LockDownloads = "on"
+	// DropDownloads takes the downloads out of the lock.
+	DropDownloads LockDownloads = "off"
+)
+
+// readRecord reads the record of downloads that the lock names. p.record is nil if it names none. A record that
+// is replaced or dropped need not be the one that the lock names.
+func (p *project) readRecord(replaced bool) (err error) {
+	if p.lockfile == "" {
+		return nil
+	}
+	path := network.Path(p.lockfile)
+	p.record, err = network.Read(path, p.lock.Downloads)
+	if err != nil && replaced {
+		if p.record, err = network.ReadAny(path); err != nil {
+			p.record, err = nil, nil
+		}
+	}
+	return err
+}
+
+// downloads returns what serves the downloads of a build from a copy of record, or nil without one.
+func (p *project) downloads(ctx context.Context, record *network.Record) (*builder.Downloads, error) {
+	if record == nil {
+		return nil, nil
+	}
+	if p.env.Downloads == nil {
+		return nil, &NoCacheError{p.lockfile}
+	}
+	record = record.Clone()
+	o, err := p.env.Downloads(ctx, record)
+	if err != nil {
+		return nil, err
+	}
+	o.Record, o.Hosts = record, hosts(p.options.Hosts)
+	for id := range p.options.Secrets {
+		value, err := p.options.Secrets.GetSecret(ctx, id)
+		if err != nil {
+			return nil, fmt.Errorf("secret %q: %w", id, err)
+		}
+		o.Secrets = append(o.Secrets, value)
+	}
+	if proxies := p.upstream(); proxies != (httpproxy.Config{}) {
+		o.ProxyFor = proxies.ProxyFunc()
+	}
+	return &builder.Downloads{Options: o}, nil
+}
+
+// A NoCacheError says that a lock has downloads, and [Env] has no place for them.
+type NoCacheError struct{ Lockfile string }
+
+func (e *NoCacheError) Error() string {
+	return e.Lockfile + ": locks downloads, and there is no cache for them"
+}
+
+// upstream returns the proxies of the build args, and those that docker would give to steps. Steps have kedge's
+// instead, which uses these.
+func (p *project) upstream() httpproxy.Config {
+	value := func(name string) string {
+		for _, values := range []map[string]string{p.options.Args, p.options.Proxies} {
+			for key, v := range values {
+				if strings.EqualFold(key, name) && v != "" {
+					return v
+				}
+			}
+		}
+		return ""
+	}
+	return httpproxy.Config{HTTPProxy: value("HTTP_PROXY"), HTTPSProxy: value("HTTPS_PROXY"), NoProxy: value("NO_PROXY")}
+}
+
+// hosts returns the addresses of the names that have one, by name.
+func hosts(entries []string) map[string]string {
+	known := map[string]string{}
+	for _, entry := range entries {
+		if name, ip, _ := strings.Cut(entry, "="); net.ParseIP(strings.Trim(ip, "[]")) != nil {
+			known[name] = strings.Trim(ip, "[]")
+		}
+	}
+	return known
+}
+
+// toRecord returns the record that a lock begins with, or nil if it has no downloads.
+func (p *project) toRecord(r Refresh) (*network.Record, error) {
+	record := p.record
+	switch p.options.LockDownloads {
+	case DropDownloads:
+		return nil, nil
+	case RecordDownloads:
+		if record == nil || r.All {
+			fresh := &network.Record{}
+			if record != nil { // what the user has said of it stays
+				for _, host := range record.Allowed() {
+					if err := fresh.Allow(host); err != nil {
+						return nil, err
+					}
+				}
+				if repo := record.Repo(); repo != "" {
+					if err := fresh.SetRepo(repo); err != nil {
+						return nil, err
+					}
+				}
+			}
+			record = fresh
+		}
+	}
+	if record == nil {
+		return nil, nil
+	}
+	record = record.Clone()
+	for _, host := range p.options.AllowDownloads {
+		if err := record.Allow(host); err != nil {
+			return nil, err
+		}
+	}
+	return record, nil
+}
+
+// resolveOrExecute resolves req and, if its downloads must be locked, executes its steps.
+func (p *project) resolveOrExecute(ctx context.Context, req *builder.Request) (*builder.Result, error) {
+	for attempt := 1; ; attempt++ {
+		shown, wait := p.env.display(req, "locking")
+		res, err := p.env.Builder.Execute(ctx, shown)
+		wait()
+		var again bool
+		if req, again = builder.Again(req, err, attempt); !again {
+			return res, err
+		}
+	}
+}
+
+// mergeDownloads makes the change from before to after in the downloads that f names.
+func mergeDownloads(lockfile string, f, before, after *lock.File, r *network.Record) (err error) {
+	if r != nil {
+		f.Downloads, err = stageRecord(lockfile, f, before, r)
+	} else if after.Downloads != before.Downloads {
+		f.Downloads = after.Downloads
+	}
+	return err
+}
+
+// adopt gives the record that a lockfile names now its place, or removes the one that it no longer names.
+func adopt(lockfile string, now digest.Digest, before *lock.File) error {
+	path := network.Path(lockfile)
+	if now != "" {
+		return network.Adopt(path, now)
+	}
+	if before.Downloads == "" {
+		return nil
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing the record of downloads: %w", err)
+	}
+	return nil
+}
+
+// stageRecord writes a record for a lockfile that is being updated: f has the record of now, and before the one
+// that r began with. It returns the digest for the lockfile. What other commands have recorded since stays.
+func stageRecord(lockfile string, f, before *lock.File, r *network.Record) (digest.Digest, error) {
+	path := network.Path(lockfile)
+	if f.Downloads != "" && f.Downloads != before.Downloads {
+		other, err := network.Read(path, f.Downloads)
+		if err != nil {
+			return "", err
+		}
+		r = r.Clone()
+		if err := r.Merge(other); err != nil {
+			return "", fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return network.Stage(path, f.Downloads, r)
+}
+
+// keepRecord has the cache of downloads keep what a lockfile's record needs.
+func keepRecord(ctx context.Context, lockfile string, d *builder.Downloads) error {
+	if d == nil {
+		return nil
+	}
+	path, err := filepath.Abs(network.Path(lockfile))
+	if err != nil {
+		return err
+	}
+	_, err = d.Cache.Keep(ctx, path, d.Record)
+	return err
+}
