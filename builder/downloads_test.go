@@ -418,8 +418,8 @@ func TestSockets(t *testing.T) {
 	executing, cancel := context.WithCancel(t.Context())
 	j.downloads.stop = cancel
 	p.in <- []byte("GET http://a.test/x HTTP/1.1\r\nHost: a.test\r\n\r\n")
-	ended := make(chan error)
-	go func() { ended <- s.ForwardAgent(p) }()
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = s.ForwardAgent(p) }()
 	<-executing.Done()
 	select {
 	case data := <-p.out:

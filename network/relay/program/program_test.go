@@ -112,7 +112,7 @@ func client(what string) {
 	case "echo": // sends all, and only then says that it has
 		go func() {
 			io.Copy(c, io.LimitReader(zeros{}, 10<<20))
-			c.(*net.TCPConn).CloseWrite()
+			_ = c.(*net.TCPConn).CloseWrite()
 		}()
 		n, err := io.Copy(io.Discard, c)
 		os.Stdout.WriteString(strconv.FormatInt(n, 10) + " " + strconv.FormatBool(err == nil))
