@@ -39,7 +39,7 @@ func (p *process) withBuilder(c *cli.Context, verb func(kedge.Env, kedge.Options
 		defer env.Second.Close()
 	}
 	env.Machine = trace.ReadMachine(os.DirFS("/proc"))
-	local := &localImages{process: p}
+	local := &localImages{process: p, saved: engineImages{dir: p.engineDir()}}
 	defer local.close()
 	env.Local = local
 	return verb(env, o)

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/kedge-build/kedge/internal/testenv"
 )
@@ -258,7 +259,8 @@ func TestBaseInEngine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			engine := testenv.StartDockerd(t, testenv.DockerdOptions{Modern: modern})
 			_, buildkitd := testenv.Shared(t)
-			env := []string{"DOCKER_HOST=" + engine.Host, byDefault, "BUILDKIT_HOST=" + buildkitd.Addr, "HOME=" + t.TempDir(), "XDG_DATA_HOME=" + t.TempDir()}
+			data := t.TempDir()
+			env := []string{"DOCKER_HOST=" + engine.Host, byDefault, "BUILDKIT_HOST=" + buildkitd.Addr, "HOME=" + t.TempDir(), "XDG_DATA_HOME=" + data}
 			base := write(t, map[string]string{"Dockerfile": "FROM scratch\nARG WORD\nCOPY greeting /$WORD\n", "greeting": "hello\n"})
 			app := write(t, map[string]string{"Dockerfile": "FROM only-here:1\nCOPY --from=only-here:1 /one* /copied/\n"})
 			runKedge(t, env, 0, "build", "-t", "built:1", "--build-arg", "WORD=one", base)
@@ -280,6 +282,32 @@ func TestBaseInEngine(t *testing.T) {
 			if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "kedge-engine-*")); len(left) > 0 {
 				t.Errorf("left behind: %q", left)
 			}
+			// The Engine saves each image once.
+			kept := func() []string {
+				paths, _ := filepath.Glob(filepath.Join(data, "kedge", "engine", "sha256-*"))
+				return paths
+			}
+			var times []time.Time
+			for _, path := range kept() {
+				info, err := os.Stat(filepath.Join(path, "digest"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				times = append(times, info.ModTime())
+			}
+			if len(times) != 2 {
+				t.Fatalf("kept %q", kept())
+			}
+			runKedge(t, env, 0, "build", "--no-cache", "--locked", "-o", out, app)
+			for i, path := range kept() {
+				if info, err := os.Stat(filepath.Join(path, "digest")); err != nil || !info.ModTime().Equal(times[i]) {
+					t.Errorf("%s was saved again: %v", path, err)
+				}
+			}
+			if runKedge(t, env, 0, "prune"); len(kept()) > 0 {
+				t.Errorf("kedge prune leaves %q", kept())
+			}
+			runKedge(t, env, 0, "build", "--locked", "-o", out, app)
 		})
 	}
 }

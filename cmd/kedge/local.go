@@ -2,18 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"sync"
 
 	"github.com/containerd/errdefs"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/diff/source"
 	"github.com/kedge-build/kedge/docker"
-	"github.com/opencontainers/go-digest"
 )
 
 // localImages are the images of kedge's store and of the Docker Engine of the current context. It implements
@@ -23,8 +18,8 @@ type localImages struct {
 
 	mu     sync.Mutex
 	found  map[string]*builder.Layout
-	silent bool     // no Engine answers
-	saved  []string // folders with images of the Engine
+	silent bool // no Engine answers
+	saved  engineImages
 }
 
 // Places implements builder.LocalImages.
@@ -50,7 +45,7 @@ func (l *localImages) Has(ctx context.Context, name string) (bool, error) {
 		return true, nil
 	}
 	stored, err := l.inStore(ctx, name)
-	return stored != nil || err == nil && l.inEngine(ctx, name), err
+	return stored != nil || err == nil && l.inEngine(ctx, name) != "", err
 }
 
 // Find implements builder.LocalImages. kedge's store comes first.
@@ -61,8 +56,10 @@ func (l *localImages) Find(ctx context.Context, name string) (*builder.Layout, e
 		return found, nil
 	}
 	found, err := l.inStore(ctx, name)
-	if err == nil && found == nil && l.inEngine(ctx, name) {
-		found, err = l.save(ctx, name)
+	if err == nil && found == nil {
+		if id := l.inEngine(ctx, name); id != "" {
+			found, err = l.save(ctx, name, id)
+		}
 	}
 	if err != nil || found == nil {
 		return nil, err
@@ -87,52 +84,34 @@ func (l *localImages) inStore(ctx context.Context, name string) (*builder.Layout
 	return &builder.Layout{Dir: st.Dir(), Digest: desc.Digest}, err
 }
 
-// inEngine reports whether the Engine has an image. An Engine that does not answer in time is not asked
-// again.
-func (l *localImages) inEngine(ctx context.Context, name string) bool {
+// inEngine returns the ID of an image that the Engine has, or "". An Engine that does not answer in time is not
+// asked again.
+func (l *localImages) inEngine(ctx context.Context, name string) string {
 	if l.silent {
-		return false
+		return ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	engine, err := l.process.findEngine(ctx)
 	if err != nil {
 		l.silent = true
-		return false
+		return ""
 	}
 	defer engine.Close()
 	id, err := engine.ID(ctx, name)
-	return err == nil && id != ""
+	if err != nil {
+		return ""
+	}
+	return id
 }
 
-// save writes an image of the Engine as an OCI layout to a temporary folder.
-func (l *localImages) save(ctx context.Context, name string) (*builder.Layout, error) {
-	dir, err := os.MkdirTemp("", "kedge-engine-*")
-	if err != nil {
-		return nil, err
+// save returns the layout of an image that the Engine has under an ID.
+func (l *localImages) save(ctx context.Context, name, id string) (*builder.Layout, error) {
+	if kept := l.saved.find(id); kept != nil {
+		return kept, nil
 	}
-	l.saved = append(l.saved, dir)
-	img, err := source.Open(ctx, "docker-daemon:"+name, source.Options{Docker: l.process.saveFromDocker, TempDir: dir})
-	if err != nil {
-		return nil, err
-	}
-	defer img.Close()
-	path, err := layout.Write(dir, empty.Index)
-	if err == nil {
-		err = path.AppendImage(img)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("saving image %q of Docker: %w", name, err)
-	}
-	hash, err := img.Digest()
-	return &builder.Layout{Dir: dir, Digest: digest.Digest(hash.String())}, err
+	return l.saved.add(ctx, id, name, source.Options{Docker: l.process.saveFromDocker}, func() string { return l.inEngine(ctx, name) })
 }
 
-// close removes the images that the Engine saved.
-func (l *localImages) close() error {
-	var err error
-	for _, dir := range l.saved {
-		err = errors.Join(err, os.RemoveAll(dir))
-	}
-	return err
-}
+// close ends the use of the images that the Engine saved.
+func (l *localImages) close() error { return l.saved.close() }

@@ -47,6 +47,9 @@ func (p *process) builderRoot() string { return filepath.Join(p.dataDir(), "buil
 
 func (p *process) storeDir() string { return filepath.Join(p.dataDir(), "store") }
 
+// engineDir has images of Docker Engines that were bases of builds.
+func (p *process) engineDir() string { return filepath.Join(p.dataDir(), "engine") }
+
 func (p *process) openStore(ctx context.Context) (*store.Store, error) {
 	return store.Open(ctx, p.storeDir())
 }

@@ -23,6 +23,9 @@ func (p *process) pruneVerb() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if err := (&engineImages{dir: p.engineDir()}).prune(0); err != nil {
+				return err
+			}
 			for _, e := range pruned.Damaged {
 				p.say("%s was damaged: %v", strings.Join(e.Names, ", "), e.Err)
 			}
