@@ -119,7 +119,7 @@ func (s *engineImages) close() error {
 	return errors.Join(err, s.prune(keptImages))
 }
 
-// prune removes the images that nobody uses, except for those that were used last.
+// prune removes the images that no command uses, except for those that were used last.
 func (s *engineImages) prune(keep int) error {
 	entries, err := os.ReadDir(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
