@@ -18,13 +18,13 @@ import (
 // images are the digests of the images. Another one takes every RUN with locked downloads out of everybody's
 // cache: change these only together with a change of the relay that is worth it.
 var images = map[string]digest.Digest{
-	"386":     "sha256:d53140b295f9643684a3b370bdae329e86a96ebb3ebcd22c7646579b9d3c2068",
-	"amd64":   "sha256:7a2206fdc888cb9b4aa0baad7376aaca0b4484633f17f9341ae9db6c6498ec09",
-	"arm":     "sha256:a3767d3a5b55e8ade5fd93591055e94d9dee0f8b5dd58783721c37b1f6413a12",
-	"arm64":   "sha256:5244ae6f24380a8732630230721c30219437cacf0d94a11a396ada647b25f26a",
-	"ppc64le": "sha256:a8ec05c29f57162816fb8e108da482fd0d71ab0d125a6de3ae63465759fc678e",
-	"riscv64": "sha256:ae738954a26f3acffb314ee6a8a8bfbf328cbb4e50ba1c54ffd4cafdbd6ba36f",
-	"s390x":   "sha256:8d4be466649cb0d2e6d2d164ea861a71daedcc6690694aa49e425301c95ca66c",
+	"386":     "sha256:1245b5c247411f437eee534e89a1e8ede51345aa5abb989fa0983e9fe398d027",
+	"amd64":   "sha256:7460b812f14afc4d3749c998e60574e6518f44d2ac8e7546a11b683d6c4f641b",
+	"arm":     "sha256:e27b82c57c40e55d6bee6338394664e801be68604eb223c9701935a7e17ca1a6",
+	"arm64":   "sha256:be5ccc3060f5c045f21ac013806ca0ce6b1b5151367192b43cc438bd578b434e",
+	"ppc64le": "sha256:7daf4ba8aa145cc73a02a9494f86562bcdb8c9ac98fb00126d9d6cf151055e94",
+	"riscv64": "sha256:a6d5a08e568423ecb77fea3926df3a38e9f40149d9dc89564d312a9ec5966ecc",
+	"s390x":   "sha256:c592cd332e831fb34ae7d7fc4e6387611179adedfa43e0647fd644a781930111",
 }
 
 func TestFrozen(t *testing.T) {

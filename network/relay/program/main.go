@@ -44,6 +44,7 @@ func main() {
 
 // start listens, has another process serve, and executes a command.
 func start(self string, command []string) {
+	env := environment()
 	null, err := syscall.Open("/dev/null", syscall.O_RDWR|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		fail("opening /dev/null", err)
@@ -69,7 +70,45 @@ func start(self string, command []string) {
 	}); err != nil {
 		fail("starting the relay", err)
 	}
-	execute(command)
+	execute(command, env)
+}
+
+// environment returns the variables that this process was started with. Go's runtime changes those of a setuid
+// program, and those that occur twice.
+func environment() []string {
+	fd, err := syscall.Open("/proc/self/environ", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return os.Environ()
+	}
+	defer syscall.Close(fd)
+	var text []byte
+	for {
+		chunk := make([]byte, 64<<10)
+		n, err := syscall.Read(fd, chunk)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return os.Environ()
+		}
+		if n == 0 {
+			return split(text)
+		}
+		text = append(text, chunk[:n]...)
+	}
+}
+
+// split returns the strings in text, each with a zero byte at its end.
+func split(text []byte) []string {
+	var all []string
+	start := 0
+	for i, c := range text {
+		if c == 0 {
+			all = append(all, string(text[start:i]))
+			start = i + 1
+		}
+	}
+	return all
 }
 
 // descriptor returns fd, or null for a port on which this step may not listen.
@@ -118,11 +157,11 @@ func dropRights() error {
 }
 
 // execute replaces this process by a command, which it looks up as a container's runtime does.
-func execute(command []string) {
+func execute(command, env []string) {
 	name := command[0]
 	path, err := lookUp(name)
 	if err == nil {
-		err = syscall.Exec(path, command, os.Environ())
+		err = syscall.Exec(path, command, env)
 	}
 	switch {
 	case err == syscall.ENOENT && !hasSlash(name):

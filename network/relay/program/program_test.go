@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -176,6 +177,14 @@ func TestCommand(t *testing.T) {
 	if err != nil || !strings.HasPrefix(out, "1\nsh -c ") {
 		t.Errorf("%q, %v", out, err)
 	}
+	// Its environment is the step's.
+	out, err = step(t, none, "sh", "-c", "tr '\\0' '\\n' </proc/$$/environ")
+	got, want := strings.Split(strings.TrimSpace(out), "\n"), os.Environ()
+	slices.Sort(got)
+	slices.Sort(want)
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("environment %q, want %q, %v", got, want, err)
+	}
 	// It has no descriptor of the relay's, and waits for no child that it did not start.
 	out, err = step(t, none, "sh", "-c", "wait; ls -l /proc/self/fd | grep -c socket; true")
 	if err != nil || out != "0\n" {
@@ -214,7 +223,7 @@ func TestSetuid(t *testing.T) {
 	}
 	// The second column is the local address, in the state of a socket that listens.
 	listening := "grep -cE ':0050 00000000:0000 0A' /proc/net/tcp; "
-	out, err := asUser(t, "grep -E '^(Uid|CapEff|CapPrm)' /proc/self/status; "+listening+"exec 3>/dev/udp/127.107.101.100/53; printf '"+escaped(query("a.b", typeA))+"' >&3; head -c 1 <&3 >/dev/null; "+listening)
+	out, err := asUser(t, "env | grep ^GOTRACEBACK; grep -E '^(Uid|CapEff|CapPrm)' /proc/self/status; "+listening+"exec 3>/dev/udp/127.107.101.100/53; printf '"+escaped(query("a.b", typeA))+"' >&3; head -c 1 <&3 >/dev/null; "+listening)
 	want := "Uid:\t65534\t65534\t65534\t65534\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n0\n1\n"
 	if err != nil || out != want {
 		t.Errorf("%q, want %q, %v", out, want, err)
