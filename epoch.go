@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kedge-build/kedge/internal/git"
 	"github.com/kedge-build/kedge/lock"
 )
 
@@ -103,7 +104,7 @@ func (p *project) commitTime(ctx context.Context) (time.Time, error) {
 
 // headTime returns the commit time of HEAD in the git checkout that dir is in.
 func headTime(ctx context.Context, dir string, environ []string) (time.Time, error) {
-	out, err := git(ctx, dir, environ, nil, "log", "-1", "--no-show-signature", "--format=%ct")
+	out, err := git.Run(ctx, dir, environ, nil, "log", "-1", "--no-show-signature", "--format=%ct")
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -1,54 +1,15 @@
 package kedge
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/kedge-build/kedge/internal/git"
 )
-
-// git runs git on the checkout that dir is in, whoever owns it: in CI that is often another user.
-func git(ctx context.Context, dir string, environ []string, stdin []byte, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "git", append([]string{"-c", "safe.directory=*", "-c", "core.fsmonitor=false"}, args...)...)
-	cmd.Dir, cmd.Stdin = dir, bytes.NewReader(stdin)
-	cmd.Env = []string{}
-	for _, kv := range environ {
-		switch name, _, _ := strings.Cut(kv, "="); name {
-		case "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE":
-			// In a git hook these name the repository of the hook.
-		default:
-			cmd.Env = append(cmd.Env, kv)
-		}
-	}
-	out, err := cmd.Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && len(exit.Stderr) > 0 {
-		return nil, fmt.Errorf("%s: %w", strings.TrimSpace(string(exit.Stderr)), err)
-	}
-	return out, err
-}
-
-// inCheckout reports whether a folder is in a git checkout.
-func inCheckout(dir string) bool {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return false
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, ".git")); err == nil {
-			return true
-		}
-		if filepath.Dir(dir) == dir {
-			return false
-		}
-		dir = filepath.Dir(dir)
-	}
-}
 
 // A GitError says that git could not tell the modes of files.
 type GitError struct {
@@ -77,10 +38,10 @@ func trackedIn(ctx context.Context, dirs map[string]string, environ []string) (t
 // gitTracked returns the files below dir that git tracks, and whether each is executable. It returns nil if
 // dir is not in a checkout.
 func gitTracked(ctx context.Context, dir string, environ []string) (map[string]bool, error) {
-	if !inCheckout(dir) {
+	if !git.InCheckout(dir) {
 		return nil, nil
 	}
-	out, err := git(ctx, dir, environ, nil, "ls-files", "--stage", "--recurse-submodules", "-z")
+	out, err := git.Run(ctx, dir, environ, nil, "ls-files", "--stage", "--recurse-submodules", "-z")
 	if err != nil {
 		return nil, &GitError{dir, err}
 	}
@@ -100,7 +61,7 @@ func gitUntracked(ctx context.Context, dir string, environ []string, paths []str
 	if len(paths) == 0 {
 		return nil, nil
 	}
-	out, err := git(ctx, dir, environ, nil, "ls-files", "--others", "--exclude-standard", "-z")
+	out, err := git.Run(ctx, dir, environ, nil, "ls-files", "--others", "--exclude-standard", "-z")
 	if err != nil {
 		return nil, fmt.Errorf("asking git which files it does not track in %q: %w", dir, err)
 	}
@@ -117,7 +78,7 @@ func ifModesCount(ctx context.Context, dir string, environ []string, paths []str
 	if len(paths) == 0 {
 		return nil, nil
 	}
-	out, err := git(ctx, dir, environ, nil, "config", "--default", "true", "--type", "bool", "--get", "core.fileMode")
+	out, err := git.Run(ctx, dir, environ, nil, "config", "--default", "true", "--type", "bool", "--get", "core.fileMode")
 	if err != nil {
 		return nil, fmt.Errorf("asking git whether modes count in %q: %w", dir, err)
 	}
@@ -132,7 +93,7 @@ func gitIgnored(ctx context.Context, dir string, environ []string, paths []strin
 	if len(paths) == 0 {
 		return nil, nil
 	}
-	out, err := git(ctx, dir, environ, []byte(strings.Join(paths, "\x00")), "check-ignore", "--stdin", "-z")
+	out, err := git.Run(ctx, dir, environ, []byte(strings.Join(paths, "\x00")), "check-ignore", "--stdin", "-z")
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 1 {
 		return nil, nil // it ignores none

@@ -79,7 +79,11 @@ func Build(ctx context.Context, env Env, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.finish(ctx, first, img)
+	res, err := p.finish(ctx, first, img)
+	if err != nil {
+		return nil, err
+	}
+	return res, p.remember(res)
 }
 
 // Verify builds as [Build] does, executes every step a second time, and compares the two images. That they
@@ -120,7 +124,7 @@ func Verify(ctx context.Context, env Env, o Options) (*Result, error) {
 		return nil, err
 	}
 	res.Verdict, res.NotReleased, res.ClockKept = verdict, notReleased, clockKept(p.options.Vary, first.result)
-	return res, nil
+	return res, p.remember(res)
 }
 
 // start takes o through the arrows that [Build] and [Verify] share. The caller must close both results.

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/internal/git"
 	"github.com/kedge-build/kedge/lint"
 )
 
@@ -56,10 +57,10 @@ func notInGit(ctx context.Context, file string, environ []string) string {
 	if dir == "" {
 		dir = "."
 	}
-	if !inCheckout(dir) {
+	if !git.InCheckout(dir) {
 		return ""
 	}
-	if out, err := git(ctx, dir, environ, nil, "ls-files", "-z", "--", name); err != nil || len(out) > 0 {
+	if out, err := git.Run(ctx, dir, environ, nil, "ls-files", "-z", "--", name); err != nil || len(out) > 0 {
 		return ""
 	}
 	if ignored, err := gitIgnored(ctx, dir, environ, []string{name}); err == nil && slices.Contains(ignored, name) {

@@ -3,10 +3,12 @@ package kedge
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/containerd/platforms"
 	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/drift"
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/policy"
@@ -52,8 +54,8 @@ func (p *project) resolve(ctx context.Context) (*plan, error) {
 func (p *project) requestFor(ctx context.Context, target string) (req *builder.Request, unread, err error) {
 	req = p.inputs(p.pins)
 	req.Target, req.Attest = p.parsed.Option(target), p.options.Attest
-	if p.lockfile != "" && !p.committed {
-		req.Leave = []string{p.lockfile}
+	if req.Leave, err = p.leave(); err != nil {
+		return nil, nil, err
 	}
 	if p.ownPolicy != "" && p.dockerfile.Path != "" { // which has what the lock has
 		req.Leave = append(req.Leave, policy.RegoPath(p.dockerfile.Path))
@@ -74,6 +76,23 @@ func (p *project) requestFor(ctx context.Context, target string) (req *builder.R
 	}
 	req.Downloads, err = p.downloads(ctx, p.record)
 	return req, unread, err
+}
+
+// leave returns the paths that no context has, because they say what is built from it: the lockfile, the record of
+// drift and the thresholds.
+func (p *project) leave() ([]string, error) {
+	var paths []string
+	if p.lockfile != "" && !p.committed {
+		paths = append(paths, p.lockfile)
+	}
+	if p.dockerfile.Path == "" {
+		return paths, nil
+	}
+	settings, err := drift.FindSettings(filepath.Dir(p.dockerfile.Path))
+	if settings != "" {
+		paths = append(paths, settings)
+	}
+	return append(paths, drift.Path(p.dockerfile.Path)), err
 }
 
 // A TargetError says that the lock declares another target than the one that is asked for, and does not let

@@ -2,6 +2,7 @@ package kedge
 
 import (
 	"context"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -120,6 +121,32 @@ func warnedOf(warnings []*client.VertexWarning, l builder.LeftOut) bool {
 		return strings.HasPrefix(string(w.Short), "CopyIgnoredFile:") &&
 			slices.ContainsFunc(w.Range, func(r *pb.Range) bool { return int(r.GetStart().GetLine()) == l.Line })
 	})
+}
+
+// remember tells the store what was built, and what a verification says of it.
+func (p *plan) remember(res *Result) error {
+	b := store.Build{Digest: res.Image.Descriptor.Digest, Target: res.Target, Declared: res.Declared, Args: res.ArgsHash}
+	for _, m := range res.Image.Manifests {
+		b.Manifests = append(b.Manifests, m.Descriptor.Digest)
+	}
+	if top := res.Image.Top().Digest; top != b.Digest {
+		b.Manifests = append(b.Manifests, top)
+	}
+	var err error
+	if p.dockerfile.Path != "" {
+		if b.Dockerfile, err = filepath.Abs(p.dockerfile.Path); err != nil {
+			return err
+		}
+	}
+	if res.Lockfile != "" && res.NotLocked == nil {
+		if b.Lockfile, err = filepath.Abs(res.Lockfile); err != nil {
+			return err
+		}
+	}
+	if v := res.Verdict; v != nil {
+		b.Verified = &store.Verified{Reproducible: v.Reproducible, Varied: v.Varied, NotCovered: len(v.NotCovered)}
+	}
+	return p.env.Store.SaveBuild(b)
 }
 
 // declare returns the lock that a build leaves: with the pins that it added, and with the target that ships,

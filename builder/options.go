@@ -89,23 +89,23 @@ func (j *job) daemonOptions() map[string]string {
 	return opts
 }
 
-// leaves returns a function that reports whether a path in a mount is in j.req.Leave, or is the
+// leaves returns a function that reports whether a path in a mount is in j.req.Leave, below a folder in it, or the
 // temporary file that replaces one of those.
 func (j *job) leaves() func(mount, path string) bool {
-	dirs := map[string]string{}
+	type left struct{ path, below, temporary string }
+	inMount := map[string][]left{}
 	for mount, dir := range j.req.Directories() {
-		dirs[mount] = realPath(dir)
-	}
-	var leave []string
-	for _, path := range j.req.Leave {
-		leave = append(leave, filepath.Join(realPath(filepath.Dir(path)), filepath.Base(path)))
+		for _, path := range j.req.Leave {
+			path, err := filepath.Rel(realPath(dir), filepath.Join(realPath(filepath.Dir(path)), filepath.Base(path)))
+			if err == nil && filepath.IsLocal(path) {
+				folder, name := filepath.Split(path)
+				inMount[mount] = append(inMount[mount], left{path, path + string(filepath.Separator), folder + "." + name + "."})
+			}
+		}
 	}
 	return func(mount, path string) bool {
-		dir, ok := dirs[mount]
-		return ok && slices.ContainsFunc(leave, func(leave string) bool {
-			folder, name := filepath.Split(filepath.Join(dir, path))
-			leaveFolder, leaveName := filepath.Split(leave)
-			return folder == leaveFolder && (name == leaveName || strings.HasPrefix(name, "."+leaveName+"."))
+		return slices.ContainsFunc(inMount[mount], func(l left) bool {
+			return path == l.path || strings.HasPrefix(path, l.below) || strings.HasPrefix(path, l.temporary)
 		})
 	}
 }

@@ -46,7 +46,7 @@ type Request struct {
 	// KeepModes sends all files with their own modes, .git folders included; PlainGit sends .git folders in one
 	// form. See package gitdir.
 	KeepModes, PlainGit bool
-	// Leave lists files to leave out of every context. The lockfile is one: it does not lock itself.
+	// Leave lists files and folders to leave out of every context. The lockfile is one: it does not lock itself.
 	Leave []string
 	// Sums is the path of a file that remembers the sums of files in contexts; see package filesum. It may
 	// be empty.

@@ -17,11 +17,11 @@ import (
 // settings compares two image configs, except for the history and the diffIDs, which have their own
 // comparison.
 func settings(a, b []byte) ([]Setting, error) {
-	x, err := flatConfig(a)
+	x, err := Settings(a)
 	if err != nil {
 		return nil, fmt.Errorf("reading the first image's config: %w", err)
 	}
-	y, err := flatConfig(b)
+	y, err := Settings(b)
 	if err != nil {
 		return nil, fmt.Errorf("reading the second image's config: %w", err)
 	}
@@ -47,7 +47,9 @@ func unionKeys[V any](a, b map[string]V) []string {
 	return slices.Compact(keys)
 }
 
-func flatConfig(raw []byte) (map[string]string, error) {
+// Settings returns the values of an image config by their keys, as [Setting] has them, except for the history and
+// the diffIDs.
+func Settings(raw []byte) (map[string]string, error) {
 	var top map[string]any
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()

@@ -187,6 +187,29 @@ func until(expression string) step {
 
 const wide = `document.scrollingElement.scrollWidth`
 
+// lowContrast names the text with the lowest contrast, as WCAG 2 defines it, if that is too low.
+const lowContrast = `(() => {
+	const rgb = (s) => s.match(/[\d.]+/g).map(Number);
+	const luminance = (c) => c.slice(0, 3).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+		.reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+	const ground = (e) => {
+		for (; e; e = e.parentElement) {
+			const c = rgb(getComputedStyle(e).backgroundColor);
+			if (c.length < 4 || c[3] > 0) return c;
+		}
+		return [255, 255, 255];
+	};
+	for (const d of document.querySelectorAll("details")) d.open = true;
+	let worst = 99, where = "";
+	for (const e of document.body.querySelectorAll("*")) {
+		if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) || e.localName === "script") continue;
+		const [a, b] = [luminance(rgb(getComputedStyle(e).color)), luminance(ground(e))];
+		const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+		if (ratio < worst) [worst, where] = [ratio, e.outerHTML.slice(0, 80)];
+	}
+	return worst < 4.5 ? worst + " " + where : "";
+})()`
+
 func TestBrowser(t *testing.T) {
 	browser := browse(t)
 
@@ -247,7 +270,7 @@ func TestBrowser(t *testing.T) {
 	})
 
 	t.Run("narrow", func(t *testing.T) {
-		for name, r := range map[string]*Report{"example": example(), "hostile": hostile()["verify"]} {
+		for name, r := range map[string]*Report{"example": example(), "hostile": hostile()["verify"], "history": driftLog(30), "hostile history": hostile()["driftlog"]} {
 			b := open(t, browser, r, screen(360, 740, true))
 			b.run(js(`for (const d of document.querySelectorAll("details")) d.open = true`))
 			b.frames()
@@ -259,29 +282,12 @@ func TestBrowser(t *testing.T) {
 
 	t.Run("dark", func(t *testing.T) {
 		for mode, dark := range map[string]bool{"dark": true, "light": false} {
+			history := open(t, browser, driftLog(30), media("prefers-color-scheme", mode))
+			if low := value[string](history, lowContrast); low != "" {
+				t.Errorf("%s: the contrast of a history is low: %s", mode, low)
+			}
 			b := open(t, browser, example(), media("prefers-color-scheme", mode))
-			// The contrast of all text with its background, as WCAG 2 defines it.
-			low := value[string](b, `(() => {
-				const rgb = (s) => s.match(/[\d.]+/g).map(Number);
-				const luminance = (c) => c.slice(0, 3).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
-					.reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
-				const ground = (e) => {
-					for (; e; e = e.parentElement) {
-						const c = rgb(getComputedStyle(e).backgroundColor);
-						if (c.length < 4 || c[3] > 0) return c;
-					}
-					return [255, 255, 255];
-				};
-				for (const d of document.querySelectorAll("details")) d.open = true;
-				let worst = 99, where = "";
-				for (const e of document.body.querySelectorAll("*")) {
-					if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()) || e.localName === "script") continue;
-					const [a, b] = [luminance(rgb(getComputedStyle(e).color)), luminance(ground(e))];
-					const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-					if (ratio < worst) [worst, where] = [ratio, e.outerHTML.slice(0, 80)];
-				}
-				return worst < 4.5 ? worst + " " + where : "";
-			})()`)
+			low := value[string](b, lowContrast)
 			if low != "" {
 				t.Errorf("%s: the contrast is low: %s", mode, low)
 			}
@@ -325,6 +331,27 @@ func TestBrowser(t *testing.T) {
 		t.Logf("filtered in %v", time.Since(start))
 	})
 
+	t.Run("five hundred builds", func(t *testing.T) {
+		b := open(t, browser, driftLog(500))
+		t.Logf("loaded in %v", b.load)
+		if b.load > 30*time.Second {
+			t.Errorf("the page of 500 builds took %v to load", b.load)
+		}
+		expect(b, `document.querySelectorAll(".builds > li").length`, 500)
+		expect(b, `document.querySelectorAll(".plot rect").length`, 4*500)
+		expect(b, `document.querySelector(".plot rect title").textContent`, "2026-10-19: 70MB, Build 0 of <b>the</b> app")
+		start := time.Now()
+		b.run(js(`document.querySelectorAll(".builds details")[250].open = true`), js(`document.querySelectorAll(".builds details")[250].scrollIntoView()`))
+		b.frames()
+		if elapsed := time.Since(start); elapsed > 20*time.Second {
+			t.Errorf("opening a build took %v", elapsed)
+		} else {
+			t.Logf("a build opened in %v", elapsed)
+		}
+		expect(b, `document.querySelectorAll(".builds details")[250].querySelector(".moves").checkVisibility()`, true)
+		expect(b, `document.scripts.length`, 0)
+	})
+
 	t.Run("hostile", func(t *testing.T) {
 		b := open(t, browser, hostile()["verify"])
 		b.run(
@@ -339,6 +366,11 @@ func TestBrowser(t *testing.T) {
 		expect(b, `document.scripts.length`, 1)
 		expect(b, `document.querySelectorAll("img, iframe, object, embed, base, link, form").length`, 0)
 		expect(b, `document.title.includes("<script>")`, true)
+
+		b = open(t, browser, hostile()["driftlog"])
+		b.run(js(`for (const d of document.querySelectorAll("details")) d.open = true`))
+		b.frames()
+		expect(b, `typeof window.pwned`, "undefined")
 	})
 
 	t.Run("without script", func(t *testing.T) {

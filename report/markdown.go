@@ -10,10 +10,20 @@ import (
 // that unfolds. No string becomes markup, a link or a mention.
 func writeMarkdown(w io.Writer, r *Report) error {
 	t := &printer{}
+	r = r.compared()
 	t.printf("**%s**\n", escape(r.headline()))
 	var lines []point
 	switch {
+	case r.DriftLog != nil:
+		t.driftTable(r.DriftLog)
+	case r.Promotion != nil:
+		for _, c := range r.Promotion.Conditions {
+			lines = append(lines, point{c.answer(), c.Name + ": " + c.Text})
+		}
 	case r.Diff != nil:
+		if r.Drift != nil {
+			t.reasons(r.Drift)
+		}
 		t.printf("\n| | digest | platform | image |\n| --- | --- | --- | --- |\n")
 		for i, s := range []Side{r.First, r.Second} {
 			t.printf("| %s | %s | %s | %s |\n", [...]string{"first", "second"}[i], code(s.Digest), code(s.Platform), code(s.Name))

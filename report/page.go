@@ -30,6 +30,9 @@ var parsed = sync.OnceValues(func() (*template.Template, error) {
 // writeHTML writes r as a page that needs no network, and no script to be read. The page counts what it has no
 // room for.
 func writeHTML(w io.Writer, r *Report) error {
+	if r.DriftLog != nil {
+		return writeHistory(w, r.DriftLog)
+	}
 	t, err := parsed()
 	if err != nil {
 		return err
@@ -41,14 +44,16 @@ func writeHTML(w io.Writer, r *Report) error {
 	return b.Flush()
 }
 
+// sourceHash names a script or a style in a Content-Security-Policy.
+func sourceHash(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}
+
 // policy is the page's Content-Security-Policy: it allows the page's own script and style, by their hash, and
 // loads nothing.
 func policy() string {
-	source := func(s string) string {
-		sum := sha256.Sum256([]byte(s))
-		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
-	}
-	return "default-src 'none'; script-src " + source(script) + "; style-src " + source(style) +
+	return "default-src 'none'; script-src " + sourceHash(script) + "; style-src " + sourceHash(style) +
 		"; base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 }
 
@@ -90,6 +95,7 @@ type page struct {
 	Platforms                      []platform
 	MorePlatforms                  int
 	Pins                           table
+	Reasons                        table // of a verdict on drift
 	Causes                         []*group
 	MoreCauses                     int
 	Unexplained                    int
@@ -162,6 +168,7 @@ type layer struct {
 }
 
 func newPage(r *Report) *page {
+	r = r.compared()
 	p := &page{
 		Policy: policy(), Style: template.CSS(style), Script: template.JS(script),
 		First: text{{Text: "first build"}}, Second: text{{Text: "second build"}},
@@ -183,6 +190,9 @@ func newPage(r *Report) *page {
 		}
 		p.Packages = tabulate(r.Packages, func(x Package) entry { return newEntry(x.Kind, x.Name, x.First, x.Second) })
 		p.Config = tabulate(r.Config, func(x Setting) entry { return newEntry(x.Key, x.First, x.Second, "") })
+	case r.Promotion != nil:
+		title = r.Promotion.From + " to " + r.Promotion.To
+		p.Reasons = tabulate(r.Promotion.Conditions, func(x Condition) entry { return newEntry(x.answer(), x.Name+": "+x.Text, "", "") })
 	case r.Lock != nil:
 		title = r.Lockfile
 		p.Changes = tabulate(r.Changes, func(x LockChange) entry { return newEntry(x.Kind, x.Ref, x.Old, x.New) })
@@ -223,6 +233,21 @@ func newPage(r *Report) *page {
 		p.Outcome, p.Verdict = "different", "Not identical"
 		if p.Dated = r.Image != nil && r.Verdict != nil && r.Verdict.dated(); p.Dated {
 			p.Verdict = "Not reproducible"
+		}
+	}
+	if r.Drift != nil {
+		p.Outcome, p.Verdict, sentence = "same", "Accepted", r.Drift.headline()
+		if !r.Drift.Within {
+			p.Outcome, p.Verdict = "different", "Rejected"
+		}
+		p.Reasons = tabulate(r.Drift.Reasons, func(x DriftReason) entry { return newEntry(x.Level, x.Text, x.Rule, "") })
+	}
+	if r.Promotion != nil {
+		p.Outcome, p.Verdict = "same", "Promoted"
+		if !r.Promotion.Yes {
+			p.Outcome, p.Verdict = "different", "Not promoted"
+		} else if r.Promotion.DryRun {
+			p.Verdict = "May be promoted"
 		}
 	}
 	p.Title, p.Sentence = visible("kedge: "+title, maxName), visible(sentence, maxText)

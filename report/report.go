@@ -26,8 +26,8 @@ import (
 // Version is the version of the value.
 const Version = 1
 
-// Report is the answer of one verb. Exactly one of Image, Diff, Lock and Lint is set; in JSON their keys are the
-// report's own.
+// Report is the answer of one verb. Exactly one of Image, Diff, Lock, Lint, Drift, DriftLog and Promotion is set; in
+// JSON the keys of the first four are the report's own.
 type Report struct {
 	Version int    `json:"version"`
 	Verb    string `json:"verb"`
@@ -41,6 +41,19 @@ type Report struct {
 	*Diff
 	*Lock
 	*Lint
+	Drift     *Drift     `json:"drift,omitempty"`
+	DriftLog  *DriftLog  `json:"driftLog,omitempty"`
+	Promotion *Promotion `json:"promotion,omitempty"`
+}
+
+// compared returns r with the comparison of a verdict on drift as its own.
+func (r *Report) compared() *Report {
+	if r.Drift == nil {
+		return r
+	}
+	shown := *r
+	shown.Diff = r.Drift.Diff
+	return &shown
 }
 
 // Image is the image that build or verify made, or the single one that explain was given.
@@ -347,10 +360,16 @@ func Write(w io.Writer, f Format, r *Report) error {
 	return fmt.Errorf("there is no format %q of a report", f)
 }
 
-// Yes reports whether the answer is yes: the builds, or the images, are the same, or lint found no error.
+// Yes reports whether the answer is yes: the builds, or the images, are the same or near enough, or lint found no
+// error.
 func (r *Report) Yes() bool {
-	if r.Lint != nil {
+	switch {
+	case r.Lint != nil:
 		return r.count(lint.Error) == 0
+	case r.Drift != nil:
+		return r.Drift.Within
+	case r.Promotion != nil:
+		return r.Promotion.Yes
 	}
 	return (r.Image == nil || r.Verdict == nil || r.Verdict.Reproducible) && (r.Diff == nil || r.Same)
 }

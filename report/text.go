@@ -24,9 +24,14 @@ const (
 // writeText writes r for a terminal.
 func writeText(w io.Writer, r *Report) error {
 	t := &printer{}
+	r = r.compared()
 	switch {
 	case r.Lint != nil:
 		t.lint(r)
+	case r.DriftLog != nil:
+		t.driftLog(r.DriftLog)
+	case r.Promotion != nil:
+		t.promotion(r.Promotion)
 	case r.Diff != nil && r.Verb == "explain":
 		t.explained(r)
 	case r.Diff != nil:
@@ -63,6 +68,12 @@ func (r *Report) headline() string {
 	switch {
 	case r.Lint != nil:
 		return r.Lint.headline()
+	case r.Drift != nil:
+		return r.Drift.headline()
+	case r.DriftLog != nil:
+		return Counted(len(r.DriftLog.Builds), "build") + " of " + plain(r.DriftLog.Record)
+	case r.Promotion != nil:
+		return r.Promotion.headline()
 	case r.Diff != nil && r.Same && r.First.Digest == r.Second.Digest:
 		return "same: one and the same image"
 	case r.Diff != nil && r.Same:
@@ -277,7 +288,11 @@ func (t *printer) sections(list []section) {
 }
 
 func (t *printer) differences(r *Report) {
-	t.printf("%s\n", r.headline())
+	if r.Drift != nil {
+		t.drift(r.Drift)
+	} else {
+		t.printf("%s\n", r.headline())
+	}
 	for i, s := range []Side{r.First, r.Second} {
 		name := ""
 		if s.Name != "" {

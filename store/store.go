@@ -30,6 +30,7 @@ import (
 // Beside the layout's files the directory holds
 //
 //	layers/     records and listings of layers
+//	builds/     records of builds
 //	tmp/        one directory for each Draft, which holds its lock
 //	store.lock  shared by all users of the store, exclusive for Prune
 //	index.lock  exclusive, held for moments, for index.json and tmp
@@ -426,6 +427,9 @@ func (s *Store) prune(ctx context.Context, all bool, p *Pruned) error {
 		return err
 	}
 	if err := s.pruneBlobs(ctx, live, p); err != nil {
+		return err
+	}
+	if err := s.pruneBuilds(all, live); err != nil {
 		return err
 	}
 	return s.pruneRecords(all)

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/kedge-build/kedge"
+	"github.com/kedge-build/kedge/diff/source"
+	"github.com/kedge-build/kedge/drift"
 	"github.com/kedge-build/kedge/publish"
 	"github.com/kedge-build/kedge/report"
 	"github.com/kedge-build/kedge/secret"
@@ -20,6 +25,7 @@ func (p *process) buildVerb() *cli.Command {
 			&cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "name the image `NAME[:TAG]`, and NAME:[TAG-]args-HASH"},
 			&cli.BoolFlag{Name: "verify", Usage: "build a second time and compare"},
 			&cli.BoolFlag{Name: "no-cache", Usage: "take no step from the builder's cache"},
+			&cli.BoolFlag{Name: "drift", Usage: "write what the image is to DOCKERFILE.drift, as kedge drift record does"},
 			formatFlag(), reportFlag(), varyFlag(),
 		}),
 		Action: func(c *cli.Context) error {
@@ -32,6 +38,11 @@ func (p *process) buildVerb() *cli.Command {
 			}
 			if len(c.StringSlice("vary")) > 0 && !c.Bool("verify") {
 				return usagef("--vary is about a second build: --verify makes one")
+			}
+			if c.Bool("drift") {
+				if fi, err := os.Stat(localDockerfile(c)); err != nil || !fi.Mode().IsRegular() {
+					return usagef("--drift writes beside the Dockerfile, and %q is no file of this machine", localDockerfile(c))
+				}
 			}
 			return p.build(c, c.Bool("verify"))
 		},
@@ -85,6 +96,11 @@ func (p *process) build(c *cli.Context, verified bool) error {
 			return err
 		}
 		r.Names = append(r.Names, receipt.Names...)
+		if c.Bool("drift") {
+			if err := p.recordBuilt(ctx, env.Store, res, drift.Path(localDockerfile(c))); err != nil {
+				return err
+			}
+		}
 		return p.sayDone(ctx, a, res, r, receipt.ID.String())
 	})
 }
@@ -183,6 +199,29 @@ func (p *process) tellDelivery(res *kedge.Result, r publish.Receipt) {
 		}
 		p.note("the image is in kedge's store only: %v (later: kedge export %s -o type=docker,dest=- | docker load)", r.NotLoaded, name)
 	}
+}
+
+// localDockerfile returns the path of the Dockerfile if it is a file of this machine.
+func localDockerfile(c *cli.Context) string {
+	return cmp.Or(c.String("file"), filepath.Join(c.Args().First(), "Dockerfile"))
+}
+
+// recordBuilt writes the record of drift of an image that was built: of several platforms, this machine's.
+func (p *process) recordBuilt(ctx context.Context, st *store.Store, res *kedge.Result, dir string) error {
+	img, err := source.Open(ctx, "store:"+res.Image.Descriptor.Digest.String(), source.Options{Store: st})
+	if err != nil {
+		return err
+	}
+	defer img.Close()
+	r, err := p.readDrift(ctx, img)
+	if err != nil {
+		return err
+	}
+	if err := saveDrift(r, dir, ""); err != nil {
+		return err
+	}
+	p.note("recorded in %s", dir)
+	return nil
 }
 
 // sayDone gives the answer that the image was built, and writes the lock.

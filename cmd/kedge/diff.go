@@ -56,21 +56,11 @@ func (p *process) withImages(c *cli.Context, verb func(first, second *source.Ima
 	if c.NArg() != 2 {
 		return usagef("%s takes two images, A and B, and got %d", c.Command.Name, c.NArg())
 	}
-	sources := source.Options{Keychain: authn.DefaultKeychain, Docker: p.saveFromDocker, InDocker: p.inDocker}
-	if s := c.String("platform"); s != "" {
-		platform, err := v1.ParsePlatform(s)
-		if err != nil {
-			return usagef("platform %q: %v", s, err)
-		}
-		sources.Platform = platform
+	sources, done, err := p.imageSources(c)
+	if err != nil {
+		return err
 	}
-	// Files and registries need no store: do not make one.
-	if _, err := os.Stat(p.storeDir()); err == nil {
-		if sources.Store, err = p.openStore(c.Context); err != nil {
-			return err
-		}
-		defer sources.Store.Close()
-	}
+	defer done()
 	first, err := source.Open(c.Context, c.Args().Get(0), sources)
 	if err != nil {
 		return err
@@ -82,6 +72,24 @@ func (p *process) withImages(c *cli.Context, verb func(first, second *source.Ima
 	}
 	defer second.Close()
 	return verb(first, second)
+}
+
+// imageSources returns where images can be, for the platform of --platform. The caller must call done.
+func (p *process) imageSources(c *cli.Context) (sources source.Options, done func(), err error) {
+	sources = source.Options{Keychain: authn.DefaultKeychain, Docker: p.saveFromDocker, InDocker: p.inDocker}
+	if s := c.String("platform"); s != "" {
+		if sources.Platform, err = v1.ParsePlatform(s); err != nil {
+			return sources, nil, usagef("platform %q: %v", s, err)
+		}
+	}
+	// Files and registries need no store: do not make one.
+	if _, err := os.Stat(p.storeDir()); err != nil {
+		return sources, func() {}, nil
+	}
+	if sources.Store, err = p.openStore(c.Context); err != nil {
+		return sources, nil, err
+	}
+	return sources, func() { sources.Store.Close() }, nil
 }
 
 // compare compares two images. It explains the files only for a page.

@@ -13,6 +13,7 @@ import (
 	"github.com/kedge-build/kedge/builder/daemon"
 	"github.com/kedge-build/kedge/diff/source"
 	"github.com/kedge-build/kedge/docker"
+	"github.com/kedge-build/kedge/drift"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
@@ -205,6 +206,10 @@ var hints = []row{
 	fixed[*network.BusyError](exitFailed, "wait until the build has ended"),
 	fixed[*policy.ForeignError](exitFailed, "move it away, or name another file: -o FILE"),
 	fixed[*store.NotFoundError](exitFailed, "kedge images lists what there is"),
+	fixed[*noRecordError](exitFailed, "kedge drift record writes one, to be committed"),
+	fixed[*notBuiltError](exitFailed, "build it first, or name an IMAGE"),
+	fixed[*drift.ForeignError](exitFailed, "move it away, or record beside another Dockerfile: -f FILE"),
+	fixed[*drift.FormatError](exitFailed, "docs/drift.md says what a record and "+drift.SettingsFile+" are"),
 
 	on(exitFailed, refusedDownloadsHint),
 	fixed[*builder.RelayError](exitFailed, "build for another platform, or without locked downloads: kedge lock --downloads=off"),

@@ -24,7 +24,7 @@ var verbGroups = []struct {
 	verbs   []string
 }{
 	{"Build", []string{"build", "lint", "lock", "verify", "tag"}},
-	{"Compare", []string{"diff", "explain"}},
+	{"Compare", []string{"diff", "explain", "drift"}},
 	{"Store and builder", []string{"images", "export", "prune", "cache", "builder"}},
 	{"kedge itself", []string{"install", "completion", "help", "version"}},
 }

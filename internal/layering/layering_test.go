@@ -43,12 +43,13 @@ diff/packages:
 diff: diff/packages internal/chunk internal/layer
 diff/source: store internal/decompress internal/layer internal/wholefile
 explain: cause diff internal/layer
+drift: diff diff/packages internal/git internal/layer internal/wholefile
 trace: frontend store internal/layer
 verify: cause diff explain fix frontend store trace
-kedge: builder builder/gitdir cause frontend image lint lock network policy rules secret store trace verify internal/filesum internal/wholefile
-cmd/kedge: kedge builder builder/daemon docker frontend image lint lock network policy rules secret store trace verify cause diff diff/source explain plugin publish report
+kedge: builder builder/gitdir cause drift frontend image lint lock network policy rules secret store trace verify internal/filesum internal/git internal/wholefile
+cmd/kedge: kedge builder builder/daemon docker drift frontend image lint lock network policy rules secret store trace verify cause diff diff/source explain plugin publish report
 plugin: internal/wholefile
-report: kedge diff explain lint lock network rules trace verify
+report: kedge diff drift explain lint lock network rules trace verify
 internal/chunk:
 internal/layer: internal/decompress
 internal/decompress:
@@ -60,6 +61,7 @@ internal/bench: internal/rig
 internal/corpus: internal/debian internal/rig
 internal/testenv: internal/debian internal/rig
 internal/filesum: internal/wholefile
+internal/git:
 internal/wholefile:
 `)
 

@@ -1,0 +1,332 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/kedge-build/kedge/diff"
+	"github.com/kedge-build/kedge/drift"
+)
+
+// Drift says whether an image is within the thresholds.
+type Drift struct {
+	Within   bool          `json:"within"`
+	Settings string        `json:"settings,omitempty"` // the file with the thresholds; absent if there is none
+	Reasons  []DriftReason `json:"reasons"`            // those that fail first, the largest first
+	Counts   []DriftCount  `json:"counts"`
+	Apart    []File        `json:"apart"` // paths that differ below volumes and tmpfs
+	Sources  []Setting     `json:"sources"`
+	Diff     *Diff         `json:"diff"`
+}
+
+// DriftReason is why an image is beyond the thresholds, or what should be known about it.
+type DriftReason struct {
+	Level  string  `json:"level"` // fail or warn
+	Text   string  `json:"text"`
+	Rule   string  `json:"rule,omitempty"`   // the reason of the rule that decided
+	Excess float64 `json:"excess,omitempty"` // how many times the threshold it is; absent if it has none
+}
+
+// DriftCount is what one threshold is about.
+type DriftCount struct {
+	What   string `json:"what"`
+	Value  string `json:"value"`
+	Limit  string `json:"limit,omitempty"` // absent if there is no threshold
+	Beyond bool   `json:"beyond"`
+}
+
+// NewDrift reports how an image has drifted from a record. The names are those of the two sides.
+func NewDrift(d *drift.Difference, v *drift.Verdict, settings, first, second string) *Report {
+	out := &Drift{Within: v.Within, Settings: settings, Reasons: []DriftReason{}, Counts: []DriftCount{}, Apart: []File{}, Sources: []Setting{}}
+	for _, r := range v.Reasons {
+		excess := r.Excess
+		if math.IsInf(excess, 1) {
+			excess = 0
+		}
+		out.Reasons = append(out.Reasons, DriftReason{string(r.Level), r.Text, r.Rule, excess})
+	}
+	for _, c := range v.Counts {
+		out.Counts = append(out.Counts, DriftCount(c))
+	}
+	for _, f := range d.Apart {
+		out.Apart = append(out.Apart, newFiles([]diff.File{f.File})[0])
+	}
+	for _, s := range d.Sources {
+		out.Sources = append(out.Sources, Setting{s.Key, Change(s.Change), s.First, s.Second})
+	}
+	result := &diff.Result{
+		First:  diff.Side{Name: first, Digest: d.First.Digest, Platform: d.First.Platform},
+		Second: diff.Side{Name: second, Digest: d.Second.Digest, Platform: d.Second.Platform},
+		Config: d.Config, Shared: []string{}, Sizes: &diff.Sizes{First: d.First.Download, Second: d.Second.Download},
+	}
+	for _, f := range d.Files {
+		result.Files = append(result.Files, f.File)
+	}
+	for _, p := range d.Packages {
+		result.Packages = append(result.Packages, p.Package)
+	}
+	result.Same = len(d.Files)+len(d.Apart)+len(d.Packages)+len(d.Config)+len(d.Sources) == 0
+	out.Diff = NewDiff("", result, nil).Diff
+	return &Report{Version: Version, Verb: "drift check", Drift: out}
+}
+
+// headline is the answer in a line.
+func (d *Drift) headline() string {
+	fails := 0
+	for _, r := range d.Reasons {
+		if r.Level == string(drift.Fail) {
+			fails++
+		}
+	}
+	switch {
+	case !d.Within:
+		return "drift beyond the thresholds: " + Counted(fails, "reason")
+	case d.Diff.Same:
+		return "no drift"
+	}
+	return "drift within the thresholds"
+}
+
+// Words says the reason, with that of its rule.
+func (r DriftReason) Words() string {
+	if r.Rule != "" {
+		return r.Text + " (" + r.Rule + ")"
+	}
+	return r.Text
+}
+
+// drift prints why an image is accepted or rejected.
+func (t *printer) drift(d *Drift) {
+	t.printf("%s\n", d.headline())
+	for i, reason := range d.Reasons {
+		if i == maxPaths {
+			t.printf("  and %d more (--format json has all)\n", len(d.Reasons)-i)
+			break
+		}
+		t.printf("  %s  %s\n", reason.Level, reason.Words())
+	}
+}
+
+// reasons writes the tables that a reviewer reads first.
+func (t *printer) reasons(d *Drift) {
+	if len(d.Reasons) > 0 {
+		t.printf("\n| | reason | rule |\n| --- | --- | --- |\n")
+	}
+	for i, reason := range d.Reasons {
+		if i == maxPaths {
+			t.printf("\nand %d more\n", len(d.Reasons)-i)
+			break
+		}
+		t.printf("| %s | %s | %s |\n", escape(reason.Level), escape(reason.Text), escape(reason.Rule))
+	}
+	t.printf("\n| | drift | at most |\n| --- | ---: | ---: |\n")
+	for _, c := range d.Counts {
+		t.printf("| %s | %s | %s |\n", escape(c.What), escape(c.Value), escape(c.Limit))
+	}
+}
+
+// driftLog prints the builds, the newest first.
+func (t *printer) driftLog(l *DriftLog) {
+	if len(l.Builds) == 0 {
+		t.printf("git has no build of %s\n", l.Record)
+		return
+	}
+	w := tabwriter.NewWriter(t, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "COMMIT\tDATE\tDIGEST\tSIZE\tFILES\tPACKAGES\tMOVED MOST")
+	for i := range slices.Backward(l.Builds) {
+		b := &l.Builds[i]
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", plain(b.commit()), b.Time.Format(time.DateOnly), plain(b.short()),
+			human(b.Size), b.Files, b.Packages, strings.Join(b.most(), ", "))
+	}
+	_ = w.Flush() // a buffer takes all
+	for i, o := range l.Often {
+		if i == 0 {
+			t.printf("\nmoves most often\n")
+		}
+		if i == maxPaths {
+			t.printf("  and %d more (--format json has all)\n", len(l.Often)-i)
+			break
+		}
+		t.printf("  %s  %s %s\n", Counted(o.Builds, "build"), o.Kind, shortened(o.Name, 80))
+	}
+}
+
+// driftTable writes the builds as a table, the newest first.
+func (t *printer) driftTable(l *DriftLog) {
+	t.printf("\n| commit | date | size | files, packages | moved most |\n| --- | --- | ---: | ---: | --- |\n")
+	for i := range slices.Backward(l.Builds) {
+		b := &l.Builds[i]
+		t.printf("| %s | %s | %s | %s, %s | %s |\n", code(b.commit()), b.Time.Format(time.DateOnly), human(b.Size),
+			grouped(b.Files), grouped(b.Packages), escape(strings.Join(b.most(), ", ")))
+	}
+}
+
+// commit is the start of the commit's name.
+func (b *DriftBuild) commit() string { return b.Commit[:min(len(b.Commit), 10)] }
+
+// short is the start of the digest.
+func (b *DriftBuild) short() string {
+	_, hex, _ := strings.Cut(b.Digest, ":")
+	return hex[:min(len(hex), 12)]
+}
+
+// DriftLog is the history of a record.
+type DriftLog struct {
+	Record string       `json:"record"`
+	Builds []DriftBuild `json:"builds"` // the oldest first
+	Often  []DriftOften `json:"often"`  // what has moved in most builds
+}
+
+// DriftBuild is a commit that changed the record.
+type DriftBuild struct {
+	Commit   string       `json:"commit"`
+	Time     time.Time    `json:"time"`
+	Subject  string       `json:"subject"`
+	Reason   string       `json:"reason,omitempty"` // why it was accepted
+	Digest   string       `json:"digest"`
+	Base     string       `json:"base,omitempty"`
+	Size     int64        `json:"size"`     // of the files, in bytes
+	Download int64        `json:"download"` // of the layers' blobs, in bytes
+	Files    int          `json:"files"`
+	Packages int          `json:"packages"`
+	Layers   []DriftLayer `json:"layers"`
+	Moved    []DriftMove  `json:"moved"` // against the build before, at most 200
+}
+
+// DriftLayer is a layer of a build.
+type DriftLayer struct {
+	DiffID string `json:"diffID"`
+	Size   int64  `json:"size"` // of its files, in bytes
+	By     string `json:"by,omitempty"`
+}
+
+// DriftMove is something that moved from one build to the next.
+type DriftMove struct {
+	Kind  string `json:"kind"` // base, package, folder or layer
+	Name  string `json:"name"`
+	First string `json:"first,omitempty"` // the version of a package
+	// Second is absent for a package that was removed.
+	Second string `json:"second,omitempty"`
+	Bytes  int64  `json:"bytes,omitempty"` // by which a folder or a layer has grown
+}
+
+// DriftOften counts the builds in which something moved.
+type DriftOften struct {
+	Kind   string `json:"kind"`
+	Name   string `json:"name"`
+	Builds int    `json:"builds"`
+}
+
+// NewDriftLog reports the history of the record at path.
+func NewDriftLog(path string, h *drift.History) *Report {
+	out := &DriftLog{Record: path, Builds: []DriftBuild{}, Often: []DriftOften{}}
+	for _, b := range h.Builds {
+		build := DriftBuild{
+			Commit: b.Commit, Time: b.Time, Subject: b.Subject, Reason: b.Reason, Digest: b.Digest, Base: b.Base,
+			Size: b.Size, Download: b.Download, Files: b.Files, Packages: b.Packages, Layers: []DriftLayer{}, Moved: []DriftMove{},
+		}
+		for _, l := range b.Layers {
+			build.Layers = append(build.Layers, DriftLayer(l))
+		}
+		for _, m := range b.Moved {
+			build.Moved = append(build.Moved, DriftMove{m.Kind, m.Name, m.From, m.To, m.Bytes})
+		}
+		out.Builds = append(out.Builds, build)
+	}
+	for _, o := range h.Often {
+		out.Often = append(out.Often, DriftOften{o.Kind, o.Name, o.Builds})
+	}
+	return &Report{Version: Version, Verb: "drift log", DriftLog: out}
+}
+
+// words says what moved.
+func (m DriftMove) words() string {
+	switch {
+	case m.Kind == "folder" || m.Kind == "layer":
+		return fmt.Sprintf("%s %s", shortened(plain(m.Name), 60), signed(m.Bytes))
+	case m.First == "":
+		return fmt.Sprintf("%s added, %s", plain(m.Name), plain(m.Second))
+	case m.Second == "":
+		return fmt.Sprintf("%s removed", plain(m.Name))
+	}
+	return fmt.Sprintf("%s %s -> %s", plain(m.Name), plain(m.First), plain(m.Second))
+}
+
+// most names what moved most: the packages, and the folder that grew or shrank most.
+func (b *DriftBuild) most() []string {
+	const most = 3
+	var words []string
+	var folder string
+	packages := 0
+	for _, m := range b.Moved {
+		switch {
+		case m.Kind == "folder" && folder == "":
+			folder = m.words()
+		case m.Kind == "package" || m.Kind == "base":
+			if packages++; packages <= most {
+				words = append(words, m.words())
+			}
+		}
+	}
+	if packages > most {
+		words = append(words, fmt.Sprintf("%d more", packages-most))
+	}
+	if folder != "" {
+		words = append(words, folder)
+	}
+	return words
+}
+
+// Promotion says whether an image may go from one repository to another, and whether it did.
+type Promotion struct {
+	From       string      `json:"from"`
+	To         string      `json:"to"`
+	Digest     string      `json:"digest"`
+	Yes        bool        `json:"yes"`
+	DryRun     bool        `json:"dryRun"` // nothing was copied
+	Conditions []Condition `json:"conditions"`
+}
+
+// Condition is one that an image has to meet.
+type Condition struct {
+	Name string `json:"name"`
+	Yes  bool   `json:"yes"`
+	Text string `json:"text"` // why
+}
+
+// NewPromotion reports the answers about an image. It is promoted only if all are yes.
+func NewPromotion(from, to, digest string, dryRun bool, conditions []Condition) *Report {
+	p := &Promotion{From: from, To: to, Digest: digest, DryRun: dryRun, Conditions: conditions, Yes: true}
+	for _, c := range conditions {
+		p.Yes = p.Yes && c.Yes
+	}
+	return &Report{Version: Version, Verb: "promote", Promotion: p}
+}
+
+func (c Condition) answer() string {
+	if c.Yes {
+		return "yes"
+	}
+	return "no"
+}
+
+func (p *Promotion) headline() string {
+	switch {
+	case !p.Yes:
+		return "not promoted"
+	case p.DryRun:
+		return "may be promoted"
+	}
+	return "promoted"
+}
+
+func (t *printer) promotion(p *Promotion) {
+	for _, c := range p.Conditions {
+		t.printf("%-4s %-9s %s\n", c.answer(), c.Name, c.Text)
+	}
+	t.printf("%s\n  from    %s\n  to      %s\n  digest  %s\n", p.headline(), p.From, p.To, p.Digest)
+}
