@@ -32,7 +32,10 @@ type Options struct {
 	LockDownloads  LockDownloads
 	AllowDownloads []string
 
-	Locked       bool // fail rather than add anything to the lock
+	Locked bool // fail rather than add anything to the lock
+	// Offline fetches nothing at all: base images and what RUN steps download come from the cache, and a step
+	// without locked downloads has no network. It needs Locked.
+	Offline      bool
 	NoCache      bool // take no step of the first build from the builder's cache
 	Pull         bool // report locked images that have moved since; the build still uses the locked ones
 	IgnorePolicy bool // build even if a DOCKERFILE.rego exists

@@ -74,7 +74,9 @@ func (p *project) requestFor(ctx context.Context, target string) (req *builder.R
 	if err != nil {
 		return nil, nil, err
 	}
-	req.Downloads, err = p.downloads(ctx, p.record)
+	if req.Downloads, err = p.downloads(ctx, p.record); err == nil && p.options.Offline {
+		err = p.offline(ctx, req)
+	}
 	return req, unread, err
 }
 

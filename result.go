@@ -59,6 +59,8 @@ type Result struct {
 
 	// Refused are the requests of RUN steps that no record of downloads can hold.
 	Refused []*network.UnreplayableError
+	// NotKept says why a base image is not kept for offline builds.
+	NotKept error
 
 	downloads *builder.Downloads
 	record    *network.Record // that WriteLock writes; nil for none
@@ -100,7 +102,10 @@ func (p *plan) finish(ctx context.Context, first *export, img store.Image) (*Res
 			res.before, res.after = p.lock, after
 		}
 	}
-	res.downloads, res.Refused = p.request.Downloads, r.Refused
+	if res.Refused = r.Refused; p.record != nil {
+		res.downloads = p.request.Downloads
+	}
+	res.NotKept = p.keepBases(ctx, p.request, r.Lock, r.Used)
 	left := p.lock
 	if res.after != nil {
 		left = res.after

@@ -36,7 +36,7 @@ func newJob(b *Builder, req *Request, pass Pass) *job {
 	j := &job{
 		b: b, req: req, settings: req.Settings, pass: pass, internal: pass.IsSecond(), epoch: req.Epoch,
 		pins: &pins{
-			locked: req.Locked, file: req.Lock.Clone(),
+			locked: req.Locked, offline: req.Offline != nil, file: req.Lock.Clone(),
 			used: map[lock.Source]bool{}, unlocked: map[lock.Source]Unlocked{},
 		},
 		times:   contextTimes{sent: map[string]string{}, modes: map[string]modes{}, sums: filesum.Open(req.Sums, req.now)},
@@ -101,6 +101,9 @@ func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_
 		buildErr = notRecorded
 	}
 	buildErr = j.downloads.blame(buildErr)
+	if err := j.offlineErr(); err != nil {
+		return nil, err
+	}
 	var unlocked *UnlockedError
 	if errors.As(buildErr, &unlocked) {
 		return nil, buildErr // it has the lines, which only the build function knew

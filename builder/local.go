@@ -84,6 +84,9 @@ func (j *job) withLocals(ctx context.Context, c gateway.Client, ask func() error
 	if err := j.serveLocked(ctx); err != nil {
 		return err
 	}
+	if err := j.serveBases(ctx); err != nil {
+		return err
+	}
 	for {
 		failed := ask()
 		if failed == nil || ctx.Err() != nil {
@@ -243,7 +246,7 @@ func (j *job) lockLocals(uses []frontend.Use) {
 	served := j.locals.all()
 	for _, use := range uses {
 		name, sum, ok := frontend.LayoutImage(use.Op)
-		if layout := served[name]; ok && layout != nil && layout.Digest.String() == sum {
+		if layout := served[name]; ok && layout != nil && layout.Digest.String() == sum && !j.pins.takeBase(name) {
 			j.pins.takeLocal(lock.Source{Kind: lock.Local, Ref: name}, sum)
 		}
 	}

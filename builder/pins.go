@@ -49,7 +49,8 @@ func (e *UnlockedError) Error() string {
 
 // pins decides which sources the daemon may fetch, and records new pins. It is safe for concurrent use.
 type pins struct {
-	locked bool // no pin may be added
+	locked  bool // no pin may be added
+	offline bool // nothing may be fetched
 	// local reports whether an image without a pin waits until its registry was asked, because this machine
 	// has it. It may be nil.
 	local func(ctx context.Context, name string, platform *pb.Platform) bool
@@ -62,6 +63,7 @@ type pins struct {
 	unlocked map[lock.Source]Unlocked
 	asking   map[lock.Source]bool // what the daemon asks registries for
 	images   []pinnedImage        // that the daemon got from check
+	away     map[lock.Source]bool // what an offline build would have to fetch
 }
 
 // pinnedImage is an image that has a pin.
@@ -226,12 +228,7 @@ func (p *pins) err(req *Request, uses []frontend.Use) error {
 		u.Where = req.where(s, u.Line)
 		e.Sources = append(e.Sources, u)
 	}
-	slices.SortFunc(e.Sources, func(a, b Unlocked) int {
-		if a.Line != b.Line {
-			return a.Line - b.Line
-		}
-		return strings.Compare(a.Source.Ref, b.Source.Ref)
-	})
+	slices.SortFunc(e.Sources, compareUnlocked)
 	return e
 }
 
@@ -257,7 +254,7 @@ func (p *pins) compare(uses []frontend.Use) {
 // check answers the daemon's question whether it may fetch a source. It is a policysession.PolicyCallback.
 func (p *pins) check(ctx context.Context, req *policysession.CheckPolicyRequest) (*policysession.DecisionResponse, *gatewaypb.ResolveSourceMetaRequest, error) {
 	op := req.GetSource().GetSource()
-	if p.isDownload(op) {
+	if p.isDownload(op) && !p.offline {
 		return &policysession.DecisionResponse{Action: sourcepolicy.PolicyAction_ALLOW}, nil, nil
 	}
 	in, err := frontend.Identify(op)
@@ -266,6 +263,10 @@ func (p *pins) check(ctx context.Context, req *policysession.CheckPolicyRequest)
 	}
 	if in.Local {
 		return &policysession.DecisionResponse{Action: sourcepolicy.PolicyAction_ALLOW}, nil, nil
+	}
+	if p.offline {
+		p.keepOff(in.Written)
+		return deny(fmt.Sprintf("%q is not on this machine", in.Written.Ref)), nil, nil
 	}
 	s, pin, ok := p.find(in)
 	if p.locked && op.Attrs[pb.AttrImageRecordType] == "frontend" && (!ok || p.isUnlocked(s)) {

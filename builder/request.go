@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"context"
 	"time"
 
 	"github.com/docker/cli/cli/config/configfile"
@@ -30,6 +31,10 @@ type Request struct {
 	Downloads *Downloads
 
 	Local LocalImages // images that no registry has; may be nil
+
+	// Offline, unless it is nil, makes the build fetch nothing. It returns the layout with an image that the lock
+	// pins, or nil if this machine does not have the image.
+	Offline func(ctx context.Context, s lock.Source, pin string) (*Layout, error)
 
 	Lock   *lock.File    // the pins to use
 	Locked bool          // fail instead of adding a pin

@@ -24,6 +24,7 @@ import (
 
 	"github.com/kedge-build/kedge/lock"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 )
 
@@ -134,6 +135,52 @@ func TestCache(t *testing.T) {
 	}
 	if _, err := OpenCache(t.Context(), dir); err == nil {
 		t.Error("a folder of the user's is taken as a cache")
+	}
+}
+
+// A base image is kept with its layers, and found only if all of it is there for the platform.
+func TestBase(t *testing.T) {
+	dir := t.TempDir()
+	c, from := openCache(t, filepath.Join(dir, "cache")), openCache(t, filepath.Join(dir, "from"))
+	lockfile := filepath.Join(dir, "Dockerfile.lock")
+	if err := os.WriteFile(lockfile, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	layer := put(t, from, &Record{}, "http://h/", "a layer")
+	amd64, arm64 := ocispec.Platform{OS: "linux", Architecture: "amd64"}, ocispec.Platform{OS: "linux", Architecture: "arm64"}
+	b := Base{Ref: "docker.io/library/debian:12", Pin: digestA}
+	find := func(b Base, p ocispec.Platform) bool {
+		_, ok := c.Base(t.Context(), b, []ocispec.Platform{p})
+		return ok
+	}
+	if find(b, amd64) {
+		t.Error("an image from nowhere")
+	}
+	images := []BaseImage{{Platform: amd64, Config: []byte("{}"), Layers: []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: layer, Size: 7}}}}
+	if err := c.KeepBase(t.Context(), lockfile, b, images, from); err != nil {
+		t.Fatal(err)
+	}
+	if !find(b, amd64) || find(b, arm64) || find(Base{Ref: b.Ref, Pin: digestB}, amd64) {
+		t.Error("another image, or none")
+	}
+	if records, err := c.Records(); err != nil || len(records) != 0 {
+		t.Errorf("%v, %v", records, err)
+	}
+	if p, err := c.Prune(t.Context(), false); err != nil || p.Files != 0 || !find(b, amd64) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if err := os.WriteFile(c.blob(layer), []byte("A layer"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if find(b, amd64) {
+		t.Error("a damaged image is given to builds")
+	}
+	if err := c.KeepBase(t.Context(), lockfile, b, images, from); err != nil || !find(b, amd64) {
+		t.Error(err)
+	}
+	os.Remove(lockfile)
+	if p, err := c.Prune(t.Context(), false); err != nil || p.Files != 4 || find(b, amd64) {
+		t.Errorf("%+v, %v", p, err)
 	}
 }
 

@@ -48,25 +48,28 @@ func (c *Cache) Keep(ctx context.Context, path string, r *Record) (ocispec.Descr
 	}
 	listed := desc
 	listed.Annotations = map[string]string{recordPath: path}
-	err = c.withIndex(ctx, func() error {
+	return desc, c.list(ctx, listed)
+}
+
+// list lists an artifact or an image in the index, instead of an earlier one of the same file and name.
+func (c *Cache) list(ctx context.Context, d ocispec.Descriptor) error {
+	same := func(o ocispec.Descriptor) bool {
+		return o.Annotations[recordPath] == d.Annotations[recordPath] && o.Annotations[baseName] == d.Annotations[baseName]
+	}
+	return c.withIndex(ctx, func() error {
 		entries, err := c.readIndex()
 		if err != nil {
 			return err
 		}
-		old := slices.Clone(entries)
-		entries = slices.DeleteFunc(entries, func(d ocispec.Descriptor) bool { return d.Annotations[recordPath] == path })
-		entries = append(entries, listed)
-		slices.SortFunc(entries, func(a, b ocispec.Descriptor) int {
-			return cmp.Compare(a.Annotations[recordPath], b.Annotations[recordPath])
-		})
-		if slices.EqualFunc(old, entries, func(a, b ocispec.Descriptor) bool {
-			return a.Digest == b.Digest && a.Annotations[recordPath] == b.Annotations[recordPath]
-		}) {
+		if i := slices.IndexFunc(entries, same); i >= 0 && entries[i].Digest == d.Digest {
 			return nil
 		}
+		entries = append(slices.DeleteFunc(entries, same), d)
+		slices.SortFunc(entries, func(a, b ocispec.Descriptor) int {
+			return cmp.Or(cmp.Compare(a.Annotations[recordPath], b.Annotations[recordPath]), cmp.Compare(a.Annotations[baseName], b.Annotations[baseName]))
+		})
 		return c.writeIndex(entries)
 	})
-	return desc, err
 }
 
 // artifact writes the artifact of a record without the bodies, and returns its manifest.
@@ -104,6 +107,9 @@ func (c *Cache) Records() (kept []Kept, err error) {
 	}
 	var bad []error
 	for _, d := range entries {
+		if d.Annotations[baseName] != "" {
+			continue
+		}
 		r, err := c.readArtifact(d)
 		if err != nil {
 			bad = append(bad, fmt.Errorf("the record of %s: %w", d.Annotations[recordPath], err))
@@ -115,7 +121,7 @@ func (c *Cache) Records() (kept []Kept, err error) {
 }
 
 func (c *Cache) readArtifact(desc ocispec.Descriptor) (*Record, error) {
-	data, err := c.read(desc.Digest, 64<<20)
+	data, err := c.read(desc.Digest, maxManifest)
 	if err != nil {
 		return nil, err
 	}
@@ -234,19 +240,7 @@ func (c *Cache) needed() (map[digest.Digest]bool, error) {
 	}
 	needed := map[digest.Digest]bool{}
 	for _, d := range entries {
-		needed[d.Digest] = true
-		data, err := c.read(d.Digest, 64<<20)
-		if err != nil {
-			continue // a damaged manifest needs nothing
-		}
-		var m ocispec.Manifest
-		if json.Unmarshal(data, &m) != nil {
-			continue
-		}
-		needed[m.Config.Digest] = true
-		for _, l := range m.Layers {
-			needed[l.Digest] = true
-		}
+		c.children(d, needed)
 	}
 	return needed, nil
 }

@@ -111,6 +111,9 @@ func (p *Proxy) Close(ctx context.Context) error {
 	p.client.CloseIdleConnections()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.record { // before a record names it
+		err = errors.Join(err, p.o.Cache.Sync())
+	}
 	for _, e := range p.passing {
 		if !p.o.Record.has(e.Method, e.URL) {
 			_, addErr := p.o.Record.Add(e)

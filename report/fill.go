@@ -126,6 +126,9 @@ func NewLock(l *kedge.Locked, check bool) *Report {
 	for _, c := range l.Environment {
 		out.Changes = append(out.Changes, LockChange{Kind: "environment", Ref: c.Variable, Old: strings.Join(c.Old, ", "), New: strings.Join(c.New, ", ")})
 	}
+	if l.Record != nil {
+		out.Downloads = NewDownloads(l.OldRecord, l.Record)
+	}
 	return &Report{Version: Version, Verb: "lock", Lockfile: l.Lockfile, Args: l.ArgsHash, Epoch: l.Epoch, Lock: out}
 }
 

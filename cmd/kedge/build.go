@@ -22,6 +22,7 @@ func (p *process) buildVerb() *cli.Command {
 	return &cli.Command{
 		Name: "build", Usage: "build an image from a Dockerfile", ArgsUsage: "PATH | URL | -",
 		Flags: slices.Concat(sourceFlags(), []cli.Flag{p.lockedFlag()}, solveFlags(), downloadFlags(), callFlags(), outputFlags(), attestFlags(), []cli.Flag{
+			offlineFlag(),
 			&cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "name the image `NAME[:TAG]`, and NAME:[TAG-]args-HASH"},
 			&cli.BoolFlag{Name: "verify", Usage: "build a second time and compare"},
 			&cli.BoolFlag{Name: "no-cache", Usage: "take no step from the builder's cache"},
@@ -165,6 +166,7 @@ func (p *process) tell(res *kedge.Result, pull bool) {
 		p.say("warning: the build uses the mode that git records, and not the one on this machine, for %s: git add it, or --context-modes=keep", enumerated(res.Modes))
 	}
 	p.tellRefused(res.Refused)
+	p.tellNotKept(res.NotKept)
 	if len(res.ClockKept) > 0 {
 		p.say("warning: the clock was not moved on %s, only by a minute: this kedge has no library for it (make build compiles it)", enumerated(res.ClockKept))
 	}

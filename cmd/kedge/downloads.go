@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/lock"
@@ -28,6 +29,23 @@ func downloadFlags() []cli.Flag {
 // offlineFlag is for the verbs that may download.
 func offlineFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "offline", Usage: "let nothing leave this machine; end and list everything that is missing"}
+}
+
+// readOffline reads --offline, and refuses what would leave this machine.
+func readOffline(c *cli.Context, o *kedge.Options) error {
+	if !c.Bool("offline") {
+		return nil
+	}
+	o.Offline, o.Locked = true, true
+	if c.Bool("push") || o.Pull {
+		return usagef("--offline lets nothing leave this machine, and --push and --pull ask a registry")
+	}
+	for _, cache := range slices.Concat(o.CacheFrom, o.CacheTo) {
+		if cache.Type != "local" {
+			return usagef("--offline lets nothing leave this machine, and a cache of type %s is elsewhere", cache.Type)
+		}
+	}
+	return nil
 }
 
 // lockfileFlags name a lockfile for verbs that need no build context.
@@ -182,6 +200,7 @@ func (d *downloadsValue) Set(s string) error {
 // tellDownloads tells how many downloads a lock has, and what steps asked for that no record can hold.
 func (p *process) tellDownloads(l *kedge.Locked) {
 	p.tellRefused(l.Refused)
+	p.tellNotKept(l.NotKept)
 	switch {
 	case l.Record != nil && l.OldRecord == nil:
 		p.note("%s of RUN steps recorded", report.Counted(l.Record.Len(), "download"))
@@ -189,6 +208,12 @@ func (p *process) tellDownloads(l *kedge.Locked) {
 		p.note("%s of RUN steps locked, before: %d", report.Counted(l.Record.Len(), "download"), l.OldRecord.Len())
 	case l.OldRecord != nil:
 		p.note("the downloads of RUN steps are not locked any more")
+	}
+}
+
+func (p *process) tellNotKept(err error) {
+	if err != nil {
+		p.say("warning: not kept for builds with --offline: %v", err)
 	}
 }
 

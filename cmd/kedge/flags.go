@@ -93,6 +93,9 @@ func (p *process) options(c *cli.Context, auth *configfile.ConfigFile) (kedge.Op
 	if o.Settings, err = p.settings(c, auth); err != nil {
 		return o, err
 	}
+	if err := readOffline(c, &o); err != nil {
+		return o, err
+	}
 	return o, p.refuse(c, &o)
 }
 
