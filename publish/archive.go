@@ -117,10 +117,11 @@ func exportLayout(ctx context.Context, st *store.Store, dir string, desc ocispec
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
-	beside, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+"-")
+	beside, unlock, err := makeBeside(ctx, dir)
 	if err != nil {
 		return err
 	}
+	defer unlock()
 	layout, old := filepath.Join(beside, "new"), filepath.Join(beside, "old")
 	// What was in dir is removed only after the new layout replaced it.
 	defer func() { err = errors.Join(err, os.RemoveAll(layout), os.Remove(beside)) }()
@@ -142,7 +143,7 @@ func exportLayout(ctx context.Context, st *store.Store, dir string, desc ocispec
 	if err := replaceDir(layout, dir, old); err != nil {
 		return err
 	}
-	return os.RemoveAll(old)
+	return errors.Join(os.RemoveAll(old), sweepBeside(dir))
 }
 
 // checkReplaceable refuses a directory with anything but an OCI image layout in it, and a store.

@@ -26,18 +26,24 @@ type folderWriter struct {
 	// beside is the name of a file until it is complete. No image and no other command uses it.
 	beside string
 	delete bool // what the rootFS does not have
+	sweep  bool // what commands that were killed left
 }
 
 func (fs *rootFS) writeFolder(ctx context.Context, dir string, remove bool) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
+	unlock, alone, err := lockDir(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	top, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
 	}
 	defer top.Close()
-	w := &folderWriter{ctx: ctx, fs: fs, top: top, first: map[*inode]string{}, beside: ".kedge-" + rand.Text(), delete: remove}
+	w := &folderWriter{ctx: ctx, fs: fs, top: top, first: map[*inode]string{}, beside: temporary + rand.Text(), delete: remove, sweep: alone}
 	return w.children(top, "", fs.root)
 }
 
@@ -62,20 +68,20 @@ func (w *folderWriter) children(in *os.Root, parent string, n *fileNode) error {
 			return err
 		}
 	}
-	if w.delete {
-		return w.deleteOthers(in, dir, n)
+	if w.delete || w.sweep {
+		return w.removeOthers(in, dir, n)
 	}
 	return nil
 }
 
-// deleteOthers removes what the folder dir has and n does not.
-func (w *folderWriter) deleteOthers(in *os.Root, dir *os.File, n *fileNode) error {
+// removeOthers removes what the folder dir has and n does not, or only temporary files of other commands.
+func (w *folderWriter) removeOthers(in *os.Root, dir *os.File, n *fileNode) error {
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if n.Children[name] == nil {
+		if n.Children[name] == nil && (w.delete || isTemporary(name, "")) {
 			if err := in.RemoveAll(name); err != nil {
 				return err
 			}
