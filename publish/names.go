@@ -8,8 +8,8 @@ import (
 	"github.com/distribution/reference"
 )
 
-// Names returns the names that tags stand for: each as a full reference, and with the hash of the build args,
-// as NAME:args-HASH or NAME:TAG-args-HASH. A tag that is no name of an image, has a digest or leaves no room
+// Names returns the names that tags stand for: each as a full reference, followed by the one with the hash of the
+// build args, NAME:args-HASH or NAME:TAG-args-HASH. A tag that is no name of an image, has a digest or leaves no room
 // for the hash is an error.
 func Names(tags []string, argsHash string) ([]string, error) {
 	var names []string
@@ -32,6 +32,16 @@ func Names(tags []string, argsHash string) ([]string, error) {
 		names = append(names, reference.TagNameOnly(named).String(), withArgs.String())
 	}
 	return names, nil
+}
+
+// asked returns those of Names' result that have no hash. An Engine gets no others: it keeps an image as long as
+// it has a name, so that docker rmi NAME would remove nothing.
+func asked(names []string) []string {
+	var plain []string
+	for i := 0; i < len(names); i += 2 {
+		plain = append(plain, names[i])
+	}
+	return plain
 }
 
 // misplaced says which character of an invalid name is the first that cannot be where it is. It returns "" if

@@ -204,6 +204,9 @@ func (d *Delivery) Deliver(ctx context.Context, st *store.Store, img store.Image
 		if err != nil {
 			return r, &UsageError{err.Error()}
 		}
+		if o.load() {
+			full = asked(full)
+		}
 		steps, err := d.output(ctx, st, img, full, o)
 		r.Steps = append(r.Steps, steps...)
 		if err != nil {

@@ -45,7 +45,7 @@ var Differences = []Difference{
 	},
 	{
 		ID: "args tag", Everywhere: true, Pattern: regexp.MustCompile(`^args tags: false, kedge true$`),
-		What: "every name of the image has a second one, `NAME:[TAG-]args-HASH`",
+		What: "every name of the image has a second one, `NAME:[TAG-]args-HASH`, in registries, archives and kedge's store, not in a Docker Engine",
 		Why:  "like the label, it distinguishes images by their build args; `kedge tag` prints it",
 	},
 	{
