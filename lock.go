@@ -49,7 +49,8 @@ type Locked struct {
 
 	OldRecord, Record *network.Record              // of the downloads of RUN steps; nil if they are not locked
 	Refused           []*network.UnreplayableError // what RUN steps asked for, and no record can hold
-	NotKept           error                        // why a base image is not kept for offline builds
+	Silent            []builder.SilentLookup
+	NotKept           error // why a base image is not kept for offline builds
 
 	downloads *builder.Downloads
 }
@@ -179,7 +180,7 @@ func (p *project) relock(ctx context.Context, r Refresh) (*Locked, *lock.File, e
 		after.Downloads = record.Sum()
 	}
 	return &Locked{
-		OldRecord: p.record, Record: record, Refused: res.Refused, downloads: req.Downloads,
+		OldRecord: p.record, Record: record, Refused: res.Refused, Silent: res.Silent, downloads: req.Downloads,
 		NotKept:  p.keepBases(ctx, req, after, res.Used),
 		Lockfile: p.lockfile, Sources: len(after.Sources()),
 		Changes: p.lock.Changes(after), Changed: p.changes(after),

@@ -59,6 +59,7 @@ type Result struct {
 
 	// Refused are the requests of RUN steps that no record of downloads can hold.
 	Refused []*network.UnreplayableError
+	Silent  []builder.SilentLookup // by RUN steps whose downloads could be recorded
 	// NotKept says why a base image is not kept for offline builds.
 	NotKept error
 
@@ -102,7 +103,7 @@ func (p *plan) finish(ctx context.Context, first *export, img store.Image) (*Res
 			res.before, res.after = p.lock, after
 		}
 	}
-	if res.Refused = r.Refused; p.record != nil {
+	if res.Refused, res.Silent = r.Refused, r.Silent; p.record != nil {
 		res.downloads = p.request.Downloads
 	}
 	res.NotKept = p.keepBases(ctx, p.request, r.Lock, r.Used)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -351,13 +352,23 @@ func (d *downloads) trouble(s network.Step, err error) {
 type RefusedDownloadsError struct {
 	Refused  []*network.UnreplayableError
 	Troubles []error
-	// Silent has the names of hosts that a step looked up without a request by http: it may have tried ssh, git://
-	// or another protocol.
-	Silent []string
-	Err    error
+	Silent   []SilentLookup
+	Err      error
 }
 
-func (e *RefusedDownloadsError) Error() string { return e.Err.Error() }
+func (e *RefusedDownloadsError) Error() string {
+	lines := []string{e.Err.Error()}
+	for _, refused := range e.Refused {
+		lines = append(lines, refused.Error())
+	}
+	for _, trouble := range e.Troubles {
+		lines = append(lines, trouble.Error())
+	}
+	for _, silent := range e.Silent {
+		lines = append(lines, silent.String())
+	}
+	return strings.Join(lines, "\n")
+}
 
 func (e *RefusedDownloadsError) Unwrap() error { return e.Err }
 
@@ -398,31 +409,50 @@ func (d *downloads) blame(err error) error {
 	if trouble := d.troubles[id]; trouble != nil {
 		refused.Troubles = append(refused.Troubles, trouble)
 	}
-	refused.Silent = d.silent(id)
+	refused.Silent = d.silent()
 	if len(refused.Refused)+len(refused.Troubles)+len(refused.Silent) == 0 {
 		return err
 	}
 	return refused
 }
 
-// silent returns the names that a step looked up and made no request to.
-func (d *downloads) silent(id string) []string {
+// A SilentLookup says that a step looked up hosts and sent no request by http there. It may have tried ssh,
+// git:// or another protocol, which a step with locked downloads does not have.
+type SilentLookup struct {
+	Step  network.Step
+	Hosts []string
+}
+
+func (s SilentLookup) String() string {
+	return fmt.Sprintf("%s:%d: looked up %s and sent no request by http there", s.Step.File, s.Step.Line, strings.Join(s.Hosts, ", "))
+}
+
+// silent returns the steps that looked up names without a request, in the order of the Dockerfile. d.mu is held.
+func (d *downloads) silent() []SilentLookup {
 	asked := map[string]bool{}
+	note := func(text string) {
+		if u, err := url.Parse(text); err == nil {
+			asked[u.Hostname()] = true
+		}
+	}
 	for _, e := range d.Record.Entries() {
-		_, rest, _ := strings.Cut(e.URL, "://")
-		host, _, _ := strings.Cut(rest, "/")
-		host, _, _ = strings.Cut(host, ":")
-		asked[host] = true
+		note(e.URL)
 	}
 	for _, e := range d.refused {
-		_, rest, _ := strings.Cut(e.URL, "://")
-		host, _, _ := strings.Cut(rest, "/")
-		asked[host] = true
+		note(e.URL)
 	}
 	for _, host := range d.Record.Allowed() {
-		asked[host] = true
+		note("http://" + host)
 	}
-	return slices.DeleteFunc(slices.Clone(d.names[id]), func(name string) bool { return asked[name] })
+	var all []SilentLookup
+	for id, names := range d.names {
+		names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return asked[name] })
+		if len(names) > 0 {
+			all = append(all, SilentLookup{Step: d.byID[id], Hosts: names})
+		}
+	}
+	slices.SortFunc(all, func(a, b SilentLookup) int { return cmp.Compare(a.Step.Line, b.Step.Line) })
+	return all
 }
 
 // finish waits for what is being fetched, and has the record list the steps that ran without a download.
@@ -484,14 +514,17 @@ func (d *downloads) execute(ctx context.Context, res *gateway.Result) error {
 	return group.Wait()
 }
 
-// result returns the keys that the steps had, and what was refused.
-func (d *downloads) result() (map[string]stepKey, []*network.UnreplayableError) {
+// report adds to a result the keys that the steps had, and what they asked for and did not get.
+func (d *downloads) report(r *Result) {
 	if d == nil {
-		return nil, nil
+		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.keys, d.refused
+	r.downloadKeys, r.Refused = d.keys, d.refused
+	if !d.locked {
+		r.Silent = d.silent()
+	}
 }
 
 // leftovers returns the cache mounts that steps had while they were recorded.

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -411,6 +412,11 @@ func TestSockets(t *testing.T) {
 	p.in <- []byte(relay.NamePrefix + "a.test\n")
 	if err := s.ForwardAgent(p); err != nil {
 		t.Error(err)
+	}
+	var refused *RefusedDownloadsError
+	j.downloads.note(slices.Collect(maps.Keys(j.downloads.keys))[0])
+	if err := j.downloads.blame(errors.New("failed")); !errors.As(err, &refused) || len(refused.Silent) != 1 || refused.Silent[0].Hosts[0] != "a.test" {
+		t.Errorf("%v", err)
 	}
 	ctx, stop := context.WithCancel(p.ctx)
 	p = newPipe(t, id)

@@ -118,6 +118,7 @@ type Result struct {
 
 	// Refused are the requests of RUN steps that no record can hold, and that Request.Downloads therefore refused.
 	Refused []*network.UnreplayableError
+	Silent  []SilentLookup // by steps whose downloads could be recorded
 
 	// Warnings are the frontend's.
 	Warnings []*client.VertexWarning

@@ -106,7 +106,7 @@ func (j *job) run(ctx context.Context, out *export) (*Result, error) {
 		}
 	}
 	result.Warnings, result.leftovers = j.steps.warnings, j.leftovers()
-	result.downloadKeys, result.Refused = j.downloads.result()
+	j.downloads.report(result)
 	result.Started, result.Finished = j.steps.started, j.steps.finished
 	result.LastRunStarted, result.LastRunFinished = j.steps.lastRunStarted, j.steps.lastRunFinished
 	if out != nil {

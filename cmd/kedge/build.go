@@ -165,7 +165,7 @@ func (p *process) tell(res *kedge.Result, pull bool) {
 	if len(res.Modes) > 0 {
 		p.say("warning: the build uses the mode that git records, and not the one on this machine, for %s: git add it, or --context-modes=keep", enumerated(res.Modes))
 	}
-	p.tellRefused(res.Refused)
+	p.tellRefused(res.Refused, res.Silent)
 	p.tellNotKept(res.NotKept)
 	if len(res.ClockKept) > 0 {
 		p.say("warning: the clock was not moved on %s, only by a minute: this kedge has no library for it (make build compiles it)", enumerated(res.ClockKept))

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/kedge-build/kedge"
+	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/network"
 	"github.com/kedge-build/kedge/publish"
@@ -199,7 +200,7 @@ func (d *downloadsValue) Set(s string) error {
 
 // tellDownloads tells how many downloads a lock has, and what steps asked for that no record can hold.
 func (p *process) tellDownloads(l *kedge.Locked) {
-	p.tellRefused(l.Refused)
+	p.tellRefused(l.Refused, l.Silent)
 	p.tellNotKept(l.NotKept)
 	switch {
 	case l.Record != nil && l.OldRecord == nil:
@@ -217,8 +218,14 @@ func (p *process) tellNotKept(err error) {
 	}
 }
 
-func (p *process) tellRefused(refused []*network.UnreplayableError) {
+func (p *process) tellRefused(refused []*network.UnreplayableError, silent []builder.SilentLookup) {
 	for _, e := range refused {
 		p.say("warning: %v; %s", e, e.Advice)
 	}
+	for _, s := range silent {
+		p.say("warning: %v; %s", s, silentAdvice)
+	}
 }
+
+// silentAdvice says what a step can use instead of a protocol that it does not have.
+const silentAdvice = "RUN with locked downloads has no ssh, git:// or other protocol: ADD https://HOST/REPOSITORY.git#REF DIR fetches a repository"

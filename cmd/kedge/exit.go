@@ -301,17 +301,13 @@ func unlockedHint(e *builder.UnlockedError) string {
 
 // refusedDownloadsHint says what a step can use instead of what no record of downloads can hold.
 func refusedDownloadsHint(e *builder.RefusedDownloadsError) string {
-	var lines []string
-	for _, refused := range e.Refused {
-		lines = append(lines, refused.Error()+"; "+refused.Advice)
+	switch {
+	case len(e.Refused) > 0:
+		return e.Refused[0].Advice
+	case len(e.Silent) > 0:
+		return silentAdvice
 	}
-	for _, trouble := range e.Troubles {
-		lines = append(lines, trouble.Error())
-	}
-	if len(e.Silent) > 0 {
-		lines = append(lines, fmt.Sprintf("the step looked up %s and sent no http request there: RUN steps with locked downloads have no ssh, git:// or other protocol; ADD https://….git#REF DIR fetches a repository", strings.Join(e.Silent, ", ")))
-	}
-	return strings.Join(lines, "\nhint: ")
+	return ""
 }
 
 func targetHint(e *kedge.TargetError) string {
