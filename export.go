@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -123,11 +125,15 @@ func (p *plan) write(ctx context.Context, e *export) (store.Image, error) {
 		src := image.Source{
 			Platform: platform.Platform, BaseLayers: platform.BaseLayers, BaseHistory: platform.BaseHistory, BaseRef: platform.BaseRef,
 			Keep: map[int][]string{}, Run: map[int]bool{}, Mounts: map[int]bool{},
-			Copies: map[int][]rules.Copy{}, Inputs: map[int][]string{}, Lines: map[int]int{}, Text: p.words(e.result, platform.Steps), Clock: e.clock,
+			Copies: map[int][]rules.Copy{}, Inputs: map[int][]string{}, Lines: map[int]int{}, Copied: map[int]bool{}, Text: p.words(e.result, platform.Steps), Clock: e.clock,
 		}
 		for i, step := range platform.Steps {
 			at := platform.BaseLayers + i
 			src.Run[at], src.Mounts[at], src.Lines[at] = step.Run, step.Mounts, step.Line
+			src.Copied[at] = len(step.Copies) > 0 && !step.Removes
+			if err := p.opaque(e.result, step); err != nil {
+				return store.Image{}, err
+			}
 			if step.Run {
 				src.Copies[at], src.Inputs[at] = copied(step)
 			}
@@ -147,6 +153,22 @@ func (p *plan) write(ctx context.Context, e *export) (store.Image, error) {
 		Labels: labels, DropLabels: dropped,
 		Rules: p.rules, Annotations: p.options.Annotations, Secrets: p.secrets,
 	})
+}
+
+// opaque returns a *[image.WhiteoutError] if a step copies a file from a context that would hide a folder's
+// content when the image is unpacked. In a layer it looks as if the builder had written it.
+func (p *plan) opaque(r *builder.Result, step frontend.Step) error {
+	for _, s := range append(step.From, step) {
+		for _, take := range s.Takes {
+			mount, _ := strings.CutPrefix(take.Source, "local://")
+			for _, name := range r.Sent[p.request.Directories()[mount]] {
+				if path.Base(name) == ".wh..wh..opq" && takesPath(take, filepath.ToSlash(name)) {
+					return &image.WhiteoutError{Path: name, Line: s.Line}
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // copied returns what a COPY takes from another stage, and the paths to which COPY and ADD brought files in that

@@ -200,6 +200,8 @@ type Step struct {
 	From []Step
 	// Copies are what a COPY or ADD copies.
 	Copies []Copy
+	// Removes says that it removes files, as an instruction of another frontend can.
+	Removes bool
 	// Takes are the paths that it takes from sources.
 	Takes []Take
 }
@@ -266,6 +268,7 @@ func (g *Graph) fullStep(d digest.Digest) Step {
 		}
 	}
 	for _, action := range n.op.GetFile().GetActions() {
+		step.Removes = step.Removes || action.GetRm() != nil
 		if c := action.GetCopy(); c != nil {
 			step.Copies = append(step.Copies, Copy{inRoot(c.Src), inRoot(c.Dest)})
 		}

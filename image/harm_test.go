@@ -451,6 +451,22 @@ func TestDaysOfLayers(t *testing.T) {
 	}
 }
 
+// A whiteout without permissions is the builder's in a layer of RUN. A COPY deletes nothing, so there it is a file.
+func TestWhiteoutOfCopy(t *testing.T) {
+	base := tarball(t, folder("etc"), file("etc/passwd", "root"))
+	for copied, refused := range map[bool]bool{true: true, false: false} {
+		raw := rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tarball(t, file("etc/.wh.passwd", "").with(moded(0)))}}
+		x, in := newExport(t, raw), testIngest(t, testStore(t), IngestOptions{})
+		x.send(t, in)
+		sources := sourcesOf([]rawImage{raw})
+		sources[0].Copied = map[int]bool{1: copied}
+		_, err := in.Write(t.Context(), x.root, sources, Options{})
+		if errors.As(err, new(*WhiteoutError)) != refused {
+			t.Errorf("copied: %v: %v", copied, err)
+		}
+	}
+}
+
 // A file that is called like a whiteout would delete another.
 func TestFilesLikeWhiteouts(t *testing.T) {
 	base := tarball(t, folder("etc"), file("etc/passwd", "root"))

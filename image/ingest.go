@@ -62,6 +62,8 @@ type Source struct {
 	// COPY and ADD brought files in that stage.
 	Copies map[int][]rules.Copy
 	Inputs map[int][]string
+	// Copied names the layers, by index, that a COPY or ADD made, which deletes nothing.
+	Copied map[int]bool
 	// Lines are the lines of the Dockerfile behind the layers.
 	Lines map[int]int
 	// Text is what the Dockerfile and its arguments say: values and digests in it were chosen.

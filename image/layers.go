@@ -26,7 +26,8 @@ type rawLayer struct {
 	// came about.
 	under  digest.Digest
 	origin rules.Layer
-	line   int // of the Dockerfile; 0 if no line is known
+	line   int  // of the Dockerfile; 0 if no line is known
+	adds   bool // see scanner
 }
 
 // raws returns the new layers of an export, lowest first.
@@ -46,7 +47,7 @@ func (e export) raws(set rules.Set, v *view) []rawLayer {
 		}
 		raws = append(raws, rawLayer{
 			digest: e.layers[i].Digest, diffID: e.config.diffIDs[i], size: e.layers[i].Size,
-			under: digest.FromString(under), origin: origin, line: e.Lines[i],
+			under: digest.FromString(under), origin: origin, line: e.Lines[i], adds: e.Copied[i],
 		})
 		under += string(e.config.diffIDs[i]) + "\n"
 	}
@@ -151,7 +152,7 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*store.Layer, err
 // highest layer it reads only what below may have as well.
 func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highest bool, v *view, e export) (*plan, error) {
 	matcher := w.set.Matcher(raw.origin)
-	s := scanner{epoch: w.in.epoch, clamp: w.in.epoch, rules: matcher, made: true}
+	s := scanner{epoch: w.in.epoch, clamp: w.in.epoch, rules: matcher, made: true, adds: raw.adds}
 	if v != nil {
 		s.below, s.view, s.clock, s.chosen = below, v, int64(e.Clock.Seconds()), v.chosen
 	}

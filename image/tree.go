@@ -64,6 +64,7 @@ type scanner struct {
 	rules *rules.Matcher // of the rules that apply; nil for none
 	read  func(*entry) bool
 	made  bool // the layer is new
+	adds  bool // a COPY or ADD made it, which deletes nothing
 
 	// For rules of version 2 and later; nil and zero for others.
 	below  *tree
@@ -277,10 +278,10 @@ func (s *scanner) narrow(e *entry, found []*rules.Rule) []*rules.Rule {
 }
 
 // checkWhiteout refuses a file that is called like a whiteout: a layer with it would delete another file. A
-// builder writes whiteouts without content and, but for folders, without permissions.
+// builder writes whiteouts without content and, but for folders, without permissions; a COPY needs none.
 func (s *scanner) checkWhiteout(h *tar.Header) error {
 	w, ok := layer.ParseWhiteout(layer.Clean(h.Name))
-	if !s.made || !ok || h.Size == 0 && (h.Mode&0o7777 == 0 || w.Opaque) {
+	if !s.made || !ok || h.Size == 0 && (h.Mode&0o7777 == 0 && !s.adds || w.Opaque) {
 		return nil
 	}
 	return &WhiteoutError{Path: "/" + layer.Clean(h.Name)}

@@ -17,6 +17,8 @@ type form struct {
 	name string
 	day  time.Time      // midnight in UTC, of the day that re matches
 	re   *regexp.Regexp // its groups are hour, minute and second, if there are any
+	// asked is what the step must do: the form is short, or of a day that only a time zone far away has.
+	asked asked
 }
 
 // dates finds the days of the builds.
@@ -27,11 +29,19 @@ type dates struct {
 	numbers [][]byte
 	windows []Window
 	zones   []*time.Location
+	parts   map[string]part // by what date prints for them
+	not     time.Time
+}
+
+// part is a month, a week or the like of the builds.
+type part struct {
+	name  string
+	asked asked // the epoch's, too, counts only if it is printed
 }
 
 // newDates looks for the days of windows, except for the day not.
 func newDates(windows []Window, zone *time.Location, not time.Time) *dates {
-	d := &dates{zones: []*time.Location{time.UTC}}
+	d := &dates{zones: []*time.Location{time.UTC}, parts: map[string]part{}, not: not}
 	if zone != nil && zone != time.UTC {
 		d.zones = append(d.zones, zone)
 	}
@@ -46,8 +56,16 @@ func newDates(windows []Window, zone *time.Location, not time.Time) *dates {
 				day := time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
 				if key := day.Format(time.DateOnly); !seen[key] && !sameDay(not, day) {
 					seen[key] = true
-					d.add(day)
+					d.add(day, false)
+					d.addParts(t)
 				}
+			}
+		}
+		for _, t := range []time.Time{w.From.Add(-west), w.To.Add(east)} {
+			day := t.UTC().Truncate(24 * time.Hour)
+			if key := day.Format(time.DateOnly); !seen[key] && !sameDay(not, day) {
+				seen[key] = true
+				d.add(day, true)
 			}
 		}
 		if sameDay(not, w.From) || sameDay(not, w.To) {
@@ -60,6 +78,44 @@ func newDates(windows []Window, zone *time.Location, not time.Time) *dates {
 		}
 	}
 	return d
+}
+
+// The time zones that differ most from UTC.
+const west, east = 12 * time.Hour, 14 * time.Hour
+
+// needs returns what a step must do for a part of t to count, in a layout: the epoch may have the same.
+func (d *dates) needs(t time.Time, layout string) asked {
+	if !d.not.IsZero() && d.not.UTC().Format(layout) == t.Format(layout) {
+		return printed
+	}
+	return reads
+}
+
+// addParts adds what date prints for a part of a date.
+func (d *dates) addParts(t time.Time) {
+	_, week := t.ISOWeek()
+	add := func(name, layout string, texts ...string) {
+		for _, text := range texts {
+			d.parts[text] = part{name, d.needs(t, layout)}
+		}
+	}
+	add("year", "2006", t.Format("2006"))
+	add("month", "2006-01", t.Format("Jan 2006"), t.Format("January 2006"), t.Format("01/2006"), t.Format("200601"), t.Format("2006/01"), t.Format("January"), t.Format("Jan"))
+	add("day of the year", "2006-01-02", fmt.Sprintf("%03d", t.YearDay()))
+	add("week", "2006-01-02", fmt.Sprintf("%02d", week))
+	add("weekday", "2006-01-02", t.Format("Monday"), t.Format("Mon"))
+	add("day", "2006-01-02", t.Format("01-02"), t.Format("01/02"), t.Format("02.01."), t.Format("02/01"))
+	add("days since 1970", "2006-01-02", strconv.FormatInt(t.Unix()/(24*60*60), 10))
+}
+
+// part returns the part of a date that a whole text is, or that of the line that ends with it after = or :.
+func (d *dates) part(text []byte, by asked) (name, found string, ok bool) {
+	s := strings.TrimSpace(string(text))
+	if i := strings.LastIndexAny(s, "=:"); i >= 0 && !strings.ContainsAny(s, "\n") {
+		s = strings.Trim(s[i+1:], " \"'")
+	}
+	p := d.parts[s]
+	return p.name, s, p.name != "" && by >= p.asked
 }
 
 func sameDay(a, b time.Time) bool {
@@ -75,12 +131,15 @@ func appendNew(list [][]byte, b []byte) [][]byte {
 	return append(list, b)
 }
 
-func (d *dates) add(day time.Time) {
+// add adds the forms of a day. far says that only a zone far away has it.
+func (d *dates) add(day time.Time, far bool) {
 	y := day.Format("2006")
 	isoYear, week := day.ISOWeek()
 	d.anchors = appendNew(d.anchors, []byte(y))
 	d.anchors = appendNew(d.anchors, []byte(strconv.Itoa(isoYear)))
-	d.anchors = appendNew(d.anchors, []byte(day.Format("01/02/06")))
+	for _, layout := range []string{"01/02/06", "06-01-02", "02.01.06", "02-01-06", "02/01/06", "060102"} {
+		d.anchors = appendNew(d.anchors, []byte(day.Format(layout)))
+	}
 	const (
 		clock   = `(\d\d)[:.hH-]?(\d\d)(?:[:.-]?(\d\d))?`
 		then    = `(?:(?:[T _,:-]| at )` + clock + `|[T_](\d\d)\b)?`
@@ -89,6 +148,7 @@ func (d *dates) add(day time.Time) {
 	month := `(?:` + day.Format("Jan") + `|` + day.Format("January") + `)`
 	number := `(?: |0)?` + strconv.Itoa(day.Day())
 	number2 := day.Format("02")
+	month2 := y + `[-._]?` + day.Format("01")
 	for _, f := range []struct{ name, pattern string }{
 		{"date", month + ` ` + number + ` (\d\d):(\d\d):(\d\d)(?: [AP]M)?(?: [A-Z]{2,5}| [+-]\d{2,4})? ` + y},
 		{"ISO date", y + `-` + day.Format("01-02") + then},
@@ -96,21 +156,35 @@ func (d *dates) add(day time.Time) {
 		{"date with slashes", y + `/` + day.Format("01/02") + then},
 		{"date with slashes", `(?:` + day.Format("01/02") + `|` + day.Format("02/01") + `)/` + y + then},
 		{"date with slashes", day.Format("01/02/06")},
-		{"date with dots", `(?:` + day.Format("02.01.2006") + `|` + day.Format("2006.01.02") + `)` + then},
-		{"date with dashes", day.Format("02-01-2006") + then},
+		{"date with dots", `(?:` + day.Format(`02\.01\.2006`) + `|` + day.Format(`2006\.01\.02`) + `|` + day.Format(`2\.1\.2006`) + `|` + day.Format(`2006\.1\.2`) + `)` + then},
+		{"date with dashes", `(?:` + day.Format("02-01-2006") + `|` + day.Format("01-02-2006") + `)` + then},
+		{"date with underscores", day.Format("2006_01_02") + then},
 		{"common log", number2 + `/` + day.Format("Jan") + `/` + y + then},
-		{"day month year", weekday + number + `(?:st|nd|rd|th)?[ -]` + month + `,?[ -]` + y + then},
-		{"month day, year", month + ` ` + number + `(?:st|nd|rd|th)?,? ` + y + then},
+		{"day month year", weekday + number + `(?:st|nd|rd|th)?[ -]?` + month + `,?[ -]?` + y + then},
+		{"month day, year", month + `[ -]` + number + `(?:st|nd|rd|th)?,? ` + y + then},
 		{"ISO week", fmt.Sprintf(`%d-?W%02d`, isoYear, week)},
+		{"short date", `(?:` + strings.Join([]string{day.Format("06-01-02"), day.Format(`02\.01\.06`), day.Format("02-01-06"), day.Format("02/01/06"), day.Format("060102")}, "|") + `)`},
+		{"month", `(?:` + month2 + `)(?:$|[^\d._-]|[._-](?:$|[^\d]))`},
 		{"day of the year", fmt.Sprintf(`%s[-.]%03d`, y, day.YearDay())},
 	} {
-		pattern := strings.ReplaceAll(f.pattern, ".2006", `\.2006`)
-		d.forms = append(d.forms, form{f.name, day, regexp.MustCompile(pattern)})
+		needs := notAsked
+		switch {
+		case f.name == "month" && far:
+			continue
+		case f.name == "month":
+			needs = d.needs(day, "2006-01")
+		case far || short(f.name):
+			needs = reads
+		}
+		d.forms = append(d.forms, form{f.name, day, regexp.MustCompile(f.pattern), needs})
 	}
 }
 
-// find returns the first date in buf, and its bounds.
-func (d *dates) find(buf []byte) (name string, from, to int, ok bool) {
+// short reports whether a form may also be another number.
+func short(name string) bool { return name == "short date" || name == "month" }
+
+// find returns the first date in buf, and its bounds. by says whether the step that wrote buf reads the clock.
+func (d *dates) find(buf []byte, by asked) (name string, from, to int, ok bool) {
 	for _, anchor := range d.anchors {
 		for start, tries := 0, 0; tries < 4096; tries++ {
 			i := bytes.Index(buf[start:], anchor)
@@ -119,7 +193,7 @@ func (d *dates) find(buf []byte) (name string, from, to int, ok bool) {
 			}
 			i += start
 			lo, hi := max(0, i-reach), min(len(buf), i+len(anchor)+reach)
-			if name, from, to, ok := d.near(buf[lo:hi], i-lo); ok {
+			if name, from, to, ok := d.near(buf[lo:hi], i-lo, by); ok {
 				return name, lo + from, lo + to, true
 			}
 			start = i + len(anchor)
@@ -142,8 +216,11 @@ func (d *dates) find(buf []byte) (name string, from, to int, ok bool) {
 }
 
 // near looks for a date in text that includes the anchor at an index.
-func (d *dates) near(text []byte, anchor int) (name string, from, to int, ok bool) {
+func (d *dates) near(text []byte, anchor int, by asked) (name string, from, to int, ok bool) {
 	for _, f := range d.forms {
+		if by < f.asked {
+			continue
+		}
 		for _, m := range f.re.FindAllSubmatchIndex(text, -1) {
 			if m[0] > anchor || m[1] <= anchor || digitAt(text, m[0]-1) || digitAt(text, m[1]) {
 				continue
@@ -154,7 +231,7 @@ func (d *dates) near(text []byte, anchor int) (name string, from, to int, ok boo
 					clock = append(clock, string(text[m[g]:m[g+1]]))
 				}
 			}
-			if len(clock) == 0 || d.holds(f.day, clock) {
+			if len(clock) == 0 || d.holds(f.day, clock, by) {
 				return f.name, m[0], m[1], true
 			}
 		}
@@ -166,9 +243,17 @@ func digitAt(text []byte, i int) bool {
 	return i >= 0 && i < len(text) && text[i] >= '0' && text[i] <= '9'
 }
 
+// anyZone has a zone for each difference from UTC.
+var anyZone = func() (zones []*time.Location) {
+	for offset := -west; offset <= east; offset += 15 * time.Minute {
+		zones = append(zones, time.FixedZone("", int(offset.Seconds())))
+	}
+	return zones
+}()
+
 // holds reports whether a build can have read a time of day from the clock: hour, minute and second; the
 // last may be missing. Midnight stands for the day, and a full hour or minute for the time within it.
-func (d *dates) holds(day time.Time, clock []string) bool {
+func (d *dates) holds(day time.Time, clock []string, by asked) bool {
 	var n [3]int
 	for i, s := range clock[:min(len(clock), 3)] {
 		n[i], _ = strconv.Atoi(s)
@@ -183,7 +268,11 @@ func (d *dates) holds(day time.Time, clock []string) bool {
 	case len(clock) == 2 || n[2] == 0:
 		precision = time.Minute
 	}
-	for _, zone := range d.zones {
+	zones := d.zones
+	if by != notAsked {
+		zones = anyZone
+	}
+	for _, zone := range zones {
 		t := time.Date(day.Year(), day.Month(), day.Day(), n[0], n[1], n[2], 0, zone)
 		for _, w := range d.windows {
 			if !t.Add(precision).Before(w.From) && !t.After(w.To) {
@@ -223,7 +312,7 @@ var anyDay = regexp.MustCompile(`\b(?:19|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12
 // otherDays reports whether text has another date than those of the builds.
 func (d *dates) otherDays(text []byte) bool {
 	for _, m := range anyDay.FindAll(text, -1) {
-		if _, _, _, ok := d.find(m); !ok {
+		if _, _, _, ok := d.find(m, notAsked); !ok {
 			return true
 		}
 	}

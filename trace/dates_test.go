@@ -12,6 +12,70 @@ var (
 	window1 = Window{built, built.Add(40 * time.Second)}
 )
 
+// TestAskedDates looks for what only counts in a step that reads the clock.
+func TestAskedDates(t *testing.T) {
+	for _, test := range []struct{ name, text, form string }{
+		{"German", "09.11.26\n", "short date"},
+		{"+%y%m%d", "build-261109.log", "short date"},
+		{"+%y-%m-%d", "26-11-09", "short date"},
+		{"British", "09/11/26", "short date"},
+		{"+%Y-%m", "2026-11\n", "month"},
+		{"a version of the month", "v=2026.11", "month"},
+		{"+%Y%m", "202611", "month"},
+		{"a month in a sentence", "as of 2026-11.\n", "month"},
+		{"the next day in the east", "2026-11-10", "ISO date"},
+		{"the same day in the east", "2026-11-09 23:03", "ISO date"},
+		{"without zeros", "9.11.2026", "date with dots"},
+		{"underscores", "2026_11_09", "date with underscores"},
+		{"US with dashes", "11-09-2026", "date with dashes"},
+		{"close together", "09Nov2026", "day month year"},
+		// Near cases.
+		{"a day of the month", "2026-11-05", ""},
+		{"a version", "2026.11.3", ""},
+		{"the next day there", "2026-11-11", ""},
+		{"a number", "1261109", ""},
+		{"a number behind", "2611091", ""},
+		{"another time", "2026-11-09 23:17", ""},
+		{"another month", "2026-12", ""},
+	} {
+		d := newDates([]Window{window1}, nil, time.Time{})
+		name, _, _, ok := d.find([]byte(test.text), reads)
+		if ok != (test.form != "") || name != test.form {
+			t.Errorf("%s: %q is %q", test.name, test.text, name)
+		}
+		if name, _, _, ok := d.find([]byte(test.text), notAsked); ok && (short(name) || strings.Contains(test.name, " in the east")) {
+			t.Errorf("%s: %q is %q without a step that reads the clock", test.name, test.text, name)
+		}
+	}
+	d := newDates([]Window{window1}, nil, time.Time{})
+	for text, want := range map[string]string{
+		"2026\n": "year", "November": "month", "Nov 2026": "month", "year=2026": "year", `day: "Monday"`: "weekday", "313": "day of the year", "46": "week",
+		"20766": "days since 1970", "11-09": "day", "2025": "", "47": "", "46 x": "", "a=1\nb=2026": "", "": "",
+	} {
+		if name, _, ok := d.part([]byte(text), reads); ok != (want != "") || name != want {
+			t.Errorf("%q is the %s, want %q", text, name, want)
+		}
+	}
+	sameMonth := newDates([]Window{window1}, nil, built.AddDate(0, 0, -3))
+	if _, _, _, ok := sameMonth.find([]byte("2026-11"), reads); ok {
+		t.Error("the epoch's month is found")
+	}
+	if _, _, ok := sameMonth.part([]byte("2026"), reads); ok {
+		t.Error("the epoch's year is found")
+	}
+	if _, _, _, ok := sameMonth.find([]byte("2026-11"), printed); !ok {
+		t.Error("a month that date printed is not found, since it is the epoch's, too")
+	}
+	for text, want := range map[string]asked{
+		"RUN date +%Y-%m > /x": printed, "RUN echo \"$(date -u '+%B %Y')\"": printed, "RUN date": reads, "RUN date -d @$SOURCE_DATE_EPOCH +%Y > /x": reads,
+		"RUN date -r /f +%Y": reads, "RUN ./update now": notAsked, "RUN apt-get update": notAsked, "RUN echo date-x": notAsked,
+	} {
+		if got := asksClock(text); got != want {
+			t.Errorf("%s: %v, want %v", text, got, want)
+		}
+	}
+}
+
 func TestDates(t *testing.T) {
 	tokyo := time.FixedZone("", 9*3600)
 	night := Window{time.Date(2026, 11, 9, 20, 0, 0, 0, time.UTC), time.Date(2026, 11, 9, 20, 0, 9, 0, time.UTC)}
@@ -57,7 +121,7 @@ func TestDates(t *testing.T) {
 		{"the zone's day", "2026-11-10 05:00:03", ""},
 	} {
 		d := newDates([]Window{window1}, nil, time.Time{})
-		name, from, to, ok := d.find([]byte(test.text))
+		name, from, to, ok := d.find([]byte(test.text), notAsked)
 		if ok != (test.form != "") || name != test.form {
 			t.Errorf("%s: %q is %q", test.name, test.text, name)
 		}
@@ -65,11 +129,11 @@ func TestDates(t *testing.T) {
 			t.Errorf("%s: %d to %d", test.name, from, to)
 		}
 	}
-	if _, _, _, ok := newDates([]Window{night}, tokyo, time.Time{}).find([]byte("2026-11-10 05:00:03")); !ok {
+	if _, _, _, ok := newDates([]Window{night}, tokyo, time.Time{}).find([]byte("2026-11-10 05:00:03"), notAsked); !ok {
 		t.Error("the day of the image's time zone is not found")
 	}
 	for _, text := range []string{"2026-11-09", "1794233001"} {
-		if _, _, _, ok := newDates([]Window{window1}, nil, built).find([]byte(text)); ok {
+		if _, _, _, ok := newDates([]Window{window1}, nil, built).find([]byte(text), notAsked); ok {
 			t.Errorf("%s is the epoch's day, and found", text)
 		}
 	}
@@ -87,13 +151,13 @@ func TestEveryDay(t *testing.T) {
 			day.Format(time.DateOnly), day.Format("20060102"), day.Format(time.RFC1123Z), day.Format(time.ANSIC), day.Format(time.UnixDate),
 			day.Format("Jan _2 2006"), day.Format("2006/01/02"), fmt.Sprintf("%d-W%02d", year, week), fmt.Sprint(day.Unix()), day.Format("2006-002"),
 		} {
-			if _, _, _, ok := d.find([]byte(text)); !ok {
+			if _, _, _, ok := d.find([]byte(text), notAsked); !ok {
 				t.Errorf("%s is not found on %s", text, day.Format(time.DateOnly))
 			}
 		}
 		other := day.AddDate(0, 0, 8)
 		for _, text := range []string{other.Format(time.DateOnly), other.Format("20060102"), other.Format(time.RFC1123Z), other.Format(time.UnixDate)} {
-			if name, _, _, ok := d.find([]byte(text)); ok {
+			if name, _, _, ok := d.find([]byte(text), notAsked); ok {
 				t.Errorf("%s is found on %s as %s", text, day.Format(time.DateOnly), name)
 			}
 		}
@@ -106,7 +170,7 @@ func FuzzDates(f *testing.F) {
 	}
 	d := newDates([]Window{window1}, time.FixedZone("", 3600), time.Time{})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_, from, to, ok := d.find(data)
+		_, from, to, ok := d.find(data, notAsked)
 		if ok && (from < 0 || from >= to || to > len(data)) {
 			t.Fatalf("%d to %d of %d", from, to, len(data))
 		}

@@ -2,6 +2,8 @@ package trace
 
 import (
 	"archive/tar"
+	"archive/zip"
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -12,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/internal/decompress"
 	"github.com/kedge-build/kedge/internal/layer"
 	"github.com/kedge-build/kedge/store"
 )
@@ -29,13 +32,19 @@ type origin struct {
 	line        int
 	instruction string
 	text        string // of all of them
-	clock       bool   // an instruction reads the clock
+	clock       asked  // whether an instruction reads the clock
 	loads       bool   // an instruction downloads, or reads a repository
+	facts       []Fact // to look for
 }
 
+// clockCalls are calls in programs that read the clock.
+const clockCalls = "[\"']date(?:[\"'] *, *[\"']| )[-+]|strftime|datetime|\\bdate\\.today|\\bDate\\(|\\bDate\\.(?:now|today)|\\bTime\\.now|\\b(?:Local|Zoned|Offset)Date(?:Time)?\\.now|\\bInstant\\.now|\\bSys\\.(?:time|Date)\\(|\\bos\\.date|\\bdate\\([\"']|\\bsystime\\(|__DATE__|__TIMESTAMP__|\\blocaltime\\b|\\bgmtime\\b|\\btime\\.(?:Now|time|now|ctime)\\b|\\bctime\\b|EPOCHSECONDS|printf +-v|%\\(.*\\)T"
+
 var (
-	readsClock = regexp.MustCompile("(?:^|[\\s;&|`(])(?:/bin/|/usr/bin/)?date(?:$|[\\s;&|`)])|strftime|datetime|\\bdate\\.today|\\bDate\\(|\\bDate\\.now|\\blocaltime\\b|\\bgmtime\\b|\\btime\\.(?:Now|time|now|ctime)\\b|\\bctime\\b|EPOCHSECONDS|printf +-v|%\\(.*\\)T")
-	fetches    = regexp.MustCompile(`\b(?:curl|wget|git|apt|apt-get|aptitude|apk|dnf|yum|microdnf|zypper|npm|npx|yarn|pnpm|bun|pip3?|pipx|uv|poetry|conda|mamba|gem|bundle|cargo|go|mvn|gradle|composer|cpan|cpanm|luarocks|dotnet|nuget|svn|hg|rsync|scp|aria2c|fetch|helm)\b|https?://|ftp://`)
+	readsClock = regexp.MustCompile("(?:^|[\\s;&|`(])(?:/bin/|/usr/bin/)?g?date(?:$|[\\s;&|`)])|" + clockCalls)
+	// sourceReads is readsClock for a file, which may have the word in its text.
+	sourceReads = regexp.MustCompile("[`(](?:/bin/|/usr/bin/)?g?date[ )`]|\\bdate +[\"']?[-+]|shell date|" + clockCalls)
+	fetches     = regexp.MustCompile(`\b(?:curl|wget|git|apt|apt-get|aptitude|apk|dnf|yum|microdnf|zypper|npm|npx|yarn|pnpm|bun|pip3?|pipx|uv|poetry|conda|mamba|gem|bundle|cargo|go|mvn|gradle|composer|cpan|cpanm|luarocks|dotnet|nuget|svn|hg|rsync|scp|aria2c|fetch|helm)\b|https?://|ftp://`)
 )
 
 func newOrigin(step frontend.Step) origin {
@@ -51,7 +60,29 @@ func newOrigin(step frontend.Step) origin {
 			line, instruction = s.Line, s.Text
 		}
 	}
-	return origin{line, instruction, text, readsClock.MatchString(text), fetches.MatchString(text)}
+	return origin{line: line, instruction: instruction, text: text, clock: asksClock(text), loads: fetches.MatchString(text)}
+}
+
+// prints matches a date command that prints a year or a month.
+var prints = regexp.MustCompile(`\bdate [^;&|]*\+[^;&|]*%[YyGCmbBF]`)
+
+// asked says whether a step reads the clock.
+type asked int
+
+const (
+	notAsked asked = iota
+	reads          // it does
+	printed        // it has date print the clock's year or month, and not the epoch's
+)
+
+func asksClock(text string) asked {
+	switch {
+	case !readsClock.MatchString(text):
+		return notAsked
+	case prints.MatchString(text) && !strings.Contains(text, "SOURCE_DATE_EPOCH") && !strings.Contains(text, " -d") && !strings.Contains(text, "--date") && !strings.Contains(text, " -r"):
+		return printed
+	}
+	return reads
 }
 
 // A candidate is a finding that has not been weighed.
@@ -60,6 +91,7 @@ type candidate struct {
 	origin  origin
 	line    []byte // with the date
 	note    bool   // the file is a small text that has no other date
+	weak    bool   // the form may also be another number
 	binary  bool
 	inName  bool
 	dropped bool
@@ -75,7 +107,7 @@ type finder struct {
 func newFinder(s Search) *finder {
 	f := &finder{search: s, dates: newDates(s.Builds, s.Zone, s.Epoch), buf: make([]byte, window)}
 	for _, fact := range s.Machine {
-		if len(fact.Value) > 0 && len(fact.Value) <= maxValue {
+		if len(fact.Value) > 0 && len(fact.Value) <= maxValue || fact.Digits > 0 {
 			f.facts = append(f.facts, fact)
 		}
 	}
@@ -84,10 +116,11 @@ func newFinder(s Search) *finder {
 
 // layer searches the files of a layer.
 func (f *finder) layer(ctx context.Context, st *store.Store, l store.Layer, o origin) ([]*candidate, error) {
+	o.facts = slices.DeleteFunc(slices.Clone(f.facts), func(fact Fact) bool { return !o.asks(fact.Asked) })
 	var found []*candidate
 	err := st.ReadLayer(ctx, l, func(h *tar.Header, r io.Reader) error {
 		path := "/" + layer.Clean(h.Name)
-		if described(path) || len(found) >= maxFindings {
+		if described(path, o) || len(found) >= maxFindings {
 			return nil
 		}
 		seen := map[string]bool{}
@@ -103,8 +136,13 @@ func (f *finder) layer(ctx context.Context, st *store.Store, l store.Layer, o or
 			}
 		}
 		base := gopath.Base(path)
-		if name, from, to, ok := f.dates.find([]byte(base)); ok && h.Typeflag != tar.TypeLink {
-			add(&candidate{Finding: Finding{Kind: Timestamp, What: name + " in its name", Text: base[from:to]}, line: []byte(base[from:to]), inName: true})
+		if name, from, to, ok := f.dates.find([]byte(base), o.clock); ok && h.Typeflag != tar.TypeLink {
+			add(&candidate{Finding: Finding{Kind: Timestamp, What: name + " in its name", Text: base[from:to]}, line: []byte(base[from:to]), inName: true, weak: short(name)})
+		}
+		for _, fact := range o.facts {
+			if len(fact.Asked) == 0 && fact.names(base) {
+				add(&candidate{Finding: Finding{Kind: Machine, What: fact.Name}, inName: true})
+			}
 		}
 		if h.Typeflag == tar.TypeSymlink {
 			f.scan([]byte(h.Linkname), true, o, add)
@@ -118,8 +156,109 @@ func (f *finder) layer(ctx context.Context, st *store.Store, l store.Layer, o or
 	return found, err
 }
 
-// file searches the content of a file, which has size bytes.
+// Limits on what is read of compressed files.
+const (
+	maxInside  = 64 << 20
+	maxZip     = 16 << 20
+	maxMembers = 10_000
+)
+
+// file searches the content of a file, which has size bytes. It looks into a compressed one; what cannot be read
+// of it is left out.
 func (f *finder) file(size int64, r io.Reader, o origin, add func(*candidate)) error {
+	br := bufio.NewReaderSize(r, 4<<10)
+	head, err := br.Peek(8)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	const formats = decompress.Gzip | decompress.Zstd | decompress.Bzip2 | decompress.XZ
+	switch {
+	case bytes.HasPrefix(head, []byte("PK\x03\x04")) && size <= maxZip:
+		content, err := io.ReadAll(br)
+		if err != nil {
+			return err
+		}
+		f.scan(content, false, o, add)
+		f.zip(content, o, add)
+		return nil
+	case decompress.Detect(head)&formats != 0:
+		s, err := decompress.Open(br, formats)
+		if err != nil {
+			return nil
+		}
+		defer s.Close()
+		f.inside(io.LimitReader(s, maxInside), unknownSize, "compressed", o, add)
+		return nil
+	}
+	return f.content(size, br, o, add)
+}
+
+// unknownSize stands for the size of decompressed content.
+const unknownSize = 1 << 62
+
+// inside searches the decompressed content of a file, until it cannot be read.
+func (f *finder) inside(r io.Reader, size int64, where string, o origin, add func(*candidate)) {
+	_ = f.content(size, r, o, func(c *candidate) {
+		if c.Kind == Timestamp {
+			c.What += ", " + where
+		}
+		c.binary = true
+		add(c)
+	})
+}
+
+// zip searches the members of a zip archive, such as a jar.
+func (f *finder) zip(content []byte, o origin, add func(*candidate)) {
+	z, err := zip.NewReader(bytes.NewReader(content), int64(len(content)))
+	if err != nil {
+		return
+	}
+	left := int64(maxInside)
+	for _, m := range z.File[:min(len(z.File), maxMembers)] {
+		r, err := m.Open()
+		if err != nil || left <= 0 {
+			continue
+		}
+		counted := &io.LimitedReader{R: r, N: left}
+		f.inside(counted, unknownSize, "in "+m.Name, o, add)
+		left = counted.N
+		r.Close()
+	}
+}
+
+// unpacked calls fn with the content of a file, and with what it has inside if it is compressed.
+func unpacked(content []byte, fn func([]byte)) {
+	fn(content)
+	open := func(r io.Reader) {
+		if part, _ := io.ReadAll(io.LimitReader(r, maxInput)); len(part) > 0 {
+			fn(part)
+		}
+	}
+	switch {
+	case bytes.HasPrefix(content, []byte("PK\x03\x04")):
+		z, err := zip.NewReader(bytes.NewReader(content), int64(len(content)))
+		if err != nil {
+			return
+		}
+		left := int64(maxInside)
+		for _, m := range z.File[:min(len(z.File), maxMembers)] {
+			if r, err := m.Open(); err == nil {
+				counted := &io.LimitedReader{R: r, N: left}
+				open(counted)
+				left = counted.N
+				r.Close()
+			}
+		}
+	case decompress.Detect(content[:min(len(content), 8)]) != 0:
+		if s, err := decompress.Open(bytes.NewReader(content), decompress.Gzip|decompress.Zstd|decompress.Bzip2|decompress.XZ); err == nil {
+			open(s)
+			s.Close()
+		}
+	}
+}
+
+// content searches bytes as they are.
+func (f *finder) content(size int64, r io.Reader, o origin, add func(*candidate)) error {
 	have := 0
 	for {
 		n, err := io.ReadFull(r, f.buf[have:])
@@ -139,16 +278,19 @@ func (f *finder) file(size int64, r io.Reader, o origin, add func(*candidate)) e
 
 // scan searches bytes. whole says that they are a whole file.
 func (f *finder) scan(buf []byte, whole bool, o origin, add func(*candidate)) {
-	if name, from, to, ok := f.dates.find(buf); ok {
+	text := whole && len(buf) <= small && bytes.IndexByte(buf, 0) < 0
+	if name, from, to, ok := f.dates.find(buf, o.clock); ok {
 		binary := bytes.IndexByte(buf[max(0, from-small):min(len(buf), to+small)], 0) >= 0
 		add(&candidate{
 			Finding: Finding{Kind: Timestamp, What: name, Text: strings.TrimSpace(string(buf[from:to]))},
 			line:    line(buf, from, to), binary: binary,
-			note: whole && len(buf) <= small && !binary && !f.dates.otherDays(buf),
+			note: text && !f.dates.otherDays(buf), weak: short(name),
 		})
+	} else if name, found, ok := f.dates.part(buf, o.clock); ok && text && (name != "week" && name != "day of the year" || strings.Contains(o.text, "%")) {
+		add(&candidate{Finding: Finding{Kind: Timestamp, What: name, Text: found}, line: bytes.TrimSpace(buf), note: true, weak: true})
 	}
-	for _, fact := range f.facts {
-		if fact.matches(buf, whole, o) {
+	for _, fact := range o.facts {
+		if fact.matches(buf, whole) {
 			add(&candidate{Finding: Finding{Kind: Machine, What: fact.Name}})
 		}
 	}
@@ -165,9 +307,9 @@ func line(buf []byte, from, to int) []byte {
 	return bytes.Clone(bytes.TrimSpace(buf[start:end]))
 }
 
-func (f Fact) matches(buf []byte, whole bool, o origin) bool {
+func (f Fact) matches(buf []byte, whole bool) bool {
 	if len(f.Asked) > 0 {
-		return whole && string(bytes.TrimSpace(buf)) == f.Value && slices.ContainsFunc(f.Asked, func(w string) bool { return strings.Contains(o.text, w) })
+		return whole && len(buf) <= small && f.alone(string(buf))
 	}
 	for start := 0; ; {
 		i := bytes.Index(buf[start:], []byte(f.Value))
@@ -180,6 +322,49 @@ func (f Fact) matches(buf []byte, whole bool, o origin) bool {
 		}
 		start = i + len(f.Value)
 	}
+}
+
+// names reports whether a name has the value.
+func (f Fact) names(base string) bool {
+	before, after, ok := strings.Cut(base, f.Value)
+	return ok && !digitAt([]byte(before), len(before)-1) && !digitAt([]byte(after), 0) && !strings.HasSuffix(before, ".")
+}
+
+// parallel is an option with which a program runs as many jobs as there are CPUs. Its output has no number.
+var parallel = regexp.MustCompile("(?:-j|--jobs|--parallel|-l|-T|--threads|MAKEFLAGS)[ =]?[\"']?(?:-j)?[\"']?(?:\\$\\(|`)[^)`]*[)`]")
+
+// asks reports whether one of some regular expressions matches an instruction, or there are none.
+func (o origin) asks(words []string) bool {
+	text := parallel.ReplaceAllString(o.text, "")
+	return len(words) == 0 || slices.ContainsFunc(words, func(w string) bool {
+		re, err := regexp.Compile(w)
+		return err == nil && re.MatchString(text)
+	})
+}
+
+// alone reports whether a line of a text is the value, or assigns it.
+func (f Fact) alone(text string) bool {
+	const long = 7
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if len(f.Value) >= long && slices.ContainsFunc(strings.Fields(line), func(w string) bool { return w == f.Value || strings.HasPrefix(w, f.Value+"/") }) {
+			return true
+		}
+		if f.Digits > 0 {
+			if slices.ContainsFunc(strings.Fields(line), func(w string) bool { return len(w) >= f.Digits && strings.Trim(w, "0123456789") == "" }) {
+				return true
+			}
+			continue
+		}
+		value := line
+		if i := strings.LastIndexAny(line, "=:"); i >= 0 {
+			value = strings.Trim(line[i+1:], " \"',;")
+		}
+		if line == f.Value || value == f.Value {
+			return true
+		}
+	}
+	return false
 }
 
 // wordAt reports whether the byte at an index continues a word or a version.
@@ -195,8 +380,13 @@ func wordAt(buf []byte, i int) bool {
 }
 
 // described reports whether a path belongs to the description of packages, which have dates of their own.
-func described(path string) bool {
-	for _, prefix := range []string{"/var/lib/dpkg/", "/var/lib/apt/", "/var/cache/apt/", "/var/cache/debconf/", "/usr/share/doc/", "/usr/share/man/", "/lib/apk/", "/usr/lib/apk/", "/var/cache/apk/", "/var/lib/rpm/", "/usr/lib/sysimage/", "/var/cache/dnf/", "/var/lib/dnf/"} {
+func described(path string, o origin) bool {
+	for _, prefix := range []string{"/usr/share/doc/", "/usr/share/man/"} {
+		if strings.HasPrefix(path, prefix) {
+			return o.clock == notAsked || !strings.Contains(o.text, prefix)
+		}
+	}
+	for _, prefix := range []string{"/var/lib/dpkg/", "/var/lib/apt/", "/var/cache/apt/", "/var/cache/debconf/", "/lib/apk/", "/usr/lib/apk/", "/var/cache/apk/", "/var/lib/rpm/", "/usr/lib/sysimage/", "/var/cache/dnf/", "/var/lib/dnf/"} {
 		if strings.HasPrefix(path, prefix) {
 			return true
 		}

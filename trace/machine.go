@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // commonNames are names of machines that say nothing about them.
@@ -13,21 +14,24 @@ var commonNames = []string{"localhost", "buildkitsandbox", "debian", "ubuntu", "
 // KernelRelease is the name of the fact that uname -r prints.
 const KernelRelease = "kernel release"
 
-// ReadMachine reads facts about a Linux machine from its /proc. What cannot be read is left out.
-func ReadMachine(proc fs.FS) []Fact {
-	read := func(name string) string {
-		data, _ := fs.ReadFile(proc, name)
+// ReadMachine reads facts about a Linux machine from the /proc and /sys of its root. What cannot be read is left
+// out.
+func ReadMachine(root fs.FS) []Fact {
+	readAt := func(name string) string {
+		data, _ := fs.ReadFile(root, name)
 		return strings.TrimSpace(string(data))
 	}
+	read := func(name string) string { return readAt("proc/" + name) }
 	var facts []Fact
 	add := func(name, value string, asked ...string) {
 		if value != "" {
-			facts = append(facts, Fact{name, value, asked})
+			facts = append(facts, Fact{Name: name, Value: value, Asked: asked})
 		}
 	}
 	boot := read("sys/kernel/random/boot_id")
 	add("boot ID", boot)
 	add("boot ID", strings.ReplaceAll(boot, "-", ""))
+	add("boot ID", strings.ToUpper(boot))
 	add(KernelRelease, read("sys/kernel/osrelease"))
 	add("kernel version", read("sys/kernel/version"))
 	if name := read("sys/kernel/hostname"); len(name) > 3 && !slices.Contains(commonNames, strings.ToLower(name)) {
@@ -48,7 +52,7 @@ func ReadMachine(proc fs.FS) []Fact {
 		add("CPU model", model)
 	}
 	if cpus > 0 {
-		add("number of CPUs", strconv.Itoa(cpus), "nproc", "cpuinfo", "lscpu", "NPROCESSORS", "cpu_count", "NumCPU", "availableProcessors", "os.cpus")
+		add("number of CPUs", strconv.Itoa(cpus), `\bnproc\b`, "cpuinfo", "lscpu", "NPROCESSORS", "cpu_count", "NumCPU", "availableProcessors", `os\.cpus`)
 	}
 	for line := range strings.Lines(read("meminfo")) {
 		words := strings.Fields(line)
@@ -58,8 +62,56 @@ func ReadMachine(proc fs.FS) []Fact {
 		add("size of memory", words[1])
 		if n, err := strconv.ParseInt(words[1], 10, 54); err == nil {
 			add("size of memory", strconv.FormatInt(n*1024, 10))
-			add("size of memory", strconv.FormatInt(n/1024, 10), "free ", "meminfo")
+			add("size of memory", strconv.FormatInt(n/1024, 10), `\bfree\b`, "meminfo")
 		}
 	}
-	return facts
+	for line := range strings.Lines(read("stat")) {
+		if seconds, ok := strings.CutPrefix(strings.TrimSpace(line), "btime "); ok {
+			add("time of the last start", seconds)
+			if n, err := strconv.ParseInt(seconds, 10, 64); err == nil {
+				add("time of the last start", time.Unix(n, 0).UTC().Format("2006-01-02 15:04")) // as uptime -s prints it
+			}
+		}
+	}
+	if line := read("cmdline"); len(line) > 20 {
+		add("kernel command line", line[:min(len(line), maxValue)])
+	}
+	for _, name := range []string{"product_name", "product_uuid", "product_serial", "board_name"} {
+		if value := readAt("sys/class/dmi/id/" + name); len(value) > 7 && strings.Trim(value, "0") != "" {
+			add(strings.ReplaceAll(name, "_", " "), value)
+		}
+	}
+	cards, _ := fs.Glob(root, "sys/class/net/*/address")
+	for _, name := range cards {
+		if mac := readAt(name); len(mac) == 17 && strings.Trim(mac, "0:") != "" {
+			add("address of a network card", mac)
+		}
+	}
+	for _, address := range localAddresses(read("net/fib_trie")) {
+		add("IP address", address, `\bhostname -[iI]`, `\bip (?:-\w+ )*a`, "ifconfig", "fib_trie", "gethostby", "getifaddrs")
+	}
+	return append(facts, unread...)
+}
+
+// unread are facts whose value only the builder's file system knows: a step that asks for one has it in a short
+// text with a number.
+var unread = []Fact{
+	{Name: "inode number", Asked: []string{`\bstat\b.*%i`, `-printf.*%i`, `\bls (?:-\w+ )*-\w*i`, `\bst_ino\b`}, Digits: 3},
+	{Name: "size of a disk", Asked: []string{`\bdf\b`, `\bdisk_usage\b`, `\bstatvfs\b`, `\bstat\b.*-f`}, Digits: 4},
+}
+
+// localAddresses returns the IPv4 addresses of a machine that are not those of every machine.
+func localAddresses(trie string) []string {
+	var all []string
+	last := ""
+	for line := range strings.Lines(trie) {
+		line = strings.TrimSpace(line)
+		if address, ok := strings.CutPrefix(line, "|-- "); ok {
+			last = address
+		}
+		if strings.HasSuffix(line, "host LOCAL") && !strings.HasPrefix(last, "127.") && !slices.Contains(all, last) {
+			all = append(all, last)
+		}
+	}
+	return all
 }

@@ -47,9 +47,11 @@ type Window struct{ From, To time.Time }
 type Fact struct {
 	Name  string // what it is, as in "boot ID"
 	Value string
-	// Asked restricts the search to steps whose text has one of these words, in files that hold nothing but
-	// the value. It is for values that occur everywhere.
+	// Asked restricts the search to steps whose text one of these regular expressions matches, in short texts with
+	// a line that is the value, or NAME=VALUE. It is for values that occur everywhere.
 	Asked []string
+	// Digits is the least number of digits of a value that is not known. Value is then empty.
+	Digits int
 }
 
 // Search says what to look for. The zero value finds nothing.

@@ -2,12 +2,15 @@ package trace
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -71,6 +74,33 @@ func write(t *testing.T, layers ...testLayer) (*store.Store, store.Manifest, []f
 		}
 	}
 	return s, m, steps
+}
+
+func gzipped(t *testing.T, text string) string {
+	t.Helper()
+	var b strings.Builder
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write([]byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func zipped(t *testing.T, text string) string {
+	t.Helper()
+	var b strings.Builder
+	w := zip.NewWriter(&b)
+	m, err := w.Create("META-INF/MANIFEST.MF")
+	if err == nil {
+		_, err = m.Write([]byte(text + "\n"))
+	}
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 func run(text string) frontend.Step { return frontend.Step{Line: 2, Text: text, Run: true} }
@@ -142,18 +172,44 @@ func TestFind(t *testing.T) {
 		}, "", "", ""},
 		{"RPM's", []testLayer{{run("RUN ./x"), map[string]string{"/usr/share/note": note, "/var/lib/rpm/rpmdb.sqlite": "x"}}}, "warning /usr/share/note", "", ""},
 		{"the description of a package", []testLayer{{run("RUN date; x"), map[string]string{"/usr/share/doc/a/changelog": day, "/var/lib/apt/lists/InRelease": "Date: Mon, 09 Nov 2026 14:03:25 UTC"}}}, "", "", ""},
+		{"a page that the step wrote", []testLayer{{run("RUN date +%F > /usr/share/doc/a/built"), map[string]string{"/usr/share/doc/a/built": day}}}, "certain /usr/share/doc/a/built", "", ""},
+		{"compressed", []testLayer{{run("RUN date +%F | gzip > /built.gz"), map[string]string{"/built.gz": gzipped(t, day)}}}, "certain /built.gz", "", ""},
+		{"compressed, without date", []testLayer{{run("RUN ./x"), map[string]string{"/built.gz": gzipped(t, day)}}}, "warning /built.gz", "", ""},
+		{"compressed, another day", []testLayer{{run("RUN date"), map[string]string{"/built.gz": gzipped(t, "2026-11-01")}}}, "", "", ""},
+		{"damaged", []testLayer{{run("RUN date"), map[string]string{"/built.gz": gzipped(t, day)[:14], "/b.zip": zipped(t, day)[:40]}}}, "", "", ""},
+		{"in a jar", []testLayer{{run("RUN date && jar cf a.jar ."), map[string]string{"/a.jar": zipped(t, "Built: "+day)}}}, "certain /a.jar", "", ""},
+		{"unpacked from a jar of the context", []testLayer{
+			{frontend.Step{Line: 3, Text: "COPY a.jar /"}, map[string]string{"/a.jar": zipped(t, "Built: "+day)}},
+			{run("RUN unzip a.jar"), map[string]string{"/MANIFEST": "Built: " + day}},
+		}, "", "", ""},
+		{"a program whose source reads the clock", []testLayer{
+			{frontend.Step{Line: 3, Text: "COPY . /src"}, map[string]string{"/src/gen.py": "import datetime\nprint(datetime.date.today())\n"}},
+			{run("RUN ./build"), map[string]string{"/a.out": "\x7fELF\x00\x00" + day + "\x00"}},
+		}, "certain /a.out", "", ""},
+		{"the month", []testLayer{{run("RUN date +%Y-%m > /m"), map[string]string{"/m": "2026-11\n"}}}, "certain /m", "", ""},
+		{"the month, not asked for", []testLayer{{run("RUN ./x"), map[string]string{"/m": "2026-11\n"}}}, "", "", ""},
+		{"the month in a document", []testLayer{{run("RUN date; ./x"), map[string]string{"/m": strings.Repeat("words\n", 2000) + "2026-11\n"}}}, "warning /m", "", ""},
+		{"the week", []testLayer{{run("RUN date +%V > /w"), map[string]string{"/w": "46\n"}}}, "certain /w", "", ""},
+		{"a number like the week", []testLayer{{run("RUN date; ./x"), map[string]string{"/w": "46\n"}}}, "", "", ""},
 		{"the boot ID", []testLayer{{run("RUN x"), map[string]string{"/boot": boot + "\n"}}}, "warning /boot", "", ""},
 		{"another machine's boot ID", []testLayer{{run("RUN x"), map[string]string{"/boot": "1" + boot[1:] + "\n"}}}, "", "", ""},
 		{"the kernel", []testLayer{{run("RUN uname -a"), map[string]string{"/k": "Linux x 6.18.5 #1 SMP\n"}}}, "warning /k", "", ""},
+		{"the kernel in a name", []testLayer{{run("RUN mkdir /modules-$(uname -r)"), map[string]string{"/modules-6.18.5": "x"}}}, "warning /modules-6.18.5", "", ""},
+		{"the kernel, compressed", []testLayer{{run("RUN uname -r | gzip -n > /k.gz"), map[string]string{"/k.gz": gzipped(t, "6.18.5")}}}, "warning /k.gz", "", ""},
 		{"another kernel", []testLayer{{run("RUN uname -a"), map[string]string{"/k": "Linux x 6.18.51\n16.18.5\n6.18.5-rc1\n"}}}, "", "", ""},
 		{"nproc", []testLayer{{run("RUN nproc > /n"), map[string]string{"/n": "3\n"}}}, "warning /n", "", ""},
+		{"nproc in a setting", []testLayer{{run("RUN echo workers=$(nproc) > /n"), map[string]string{"/n": "a=1\nworkers=3\n"}}}, "warning /n", "", ""},
+		{"nproc for make", []testLayer{{run("RUN make -j$(nproc) && make -j \"$(nproc)\" install"), map[string]string{"/n": "3\n"}}}, "", "", ""},
+		{"an inode", []testLayer{{run("RUN stat -c %i /etc/passwd > /i"), map[string]string{"/i": "262147\n", "/j": "text\n"}}}, "warning /i", "", ""},
+		{"no inode", []testLayer{{run("RUN stat -c %s /etc/passwd > /i"), map[string]string{"/i": "262147\n"}}}, "", "", ""},
+		{"a disk", []testLayer{{run("RUN df --output=size / > /d"), map[string]string{"/d": "1K-blocks\n 81106868\n"}}}, "warning /d", "", ""},
 		{"a number", []testLayer{{run("RUN echo 3 > /n"), map[string]string{"/n": "3\n"}}}, "", "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, m, steps := write(t, test.layers...)
 			search := Search{
 				Builds: []Window{window1}, Given: []string{"FROM x\nARG DAY", "09.11.2026"},
-				Machine: []Fact{{Name: "boot ID", Value: boot}, {Name: "kernel release", Value: "6.18.5"}, {"number of CPUs", "3", []string{"nproc"}}},
+				Machine: []Fact{{Name: "boot ID", Value: boot}, {Name: "kernel release", Value: "6.18.5"}, {Name: "number of CPUs", Value: "3", Asked: []string{"nproc"}}, unread[0], unread[1]},
 				Inputs: func(_ context.Context, fn func([]byte)) error {
 					fn([]byte("intro\nsent on " + day + "\n"))
 					return nil
@@ -214,19 +270,24 @@ func TestReadMachine(t *testing.T) {
 	file := func(s string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(s)} }
 	got := map[string]string{}
 	for _, f := range ReadMachine(fstest.MapFS{
-		"sys/kernel/random/boot_id": file("0b7f-4d\n"), "sys/kernel/osrelease": file("6.1.0\n"), "sys/kernel/hostname": file("machine7\n"),
-		"cpuinfo": file("processor\t: 0\nmodel name\t: Some CPU 3000\nprocessor\t: 1\n"), "meminfo": file("MemTotal:       16384000 kB\nMemFree: 1\n"),
+		"proc/sys/kernel/random/boot_id": file("0b7f-4d\n"), "proc/sys/kernel/osrelease": file("6.1.0\n"), "proc/sys/kernel/hostname": file("machine7\n"),
+		"proc/cpuinfo": file("processor\t: 0\nmodel name\t: Some CPU 3000\nprocessor\t: 1\n"), "proc/meminfo": file("MemTotal:       16384000 kB\nMemFree: 1\n"),
+		"proc/stat": file("cpu 1 2\nbtime 1794233001\n"), "proc/cmdline": file("root=/dev/vda1 console=ttyS0\n"), "sys/class/dmi/id/product_uuid": file("4c4c4544-0042\n"),
+		"sys/class/net/lo/address": file("00:00:00:00:00:00\n"), "sys/class/net/eth0/address": file("02:42:ac:11:00:02\n"),
+		"proc/net/fib_trie": file("Local:\n  |-- 127.0.0.1\n     /32 host LOCAL\n  |-- 172.17.0.2\n     /32 host LOCAL\n  |-- 172.17.0.3\n     /32 link UNICAST\n"),
 	}) {
 		got[f.Name] += f.Value + " "
 	}
 	want := map[string]string{
-		"boot ID": "0b7f-4d 0b7f4d ", "kernel release": "6.1.0 ", "hostname": "machine7 ", "CPU model": "Some CPU 3000 ", "number of CPUs": "2 ",
-		"size of memory": "16384000 16777216000 16000 ",
+		"boot ID": "0b7f-4d 0b7f4d 0B7F-4D ", "kernel release": "6.1.0 ", "hostname": "machine7 ", "CPU model": "Some CPU 3000 ", "number of CPUs": "2 ",
+		"size of memory": "16384000 16777216000 16000 ", "time of the last start": "1794233001 2026-11-09 14:03 ", "kernel command line": "root=/dev/vda1 console=ttyS0 ",
+		"product uuid": "4c4c4544-0042 ", "address of a network card": "02:42:ac:11:00:02 ", "IP address": "172.17.0.2 ",
+		"inode number": " ", "size of a disk": " ",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if facts := ReadMachine(fstest.MapFS{"sys/kernel/hostname": file("localhost\n")}); len(facts) > 0 {
+	if facts := ReadMachine(fstest.MapFS{"proc/sys/kernel/hostname": file("localhost\n")}); len(facts) > len(unread) {
 		t.Errorf("%v", facts)
 	}
 }

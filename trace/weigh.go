@@ -20,6 +20,9 @@ import (
 	"github.com/kedge-build/kedge/store"
 )
 
+// maxSource is the size of a file that may be a source.
+const maxSource = 256 << 10
+
 // maxInput is how much of a file is searched for a line that the image has, too.
 const maxInput = 16 << 20
 
@@ -31,6 +34,7 @@ type evidence struct {
 	files  map[*candidate][]string // the sums of its file
 	copied map[*candidate]bool     // an input file has its line
 	rpm    bool                    // the image has RPM's database, which is not read
+	clock  bool                    // an input file reads the clock, or has what does
 }
 
 // weigh decides which candidates are certain, and which are none at all.
@@ -59,7 +63,9 @@ func (f *finder) weigh(ctx context.Context, st *store.Store, m store.Manifest, s
 		}
 	}
 	if f.search.Inputs != nil && len(dated) > 0 {
-		if err := f.search.Inputs(ctx, func(content []byte) { e.look(content, dated) }); err != nil {
+		if err := f.search.Inputs(ctx, func(content []byte) {
+			unpacked(content, func(part []byte) { e.look(part, dated) })
+		}); err != nil {
 			return err
 		}
 	}
@@ -82,21 +88,25 @@ func (f *finder) judge(e *evidence, c *candidate) {
 	case owned || c.inName && e.listed[key]:
 		c.dropped = true
 	case c.Kind == Machine:
-	case e.copied[c] && len(c.line) > len(c.Text), !c.origin.clock && f.given(c.Text):
+	case e.copied[c] && len(c.line) > len(c.Text), c.origin.clock == notAsked && f.given(c.Text):
 		c.dropped = true
-	case e.copied[c] && !c.origin.clock:
+	case e.copied[c] && c.origin.clock == notAsked:
 		c.Why = "an input of the build has the date, too"
 	case e.listed[key] && len(e.sums[key]) == 0 || e.rpm && strings.HasPrefix(c.Path, "/usr/") && !strings.HasPrefix(c.Path, "/usr/local/"):
 		c.Why = "a package may have brought the file"
 	case downloaded(c.Path):
 		c.Why = "a package manager may have brought the file"
-	case c.origin.clock:
+	case c.weak && !c.note && !c.inName:
+		c.Why = "the number may mean something else"
+	case c.weak && c.origin.loads:
+		c.Why = "the step downloads, and may have brought the number along"
+	case c.origin.clock != notAsked:
 		c.Certain = true
 	case f.committed():
 		c.Why = "it is the day of the commit, too"
 	case c.origin.loads:
 		c.Why = "the step downloads, and may have brought the date along"
-	case c.note || c.inName:
+	case c.note || c.inName, c.binary && e.clock:
 		c.Certain = true
 	case c.binary:
 		c.Why = "the file is binary"
@@ -242,11 +252,14 @@ func (e *evidence) input(r io.Reader, dated []*candidate) error {
 	if err != nil {
 		return err
 	}
-	e.look(content, dated)
+	unpacked(content, func(part []byte) { e.look(part, dated) })
 	return nil
 }
 
 func (e *evidence) look(content []byte, dated []*candidate) {
+	if !e.clock && len(content) <= maxSource && bytes.IndexByte(content, 0) < 0 {
+		e.clock = sourceReads.Match(content)
+	}
 	for _, c := range dated {
 		if !e.copied[c] && bytes.Contains(content, c.line) {
 			e.copied[c] = true

@@ -38,7 +38,7 @@ func (p *process) withBuilder(c *cli.Context, verb func(kedge.Env, kedge.Options
 		}
 		defer env.Second.Close()
 	}
-	env.Machine = trace.ReadMachine(os.DirFS("/proc"))
+	env.Machine = trace.ReadMachine(os.DirFS("/"))
 	local := &localImages{process: p, saved: engineImages{dir: p.engineDir()}}
 	defer local.close()
 	env.Local = local

@@ -54,7 +54,7 @@ func Open(r io.Reader, formats Format) (*Stream, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	s := &Stream{Reader: br, Format: detect(magic) & formats}
+	s := &Stream{Reader: br, Format: Detect(magic) & formats}
 	switch s.Format {
 	case Gzip:
 		zr, err := gzip.NewReader(br)
@@ -78,9 +78,9 @@ func Open(r io.Reader, formats Format) (*Stream, error) {
 	return s, nil
 }
 
-// detect returns the format of a stream that starts with magic, zero for none. A zstd stream may start
+// Detect returns the format of a stream that starts with magic, zero for none. A zstd stream may start
 // with a skippable frame (https://datatracker.ietf.org/doc/html/rfc8878#section-3.1.2).
-func detect(magic []byte) Format {
+func Detect(magic []byte) Format {
 	has := func(prefix string) bool { return bytes.HasPrefix(magic, []byte(prefix)) }
 	switch {
 	case has("\x1f\x8b\x08"):

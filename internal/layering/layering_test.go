@@ -44,7 +44,7 @@ diff: diff/packages internal/chunk internal/layer
 diff/source: store internal/decompress internal/layer internal/wholefile
 explain: cause diff internal/layer
 drift: diff diff/packages internal/git internal/layer internal/wholefile
-trace: frontend store internal/layer
+trace: frontend store internal/decompress internal/layer
 verify: cause diff explain fix frontend store trace
 kedge: builder builder/gitdir cause drift frontend image lint lock network policy rules secret store trace verify internal/filesum internal/git internal/wholefile
 cmd/kedge: kedge builder builder/daemon docker drift frontend image lint lock network policy rules secret store trace verify cause diff diff/source explain plugin publish report
