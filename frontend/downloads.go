@@ -36,6 +36,13 @@ func (d *downloader) script(text string, depth int) {
 	if depth > maxNested || len(text) > maxCommand {
 		return
 	}
+	if line, _, _ := strings.Cut(text, "\n"); strings.HasPrefix(line, "#!") {
+		words := strings.Fields(line[2:])
+		if i := slices.IndexFunc(words, interprets); i >= 0 {
+			d.inline(path.Base(words[i]), text)
+			return
+		}
+	}
 	file, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(text), "")
 	if err != nil {
 		for line := range strings.Lines(text) {
@@ -49,18 +56,33 @@ func (d *downloader) script(text string, depth int) {
 		switch n := n.(type) {
 		case *syntax.CallExpr:
 			var words []string
+			for _, a := range n.Assigns {
+				if a.Name != nil && a.Value != nil {
+					words = append(words, a.Name.Value+"="+literal(a.Value))
+				}
+			}
 			for _, w := range n.Args {
 				words = append(words, literal(w))
 			}
 			d.command(words, depth+1)
 		case *syntax.Stmt:
+			for _, r := range n.Redirs {
+				if r.Word != nil && strings.HasPrefix(literal(r.Word), "/dev/tcp/") {
+					d.add("/dev/tcp")
+				}
+			}
 			call, ok := n.Cmd.(*syntax.CallExpr)
-			if !ok || len(call.Args) == 0 || !isShell(literal(call.Args[0])) {
+			if !ok || len(call.Args) == 0 {
 				break
 			}
-			for _, r := range n.Redirs { // a shell that reads its script from a here-document
-				if r.Hdoc != nil {
+			name := literal(call.Args[0])
+			for _, r := range n.Redirs { // an interpreter may read its script from a here-document
+				switch {
+				case r.Hdoc == nil:
+				case isShell(name):
 					d.script(literal(r.Hdoc), depth+1)
+				case interprets(name):
+					d.inline(path.Base(name), literal(r.Hdoc))
 				}
 			}
 		}
@@ -92,10 +114,23 @@ func isShell(word string) bool {
 	return slices.Contains([]string{"sh", "bash", "dash", "ash", "ksh", "zsh"}, path.Base(word))
 }
 
+// interprets reports whether a program runs scripts that are no shell's.
+func interprets(word string) bool {
+	name := path.Base(word)
+	return versioned(name, "python") || slices.Contains([]string{"node", "perl", "ruby", "php", "deno", "bun", "lua", "Rscript", "pwsh"}, name)
+}
+
+// inline adds an interpreter whose script names a URL.
+func (d *downloader) inline(name, script string) {
+	if mentions([]string{script}, "http://", "https://", "ftp://") {
+		d.add(name)
+	}
+}
+
 // wrappers run the command that follows their options.
 var wrappers = []string{
 	"sudo", "doas", "env", "time", "nice", "ionice", "nohup", "exec", "command", "builtin", "xargs", "timeout", "chroot", "gosu", "su-exec", "setarch",
-	"stdbuf", "eatmydata", "retry", "corepack", "if", "then", "else", "do", "while", "until", "!", "fakeroot",
+	"stdbuf", "eatmydata", "parallel", "retry", "corepack", "if", "then", "else", "do", "while", "until", "!", "fakeroot",
 }
 
 // speakers only print or keep the URLs that they are given.
@@ -114,6 +149,8 @@ var downloaders = map[string][]string{
 	"zypper":  {"install", "in", "update", "up", "refresh", "ref", "dup", "dist-upgrade", "source-install", "si", "patch"},
 	"pacman":  nil, "emerge": nil, "xbps-install": nil, "swupd": {"bundle-add", "update"}, "debootstrap": nil, "mmdebstrap": nil, "rpm": {"-i", "-U", "-F"},
 	"curl": nil, "wget": nil, "wget2": nil, "aria2c": nil, "axel": nil, "http": nil, "https": nil, "xh": nil, "ftp": nil, "lftp": nil, "ncftpget": nil,
+	"nc": nil, "ncat": nil, "netcat": nil, "socat": nil, "telnet": nil, "dig": nil, "nslookup": nil, "ssh-keyscan": nil, "openssl": {"s_client", "ocsp"}, "apt-key": {"adv"},
+	"gpg": {"--recv-keys", "--recv-key", "--receive-keys", "--fetch-keys", "--refresh-keys", "--search-keys", "--locate-keys"},
 	"scp": nil, "sftp": nil, "rsync": nil, "rclone": nil, "gsutil": nil, "aws": {"s3", "s3api", "codeartifact"}, "gh": nil, "add-apt-repository": nil,
 	"pip":    {"install", "download", "wheel", "sync"},
 	"pipx":   {"install", "run", "inject", "upgrade"},
@@ -148,13 +185,15 @@ var downloaders = map[string][]string{
 // synonyms are other names of downloaders.
 var synonyms = map[string]string{
 	"apt": "apt-get", "aptitude": "apt-get", "apt-fast": "apt-get", "yum": "dnf", "dnf5": "dnf", "microdnf": "dnf", "tdnf": "dnf", "mamba": "conda", "micromamba": "conda",
-	"mvnw": "mvn", "gradlew": "gradle", "bundler": "bundle", "composer.phar": "composer", "yarnpkg": "yarn", "tlmgr.pl": "tlmgr",
+	"mvnw": "mvn", "gpg2": "gpg", "gradlew": "gradle", "bundler": "bundle", "composer.phar": "composer", "yarnpkg": "yarn", "tlmgr.pl": "tlmgr",
 }
 
 // command looks at one command.
 func (d *downloader) command(words []string, depth int) {
+	vendored := false // go has its modules
 	for depth <= maxNested && len(words) > 0 {
-		if strings.Contains(words[0], "=") && !strings.ContainsAny(words[0], "/ ") { // as after env
+		if name, value, ok := strings.Cut(words[0], "="); ok && !strings.ContainsAny(name, "/ ") { // as after env
+			vendored = vendored || words[0] == "GOPROXY=off" || name == "GOFLAGS" && strings.Contains(value, "-mod=vendor")
 			words = words[1:]
 			continue
 		}
@@ -185,6 +224,14 @@ func (d *downloader) command(words []string, depth int) {
 				continue
 			}
 		}
+		if vendored && versioned(name, "go") {
+			return
+		}
+		if i := slices.IndexFunc(rest, func(w string) bool { return w == "-exec" || w == "-execdir" }); name == "find" && i >= 0 {
+			words = rest[i+1:]
+			depth++
+			continue
+		}
 		if program := known(name); program != "" && d.program(name, program, rest) {
 			return
 		}
@@ -196,7 +243,8 @@ func (d *downloader) command(words []string, depth int) {
 			}
 		}
 		if (name == "R" || name == "Rscript" || name == "r") && mentions(rest, "install", "BiocManager", "renv::") ||
-			name == "julia" && mentions(rest, "Pkg.") || name == "mongosh" && mentions(rest, "://") {
+			name == "julia" && mentions(rest, "Pkg.") || name == "mongosh" && mentions(rest, "://") ||
+			(name == "pwsh" || name == "powershell") && mentions(rest, "Invoke-WebRequest", "Invoke-RestMethod", "iwr ", "irm ", "Install-Module") {
 			d.add(name)
 			return
 		}
@@ -240,11 +288,14 @@ func known(name string) string {
 }
 
 // offline are options with which a program does not download.
-var offline = []string{"--offline", "--no-network", "--no-download", "--version", "--help", "-h", "-offline", "--simulate", "--dry-run"}
+var offline = []string{"--offline", "--no-network", "--no-download", "--no-index", "--no-restore", "-mod=vendor", "--version", "--help", "-h", "-offline", "--simulate", "--dry-run"}
 
 // program adds a call of a known program, and reports whether it downloads.
 func (d *downloader) program(name, program string, args []string) bool {
 	if slices.ContainsFunc(args, func(a string) bool { return slices.Contains(offline, a) }) {
+		return true
+	}
+	if program == "mvn" && slices.Contains(args, "-o") {
 		return true
 	}
 	subcommands := downloaders[program]
