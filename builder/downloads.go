@@ -125,7 +125,7 @@ type downloads struct {
 	second bool
 
 	replayer, recorder *network.Proxy
-	images             map[string]*relay.Image // by architecture
+	images             map[string]relayImages  // by architecture
 	store              content.Store           // has their blobs
 	steps              map[string]network.Step // by place
 	byID               map[string]network.Step
@@ -149,7 +149,7 @@ func newDownloads(req *Request, pass Pass) *downloads {
 	}
 	d := &downloads{
 		Downloads: req.Downloads, locked: req.Locked, salt: newSalt(), second: pass.IsSecond(),
-		images: map[string]*relay.Image{}, store: contentutil.NewBuffer(), steps: map[string]network.Step{}, byID: map[string]network.Step{},
+		images: map[string]relayImages{}, store: contentutil.NewBuffer(), steps: map[string]network.Step{}, byID: map[string]network.Step{},
 		keys: map[string]stepKey{}, vertices: map[digest.Digest]string{},
 		checked: map[string]bool{}, troubles: map[string]error{}, names: map[string][]string{},
 	}
@@ -236,20 +236,23 @@ func (d *downloads) settled() bool {
 
 // load puts the image of the relay for an architecture into the store.
 func (d *downloads) load(ctx context.Context, arch string) error {
-	if d.images[arch] != nil {
+	if _, ok := d.images[arch]; ok {
 		return nil
 	}
 	image, ok := relay.New(arch)
 	if !ok {
 		return &RelayError{Architecture: arch}
 	}
-	for dgst, data := range image.Blobs {
-		desc := ocispec.Descriptor{Digest: dgst, Size: int64(len(data))}
-		if err := content.WriteBlob(ctx, d.store, dgst.String(), bytes.NewReader(data), desc); err != nil {
-			return fmt.Errorf("preparing the relay: %w", err)
+	resolver := relay.Resolver(arch)
+	for _, blobs := range []map[digest.Digest][]byte{image.Blobs, resolver.Blobs} {
+		for dgst, data := range blobs {
+			desc := ocispec.Descriptor{Digest: dgst, Size: int64(len(data))}
+			if err := content.WriteBlob(ctx, d.store, dgst.String(), bytes.NewReader(data), desc); err != nil {
+				return fmt.Errorf("preparing the relay: %w", err)
+			}
 		}
 	}
-	d.images[arch] = image
+	d.images[arch] = relayImages{image.Manifest, resolver.Manifest}
 	return nil
 }
 
@@ -511,7 +514,10 @@ func (d *downloads) execute(ctx context.Context, res *gateway.Result) error {
 			group.Go(func() error { return ref.Evaluate(ctx) })
 		}
 	}
-	return group.Wait()
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("failed to solve: %w", err) // as BuildKit says it during an export
+	}
+	return nil
 }
 
 // report adds to a result the keys that the steps had, and what they asked for and did not get.

@@ -100,7 +100,9 @@ func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_
 	if notRecorded := j.downloads.finish(ctx, buildErr == nil && err == nil); notRecorded != nil && buildErr == nil && err == nil {
 		buildErr = notRecorded
 	}
-	buildErr = j.downloads.blame(buildErr)
+	if buildErr = j.downloads.blame(buildErr); j.downloads != nil {
+		buildErr = j.steps.failure(buildErr)
+	}
 	if err := j.offlineErr(); err != nil {
 		return nil, err
 	}

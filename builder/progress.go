@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -103,6 +104,20 @@ func (p *progress) finish(started, finished time.Time, keep bool) {
 			p.ran = append(p.ran, leftover{name: v.Name, args: args, folder: p.folders[d], from: *v.Started, to: *v.Completed})
 		}
 	}
+}
+
+// failure returns the error of a session, or that of the step that failed if the daemon lost it. BuildKit (0.34)
+// does if two mounts of the step are from one stage.
+func (p *progress) failure(err error) error {
+	if err == nil || !strings.Contains(err.Error(), "releasing already released reference") {
+		return err
+	}
+	for _, v := range p.vertexes {
+		if _, isRun := p.commands[v.Digest]; isRun && v.Error != "" && !strings.Contains(v.Error, "context canceled") {
+			return errors.New("failed to solve: " + v.Error)
+		}
+	}
+	return err
 }
 
 // command returns the command line of a RUN. A step that ignores the cache has a digest of its own in

@@ -15,6 +15,7 @@ import (
 	"github.com/kedge-build/kedge/network/relay"
 	"github.com/moby/buildkit/session/secrets"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
 )
 
 // relayStore is the daemon's name for the images of relays.
@@ -50,6 +51,9 @@ var environment = []struct{ name, value string }{
 	{"JAVA_TOOL_OPTIONS", "-Djavax.net.ssl.trustStore=" + relay.CertsJKS},
 }
 
+// relayImages are the manifests of the images that a step gets.
+type relayImages struct{ program, resolver digest.Digest }
+
 // apply takes the network from a RUN, and gives it the relay.
 func (d *downloads) apply(v frontend.Vertex) error {
 	exec := v.Op.GetExec()
@@ -57,31 +61,38 @@ func (d *downloads) apply(v frontend.Vertex) error {
 		return nil
 	}
 	s, ok := d.steps[place(v.Step, v.Args)]
-	image := d.images[v.Op.GetPlatform().GetArchitecture()]
-	if !ok || image == nil {
+	images, loaded := d.images[v.Op.GetPlatform().GetArchitecture()]
+	if !ok || !loaded {
 		return fmt.Errorf("the step %q was not planned", v.Step.Text)
 	}
 	key := d.keys[s.ID]
-	in, err := v.Add(&pb.Op{
-		Op: &pb.Op_Source{Source: &pb.SourceOp{
-			Identifier: "oci-layout://kedge.local/relay@" + image.Manifest.String(),
-			Attrs:      map[string]string{pb.AttrOCILayoutStoreID: relayStore},
-		}},
-		Platform: v.Op.Platform, Constraints: v.Op.Constraints,
-	}, &pb.OpMetadata{Description: map[string]string{"llb.customname": "[internal] relay for downloads"}})
-	if err != nil {
-		return err
-	}
-	index := int64(len(v.Op.Inputs))
-	v.Op.Inputs = append(v.Op.Inputs, in)
 	add := func(m *pb.Mount) {
 		m.Output = int64(pb.SkipOutput)
 		exec.Mounts = append(exec.Mounts, m)
 	}
-	add(&pb.Mount{Input: index, Dest: relay.Dir, Readonly: true})
+	addFrom := func(manifest digest.Digest, m *pb.Mount) error {
+		in, err := v.Add(&pb.Op{
+			Op: &pb.Op_Source{Source: &pb.SourceOp{
+				Identifier: "oci-layout://kedge.local/relay@" + manifest.String(),
+				Attrs:      map[string]string{pb.AttrOCILayoutStoreID: relayStore},
+			}},
+			Platform: v.Op.Platform, Constraints: v.Op.Constraints,
+		}, &pb.OpMetadata{Description: map[string]string{"llb.customname": "[internal] relay for downloads"}})
+		if err == nil {
+			m.Input, m.Readonly = int64(len(v.Op.Inputs)), true
+			v.Op.Inputs = append(v.Op.Inputs, in)
+			add(m)
+		}
+		return err
+	}
+	if err := addFrom(images.program, &pb.Mount{Dest: relay.Dir}); err != nil {
+		return err
+	}
 	const resolvConf = "/etc/resolv.conf"
 	if !slices.ContainsFunc(exec.Mounts, func(m *pb.Mount) bool { return m.Dest == resolvConf }) {
-		add(&pb.Mount{Input: index, Selector: strings.TrimPrefix(relay.Resolv, relay.Dir), Dest: resolvConf, Readonly: true})
+		if err := addFrom(images.resolver, &pb.Mount{Selector: strings.TrimPrefix(relay.Resolv, relay.Dir), Dest: resolvConf}); err != nil {
+			return err
+		}
 	}
 	const none = -1
 	add(&pb.Mount{Input: none, Dest: relay.Socket, MountType: pb.MountType_SSH, SSHOpt: &pb.SSHOpt{ID: socketPrefix + s.ID + "-" + key.key, Mode: 0o666}})

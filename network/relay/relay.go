@@ -73,8 +73,34 @@ func New(arch string) (*Image, bool) {
 	if !ok {
 		return nil, false
 	}
+	// The program is setuid root: a step that does not run as root may not listen on the ports of http and https
+	// otherwise.
+	const setuid = 0o4000
+	return newImage(arch, []file{
+		{Program, setuid | 0o755, program},
+		{Socket, 0o644, nil},
+		{CertsPEM, 0o644, nil},
+		{CertsJKS, 0o644, nil},
+		{AptConf, 0o644, fmt.Appendf(nil, "Acquire::https::CAInfo %q;\n", CertsPEM)},
+		{Wgetrc, 0o644, fmt.Appendf(nil, "ca_certificate = %s\n", CertsPEM)},
+	}), true
+}
+
+// Resolver returns the image with the step's resolv.conf. It is an image of its own because BuildKit (0.34) loses the
+// error of a step two of whose mounts are from one.
+func Resolver(arch string) *Image {
+	return newImage(arch, []file{{Resolv, 0o644, []byte("nameserver " + Address + "\n")}})
+}
+
+type file struct {
+	path string
+	mode int64
+	data []byte
+}
+
+func newImage(arch string, files []file) *Image {
 	img := &Image{Blobs: map[digest.Digest][]byte{}}
-	layer := img.add(ocispec.MediaTypeImageLayer, archive(program))
+	layer := img.add(ocispec.MediaTypeImageLayer, archive(files))
 	config := img.add(ocispec.MediaTypeImageConfig, encode(ocispec.Image{
 		Platform: ocispec.Platform{OS: "linux", Architecture: arch},
 		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{layer.Digest}},
@@ -83,7 +109,7 @@ func New(arch string) (*Image, bool) {
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
 		Config: config, Layers: []ocispec.Descriptor{layer},
 	})).Digest
-	return img, true
+	return img
 }
 
 func (img *Image) add(mediaType string, data []byte) ocispec.Descriptor {
@@ -100,25 +126,11 @@ func encode(v any) []byte {
 	return data
 }
 
-// archive returns the layer. The program is setuid root: a step that does not run as root may not listen on the
-// ports of http and https otherwise.
-func archive(program []byte) []byte {
-	const setuid = 0o4000
+// archive returns a layer.
+func archive(files []file) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	for _, f := range []struct {
-		path string
-		mode int64
-		data []byte
-	}{
-		{Program, setuid | 0o755, program},
-		{Socket, 0o644, nil},
-		{CertsPEM, 0o644, nil},
-		{CertsJKS, 0o644, nil},
-		{AptConf, 0o644, fmt.Appendf(nil, "Acquire::https::CAInfo %q;\n", CertsPEM)},
-		{Wgetrc, 0o644, fmt.Appendf(nil, "ca_certificate = %s\n", CertsPEM)},
-		{Resolv, 0o644, []byte("nameserver " + Address + "\n")},
-	} {
+	for _, f := range files {
 		h := &tar.Header{
 			Typeflag: tar.TypeReg, Name: f.path[len(Dir)+1:], Mode: f.mode, Size: int64(len(f.data)),
 			ModTime: time.Unix(0, 0), Format: tar.FormatUSTAR,

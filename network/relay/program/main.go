@@ -156,6 +156,9 @@ func dropRights() error {
 	return syscall.Setresuid(uid, uid, uid)
 }
 
+// notStarted is the exit code of runc if it cannot start a command.
+const notStarted = 1
+
 // execute replaces this process by a command, which it looks up as a container's runtime does.
 func execute(command, env []string) {
 	name := command[0]
@@ -165,11 +168,11 @@ func execute(command, env []string) {
 	}
 	switch {
 	case err == syscall.ENOENT && !hasSlash(name):
-		die(127, "exec: \""+name+"\": executable file not found in $PATH")
+		die(notStarted, "exec: \""+name+"\": executable file not found in $PATH")
 	case err == syscall.ENOENT:
-		die(127, "exec: \""+name+"\": stat "+name+": no such file or directory")
+		die(notStarted, "exec: \""+name+"\": stat "+name+": no such file or directory")
 	}
-	die(126, "exec "+name+": "+err.Error())
+	die(notStarted, "exec "+name+": "+err.Error())
 }
 
 // lookUp returns the path of an executable file, or syscall.ENOENT or syscall.EACCES.

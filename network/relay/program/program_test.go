@@ -163,9 +163,9 @@ func TestCommand(t *testing.T) {
 		text string
 	}{
 		{[]string{"sh", "-c", "exit 3"}, 3, ""},
-		{[]string{"no-such-program"}, 127, `exec: "no-such-program": executable file not found in $PATH`},
-		{[]string{"/no/such"}, 127, `exec: "/no/such": stat /no/such: no such file or directory`},
-		{[]string{"/etc"}, 126, "permission denied"},
+		{[]string{"no-such-program"}, 1, `exec: "no-such-program": executable file not found in $PATH`},
+		{[]string{"/no/such"}, 1, `exec: "/no/such": stat /no/such: no such file or directory`},
+		{[]string{"/etc"}, 1, "permission denied"},
 	} {
 		_, err := step(t, none, tt.args...)
 		if exitCode(err) != tt.code || !strings.Contains(err.Error(), tt.text) {
