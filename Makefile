@@ -142,7 +142,7 @@ docs: ## man/, and the parts of docs/ that follow from the code
 	$(GO) test ./internal/parity -run Page -update
 	$(GO) test ./cmd/kedge -run ManPages -update
 
-# What kedge build is compared with, docker buildx, and two Docker Engines with
+# What kedge build is compared with, docker buildx, docker compose, and two Docker Engines with
 # their command lines: Debian's, which is old and has the graphdriver store, and a
 # current one with the containerd store. That one wants a newer runc than Debian
 # 12's, which is made without libseccomp: the tests turn seccomp off for it.
@@ -159,6 +159,9 @@ engines:
 	CGO_ENABLED=0 $(GO) -C hack/buildx build -trimpath -buildvcs=false -o $(abspath $(BIN))/buildx \
 		-ldflags '-X github.com/docker/buildx/version.Version=$(call VERSION_OF,hack/buildx,github.com/docker/buildx)' \
 		github.com/docker/buildx/cmd/buildx
+	CGO_ENABLED=0 $(GO) -C hack/compose build -trimpath -buildvcs=false -o $(abspath $(BIN))/docker-compose \
+		-ldflags '-X github.com/docker/compose/v5/internal.Version=$(call VERSION_OF,hack/compose,github.com/docker/compose/v5)' \
+		github.com/docker/compose/v5/cmd
 	CGO_ENABLED=1 $(GO) -C hack/runc build -trimpath -buildvcs=false -o $(abspath $(BIN))/engine/ \
 		github.com/opencontainers/runc
 

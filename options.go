@@ -24,6 +24,9 @@ type Options struct {
 
 	// Ships says that the image leaves this machine. Only the target that the lock declares may.
 	Ships bool
+	// DeclaresTarget says that a lock which declares no target declares Target. Otherwise it declares the last
+	// stage.
+	DeclaresTarget bool
 	// StrictTarget is for Lock: whether the lock refuses to build another target. nil: as it is.
 	StrictTarget *bool
 

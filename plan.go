@@ -138,6 +138,9 @@ func (p *project) target() (target, declared string, err error) {
 		return target, target, nil
 	default:
 		declared = last
+		if p.options.DeclaresTarget {
+			declared = target
+		}
 	}
 	refused.Declared = declared
 	if p.options.Target == "" {

@@ -162,7 +162,7 @@ func (p *plan) remember(res *Result) error {
 func (p *plan) declare(r *builder.Result) *lock.File {
 	f := r.Lock.Clone()
 	if f.Target == "" {
-		f.Target, f.Last = p.declared, ""
+		p.declareTarget(f, p.declared)
 	}
 	if epoch, err := p.epoch(); f.Epoch.IsZero() && err == nil && !epoch.Explicit() && p.target == p.declared {
 		f.Epoch = r.Epoch

@@ -1,6 +1,8 @@
 package docker
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -77,13 +79,48 @@ func (c *Config) Builder(name string) (*Builder, error) {
 	return nil, &NotFoundError{Name: name, Known: c.builders()}
 }
 
-func (c *Config) instances() string {
-	dir := c.env["BUILDX_CONFIG"]
-	if dir == "" {
-		dir = filepath.Join(c.dir, "buildx")
+// Used returns the builder that docker buildx use chose for the current context. It is empty if none was
+// chosen, or if that one is gone.
+func (c *Config) Used() string {
+	ep, err := c.Endpoint("")
+	if err != nil {
+		return ""
 	}
-	return filepath.Join(dir, "instances")
+	key := ep.Context
+	if key == defaultContext {
+		key = ep.Host
+	}
+	var current struct {
+		Key, Name string
+		Global    bool
+	}
+	data, err := os.ReadFile(filepath.Join(c.buildx(), "current"))
+	if err != nil || json.Unmarshal(data, &current) != nil || !current.Global && current.Key != key {
+		sum := sha256.Sum256([]byte(key))
+		data, err = os.ReadFile(filepath.Join(c.buildx(), "defaults", hex.EncodeToString(sum[:])[:20]))
+		if err != nil {
+			return ""
+		}
+		current.Name = strings.TrimSpace(string(data))
+	}
+	if !instanceName.MatchString(current.Name) {
+		return ""
+	}
+	if _, err := os.Stat(filepath.Join(c.instances(), strings.ToLower(current.Name))); err != nil {
+		return ""
+	}
+	return current.Name
 }
+
+// buildx returns the folder of buildx's files.
+func (c *Config) buildx() string {
+	if dir := c.env["BUILDX_CONFIG"]; dir != "" {
+		return dir
+	}
+	return filepath.Join(c.dir, "buildx")
+}
+
+func (c *Config) instances() string { return filepath.Join(c.buildx(), "instances") }
 
 // builders returns the names of all builders that can be read.
 func (c *Config) builders() []string {

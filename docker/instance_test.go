@@ -157,3 +157,35 @@ func FuzzInstance(f *testing.F) {
 		_, _ = n.remote()
 	})
 }
+
+// What docker buildx use wrote counts for its context, or for all with --global.
+func TestUsed(t *testing.T) {
+	for _, c := range []struct {
+		name, current, host, want string
+	}{
+		{"none", "", "", ""},
+		{"for the context", `{"Key":"unix:///a.sock","Name":"far","Global":false}`, "unix:///a.sock", "far"},
+		{"for another context", `{"Key":"unix:///b.sock","Name":"far","Global":false}`, "unix:///a.sock", ""},
+		{"for all", `{"Key":"unix:///b.sock","Name":"far","Global":true}`, "unix:///a.sock", "far"},
+		{"one that is gone", `{"Key":"unix:///a.sock","Name":"gone","Global":false}`, "unix:///a.sock", ""},
+		{"a context", `{"Key":"unix:///a.sock","Name":"","Global":false}`, "unix:///a.sock", ""},
+		{"no name", `{"Key":"unix:///a.sock","Name":"../far","Global":true}`, "unix:///a.sock", ""},
+		{"damaged", `{`, "unix:///a.sock", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			for name, text := range map[string]string{"instances/far": `{"Name":"far"}`, "current": c.current} {
+				path := filepath.Join(dir, "buildx", name)
+				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := New(map[string]string{"DOCKER_CONFIG": dir, "DOCKER_HOST": c.host}).Used(); got != c.want {
+				t.Errorf("%q, not %q", got, c.want)
+			}
+		})
+	}
+}

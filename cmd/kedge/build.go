@@ -25,6 +25,7 @@ func (p *process) buildVerb() *cli.Command {
 			offlineFlag(),
 			&cli.StringSliceFlag{Name: "tag", Aliases: []string{"t"}, Usage: "name the image `NAME[:TAG]`, and NAME:[TAG-]args-HASH"},
 			&cli.BoolFlag{Name: "verify", Usage: "build a second time and compare"},
+			&cli.BoolFlag{Name: "declare-target", Hidden: true, Usage: "a lock that declares no target declares this one"},
 			&cli.BoolFlag{Name: "no-cache", Usage: "take no step from the builder's cache"},
 			&cli.BoolFlag{Name: "drift", Usage: "write what the image is to DOCKERFILE.drift, as kedge drift record does"},
 			formatFlag(), reportFlag(), varyFlag(),

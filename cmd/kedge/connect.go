@@ -52,8 +52,13 @@ func (p *process) namedBuilder(c *cli.Context) (name, by string) {
 		return c.String("builder"), "--builder"
 	}
 	for _, variable := range []string{"BUILDX_BUILDER", "BUILDKIT_HOST"} {
-		if name := p.env[variable]; name != "" {
+		if name := p.env[variable]; name != "" && (variable != "BUILDX_BUILDER" || !p.impliedBuilder(name)) {
 			return name, "$" + variable
+		}
+	}
+	if p.plugin == buildxName {
+		if name := docker.New(p.env).Used(); name != "" {
+			return name, "docker buildx use"
 		}
 	}
 	return "", ""

@@ -23,7 +23,7 @@ var verbGroups = []struct {
 	heading string
 	verbs   []string
 }{
-	{"Build", []string{"build", "lint", "lock", "verify", "tag"}},
+	{"Build", []string{"build", "bake", "lint", "lock", "verify", "tag"}},
 	{"Compare", []string{"diff", "explain", "drift"}},
 	{"Store and builder", []string{"images", "export", "prune", "cache", "builder"}},
 	{"kedge itself", []string{"install", "completion", "help", "version"}},

@@ -12,17 +12,21 @@ import (
 
 func (p *process) installVerb() *cli.Command {
 	return &cli.Command{
-		Name: "install", Usage: "install kedge as a docker command, and with --alias as docker build",
+		Name: "install", Usage: "install kedge as a docker command, as docker build or as docker buildx",
 		Description: "It links kedge into docker's folder of plugins, so that docker kedge build runs kedge build.\n" +
-			"With --alias, docker build, docker builder build and docker image build run kedge, too;\n" +
-			"docker buildx stays as it is. --undo restores the earlier state.",
+			"With --alias, docker build, docker builder build and docker image build run kedge, too.\n" +
+			"With --buildx, so do docker buildx build, docker buildx bake and docker compose build; every other\n" +
+			"verb of docker buildx goes to the docker-buildx that was there. --undo restores the earlier state.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "alias", Usage: "make docker build run kedge"},
+			&cli.BoolFlag{Name: "buildx", Usage: "make docker build, docker buildx build and bake, and docker compose run kedge"},
 			&cli.BoolFlag{Name: "undo", Usage: "undo the installation"},
 		},
 		Action: func(c *cli.Context) error {
-			if c.Bool("alias") && c.Bool("undo") {
-				return usagef("--undo removes the alias, too: leave --alias out")
+			for _, name := range []string{"alias", "buildx"} {
+				if c.Bool(name) && c.Bool("undo") {
+					return usagef("--undo undoes that, too: leave --%s out", name)
+				}
 			}
 			program, err := os.Executable()
 			if err != nil {
@@ -31,19 +35,26 @@ func (p *process) installVerb() *cli.Command {
 			if c.Bool("undo") {
 				return p.uninstall(program)
 			}
-			return p.install(program, c.Bool("alias"))
+			return p.install(program, c.Bool("alias"), c.Bool("buildx"))
 		},
 	}
 }
 
-func (p *process) install(program string, alias bool) error {
-	link, aliased, err := plugin.Install(docker.Dir(p.env), program, alias)
-	if link != (plugin.Change{}) {
-		p.say("linked %s to %s", link.Path, link.New)
-		if link.Old != "" {
-			p.say("it was a link to %s", link.Old)
+func (p *process) install(program string, alias, buildx bool) error {
+	var front plugin.Change
+	var kept string
+	if buildx {
+		var err error
+		if front, kept, err = plugin.InstallBuildx(docker.Dir(p.env), program, extraDirs(p.env)); err != nil {
+			return err
+		}
+		p.sayLinked(front)
+		if kept != "" {
+			p.say("the docker-buildx that was there is %s now", kept)
 		}
 	}
+	link, aliased, err := plugin.Install(docker.Dir(p.env), program, alias)
+	p.sayLinked(link)
 	if aliased != (plugin.Change{}) {
 		p.say("set the alias builder in %s to %s", aliased.Path, aliased.New)
 		if aliased.Old != "" {
@@ -53,18 +64,38 @@ func (p *process) install(program string, alias bool) error {
 	if err != nil {
 		return err
 	}
-	if link == aliased {
+	if link == aliased && front == link {
 		p.say("nothing to do: it is installed")
 	}
-	if alias {
-		_, err = fmt.Fprintln(p.stdout, "docker build runs kedge; kedge install --undo undoes this")
-	} else {
-		_, err = fmt.Fprintln(p.stdout, "docker kedge runs kedge; with kedge install --alias, docker build does, too")
+	line := "docker kedge runs kedge; with kedge install --alias, docker build does, too"
+	switch {
+	case buildx:
+		line = "docker build, docker buildx build, docker buildx bake and docker compose build run kedge; kedge install --undo undoes this"
+	case alias:
+		line = "docker build runs kedge; docker buildx build, bake, docker compose and dev containers do not (kedge install --buildx); kedge install --undo undoes this"
 	}
+	_, err = fmt.Fprintln(p.stdout, line)
 	return err
 }
 
+func (p *process) sayLinked(link plugin.Change) {
+	if link == (plugin.Change{}) {
+		return
+	}
+	p.say("linked %s to %s", link.Path, link.New)
+	if link.Old != "" {
+		p.say("it was a link to %s", link.Old)
+	}
+}
+
 func (p *process) uninstall(program string) error {
+	front, restored, err := plugin.UndoBuildx(docker.Dir(p.env), program)
+	if err != nil {
+		return err
+	}
+	if restored != "" {
+		p.say("put back %s", restored)
+	}
 	link, aliased, err := plugin.Undo(docker.Dir(p.env), program)
 	if aliased != (plugin.Change{}) {
 		if aliased.New != "" {
@@ -76,7 +107,10 @@ func (p *process) uninstall(program string) error {
 	if link != (plugin.Change{}) {
 		p.say("removed %s", link.Path)
 	}
-	if err == nil && link == aliased {
+	if front != (plugin.Change{}) && restored == "" {
+		p.say("removed %s", front.Path)
+	}
+	if err == nil && link == aliased && front == link {
 		p.say("nothing to do: it is not installed")
 	}
 	return err

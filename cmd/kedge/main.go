@@ -20,6 +20,10 @@ func main() {
 		signals = append(signals, syscall.SIGHUP)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
+	if err := passOn(os.Args, os.Environ()); err != nil {
+		fmt.Fprintln(os.Stderr, "kedge:", err)
+		os.Exit(exitFailed)
+	}
 	argv, env, err := fromDocker(os.Args)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "kedge:", err)
@@ -31,7 +35,7 @@ func main() {
 			os.Setenv(name, value)
 		}
 	}
-	if isPlugin(os.Args[0]) { // docker passes signals on by closing a socket
+	if pluginName(os.Args[0]) != "" { // docker passes signals on by closing a socket
 		socket.ConnectAndWait(stop)
 		os.Unsetenv(socket.EnvKey)
 	}

@@ -26,7 +26,7 @@ type withDaemons struct{ *testing.M }
 func (m withDaemons) Run() int { return testenv.Main(m.M) }
 
 func TestMain(m *testing.M) {
-	testscript.Main(withDaemons{m}, map[string]func(){"kedge": main, "docker-kedge": main})
+	testscript.Main(withDaemons{m}, map[string]func(){"kedge": main, "docker-kedge": main, "docker-buildx": main})
 }
 
 // TestScript runs the scripts against a shared buildkitd. They have testscript's own commands and those of the table

@@ -23,25 +23,46 @@ var dockerOptions = []option{
 	{name: "tlsverify", boolean: true},
 }
 
-// isPlugin reports whether docker runs this program as a plugin.
-func isPlugin(program string) bool { return filepath.Base(program) == "docker-"+plugin.Name }
+// pluginName returns the name by which docker runs this program as a plugin, or "".
+func pluginName(program string) string {
+	for _, name := range []string{plugin.Name, buildxName} {
+		if filepath.Base(program) == "docker-"+name {
+			return name
+		}
+	}
+	return ""
+}
+
+// takeOptions parses the options in front of words, and returns the remaining words.
+func (l *commandLine) takeOptions(options []option, words []string) ([]string, error) {
+	for len(words) > 0 && len(words[0]) > 1 && words[0][0] == '-' {
+		var err error
+		if words, err = l.take(options, words[0], words[1:]); err != nil {
+			return nil, err
+		}
+	}
+	return words, nil
+}
 
 // fromDocker parses the argv with which docker runs a plugin: docker-kedge OPTIONS kedge WORD..., with
 // docker's own options. It returns the argv of kedge itself, and the options as environment variables; an
 // empty one must be unset. It returns any other argv unchanged.
 func fromDocker(argv []string) ([]string, map[string]string, error) {
-	if len(argv) == 0 || !isPlugin(argv[0]) {
+	if len(argv) == 0 || pluginName(argv[0]) == "" {
 		return argv, nil, nil
 	}
-	words, env := argv[1:], map[string]string{}
+	env := map[string]string{}
 	var line commandLine
-	for len(words) > 0 && len(words[0]) > 1 && words[0][0] == '-' {
-		var err error
-		if words, err = line.take(dockerOptions, words[0], words[1:]); err != nil {
+	words, err := line.takeOptions(dockerOptions, argv[1:])
+	if err != nil {
+		return argv, nil, err
+	}
+	var carried []string
+	if pluginName(argv[0]) == buildxName {
+		if words, _, err = buildxLine(words); err != nil {
 			return argv, nil, err
 		}
 	}
-	var carried []string
 	for _, f := range line.flags {
 		on := slices.Contains([]string{"1", "t", "T", "true", "TRUE", "True"}, f.value)
 		switch f.name {
@@ -78,7 +99,7 @@ func fromDocker(argv []string) ([]string, map[string]string, error) {
 // buildxVerbs are the verbs of docker buildx that kedge does not have. Without the alias docker builder runs
 // them.
 var buildxVerbs = []string{
-	"bake", "create", "dap", "debug", "dial-stdio", "du", "history", "imagetools", "inspect", "ls", "policy", "rm", "stop",
+	"create", "dap", "debug", "dial-stdio", "du", "history", "imagetools", "inspect", "ls", "policy", "rm", "stop",
 	"uninstall", "use",
 }
 

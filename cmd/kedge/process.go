@@ -16,9 +16,12 @@ type process struct {
 	environ        []string
 	stdin          io.Reader
 	stdout, stderr io.Writer
-	plugin         bool     // of the docker CLI
+	plugin         string   // the name by which docker runs this program, if it does
 	verbs          []string // of the command line
 	view           view     // set before a verb runs
+	// screen, if there is one, shows the progress of this process under a name, among others.
+	screen     *screen
+	screenName string
 }
 
 // say prints a message on stderr. stdout is for the answer.

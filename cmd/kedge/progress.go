@@ -46,6 +46,9 @@ func (p *process) parseView(c *cli.Context) (view, error) {
 
 // display shows the progress of a build as BuildKit does. The title is empty for the first build.
 func (p *process) display(title string) (chan *client.SolveStatus, func()) {
+	if p.screen != nil {
+		return p.screen.display(p.screenName, title, p.warn)
+	}
 	if plain := p.view.mode == progressui.PlainMode || p.view.mode == progressui.AutoMode && !isTerminal(p.stderr); plain && title != "" {
 		p.note("%s", title) // its steps are counted from 1 again
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kedge-build/kedge/plugin"
 	"github.com/sirupsen/logrus"
 	"github.com/urfave/cli/v2"
 )
@@ -19,7 +20,7 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	logrus.SetOutput(io.Discard)
 	log.SetOutput(io.Discard)
 	answer := &checkedWriter{w: stdout}
-	p := &process{env: map[string]string{}, environ: environ, stdin: stdin, stdout: answer, stderr: stderr, plugin: isPlugin(args[0])}
+	p := &process{env: map[string]string{}, environ: environ, stdin: stdin, stdout: answer, stderr: stderr, plugin: pluginName(args[0])}
 	for _, kv := range environ {
 		k, v, _ := strings.Cut(kv, "=")
 		p.env[k] = v
@@ -44,7 +45,7 @@ func (p *process) runVerb(ctx context.Context, words []string) error {
 	}
 	line, err := parse(rootOf(app), words)
 	p.verbs = line.verbs
-	if p.plugin && slices.Equal(line.verbs, []string{"prune"}) && !line.help {
+	if p.plugin == plugin.Name && slices.Equal(line.verbs, []string{"prune"}) && !line.help {
 		return &pruneError{}
 	}
 	if err != nil {
@@ -71,7 +72,7 @@ func (p *process) app() *cli.App {
 		DisableSliceFlagSeparator: true,
 		ExitErrHandler:            func(*cli.Context, error) {},
 		Commands: []*cli.Command{
-			p.buildVerb(), p.lockVerb(), p.lintVerb(), p.verifyVerb(), p.diffVerb(), p.explainVerb(), p.driftVerb(), p.tagVerb(),
+			p.buildVerb(), p.bakeVerb(), p.lockVerb(), p.lintVerb(), p.verifyVerb(), p.diffVerb(), p.explainVerb(), p.driftVerb(), p.tagVerb(),
 			p.imagesVerb(), p.exportVerb(), p.pruneVerb(), p.cacheVerb(), p.builderVerb(), p.installVerb(), p.completionVerb(), helpVerb(), p.versionVerb(),
 			p.pluginMetadataVerb(),
 		},

@@ -28,6 +28,7 @@ docker:
 builder/clock:
 builder/gitdir:
 builder: lock frontend network network/relay builder/clock builder/daemon builder/gitdir internal/decompress internal/filesum internal/wholefile
+bake:
 policy: frontend lock internal/wholefile
 rules: internal/layer internal/format/jks internal/format/pyc internal/format/zip
 store: rules internal/filesum internal/layer internal/strictjson internal/wholefile
@@ -47,7 +48,7 @@ drift: diff diff/packages internal/git internal/layer internal/wholefile
 trace: frontend store internal/decompress internal/layer
 verify: cause diff explain fix frontend store trace
 kedge: builder builder/gitdir cause drift frontend image lint lock network policy rules secret store trace verify internal/filesum internal/git internal/wholefile
-cmd/kedge: kedge builder builder/daemon docker drift frontend image lint lock network policy rules secret store trace verify cause diff diff/source explain plugin publish report
+cmd/kedge: kedge bake builder builder/daemon docker drift frontend image lint lock network policy rules secret store trace verify cause diff diff/source explain plugin publish report
 plugin: internal/wholefile
 report: kedge diff drift explain lint lock network rules trace verify
 internal/chunk:

@@ -62,6 +62,8 @@ func program(t testing.TB, name string) string {
 		candidates = []string{bin(t, "engine/docker")}
 	case "docker":
 		candidates = []string{bin(t, "docker.io/docker"), name}
+	case "compose":
+		candidates = []string{bin(t, "docker-compose"), "docker-compose"}
 	case "buildctl", "buildx", "kedge", "rootlesskit", "runc":
 		candidates = []string{bin(t, name), name}
 	default:

@@ -1,0 +1,318 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/kedge-build/kedge/bake"
+	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/publish"
+	"github.com/urfave/cli/v2"
+)
+
+// resolveFlags are the flags of bake that docker buildx bake resolves.
+func resolveFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "file", Aliases: []string{"f"}, Usage: "a definition `FILE`: HCL, JSON or a compose file, or - for standard input (default: those in the folder)"},
+		&cli.StringSliceFlag{Name: "set", Usage: "override a value of targets, `TARGET.KEY=VALUE`"},
+		&cli.StringSliceFlag{Name: "var", Usage: "set a variable of the definition, `NAME=VALUE`"},
+		&cli.StringSliceFlag{Name: "allow", Usage: "allow the `ENTITLEMENT` network.host, security.insecure or device to a RUN"},
+		&cli.StringFlag{Name: "provenance", Usage: "attach provenance: true, false or `ATTRIBUTES`"},
+		&cli.StringFlag{Name: "sbom", Usage: "attach a list of the image's contents: true, false or `ATTRIBUTES`"},
+		&cli.BoolFlag{Name: "push", Usage: "push the images to the registries of their names"},
+		&cli.BoolFlag{Name: "load", Usage: "load the images into Docker"},
+		&cli.BoolFlag{Name: "pull", Usage: "print which tags have moved since they were locked; the build uses the locked images"},
+		&cli.BoolFlag{Name: "no-cache", Usage: "take no step from the builder's cache"},
+		&cli.StringFlag{Name: "call", Usage: "ask the frontends instead of building: check, outline or targets"},
+	}
+}
+
+func (p *process) bakeVerb() *cli.Command {
+	resolve := resolveFlags()
+	shared := append(append([]cli.Flag{p.lockedFlag(), varyFlag()}, builderFlags()...),
+		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, tty, plain, rawjson, none or quiet", EnvVars: []string{"BUILDKIT_PROGRESS"}},
+		&cli.BoolFlag{Name: "verify", Usage: "build each target a second time and compare"},
+		&cli.BoolFlag{Name: "debug", Aliases: []string{"D"}, Usage: "print details of warnings and errors"})
+	return &cli.Command{
+		Name: "bake", Usage: "build the targets of a bake definition or a compose file", ArgsUsage: "[TARGET...]",
+		Description: "docker buildx bake --print resolves the definition; kedge builds each target as kedge build does.",
+		Flags: slices.Concat(resolve, shared, []cli.Flag{
+			&cli.BoolFlag{Name: "check", Usage: "short for --call=check"},
+			&cli.BoolFlag{Name: "print", Usage: "print what would be built, and build nothing"},
+			&cli.StringFlag{Name: "list", Usage: "print the `targets` or the variables of the definition"},
+			&cli.StringFlag{Name: "metadata-file", Usage: "write what was built, as JSON by target, to `FILE`"},
+		}),
+		Action: func(c *cli.Context) error { return p.bake(c, resolve, shared) },
+	}
+}
+
+func (p *process) bake(c *cli.Context, resolve, shared []cli.Flag) error {
+	args := []string{"bake"}
+	for _, f := range resolve {
+		args = append(args, repeated(c, f.Names()[0])...)
+	}
+	if c.Bool("check") {
+		args = append(args, "--call=check")
+	}
+	if c.String("list") != "" {
+		return p.resolveBake(c.Context, p.stdout, append(append(args, "--list="+c.String("list")), c.Args().Slice()...))
+	}
+	args = append(append(args, "--print"), c.Args().Slice()...)
+	if c.Bool("print") {
+		return p.resolveBake(c.Context, p.stdout, args)
+	}
+	var printed bytes.Buffer
+	if err := p.resolveBake(c.Context, &printed, args); err != nil {
+		return err
+	}
+	d, err := bake.Parse(printed.Bytes())
+	if err != nil {
+		return err
+	}
+	if path := c.String("metadata-file"); path != "" {
+		if err := publish.CheckFile(path); err != nil {
+			return err
+		}
+	}
+	b := &baking{process: p, locked: c.Bool("locked"), verify: c.Bool("verify"), built: map[string]*baked{}}
+	for _, f := range shared {
+		if name := f.Names()[0]; name != "verify" {
+			b.words = append(b.words, repeated(c, name)...)
+		}
+	}
+	if b.dir, err = os.MkdirTemp("", "kedge-bake-*"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir)
+	code := b.run(c.Context, d)
+	if err := b.writeMetadata(c.String("metadata-file")); err != nil {
+		return err
+	}
+	if code != exitOK {
+		return statusError(code)
+	}
+	return nil
+}
+
+// repeated returns a flag as it was given.
+func repeated(c *cli.Context, name string) []string {
+	if !c.IsSet(name) {
+		return nil
+	}
+	var words []string
+	switch v := c.Value(name).(type) {
+	case cli.StringSlice:
+		for _, value := range v.Value() {
+			words = append(words, "--"+name+"="+value)
+		}
+	case []string:
+		for _, value := range v {
+			words = append(words, "--"+name+"="+value)
+		}
+	default:
+		words = append(words, fmt.Sprintf("--%s=%v", name, v))
+	}
+	return words
+}
+
+// A bakeError says that docker buildx could not resolve a definition. It has printed why.
+type bakeError struct{ err error }
+
+func (e *bakeError) Error() string { return "docker buildx bake --print: " + e.err.Error() }
+
+func (e *bakeError) Unwrap() error { return e.err }
+
+// resolveBake runs docker buildx bake, which reads a definition and builds nothing.
+func (p *process) resolveBake(ctx context.Context, out io.Writer, args []string) error {
+	program, err := realBuildx(p.env, true)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, program, append(args, "--progress=quiet")...)
+	cmd.Args[0] = "docker-buildx"
+	cmd.Env = slices.DeleteFunc(slices.Clone(p.environ), func(kv string) bool { return strings.HasPrefix(kv, "DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND=") })
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = p.stdin, out, p.stderr
+	if err := cmd.Run(); err != nil {
+		return &bakeError{err}
+	}
+	return nil
+}
+
+// A baking builds the targets of a definition.
+type baking struct {
+	process        *process
+	locked, verify bool
+	words          []string // flags for each target
+	dir            string   // a temporary folder
+	screen         *screen
+
+	built map[string]*baked
+}
+
+// baked is what became of one target.
+type baked struct {
+	done           chan struct{}
+	code           int
+	stdout, stderr bytes.Buffer
+	metadata       map[string]any
+}
+
+// run builds all targets, side by side, and returns the exit code.
+func (b *baking) run(ctx context.Context, d *bake.Definition) int {
+	locks := lockfiles(d)
+	b.screen = newScreen(b.process)
+	before := map[string]*baked{} // the last target that uses a lockfile which does not exist yet
+	for _, t := range d.Targets {
+		b.built[t.Name] = &baked{done: make(chan struct{})}
+	}
+	for _, t := range d.Targets {
+		result := b.built[t.Name]
+		path := locks[t.Name].path
+		var wait []*baked
+		for _, name := range t.Linked {
+			wait = append(wait, b.built[name])
+		}
+		_, err := os.Lstat(path)
+		if first := before[path]; path != "" && err != nil {
+			if first != nil {
+				wait = append(wait, first)
+			}
+			before[path] = result
+		}
+		go func() {
+			defer close(result.done)
+			for _, other := range wait {
+				<-other.done
+			}
+			b.build(ctx, t, locks[t.Name], result)
+		}()
+	}
+	code := exitOK
+	for _, t := range d.Targets {
+		result := b.built[t.Name]
+		<-result.done
+		code = worse(code, result.code)
+	}
+	b.screen.close()
+	for _, t := range d.Targets {
+		result := b.built[t.Name]
+		_, _ = b.process.stderr.Write(result.stderr.Bytes())
+		if result.stdout.Len() > 0 {
+			fmt.Fprintf(b.process.stdout, "target  %s\n%s", t.Name, &result.stdout)
+		}
+	}
+	return code
+}
+
+// worse returns the exit code that says more: a failure comes before what the lock forbids, and that before a
+// verdict.
+func worse(a, b int) int {
+	order := []int{exitOK, exitNo, exitForbidden, exitUsage, exitFailed, exitInterrupt}
+	if slices.Index(order, b) > slices.Index(order, a) {
+		return b
+	}
+	return a
+}
+
+// build builds one target.
+func (b *baking) build(ctx context.Context, t *bake.Target, l bakeLock, result *baked) {
+	child := *b.process
+	child.screen, child.screenName = b.screen, t.Name
+	child.stdout = &result.stdout
+	child.stderr = b.screen.lines(t.Name, &result.stderr)
+	metadata := filepath.Join(b.dir, t.Name+".json")
+	words := append([]string{"build", "--metadata-file=" + metadata}, b.words...)
+	if b.verify {
+		words = append(words, "--verify")
+	}
+	if l.path != "" {
+		words = append(words, "--lockfile="+l.path)
+	}
+	if l.declares {
+		words = append(words, "--declare-target")
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.Linked)) {
+		other := b.built[t.Linked[name]]
+		digest, ok := other.metadata["containerimage.digest"].(string)
+		if other.code != exitOK || !ok {
+			child.say("not built, because target %q was not", t.Linked[name])
+			result.code = exitFailed
+			return
+		}
+		words = append(words, "--build-context="+name+"=oci-layout://"+b.process.storeDir()+"@"+digest)
+	}
+	if t.Inline != nil {
+		child.stdin = strings.NewReader(*t.Inline)
+	}
+	result.code = child.exitCode(ctx, child.runVerb(ctx, append(words, t.Words()...)))
+	data, err := os.ReadFile(metadata)
+	if err == nil {
+		err = json.Unmarshal(data, &result.metadata)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		child.say("%v", err)
+		result.code = worse(result.code, exitFailed)
+	}
+}
+
+// writeMetadata writes what was built by target, as docker buildx bake does.
+func (b *baking) writeMetadata(path string) error {
+	if path == "" {
+		return nil
+	}
+	all := map[string]any{}
+	for name, result := range b.built {
+		if result.metadata != nil {
+			all[name] = result.metadata
+		}
+	}
+	return publish.WriteFile(path, func(out io.Writer) error { return printJSON(out, all) })
+}
+
+// A bakeLock is the lockfile of a target.
+type bakeLock struct {
+	path     string // empty for the one that kedge build takes
+	declares bool   // it declares the target's stage if it declares none
+}
+
+// lockfiles returns the lockfile of each target. A Dockerfile has one, unless it has several stages that ship:
+// each then has its own, DOCKERFILE.STAGE.lock. One that exists is always used.
+func lockfiles(d *bake.Definition) map[string]bakeLock {
+	ships := map[string]map[string]bool{} // the stages that ship, by Dockerfile
+	for _, t := range d.Targets {
+		if t.Asked && t.Ships() && t.Dockerfile != "" {
+			if ships[t.Dockerfile] == nil {
+				ships[t.Dockerfile] = map[string]bool{}
+			}
+			ships[t.Dockerfile][t.Stage] = true
+		}
+	}
+	locks := map[string]bakeLock{}
+	for _, t := range d.Targets {
+		switch {
+		case t.Inline != nil && !t.Remote():
+			locks[t.Name] = bakeLock{path: lock.Path(filepath.Join(t.Context, "Dockerfile."+t.Name))}
+		case t.Dockerfile == "" || strings.Contains(t.Dockerfile, "://"):
+		default:
+			locks[t.Name] = bakeLock{path: lock.Path(t.Dockerfile)}
+			if t.Stage == "" {
+				break
+			}
+			own := lock.Path(t.Dockerfile + "." + t.Stage)
+			if _, err := os.Lstat(own); err == nil || len(ships[t.Dockerfile]) > 1 && ships[t.Dockerfile][t.Stage] {
+				locks[t.Name] = bakeLock{path: own, declares: true}
+			}
+		}
+	}
+	return locks
+}
