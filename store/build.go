@@ -69,7 +69,7 @@ func (s *Store) SaveBuild(b Build) error {
 	for _, dgst := range slices.Compact(append([]digest.Digest{b.Digest}, b.Manifests...)) {
 		path, err := s.buildPath(dgst)
 		if err == nil {
-			err = wholefile.WriteVia(s.path(tmpDir), path, data, 0o666)
+			err = wholefile.WriteBytes(path, data, 0o666) // another process that opens the store cleans tmp
 		}
 		if err != nil {
 			return fmt.Errorf("remember the build: %w", err)
