@@ -611,3 +611,50 @@ func TestLargeBodyStreams(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// shared is a repository in memory.
+type shared map[digest.Digest]string
+
+func (s shared) Fetch(_ context.Context, dgst digest.Digest, _ int64) (io.ReadCloser, error) {
+	body, ok := s[dgst]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return io.NopCloser(strings.NewReader(body)), nil
+}
+
+// What a repository shares is taken before the origin is asked, and only if it has the digest of the record.
+func TestSharedBodies(t *testing.T) {
+	var asked atomic.Int32
+	b := newBed(t, func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		io.WriteString(w, "body of "+r.URL.Path)
+	})
+	repo := shared{}
+	for _, path := range []string{"/good", "/bad", "/long", "/none"} {
+		body := "body of " + path
+		d := digest.FromString(body)
+		if _, err := b.record.Add(Entry{Method: "GET", URL: b.origin.URL + path, Status: 200, Digest: d, Size: int64(len(body))}); err != nil {
+			t.Fatal(err)
+		}
+		switch path {
+		case "/good":
+			repo[d] = body
+		case "/bad":
+			repo[d] = "x"
+		case "/long":
+			repo[d] = body + strings.Repeat("x", 1<<20)
+		}
+	}
+	b.options.Repo = repo
+	b.replaying()
+	for i, path := range []string{"/good", "/bad", "/long", "/none"} {
+		b.want(b.get(step1, b.origin.URL+path), 200, "body of "+path)
+		if n := int(asked.Load()); n != i {
+			t.Errorf("%s: the origin was asked %d times, want %d", path, n, i)
+		}
+	}
+	if errs := b.failed(); len(errs) > 0 {
+		t.Error(errs)
+	}
+}

@@ -280,8 +280,11 @@ func (p *Proxy) entryOf(method, text string, request http.Header, resp *http.Res
 // keptValue returns a header's value without credentials.
 func (p *Proxy) keptValue(name, value string) string {
 	value = cleanValue(p.withoutSecrets(value))
-	if name == "Location" {
-		value = cleanLink(value)
+	switch name {
+	case "Location":
+		return cleanLink(value)
+	case "Link":
+		return cleanLinks(value)
 	}
 	return value
 }

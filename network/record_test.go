@@ -174,6 +174,23 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
+func TestCleanLinks(t *testing.T) {
+	for s, want := range map[string]string{
+		"/a%2fb?x=%41 b":              "/a%2fb?x=%41 b",
+		"https://me:pw@h/a?token=1&b": "https://h/a?b",
+		"?X-Amz-Signature=1":          "",
+		"https://h/\x7f":              "",
+	} {
+		if got := cleanLink(s); got != want {
+			t.Errorf("%q: got %q, want %q", s, got, want)
+		}
+	}
+	const links = `<https://h/?page=2&access_token=x>; rel="next", <https://h/?page=9>; rel="last"`
+	if got, want := cleanLinks(links), `<https://h/?page=2>; rel="next", <https://h/?page=9>; rel="last"`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 func TestStepDigest(t *testing.T) {
 	parse := func(text string) *Record {
 		t.Helper()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"strings"
 )
 
@@ -123,7 +124,19 @@ func cleanLink(s string) string {
 	if err != nil {
 		return ""
 	}
-	u.User = nil
-	u.RawQuery = cleanQuery(u.RawQuery)
+	query := cleanQuery(u.RawQuery)
+	if u.User == nil && query == u.RawQuery {
+		return s // byte for byte
+	}
+	u.User, u.RawQuery = nil, query
 	return u.String()
+}
+
+var linkTarget = regexp.MustCompile(`<[^<>]*>`)
+
+// cleanLinks is cleanLink for the URLs of a header Link, which are in angle brackets.
+func cleanLinks(s string) string {
+	return linkTarget.ReplaceAllStringFunc(s, func(target string) string {
+		return "<" + cleanLink(target[1:len(target)-1]) + ">"
+	})
 }
