@@ -104,6 +104,7 @@ func TestText(t *testing.T) {
 		{name: "duration", first: "took 0.32s to run", second: "took 1.7s to run", want: []Kind{Duration}},
 		{name: "no duration", first: "has 32 apples", second: "has 41 apples", want: []Kind{Unknown}},
 		{name: "hinted path", first: "srcdir=/srv/one/x", second: "srcdir=/srv/two/x", want: []Kind{BuildPath}},
+		{name: "an id in a path of a web server", first: `src="/_next/static/DbfZ6sIdh0CDGWXtVRybl/_buildManifest.js"`, second: `src="/_next/static/lCt-6SZ-tKNTIM7huBwHW/_buildManifest.js"`, want: []Kind{Random}},
 		{name: "path", first: "/build/pkg-a1/src/main.c", second: "/build/pkg-b2/src/main.c", want: []Kind{BuildPath}},
 		{name: "no build path", first: "/usr/bin/vi", second: "/usr/bin/ed", want: []Kind{Unknown}},
 		{name: "mktemp", first: "dir /tmp/tmp.Xa3dKq91mN/x", second: "dir /tmp/tmp.9dJq0zPwLs/x", want: []Kind{TempName}},

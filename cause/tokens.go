@@ -454,7 +454,36 @@ func (f *finder) path(w *window) (found, bool) {
 		// A compiler stores the path of the directory itself.
 		return hit, w.binary && buildRoot.Match(a) && buildRoot.Match(b)
 	}
-	return hit, bytes.Equal(a[x:], b[y:]) || buildRoot.Match(a) && buildRoot.Match(b)
+	if buildRoot.Match(a) && buildRoot.Match(b) {
+		return hit, true
+	}
+	if id, ok := drawnFolder(a, b); ok {
+		hit.cause = Cause{Kind: Random, Format: "base64"}
+		hit.a, hit.b = [2]int{hit.a[0] + id[0], hit.a[0] + id[1]}, [2]int{hit.b[0] + id[0], hit.b[0] + id[1]}
+		return hit, true
+	}
+	return hit, bytes.Equal(a[x:], b[y:])
+}
+
+// drawnFolder returns where two paths differ if that is one folder whose name was drawn at random: an id in a path
+// of a web server.
+func drawnFolder(a, b []byte) (at [2]int, ok bool) {
+	x, y := bytes.Split(a, []byte("/")), bytes.Split(b, []byte("/"))
+	if len(a) != len(b) || len(x) != len(y) {
+		return at, false
+	}
+	end := 0
+	for i := range x {
+		end += len(x[i]) + 1
+		if bytes.Equal(x[i], y[i]) {
+			continue
+		}
+		if ok || !drawn(x[i]) || !drawn(y[i]) || len(x[i]) != len(y[i]) {
+			return at, false
+		}
+		at, ok = [2]int{end - 1 - len(x[i]), end - 1}, true
+	}
+	return at, ok
 }
 
 // words are frequent words of programs, each in several languages.

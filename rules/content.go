@@ -43,6 +43,7 @@ var (
 	historyLine      = regexp.MustCompile(`^(?:Start-Date|Commandline|Requested-By|Comment|Install|Reinstall|Upgrade|Downgrade|Remove|Purge|Disappeared|Error|End-Date): `)
 	bootstrapLine    = regexp.MustCompile(`(?m)^(?:gpgv: |Selecting previously unselected package |Unpacking |Setting up )`)
 	pacmanLine       = regexp.MustCompile(`^\[\d{4}-\d\d-\d\dT?[ \d:+-]*\] \[[A-Z-]+\] `)
+	aptitudeReport   = regexp.MustCompile(`^\n*(?:=+\n+)?Aptitude \S+: log report\n[A-Z][a-z]{2}, [A-Z][a-z]{2} [ \d]\d \d{4} \d\d:\d\d:\d\d `)
 	datedLine        = regexp.MustCompile(`^\n*(?:[A-Z]+ |# |\[)?(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d )`)
 	fontconfigLine   = regexp.MustCompile(`(?m)^(?:/.*: (?:caching|skipping|failed)|.*fc-cache: (?:succeeded|failed))`)
 )
@@ -59,6 +60,8 @@ func isPackageLog(content []byte, f Facts) bool {
 		return bytes.HasPrefix(bytes.TrimLeft(content, "\n"), []byte("Log started: "))
 	case "bootstrap.log":
 		return bootstrapLine.Match(content)
+	case "aptitude":
+		return aptitudeReport.Match(content)
 	case "pacman.log":
 		return lines(content, pacmanLine)
 	}
@@ -229,6 +232,12 @@ func clampBuilt(content []byte, f Facts, clamp func([]byte, Facts) []byte) []byt
 		return content
 	}
 	return clamp(content, f)
+}
+
+// isSphinxCache wants a pickle of protocol 2 or later that names Sphinx's class.
+func isSphinxCache(content []byte, _ Facts) bool {
+	return len(content) > 2 && content[0] == 0x80 && content[1] >= 2 && content[1] <= 5 &&
+		bytes.Contains(content, []byte("sphinx.environment")) && bytes.Contains(content, []byte("BuildEnvironment"))
 }
 
 var fontID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\n?)$`)

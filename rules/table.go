@@ -29,7 +29,7 @@ var table = []Rule{
 		Why:    "They say when packages were installed, and the next run begins a new one.",
 		Never:  "A file whose lines do not have the form of that log stays. So does a log that was shortened, or that replaces one with other lines.",
 		Link:   "https://wiki.debian.org/ReproducibleInstalls",
-		paths:  []string{"var/log/apt/history.log", "var/log/apt/term.log", "var/log/dpkg.log", "var/log/alternatives.log", "var/log/bootstrap.log", "var/log/apk.log", "var/log/dnf*.log", "var/log/hawkey.log", "var/log/yum.log", "var/log/zypper.log", "var/log/zypp/history", "var/log/pacman.log"},
+		paths:  []string{"var/log/apt/history.log", "var/log/apt/term.log", "var/log/dpkg.log", "var/log/alternatives.log", "var/log/bootstrap.log", "var/log/apk.log", "var/log/dnf*.log", "var/log/hawkey.log", "var/log/yum.log", "var/log/zypper.log", "var/log/zypp/history", "var/log/pacman.log", "var/log/aptitude"},
 		covers: isPackageLog,
 	},
 	{
@@ -262,7 +262,7 @@ var table = []Rule{
 		Why:     "They are the times of the unpacked files; the data stay, and so do signatures, which are over the data.",
 		Never:   "An archive stays if its digest stands anywhere in the image: in a checksum file, a lockfile, a package database. So does one with a time that is later than the archive.",
 		Link:    "https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT",
-		paths:   []string{"**/*.zip", "**/*.jar", "**/*.war", "**/*.whl", "**/*.egg", "~/.cache/sccache/**"},
+		paths:   []string{"**/*.zip", "**/*.jar", "**/*.war", "**/*.whl", "**/*.egg", "**/*.ear", "**/*.epub", "**/*.docx", "**/*.odt", "**/*.xlsx", "**/*.ods", "~/.cache/sccache/**"},
 		covers:  begins("PK"),
 		rewrite: func(content []byte, f Facts) []byte { return clampBuilt(content, f, clampZip) },
 	},
@@ -340,6 +340,15 @@ var table = []Rule{
 		paths:   []string{"**/.ninja_deps"},
 		covers:  isNinjaDeps,
 		rewrite: evenNinjaDeps,
+	},
+	{
+		ID: "sphinx-cache", since: 2, head: true,
+		What:   "What Sphinx remembers of a run in environment.pickle is dropped.",
+		Why:    "It holds the times of the run; without it, the next run reads all sources, as the first one did.",
+		Never:  "A file that is no pickle of Sphinx's environment stays, and so do the documents.",
+		Link:   "https://www.sphinx-doc.org/en/master/man/sphinx-build.html#cmdoption-sphinx-build-d",
+		paths:  []string{"**/.doctrees/environment.pickle", "**/doctrees/environment.pickle"},
+		covers: isSphinxCache,
 	},
 	{
 		ID: "autoconf-cache", since: 2,

@@ -44,7 +44,7 @@ python_is_fresh() {
 import glob, importlib.util, os, struct, sys
 fresh = 0
 stale = []
-for top in ["/usr/lib/python3", "/usr/lib/python3.11", "/usr/local/lib/python3.11", "/usr/share", "/opt"]:
+for top in ["/usr/lib/python3", os.path.dirname(os.__file__), "/usr/local/lib", "/usr/share", "/opt"]:
     for path in glob.glob(top + "/**/*.pyc", recursive=True):
         with open(path, "rb") as f:
             magic, flags, time, size = struct.unpack("<4sIII", f.read(16))
@@ -64,18 +64,18 @@ END
 # module FOLDER NAME: Python takes the compiled file, and leaves it as it is.
 module() {
     before=$(stat -c '%i %Y %Z' "$1"/__pycache__/"$2".*.pyc) &&
-    PYTHONPATH=$1 python3 -v -c "import $2; assert $2.value == 1" 2>&1 | grep "$2.cpython-311.pyc matches $1/$2.py" &&
+    PYTHONPATH=$1 python3 -v -c "import $2; assert $2.value == 1" 2>&1 | grep "$2.$(python3 -c 'import sys; print(sys.implementation.cache_tag)').pyc matches $1/$2.py" &&
     test "$before" = "$(stat -c '%i %Y %Z' "$1"/__pycache__/"$2".*.pyc)"
 }
 edited() { PYTHONPATH=/opt/app python3 -B -c "import $1; assert $1.value == 2, $1.value"; }
-stdlib_is_taken() { python3 -v -c 'import json.decoder, email.message' 2>&1 | grep -E 'code object from.*/json/decoder.py' && exit 1; python3 -v -c 'import json.decoder' 2>&1 | grep 'json/__pycache__/decoder.cpython-311.pyc matches'; }
-pip_package() { python3 -c 'import kedgemod; assert kedgemod.value == 1' && pip list | grep kedgemod && pip check && python3 -v -c 'import kedgemod' 2>&1 | grep 'kedgemod.cpython-311.pyc matches'; }
-pip_installs() { pip uninstall -qy --break-system-packages kedgemod && pip install -q --break-system-packages --trusted-host 127.0.0.1 --index-url "$index" kedgemod; }
+stdlib_is_taken() { python3 -v -c 'import json.decoder, email.message' 2>&1 | grep -E 'code object from.*/json/decoder.py' && exit 1; python3 -v -c 'import json.decoder' 2>&1 | grep 'json/__pycache__/decoder.cpython-3[0-9]*.pyc matches'; }
+pip_package() { python3 -c 'import kedgemod; assert kedgemod.value == 1' && pip list | grep kedgemod && pip check && python3 -v -c 'import kedgemod' 2>&1 | grep 'kedgemod.cpython-3[0-9]*.pyc matches'; }
+pip_installs() { export PIP_BREAK_SYSTEM_PACKAGES=1; pip uninstall -qy kedgemod && pip install -q --trusted-host 127.0.0.1 --index-url "$index" kedgemod; }
 
 wget_fetches() { test ! -e /root/.wget-hsts && wget -q --no-check-certificate -O - "$hsts" | grep strict && grep localhost /root/.wget-hsts; }
 
 gem_works() { ruby -e 'require "kedgegem"; exit KEDGE == 1' && gem list -i kedgegem && gem check kedgegem; }
-gem_builds() { test ! -e /var/lib/gems/3.1.0/extensions/*/3.1.0/kedgegem-1.0/gem_make.out && gem pristine kedgegem --extensions && gem_works && cat /var/lib/gems/3.1.0/extensions/*/3.1.0/kedgegem-1.0/gem_make.out; }
+gem_builds() { test ! -e /var/lib/gems/*/extensions/*/*/kedgegem-1.0/gem_make.out && gem pristine kedgegem --extensions && gem_works && cat /var/lib/gems/*/extensions/*/*/kedgegem-1.0/gem_make.out; }
 configure_again() { cd /opt/configured && test ! -e config.log && touch a.in && ./config.status && grep -x 1 a && grep '^This file was extended' config.log && ./config.status --recheck; }
 autoconf_again() { cd /opt/configured && test ! -e autom4te.cache/requests && autoconf -f && test -s autom4te.cache/requests && ./configure; }
 ninja_is_done() { cd /opt/ninja && ninja | grep 'no work to do' && ninja -t deps | grep -x '    h'; }
