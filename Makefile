@@ -104,7 +104,7 @@ bench: deps build ## how long builds take, with kedge and without
 # More flags: CORPUSFLAGS='-out FILE -resume'.
 .PHONY: corpus
 corpus: deps build ## how many of the contexts below CORPUS (folders, or packages) come out the same
-	$(GO) run ./internal/corpus $(CORPUSFLAGS) $(or $(CORPUS),packages internal/corpus/apps)
+	$(GO) run ./internal/corpus $(CORPUSFLAGS) $(or $(CORPUS),$(addprefix packages:,bullseye bookworm trixie sid) internal/corpus/apps)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s) each

@@ -2,6 +2,7 @@ package builder
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,7 +33,12 @@ var steadyEnv = []struct{ name, value string }{
 	// Otherwise every process orders its hash tables differently.
 	{"PYTHONHASHSEED", "0"}, // https://docs.python.org/3/using/cmdline.html#envvar-PYTHONHASHSEED
 	{"PERL_HASH_SEED", "0"}, // https://perldoc.perl.org/perlrun#PERL_HASH_SEED
+	// Otherwise a build for debugging leaves folders with random names and the time in its target folder.
+	{"CARGO_INCREMENTAL", "0"}, // https://doc.rust-lang.org/cargo/reference/environment-variables.html
 }
+
+// commitDates are the variables for the time of a commit. Options of git, such as --date, override them.
+var commitDates = []string{"GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"} // https://git-scm.com/docs/git#_git_commits
 
 // edit rewrites one operation in place.
 func (r *rewriter) edit(v frontend.Vertex) {
@@ -50,6 +56,11 @@ func (r *rewriter) edit(v frontend.Vertex) {
 		exec.Meta.Env = withDefault(exec.Meta.Env, "SOURCE_DATE_EPOCH", strconv.FormatInt(r.epoch.Unix(), 10))
 		for _, v := range steadyEnv {
 			exec.Meta.Env = withDefault(exec.Meta.Env, v.name, v.value)
+		}
+		if epoch := r.epoch.Unix(); epoch >= 0 {
+			for _, name := range commitDates {
+				exec.Meta.Env = withDefault(exec.Meta.Env, name, fmt.Sprintf("@%d +0000", epoch))
+			}
 		}
 		if r.pass.IsSecond() {
 			salted(exec.Meta, r.pass.salt)

@@ -39,7 +39,7 @@ var ruled = map[string]string{
 	"random-seeds":            "var/lib/systemd/random-seed",
 	"fontconfig-caches":       "var/cache/fontconfig",
 	"man-caches":              "var/cache/man",
-	"language-caches":         "root/.cache/pip",
+	"language-caches":         "root/.cpan/Metadata",
 	"histories":               "root/.wget-hsts",
 	"tmp-leftovers":           "tmp/hsperfdata_root/1",
 	"python-bytecode":         "opt/app/__pycache__",
@@ -68,8 +68,9 @@ var ruled = map[string]string{
 
 // alsoRuled are further paths of rules.
 var alsoRuled = map[string][]string{
-	"git-index":  {"opt/git/origin/.git/index", "opt/git/clone/.git/modules/sub/index", "opt/git/clone/.git/worktrees/tree/index"},
-	"git-reflog": {"opt/git/clone/.git/modules/sub/logs/HEAD", "opt/git/clone/.git/worktrees/tree/logs/HEAD"},
+	"git-index":       {"opt/git/origin/.git/index", "opt/git/clone/.git/modules/sub/index", "opt/git/clone/.git/worktrees/tree/index"},
+	"language-caches": {"root/.cache/pip"},
+	"git-reflog":      {"opt/git/clone/.git/modules/sub/logs/HEAD", "opt/git/clone/.git/worktrees/tree/logs/HEAD"},
 }
 
 // A rulesBuild builds a folder of testdata/rules with an epoch in 2024, and pushes the image.
@@ -139,7 +140,8 @@ var check = regexp.MustCompile(`(?m)^#\d+ [\d.]+ (check .*: (ok|failed)|checks: 
 // $KEDGE_TEST_RELEASE chooses another release of Debian than bookworm.
 func TestRules(t *testing.T) {
 	registry, buildkitd := testenv.Shared(t)
-	base := testenv.DebianRelease(t, registry, cmp.Or(os.Getenv("KEDGE_TEST_RELEASE"), debian.Bookworm))
+	release := cmp.Or(os.Getenv("KEDGE_TEST_RELEASE"), debian.Bookworm)
+	base := testenv.DebianRelease(t, registry, release)
 	for year, name := range map[int]string{2023: "older", 2025: "newer"} {
 		when := time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC)
 		base = testenv.Derive(t, base, when, map[string]string{"opt/base/" + name + ".py": "value = 1\n"})
@@ -170,6 +172,9 @@ func TestRules(t *testing.T) {
 
 	for rule, names := range alsoRuled {
 		for _, name := range names {
+			if release == "bullseye" && name == "root/.cache/pip" {
+				continue // its pip keeps nothing of a server without a certificate
+			}
 			if !left.touched(rule, name) {
 				t.Errorf("%s did nothing to %s, but to %q", rule, name, left.paths(rule))
 			}

@@ -48,6 +48,8 @@ for top in ["/usr/lib/python3", os.path.dirname(os.__file__), "/usr/local/lib", 
     for path in glob.glob(top + "/**/*.pyc", recursive=True):
         with open(path, "rb") as f:
             magic, flags, time, size = struct.unpack("<4sIII", f.read(16))
+        if os.path.basename(os.path.dirname(path)) != "__pycache__":
+            continue
         source = importlib.util.source_from_cache(path)
         stat = os.stat(source)
         if flags == 3: # by hash
