@@ -163,9 +163,13 @@ func (s *scanner) inspect(e *entry, r io.Reader) error {
 		e.Source = rules.PycSourceTime(content)
 	}
 	switch {
+	case e.Source != nil && e.rule != nil:
+		neutral := e.facts
+		neutral.Neutral = true
+		content = e.rule.Rewrite(content, neutral)
 	case e.Source != nil:
 		content = rules.NeutralPyc(content)
-		e.off = e.rule == nil
+		e.off = true
 	case e.rule != nil && !e.rule.Drops():
 		content = e.rule.Rewrite(content, e.facts)
 	}

@@ -110,7 +110,7 @@ func isGDBM(content []byte, _ Facts) bool {
 // isCompiled wants what CPython writes: a header, and a code object behind it.
 func isCompiled(content []byte) bool {
 	h, ok := pyc.Parse(content)
-	return ok && h.Flags == 0 && h.Code
+	return ok && h.Code && (h.Flags == 0 || pyc.HasCanonical(h))
 }
 
 // isMadeUpID wants an id as systemd makes it, a random UUID (version 4), or as dbus-uuidgen does, with the time

@@ -111,6 +111,7 @@ var byproducts = []struct{ name, content, want string }{
 		"# ninja log v5\n0\t1\t1700000000000000000\ta.o\t1f\n0\t1\t1000000000000000000\tb.o\t2f\n"},
 	{"src/build/.ninja_deps", ninjaDatabase(1800000000e9, []string{"b.o", "b.c", "x.h"}, []string{"a.o", "a.c", "x.h"}), ninjaDatabase(1700000000e9, []string{"a.o", "a.c", "x.h"}, []string{"b.o", "b.c", "x.h"})},
 	{"var/lib/gems/3.1.0/gems/a-1/ext/a/Makefile", "sitearchdir = ./.gem.20261123-7-h9oyru\n", "sitearchdir = ./.gem.tmp\n"},
+	{"usr/lib/python3.9/__pycache__/m.cpython-39.pyc", py39("\xfa\x01b\xfa\x01a"), py39("z\x01az\x01b")},
 	{"etc/ssl/certs/java/cacerts", string(trustStore(late)), string(trustStore(epoch))},
 	{"src/.git/index", string(indexes()[0]), string(neutralIndex(indexes()[0], Facts{}))},
 	{"src/.git/logs/refs/heads/a", reflogLine("1800000000"), reflogLine("1700000000")},
@@ -143,6 +144,13 @@ func ninjaDatabase(when uint64, outputs ...[]string) string {
 		}
 	}
 	return string(b)
+}
+
+// py39 returns a file as Python 3.9 compiles it, checked by a hash, with a set of two strings.
+func py39(set string) string {
+	const none, number = "N", "\x00\x00\x00\x00"
+	return "\x61\x0d\r\n\x03\x00\x00\x00hashhash" + "c" + strings.Repeat(number, 6) + "s" + number + ")\x01" + ">\x02\x00\x00\x00" + set +
+		strings.Repeat(none, 6) + number + none
 }
 
 func loginRecord(kind byte) []byte {

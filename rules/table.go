@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/kedge-build/kedge/internal/format/pyc"
 )
 
 // table holds the rules of version 2 and later.
@@ -229,13 +231,13 @@ var table = []Rule{
 	},
 	{
 		ID: "python-bytecode", since: 2,
-		What:    "In compiled Python files the time of the source follows what becomes of the source's own time.",
-		Why:     "Python takes a compiled file for fresh only if it names the source's time.",
-		Never:   "A file that CPython did not write stays: its whole header and the code object behind it are checked.",
+		What:    "In compiled Python files the time of the source follows what becomes of the source's own time. In those of Python 3.8 to 3.10, constant sets are sorted, and objects are marked as shared if they are.",
+		Why:     "Python takes a compiled file for fresh only if it names the source's time. The order of a set depends on a random seed, which Debian's py3compile does not let a variable fix, and means nothing.",
+		Never:   "A file that CPython did not write stays: its whole header and the code object behind it are checked. Code that is not understood as a whole stays.",
 		Link:    "https://docs.python.org/3/reference/import.html#cached-bytecode-invalidation",
 		paths:   []string{"**/*.pyc"},
 		covers:  func(content []byte, _ Facts) bool { return isCompiled(content) },
-		rewrite: rewritePyc,
+		rewrite: func(content []byte, f Facts) []byte { return rewritePyc(pyc.Canonical(content), f) },
 	},
 	{
 		ID: "apk-scripts", since: 2,
