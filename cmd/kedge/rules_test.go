@@ -73,6 +73,12 @@ var alsoRuled = map[string][]string{
 	"git-reflog":      {"opt/git/clone/.git/modules/sub/logs/HEAD", "opt/git/clone/.git/worktrees/tree/logs/HEAD"},
 }
 
+// absent are rules that find nothing in a release: bullseye's pip keeps nothing of a server without a certificate,
+// and after bookworm logins are in another file, and gems are built in a folder with a fixed name.
+var absent = map[string][]string{
+	"bullseye": {"language-caches"}, "trixie": {"login-records", "gem-temp-names"}, "sid": {"login-records", "gem-temp-names"},
+}
+
 // A rulesBuild builds a folder of testdata/rules with an epoch in 2024, and pushes the image.
 type rulesBuild struct {
 	registry *testenv.Registry
@@ -164,6 +170,9 @@ func TestRules(t *testing.T) {
 	left := b.run(t, filepath.Join(data, "leave"), "test/rules-left:1", "all")
 	files, _ := b.files(t, "test/rules-left:1", n)
 	for rule, name := range ruled {
+		if slices.Contains(absent[release], rule) {
+			continue
+		}
 		repeats := slices.Contains(emptied, rule) && left.touched("repeats", name)
 		if !left.touched(rule, name) && !repeats {
 			t.Errorf("%s did nothing to %s, but to %q", rule, name, left.paths(rule))
@@ -172,10 +181,7 @@ func TestRules(t *testing.T) {
 
 	for rule, names := range alsoRuled {
 		for _, name := range names {
-			if release == "bullseye" && name == "root/.cache/pip" {
-				continue // its pip keeps nothing of a server without a certificate
-			}
-			if !left.touched(rule, name) {
+			if !slices.Contains(absent[release], rule) && !left.touched(rule, name) {
 				t.Errorf("%s did nothing to %s, but to %q", rule, name, left.paths(rule))
 			}
 		}
