@@ -138,6 +138,7 @@ vet:
 .PHONY: docs
 docs: ## man/, and the parts of docs/ that follow from the code
 	$(GO) test ./rules -run Markdown -update
+	$(GO) test ./lint -run Markdown -update
 	$(GO) test ./cause -run KindsMarkdown -update
 	$(GO) test ./internal/parity -run Page -update
 	$(GO) test ./cmd/kedge -run ManPages -update

@@ -138,6 +138,9 @@ func start(ctx context.Context, env Env, o Options, pass builder.Pass) (_ *plan,
 			err = errors.Join(err, p.close())
 		}
 	}()
+	if p.linted, err = p.lintFirst(ctx); err != nil {
+		return nil, nil, err
+	}
 	resolved, err := p.resolve(ctx)
 	if err != nil {
 		return nil, nil, err

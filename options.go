@@ -45,6 +45,8 @@ type Options struct {
 	KeepModes    bool // send the context's files with their own modes, not with those that git records
 	// NoSecretCheck skips scanning the image for secret values.
 	NoSecretCheck bool
+	// Lint says what becomes of what lint finds before the build.
+	Lint LintMode
 
 	builder.Settings
 	Attest      builder.Attest // attestations to attach to the image
@@ -53,6 +55,16 @@ type Options struct {
 	Annotations []image.Annotation
 	Vary        Vary // for Verify
 }
+
+// LintMode says what a build does with what lint finds. The zero value is LintOff.
+type LintMode string
+
+// The modes.
+const (
+	LintOff    LintMode = ""      // does not look
+	LintWarn   LintMode = "warn"  // has the findings in its result
+	LintRefuse LintMode = "error" // does not build if one is an error: it returns a *LintError
+)
 
 // Vary says how the second build of a verification differs from the first on purpose, so that a
 // difference that would appear next month appears now.

@@ -10,6 +10,7 @@ import (
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/internal/wholefile"
+	"github.com/kedge-build/kedge/lint"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/network"
 	"github.com/kedge-build/kedge/rules"
@@ -39,6 +40,8 @@ type project struct {
 	pins  *lock.File           // the lock that the build starts from
 	stale map[lock.Source]bool // sources of the lock that pins leaves out, to be looked up again
 	fetch fetched
+
+	linted []lint.Finding // before the build
 }
 
 // fetched describes a context or Dockerfile that the builder fetched. The zero value stands for a build

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/lint"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/network"
 	"github.com/kedge-build/kedge/policy"
@@ -54,6 +55,8 @@ type Result struct {
 	NotSought []string
 	// LeftOut are the patterns of COPY and ADD that an ignore file leaves nothing of.
 	LeftOut []builder.LeftOut
+	// Linted are errors and warnings of lint, unless the options switch it off.
+	Linted []lint.Finding
 	// Warnings are those of the first build.
 	Warnings []*client.VertexWarning
 
@@ -74,7 +77,7 @@ func (p *plan) finish(ctx context.Context, first *export, img store.Image) (*Res
 	r := first.result
 	res := &Result{
 		Image: img, ArgsHash: frontend.Hash(r.Args), Target: p.target, Declared: p.declared, Lock: r.Lock, Epoch: r.Epoch,
-		Dockerfile: p.name, Lockfile: p.lockfile, NotSought: p.tooShort, Warnings: r.Warnings, Credentials: credentials(r),
+		Dockerfile: p.name, Lockfile: p.lockfile, Linted: p.linted, NotSought: p.tooShort, Warnings: r.Warnings, Credentials: credentials(r),
 		Checkout: checkout(ctx, p.env.Environ, p.request.Tracked, r.Sent),
 	}
 	if res.NotChecked == nil {

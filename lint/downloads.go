@@ -69,7 +69,7 @@ func checkUncheckedDownloads(p *project, add func(Finding)) {
 		}
 		for n, c := range i.commands {
 			url := urlOf(c.Words)
-			if !isFetch(c) || url == "" || commitHash.MatchString(url) || slices.ContainsFunc(c.Words, func(w string) bool {
+			if !isFetch(c) || url == "" || commitHash.MatchString(url) || movingWord(url) != "" || slices.ContainsFunc(c.Words, func(w string) bool {
 				return slices.Contains([]string{"-I", "--head", "--spider", "-X", "--data", "-d"}, w)
 			}) {
 				continue
@@ -96,15 +96,20 @@ var (
 	moving     = regexp.MustCompile(`(?:^|/)(?:(?:raw|blob|archive|tarball|zipball|refs/heads)/)?(?:main|master|develop|trunk|HEAD|nightly|latest)(?:/|\.tar|\.zip|$)`)
 )
 
+// movingWord returns the word in a URL that says that it is meant to change, or "".
+func movingWord(url string) string {
+	_, path, _ := strings.Cut(url, "://")
+	if commitHash.MatchString(path) {
+		return ""
+	}
+	return strings.Trim(moving.FindString(path), "/.")
+}
+
 func checkMovingURLs(p *project, add func(Finding)) {
 	p.commands(func(i *instruction, n int, c shell.Command) {
 		url := urlOf(c.Words)
-		if !isFetch(c) || url == "" || commitHash.MatchString(url) || i.runsOutput(n) {
-			return
-		}
-		_, path, _ := strings.Cut(url, "://")
-		if word := moving.FindString(path); word != "" && slices.Contains([]string{"curl", "wget"}, c.Name()) {
-			add(Finding{Line: p.at(i, c), Message: fmt.Sprintf("%s names whatever is there on the day of the build (%s)", url, strings.Trim(word, "/."))})
+		if word := movingWord(url); isFetch(c) && word != "" && !i.runsOutput(n) {
+			add(Finding{Line: p.at(i, c), Message: fmt.Sprintf("%s names whatever is there on the day of the build (%s)", url, word)})
 		}
 	})
 }
@@ -118,30 +123,63 @@ func checkGitClone(p *project, add func(Finding)) {
 			if urlOf(c.Words) == "" && !slices.ContainsFunc(c.Words, func(w string) bool { return strings.Contains(w, "git@") || strings.HasPrefix(w, "$") }) {
 				continue
 			}
-			if !commitHash.MatchString(i.text) && !checksOut(i.commands[n+1:]) && !i.checkedOutLater() {
-				add(Finding{Line: p.at(i, c), Message: "git fetches whatever the branch or tag is on the day of the build"})
+			later := append(slices.Clone(i.commands[n:]), i.laterCommands()...)
+			if commitHash.MatchString(i.text) || checksOut(later) {
+				continue
+			}
+			f := Finding{Line: p.at(i, c), Message: "git fetches whatever the default branch is on the day of the build"}
+			if ref := checkedOut(later); versionTag.MatchString(ref) {
+				f.Level, f.Message = Info, fmt.Sprintf("git fetches the tag %s, which its owner can move", ref)
+			} else if ref != "" {
+				f.Message = fmt.Sprintf("git fetches what %s is on the day of the build", ref)
+			}
+			add(f)
+		}
+	}
+}
+
+var versionTag = regexp.MustCompile(`^[A-Za-z/_-]*[0-9]+([._-][0-9]+)+[-._A-Za-z0-9]*$`)
+
+// checkedOut returns the branch or the tag that commands take, or "".
+func checkedOut(commands []shell.Command) string {
+	for _, c := range commands {
+		for n, w := range c.Words {
+			value, inline := strings.CutPrefix(w, "--branch=")
+			switch {
+			case c.Name() != "git":
+			case inline:
+				return value
+			case (w == "-b" || w == "--branch") && slices.Contains(c.Words, "clone") && n+1 < len(c.Words):
+				return c.Words[n+1]
+			case w == "checkout" || w == "reset" || w == "switch":
+				if rest := plain(c.Words[n+1:]); len(rest) > 0 {
+					return rest[0]
+				}
 			}
 		}
 	}
+	return ""
 }
 
 // checksOut reports whether a command checks out a commit. One that comes in as an ARG is a choice that is made
 // elsewhere.
 func checksOut(commands []shell.Command) bool {
 	return slices.ContainsFunc(commands, func(c shell.Command) bool {
-		text := strings.Join(c.Words, " ")
-		return c.Name() == "git" && slices.ContainsFunc([]string{"checkout", "reset", "switch", "fetch"}, func(w string) bool { return slices.Contains(c.Words, w) }) &&
+		text := strings.Join(c.Words[1:], " ")
+		return c.Name() == "git" && !slices.Contains(c.Words, "clone") && slices.ContainsFunc([]string{"checkout", "reset", "switch", "fetch"}, func(w string) bool { return slices.Contains(c.Words, w) }) &&
 			(strings.Contains(text, "$") || commitHash.MatchString(text))
 	})
 }
 
-// checkedOutLater reports whether a later RUN of the stage checks out a commit.
-func (i *instruction) checkedOutLater() bool {
+// laterCommands returns the commands of the later RUNs of the stage.
+func (i *instruction) laterCommands() (commands []shell.Command) {
 	if i.stage == nil {
-		return false
+		return nil
 	}
-	at := slices.Index(i.stage.instructions, i)
-	return at >= 0 && slices.ContainsFunc(i.stage.instructions[at+1:], func(later *instruction) bool { return checksOut(later.commands) })
+	for _, later := range i.stage.instructions[slices.Index(i.stage.instructions, i)+1:] {
+		commands = append(commands, later.commands...)
+	}
+	return commands
 }
 
 // upgrades are subcommands that move all packages to their newest versions.

@@ -102,6 +102,25 @@ func npmEmpty(manifest []byte) bool {
 	return json.Unmarshal(manifest, &m) == nil && len(m.Dependencies)+len(m.DevDependencies)+len(m.OptionalDependencies) == 0
 }
 
+// composerEmpty reports whether a composer.json requires nothing but PHP and its extensions.
+func composerEmpty(manifest []byte) bool {
+	var m struct {
+		Require map[string]string
+		Dev     map[string]string `json:"require-dev"`
+	}
+	if json.Unmarshal(manifest, &m) != nil {
+		return false
+	}
+	for _, part := range []map[string]string{m.Require, m.Dev} {
+		for name := range part {
+			if strings.Contains(name, "/") {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 var goRequire = regexp.MustCompile(`(?m)^\s*(?:require\s+)?([a-zA-Z0-9][\w.~-]*(?:\.\w+)[^\s()]*)\s+(v[0-9][^\s]*)`)
 
 // goFits looks for the sum of each required module. One that is replaced by a folder has none.

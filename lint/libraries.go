@@ -173,7 +173,7 @@ var ecosystems = []ecosystem{
 	},
 	{
 		name: "Composer", manifests: []string{"composer.json"}, locks: []string{"composer.lock"}, write: "composer update --no-install",
-		programs: []string{"composer", "composer.phar"},
+		programs: []string{"composer", "composer.phar"}, empty: composerEmpty,
 		installs: func(_ string, args []string, _ *instruction) (bool, string) {
 			if sub(args, "install", "i") {
 				return true, ""

@@ -41,6 +41,7 @@ type Input struct {
 	Args       map[string]string // build args
 	Platform   string            // "linux/amd64"; empty: unknown
 
+	Dir     string   // the folder of the context, as the user gave it; for the names of its files in findings
 	Context fs.FS    // the build context; nil: none, or one that is not a folder
 	Ignore  []string // the patterns of its .dockerignore
 

@@ -70,6 +70,17 @@ func TestRules(t *testing.T) {
 		{"end-of-life", "FROM node:10", nil, nil, false},
 		{"end-of-life", "FROM debian:12.7-slim", nil, nil, false},
 		{"end-of-life", "FROM a AS buster\nFROM buster", nil, nil, false},
+		{"shared-name", "FROM a", map[string]string{"compose.yaml": "services:\n  a:\n    image: x\n    build: {context: ., args: {V: 1}}\n  b:\n    image: x\n    build: {context: ., args: [V=2]}\n"}, nil, true},
+		{"shared-name", "FROM a", map[string]string{"docker-bake.json": `{"target":{"a":{"tags":["x"],"args":{"V":"1"}},"b":{"tags":["x"]}}}`}, nil, true},
+		{"shared-name", "FROM a", map[string]string{"compose.yaml": "services:\n  a:\n    image: x\n    build: {context: ., args: {V: 1}}\n  b:\n    image: x\n    build: {context: ., args: [V=1]}\n"}, nil, false},
+		{"shared-name", "FROM a", map[string]string{"compose.yaml": "services:\n  a:\n    image: x\n    build: {context: ., args: {V: 1}}\n  b:\n    image: x\n    build: other\n  c:\n    image: x:$V\n    build: .\n"}, nil, false},
+		{"other-target", "FROM a AS dev\nFROM b AS app", map[string]string{"compose.yml": "services:\n  a:\n    image: r.io/x\n    build:\n      context: .\n      target: dev\n"}, nil, true},
+		{"other-target", "FROM a AS dev\nFROM b AS app", map[string]string{".github/workflows/ci.yml": "jobs:\n  a:\n    steps:\n    - uses: docker/build-push-action@v6\n      with:\n        push: true\n        target: dev\n"}, nil, true},
+		{"other-target", "FROM a AS dev\nFROM b AS app", map[string]string{".gitlab-ci.yml": "build:\n  script:\n  - docker build --target=dev -t x .\n  - docker push x\n"}, nil, true},
+		{"other-target", "FROM a AS dev\nFROM b AS app", map[string]string{".github/workflows/ci.yml": "jobs:\n  a:\n    steps:\n    - run: docker buildx build --push --target dev -t x .\n"}, nil, true},
+		{"other-target", "FROM a AS dev\nFROM b AS app", map[string]string{".gitlab-ci.yml": "build:\n  script:\n  - docker build --target=dev -t x .\n  - docker run x npm test\n  - docker build -t y .\n  - docker push y\n"}, nil, false},
+		{"other-target", "FROM a AS dev\nFROM b AS app", map[string]string{"compose.yml": "services:\n  a:\n    image: x-dev\n    build:\n      context: .\n      target: dev\n"}, nil, false},
+		{"other-target", "FROM a AS dev\nFROM b AS app", map[string]string{".github/workflows/ci.yml": "jobs:\n  a:\n    steps:\n    - uses: docker/build-push-action@v6\n      with:\n        push: true\n        target: app\n    - uses: docker/build-push-action@v6\n      with:\n        target: dev\n", "compose.yaml": "\t["}, nil, false},
 		{"tested-elsewhere", "FROM a AS test\nRUN go test ./...\nFROM b\nRUN make", nil, nil, true},
 		{"tested-elsewhere", "FROM a AS build\nRUN go test ./...\nFROM b\nCOPY --from=build /x /x", nil, nil, false},
 		{"tested-elsewhere", "FROM a AS ship\nRUN make\nFROM ship AS test\nRUN make test\nFROM ship", nil, nil, false},
@@ -94,6 +105,7 @@ func TestRules(t *testing.T) {
 		{"moving-url", "FROM a\nRUN wget -O- https://raw.githubusercontent.com/a/b/master/c | sh", nil, nil, false}, // piped-shell says more
 		{"moving-url", "FROM a\nRUN curl -L https://x.io/releases/latest/download/c -o c", nil, nil, true},
 		{"moving-url", "FROM a\nRUN wget https://raw.githubusercontent.com/a/b/0123456789012345678901234567890123456789/c", nil, nil, false},
+		{"unchecked-download", "FROM a\nRUN curl -L https://x.io/releases/latest/download/c -o c", nil, nil, false}, // moving-url says more
 		{"moving-url", "FROM a\nRUN wget https://x.io/v1.2/maintenance.tar.gz", nil, nil, false},
 		{"git-branch", "FROM a\nRUN git clone https://x.io/a.git", nil, nil, true},
 		{"git-branch", "FROM a\nRUN git clone --depth 1 -b v1 https://x.io/a.git /a", nil, nil, true},
@@ -133,6 +145,7 @@ func TestRules(t *testing.T) {
 		{"flags-from-arg", "FROM a\nARG CFLAGS=-O2\nENV LDFLAGS=-s", nil, nil, false},
 		{"flags-differ", "FROM a AS x\nENV CFLAGS=-O2\nFROM a\nENV CFLAGS=-O3\nCOPY --from=x /l /l", nil, nil, true},
 		{"flags-differ", "FROM a AS x\nENV CFLAGS=-O2\nFROM a\nENV CFLAGS=-O2\nCOPY --from=x /l /l", nil, nil, false},
+		{"flags-differ", "FROM a AS x\nENV CFLAGS=-O2\nFROM a\nENV CFLAGS=\"-O2\"\nCOPY --from=x /l /l", nil, nil, false},
 		{"flags-differ", "FROM a AS x\nENV CFLAGS=-O2\nFROM x\nENV CFLAGS=-O3", nil, nil, false},
 		{"flags-differ", "FROM a AS x\nENV CFLAGS=-O2\nFROM a\nENV CFLAGS=-O3", nil, nil, false},
 		{"measured-profile", "FROM a\nRUN gcc -fprofile-generate a.c && ./a.out && gcc -fprofile-use a.c", nil, nil, true},
@@ -163,6 +176,8 @@ func TestRules(t *testing.T) {
 		{"missing-lock", "FROM a\nCOPY . .\nRUN cargo build --offline", map[string]string{"Cargo.toml": "[dependencies]\na = \"1\"\n"}, nil, false},
 		{"missing-lock", "FROM a\nCOPY . .\nRUN npm install", node, []string{"package-lock.json"}, true},
 		{"missing-lock", "FROM a\nCOPY . .\nRUN npm ci", node, nil, false},
+		{"missing-lock", "FROM a\nCOPY . .\nRUN composer install", map[string]string{"composer.json": `{"require":{"php":">=8","a/b":"1"}}`}, nil, true},
+		{"missing-lock", "FROM a\nCOPY . .\nRUN composer install", map[string]string{"composer.json": `{"require":{"php":">=8","ext-intl":"*"}}`}, nil, false},
 		{"missing-lock", "FROM a AS s\nCOPY . .\nFROM a\nCOPY --from=s / /\nCOPY package.json ./\nRUN npm install", node, nil, false},
 		{"missing-lock", "FROM a\nCOPY . .\nRUN go build", map[string]string{"go.mod": "module a\n"}, nil, false},
 		{"missing-lock", "FROM a\nCOPY . .\nRUN go build", map[string]string{"go.mod": "module a\nrequire example.com/b v1.0.0\n"}, nil, true},
@@ -263,6 +278,22 @@ func TestOtherStages(t *testing.T) {
 	findings, err := Check(t.Context(), Input{Name: "Dockerfile", Dockerfile: []byte(dockerfile), Lockfile: "Dockerfile.lock", Lock: pinned})
 	if err != nil || len(findings) != 2 || findings[0].Level != Info || findings[1].Level != Error {
 		t.Errorf("%+v, %v", findings, err)
+	}
+}
+
+// A tag with a version is a remark, a branch is a warning, and both are named.
+func TestGitRefs(t *testing.T) {
+	for dockerfile, want := range map[string]string{
+		"RUN git clone -b v1.2.0 https://x.io/a":                                  "info: git fetches the tag v1.2.0, which its owner can move",
+		"ARG V=gopls/v0.20\nRUN git clone https://x.io/a && git -C a checkout $V": "info: git fetches the tag gopls/v0.20, which its owner can move",
+		"RUN git clone https://x.io/a\nRUN cd a && git reset --hard main":         "warning: git fetches what main is on the day of the build",
+		"RUN git clone --branch=release/2.44/master https://x.io/a":               "warning: git fetches what release/2.44/master is on the day of the build",
+		"RUN git clone https://x.io/a":                                            "warning: git fetches whatever the default branch is on the day of the build",
+	} {
+		found, err := Check(t.Context(), Input{Name: "Dockerfile", Dockerfile: []byte("FROM a\n" + dockerfile)})
+		if err != nil || len(found) != 1 || string(found[0].Level)+": "+found[0].Message != want {
+			t.Errorf("%s: %+v, %v", dockerfile, found, err)
+		}
 	}
 }
 

@@ -160,7 +160,7 @@ func checkFlagsDiffer(p *project, add func(Finding)) {
 				if !strings.HasSuffix(kv.Key, "FLAGS") || kv.Key == "MAKEFLAGS" {
 					continue
 				}
-				now := value{s, kv.Value, i.start}
+				now := value{s, strings.Trim(kv.Value, `"'`), i.start}
 				before, set := first[kv.Key]
 				if set && before.stage != s && before.text != now.text && !slices.Contains(s.chain(), before.stage) {
 					add(Finding{Line: p.find(i, kv.Key), Message: fmt.Sprintf("%s is %q here and %q at line %d: two stages behind one image compile differently", kv.Key, now.text, before.text, before.line)})

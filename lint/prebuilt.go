@@ -91,6 +91,11 @@ func checkPrebuilt(p *project, add func(Finding)) {
 			more = fmt.Sprintf(" and %d more", n)
 		}
 		finding := Finding{Line: i.start, Message: fmt.Sprintf("copies what was compiled outside of this build: %s%s", strings.Join(words, ", "), more)}
+		for _, made := range []string{"node_modules", "__pycache__"} {
+			if !slices.ContainsFunc(found, func(f file) bool { return !slices.Contains(strings.Split(path.Dir(f.name), "/"), made) }) {
+				finding.Fix = fmt.Sprintf("List **/%s in .dockerignore.", made)
+			}
+		}
 		if foreign != "" {
 			finding.Level = Error
 			finding.Message += fmt.Sprintf("; %s does not run on %s", foreign, p.Platform)

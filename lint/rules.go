@@ -15,6 +15,12 @@ var Rules = []Rule{
 		Fix:  "Give it a default: ARG NAME=VALUE.",
 	},
 	{
+		ID: "shared-name", Practice: 1, Level: Warning, check: checkSharedName,
+		What: "a compose, bake or CI file builds one image name with two sets of build args",
+		Why:  "The name means one image or the other, and nothing says which.",
+		Fix:  "Give each its own name. kedge build names an image after its build args, too: NAME:args-HASH.",
+	},
+	{
 		ID: "lock", Practice: 2, Level: Warning, check: checkLock, hadolint: []string{"DL3006", "DL3007"},
 		What: "there is no lockfile, git does not keep it, or it has no pin for a source",
 		Why:  "A tag and a URL mean what they mean on the day of the build.",
@@ -32,6 +38,12 @@ var Rules = []Rule{
 		What: "tests run in a stage that the one that ships does not come from",
 		Why:  "What was tested is not what ships.",
 		Fix:  "Test the stage that ships: FROM it in the test stage, or run the tests before what it copies.",
+	},
+	{
+		ID: "other-target", Practice: 3, Level: Warning, check: checkOtherTarget,
+		What: "a compose, bake or CI file pushes a target that is not the one that ships",
+		Why:  "Two images of one Dockerfile go out, and only one of them is locked and verified as what ships.",
+		Fix:  "Push the declared target alone, declare another with kedge lock --target, or give each its own lockfile.",
 	},
 	{
 		ID: "piped-shell", Practice: 4, Level: Error, check: checkPipedShell,

@@ -326,11 +326,9 @@ const (
 	GitHub   Format = "github" // of lint alone: commands of GitHub Actions
 )
 
-// FileFormat returns the format that a file's name asks for: JSON, Markdown or SARIF by its ending, and otherwise HTML.
+// FileFormat returns the format that a file's name asks for: JSON or Markdown by its ending, and otherwise HTML.
 func FileFormat(name string) Format {
 	switch filepath.Ext(name) {
-	case ".sarif":
-		return SARIF
 	case ".json":
 		return JSON
 	case ".md":

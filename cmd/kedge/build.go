@@ -28,9 +28,13 @@ func (p *process) buildVerb() *cli.Command {
 			&cli.BoolFlag{Name: "declare-target", Hidden: true, Usage: "a lock that declares no target declares this one"},
 			&cli.BoolFlag{Name: "no-cache", Usage: "take no step from the builder's cache"},
 			&cli.BoolFlag{Name: "drift", Usage: "write what the image is to DOCKERFILE.drift, as kedge drift record does"},
+			&cli.StringFlag{Name: "lint", Value: string(kedge.LintWarn), Usage: "what kedge lint finds first: off, `warn` or error, which builds nothing if one is an error"},
 			formatFlag(), reportFlag(), varyFlag(),
 		}),
 		Action: func(c *cli.Context) error {
+			if _, ok := lintModes[c.String("lint")]; !ok {
+				return usagef("--lint=%s is not off, warn or error", c.String("lint"))
+			}
 			asked, err := parseCall(c)
 			if err != nil {
 				return err
@@ -50,6 +54,9 @@ func (p *process) buildVerb() *cli.Command {
 		},
 	}
 }
+
+// lintModes are the values of --lint. Verbs without the flag do not lint.
+var lintModes = map[string]kedge.LintMode{"": kedge.LintOff, "off": kedge.LintOff, "warn": kedge.LintWarn, "error": kedge.LintRefuse}
 
 func varyFlag() cli.Flag {
 	return &cli.StringSliceFlag{Name: "vary", Usage: "make the second build differ in `RESPECTS`: time (or time=+400d), hostname, cpus, umask, locale, order; or none"}
@@ -130,6 +137,9 @@ func (p *process) tellNormalised(img store.Image) {
 // tell tells about a build what is not part of its answer.
 func (p *process) tell(res *kedge.Result, pull bool) {
 	p.tellNormalised(res.Image)
+	if len(res.Linted) > 0 {
+		p.note("%s: kedge lint lists them", report.NewLint(res.Dockerfile, res.Linted).Headline())
+	}
 	if res.Target != res.Declared {
 		p.note("target %q is not the one that ships, %q: the image stays on this machine", res.Target, res.Declared)
 	}

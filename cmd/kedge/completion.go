@@ -155,6 +155,7 @@ var flagValues = map[string][]string{
 	"call":              {"build", "check", "outline", "targets"},
 	"context-modes":     {"git", "keep"},
 	"format":            {"json", "markdown", "text"},
+	"lint":              {"error", "off", "warn"},
 	"network":           {"default", "host", "none"},
 	"output":            {"type=cacheonly", "type=docker", "type=image", "type=local,dest=", "type=oci,dest=", "type=registry", "type=tar,dest="},
 	"platform":          {"linux/386", "linux/amd64", "linux/arm/v7", "linux/arm64", "linux/ppc64le", "linux/riscv64", "linux/s390x"},

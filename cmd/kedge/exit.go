@@ -179,6 +179,7 @@ var hints = []row{
 		fixed[*builder.ContextError](exitUsage, "a named context is a directory, docker-image://REFERENCE, oci-layout://DIR[:TAG], a git repository or an http(s) URL")),
 	when(func(e *builder.ContextError) bool { return errors.Is(e, fs.ErrNotExist) }, fixed[*builder.ContextError](exitFailed, "")),
 	fixed[*builder.ContextError](exitUsage, "a build context is a directory, a git repository, an http(s) URL, or - for standard input"),
+	fixed[*kedge.LintError](exitNo, "kedge lint lists all of it, with what to write instead; --lint=warn builds all the same"),
 	fixed[*kedge.RemoteLintError](exitUsage, "clone the repository, or give the Dockerfile on standard input: kedge lint -"),
 	fixed[*kedge.NoLockfileError](exitUsage, "--lockfile FILE names a place for the lock; with --locked=false, kedge build does without"),
 	when(func(e *builder.DockerfileError) bool { return e.Dockerfile.Inside != "" },

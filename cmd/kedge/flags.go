@@ -67,7 +67,7 @@ func (p *process) options(c *cli.Context, auth *configfile.ConfigFile) (kedge.Op
 		Context: c.Args().First(), Dockerfile: c.String("file"), Lockfile: c.String("lockfile"),
 		Target: c.String("target"), Locked: c.Bool("locked"), NoCache: c.Bool("no-cache"), Pull: c.Bool("pull"),
 		DeclaresTarget: c.Bool("declare-target"),
-		KeepModes:      c.String("context-modes") == "keep", NoSecretCheck: !c.Bool("secret-check"),
+		KeepModes:      c.String("context-modes") == "keep", NoSecretCheck: !c.Bool("secret-check"), Lint: lintModes[c.String("lint")],
 	}
 	if modes := c.String("context-modes"); modes != "git" && modes != "keep" {
 		return o, usagef("context-modes %q is not git or keep", modes)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"cmp"
+	"io"
+	"slices"
 	"time"
 
 	"github.com/kedge-build/kedge"
@@ -18,14 +20,19 @@ func (p *process) lintVerb() *cli.Command {
 			&cli.StringFlag{Name: "target", Usage: "the `STAGE` that ships (default: the one that the lock declares)"},
 			&cli.StringSliceFlag{Name: "platform", Usage: "the `PLATFORM` that the image is for", EnvVars: []string{"DOCKER_DEFAULT_PLATFORM"}},
 			&cli.StringFlag{Name: "lockfile", Usage: "the lockfile `PATH` (default: DOCKERFILE.lock)"},
-			formatFlag(), reportFlag(),
+			&cli.BoolFlag{Name: "diff", Usage: "print the patch that --fix would write"},
+			&cli.BoolFlag{Name: "fix", Usage: "write what is safe to write into the Dockerfile"},
+			&cli.StringFlag{Name: "format", Value: string(report.Text), Usage: "print the answer as text, json, markdown, sarif or github"}, reportFlag(),
 		},
 		Action: func(c *cli.Context) error {
-			if _, err := answerFormat(c); err != nil {
-				return err
+			if f := report.Format(c.String("format")); !slices.Contains(lintFormats, f) {
+				return usagef("format %q is not text, json, markdown, sarif or github", f)
 			}
 			if c.NArg() > 1 {
 				return usagef("lint takes one PATH or - (standard input), the build context, and got %d", c.NArg())
+			}
+			if c.Bool("fix") && (c.Bool("diff") || c.Args().First() == "-" || c.String("file") == "-") {
+				return usagef("--fix writes into a Dockerfile that is a file; --diff alone prints the patch")
 			}
 			platforms, err := linuxPlatforms(askedPlatforms(c))
 			if err != nil {
@@ -37,11 +44,35 @@ func (p *process) lintVerb() *cli.Command {
 			if err := p.args(c, &o); err != nil {
 				return err
 			}
-			found, err := kedge.Lint(c.Context, kedge.Env{Now: time.Now, Environ: p.environ, Stdin: p.stdin}, o)
+			l, err := kedge.Lint(c.Context, kedge.Env{Now: time.Now, Environ: p.environ, Stdin: p.stdin}, o)
 			if err != nil {
 				return err
 			}
-			return p.report(c, report.NewLint(o.Dockerfile, found))
+			return p.lint(c, l)
 		},
 	}
+}
+
+var lintFormats = []report.Format{report.Text, report.JSON, report.Markdown, report.SARIF, report.GitHub}
+
+// lint prints the findings or the patch, or writes the patch.
+func (p *process) lint(c *cli.Context, l *kedge.Linted) error {
+	if c.Bool("fix") {
+		made, err := l.Fix()
+		if err != nil {
+			return err
+		}
+		p.say("%s in %s", report.Counted(made, "edit"), l.Dockerfile)
+	}
+	r := report.NewLint(l.Dockerfile, l.Findings)
+	if !c.Bool("diff") {
+		return p.report(c, r)
+	}
+	if _, err := io.WriteString(p.stdout, l.Patch); err != nil {
+		return err
+	}
+	if !r.Yes() {
+		return errNo
+	}
+	return nil
 }

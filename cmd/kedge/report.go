@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -35,7 +36,11 @@ func (p *process) writeReport(c *cli.Context, r *report.Report) error {
 	}
 	dated := *r
 	dated.Created = time.Now().UTC().Truncate(time.Second)
-	if err := publish.WriteFile(path, func(w io.Writer) error { return report.Write(w, report.FileFormat(path), &dated) }); err != nil {
+	format := report.FileFormat(path)
+	if r.Lint != nil && filepath.Ext(path) == ".sarif" {
+		format = report.SARIF
+	}
+	if err := publish.WriteFile(path, func(w io.Writer) error { return report.Write(w, format, &dated) }); err != nil {
 		return err
 	}
 	p.say("wrote %s", path)

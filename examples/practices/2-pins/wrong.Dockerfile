@@ -1,0 +1,3 @@
+FROM debian:buster-slim
+COPY greet /usr/bin/
+CMD ["greet"]

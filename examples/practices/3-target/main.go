@@ -1,0 +1,6 @@
+// The program greet says hello.
+package main
+
+import "fmt"
+
+func main() { fmt.Println("hello") }

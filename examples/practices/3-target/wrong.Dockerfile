@@ -1,0 +1,13 @@
+FROM golang:1.26 AS test
+WORKDIR /src
+COPY . .
+RUN go test ./...
+
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY . .
+RUN CGO_ENABLED=0 go build -o /greet .
+
+FROM scratch AS app
+COPY --from=build /greet /greet
+CMD ["/greet"]

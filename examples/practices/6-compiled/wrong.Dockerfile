@@ -1,0 +1,4 @@
+FROM debian:bookworm-slim
+COPY greet.jar /usr/share/greet/
+COPY greet.sh /usr/bin/greet
+CMD ["greet"]

@@ -1,0 +1,315 @@
+package lint
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/kedge-build/kedge/internal/shell"
+	"go.yaml.in/yaml/v3"
+)
+
+// A ciBuild is a build of the Dockerfile that another file asks for: a compose or bake file, or a CI job.
+type ciBuild struct {
+	file   string
+	line   int
+	name   string // of the service, the target or the command
+	target string
+	args   map[string]string
+	images []string
+	pushed bool
+}
+
+// ciFiles are files at the top of a context that can ask for builds, with what reads them.
+var ciFiles = []struct {
+	pattern string
+	read    func(*yaml.Node) []ciBuild
+}{
+	{"compose.yaml", composeBuilds}, {"compose.yml", composeBuilds}, {"docker-compose.yaml", composeBuilds}, {"docker-compose.yml", composeBuilds},
+	{"docker-bake.json", bakeBuilds},
+	{".github/workflows/*.yml", workflowBuilds}, {".github/workflows/*.yaml", workflowBuilds}, {".gitlab-ci.yml", gitlabBuilds},
+}
+
+// maxBuildFile bounds what is read of a file of ciFiles.
+const maxBuildFile = 1 << 20
+
+// builds returns the builds of the Dockerfile that files of the context ask for. A file that cannot be read, or is not
+// what its name says, asks for none.
+func (p *project) builds() []ciBuild {
+	if p.Context == nil {
+		return nil
+	}
+	var builds []ciBuild
+	for _, kind := range ciFiles {
+		names, err := fs.Glob(p.Context, kind.pattern)
+		if err != nil {
+			continue
+		}
+		for _, name := range names {
+			f, err := p.Context.Open(name)
+			if err != nil {
+				continue
+			}
+			data, err := io.ReadAll(io.LimitReader(f, maxBuildFile))
+			f.Close()
+			var doc yaml.Node
+			if err != nil || yaml.Unmarshal(data, &doc) != nil || len(doc.Content) == 0 {
+				continue
+			}
+			for _, b := range kind.read(doc.Content[0]) {
+				b.file = filepath.Join(p.Dir, filepath.FromSlash(name))
+				builds = append(builds, b)
+			}
+		}
+	}
+	return builds
+}
+
+// key returns the value of a key of a mapping, or nil.
+func key(n *yaml.Node, names ...string) *yaml.Node {
+	for _, name := range names {
+		if n == nil || n.Kind != yaml.MappingNode {
+			return nil
+		}
+		var found *yaml.Node
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value == name {
+				found = n.Content[i+1]
+			}
+		}
+		n = found
+	}
+	return n
+}
+
+// each calls fn with the keys and values of a mapping.
+func each(n *yaml.Node, fn func(name string, value *yaml.Node)) {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		fn(n.Content[i].Value, n.Content[i+1])
+	}
+}
+
+func scalar(n *yaml.Node) string {
+	if n == nil || n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
+		return ""
+	}
+	return n.Value
+}
+
+// list returns the strings of a sequence, or the lines of a scalar.
+func list(n *yaml.Node) []string {
+	if n == nil {
+		return nil
+	}
+	if n.Kind == yaml.ScalarNode {
+		return strings.FieldsFunc(n.Value, func(r rune) bool { return r == '\n' })
+	}
+	var out []string
+	for _, c := range n.Content {
+		if c.Kind == yaml.ScalarNode {
+			out = append(out, c.Value)
+		}
+	}
+	return out
+}
+
+// settings returns NAME=VALUE settings, of a mapping or of a list.
+func settings(n *yaml.Node) map[string]string {
+	out := map[string]string{}
+	each(n, func(name string, value *yaml.Node) { out[name] = scalar(value) })
+	if n != nil && n.Kind != yaml.MappingNode {
+		for _, s := range list(n) {
+			name, value, _ := strings.Cut(strings.TrimSpace(s), "=")
+			out[name] = value
+		}
+	}
+	return out
+}
+
+// isThis reports whether a build with a context and a Dockerfile is one of the Dockerfile Dockerfile at the top of
+// the context.
+func isThis(context, dockerfile string) bool {
+	return slices.Contains([]string{"", ".", "./", "{{defaultContext}}"}, context) && slices.Contains([]string{"", "Dockerfile", "./Dockerfile"}, dockerfile)
+}
+
+func composeBuilds(doc *yaml.Node) (builds []ciBuild) {
+	each(key(doc, "services"), func(name string, service *yaml.Node) {
+		build := key(service, "build")
+		if build == nil {
+			return
+		}
+		context := cmp.Or(scalar(build), scalar(key(build, "context")))
+		if !isThis(context, scalar(key(build, "dockerfile"))) || key(build, "dockerfile_inline") != nil {
+			return
+		}
+		b := ciBuild{line: build.Line, name: name, target: scalar(key(build, "target")), args: settings(key(build, "args"))}
+		if t := key(build, "target"); t != nil {
+			b.line = t.Line
+		}
+		if image := scalar(key(service, "image")); image != "" {
+			b.images, b.pushed = []string{image}, hasRegistry(image)
+		}
+		builds = append(builds, b)
+	})
+	return builds
+}
+
+// hasRegistry reports whether an image's name begins with a host: it is meant to be pushed.
+func hasRegistry(image string) bool {
+	host, _, ok := strings.Cut(image, "/")
+	return ok && strings.ContainsAny(host, ".:")
+}
+
+func bakeBuilds(doc *yaml.Node) (builds []ciBuild) {
+	each(key(doc, "target"), func(name string, t *yaml.Node) {
+		if key(t, "inherits") != nil || !isThis(scalar(key(t, "context")), scalar(key(t, "dockerfile"))) {
+			return
+		}
+		b := ciBuild{line: t.Line, name: name, target: scalar(key(t, "target")), args: settings(key(t, "args")), images: list(key(t, "tags"))}
+		output := strings.Join(list(key(t, "output")), " ")
+		b.pushed = strings.Contains(output, "registry") || strings.Contains(output, "push=true") || output == "" && slices.ContainsFunc(b.images, hasRegistry)
+		builds = append(builds, b)
+	})
+	return builds
+}
+
+func workflowBuilds(doc *yaml.Node) (builds []ciBuild) {
+	each(key(doc, "jobs"), func(_ string, job *yaml.Node) {
+		steps := key(job, "steps")
+		if steps == nil {
+			return
+		}
+		var scripts []*yaml.Node
+		for _, step := range steps.Content {
+			if run := key(step, "run"); run != nil {
+				scripts = append(scripts, run)
+			}
+			with := key(step, "with")
+			if !strings.HasPrefix(scalar(key(step, "uses")), "docker/build-push-action@") || !isThis(scalar(key(with, "context")), scalar(key(with, "file"))) {
+				continue
+			}
+			b := ciBuild{
+				line: step.Line, name: "docker/build-push-action", target: scalar(key(with, "target")), args: settings(key(with, "build-args")),
+				images: list(key(with, "tags")), pushed: !slices.Contains([]string{"", "false"}, scalar(key(with, "push"))),
+			}
+			if t := key(with, "target"); t != nil {
+				b.line = t.Line
+			}
+			builds = append(builds, b)
+		}
+		builds = append(builds, scriptBuilds(scripts)...)
+	})
+	return builds
+}
+
+func gitlabBuilds(doc *yaml.Node) (builds []ciBuild) {
+	each(doc, func(_ string, job *yaml.Node) {
+		var scripts []*yaml.Node
+		for _, name := range []string{"before_script", "script"} {
+			if n := key(job, name); n != nil && n.Kind == yaml.SequenceNode {
+				scripts = append(scripts, n.Content...)
+			} else if n != nil {
+				scripts = append(scripts, n)
+			}
+		}
+		builds = append(builds, scriptBuilds(scripts)...)
+	})
+	return builds
+}
+
+// scriptBuilds returns the builds of shell scripts that run one after the other. A later push of a name counts.
+func scriptBuilds(scripts []*yaml.Node) (builds []ciBuild) {
+	for _, n := range scripts {
+		for _, c := range shell.Script(scalar(n), nil) {
+			words := c.Words[1:]
+			if !slices.Contains([]string{"docker", "podman", "buildah", "kedge"}, c.Name()) || len(words) == 0 {
+				continue
+			}
+			if words[0] == "buildx" {
+				words = words[1:]
+			}
+			if len(words) == 0 {
+				continue
+			}
+			switch words[0] {
+			case "push":
+				for i := range builds {
+					builds[i].pushed = builds[i].pushed || slices.ContainsFunc(words, func(w string) bool { return slices.Contains(builds[i].images, w) })
+				}
+			case "build", "bud":
+				if b, ok := commandBuild(words[1:]); ok {
+					b.name, b.line = c.Name()+" build", n.Line
+					builds = append(builds, b)
+				}
+			}
+		}
+	}
+	return builds
+}
+
+// commandBuild reads the words after docker build.
+func commandBuild(words []string) (b ciBuild, ok bool) {
+	b.args = map[string]string{}
+	var context, file string
+	for i := 0; i < len(words); i++ {
+		name, value, inline := strings.Cut(words[i], "=")
+		if !strings.HasPrefix(name, "-") {
+			context = words[i]
+			continue
+		}
+		if !inline && i+1 < len(words) && slices.Contains([]string{"--target", "-t", "--tag", "-f", "--file", "--build-arg", "-o", "--output", "--platform", "--label", "--cache-from", "--cache-to", "--secret", "--builder", "--network"}, name) {
+			i++
+			value = words[i]
+		}
+		switch name {
+		case "--target":
+			b.target = value
+		case "-t", "--tag":
+			b.images = append(b.images, value)
+		case "-f", "--file":
+			file = value
+		case "--build-arg":
+			k, v, _ := strings.Cut(value, "=")
+			b.args[k] = v
+		case "--push":
+			b.pushed = value != "false"
+		case "-o", "--output":
+			b.pushed = b.pushed || strings.Contains(value, "registry") || strings.Contains(value, "push=true")
+		}
+	}
+	return b, isThis(context, file)
+}
+
+func checkOtherTarget(p *project, add func(Finding)) {
+	for _, b := range p.builds() {
+		if s := p.stage(b.target); b.pushed && b.target != "" && s != nil && s != p.ships {
+			add(Finding{File: b.file, Line: b.line, Message: fmt.Sprintf("%s pushes target %q, and %s ships", b.name, b.target, p.ships.words())})
+		}
+	}
+}
+
+func checkSharedName(p *project, add func(Finding)) {
+	first := map[string]ciBuild{}
+	for _, b := range p.builds() {
+		for _, image := range b.images {
+			if strings.Contains(image, "$") {
+				continue
+			}
+			before, set := first[b.file+" "+image]
+			if !set {
+				first[b.file+" "+image] = b
+			} else if !maps.Equal(before.args, b.args) {
+				add(Finding{File: b.file, Line: b.line, Message: fmt.Sprintf("%s and %s build %s with different build args: which of them the name means depends on who came last", before.name, b.name, path.Base(image))})
+			}
+		}
+	}
+}
