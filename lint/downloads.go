@@ -138,7 +138,7 @@ func checkGitClone(p *project, add func(Finding)) {
 	}
 }
 
-var versionTag = regexp.MustCompile(`^[A-Za-z/_-]*[0-9]+([._-][0-9]+)+[-._A-Za-z0-9]*$`)
+var versionTag = regexp.MustCompile(`^[A-Za-z/_-]*[0-9]+([._-][0-9]+)+[-._A-Za-z0-9]*$|^(v|version|release|rel|tag)[-_]?[0-9]+$`)
 
 // checkedOut returns the branch or the tag that commands take, or "".
 func checkedOut(commands []shell.Command) string {

@@ -470,7 +470,7 @@ func checkUnversioned(p *project, add func(Finding)) {
 			if len(names) > mostNamed {
 				more = fmt.Sprintf(" and %d more", len(names)-mostNamed)
 			}
-			add(Finding{Line: p.find(i, names[0]), Message: fmt.Sprintf("%s takes the newest version of %s%s", strings.Join(head(c.Words, 2), " "), strings.Join(head(names, mostNamed), ", "), more), Fix: fix})
+			add(Finding{Line: p.at(i, c), Message: fmt.Sprintf("%s takes the newest version of %s%s", strings.Join(head(c.Words, 2), " "), strings.Join(head(names, mostNamed), ", "), more), Fix: fix})
 		}
 	})
 }
