@@ -22,6 +22,7 @@ import (
 	"github.com/kedge-build/kedge/network/relay"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/session/sshforward"
+	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/solver/pb"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc"
@@ -437,6 +438,30 @@ func TestSockets(t *testing.T) {
 	var notLocked *network.NotLockedError
 	if err := j.downloads.blame(errors.New("failed")); !errors.As(err, &notLocked) || notLocked.URL != "http://a.test/x" {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestStranded has a step fail whose socket no daemon asked this session for: it was another client's step.
+func TestStranded(t *testing.T) {
+	record := &network.Record{}
+	st := llb.Image("debian", amd64).Run(llb.Shlex("make")).Root()
+	j, execs := rewrittenRuns(t, &Request{Downloads: served(t, record), Locked: true}, Pass{}, st)
+	for id := range j.downloads.keys {
+		j.downloads.vertices["sha256:one"] = id
+	}
+	failed := errdefs.WrapVertex(errors.New("failed"), "sha256:one")
+	var stranded *StrandedError
+	if err := j.downloads.blame(failed); !errors.As(err, &stranded) {
+		t.Errorf("%v", err)
+	}
+	if err := j.downloads.blame(errors.New("another step")); errors.As(err, &stranded) {
+		t.Errorf("%v", err)
+	}
+	if _, err := newSockets(j.downloads, nil).CheckAgent(t.Context(), &sshforward.CheckAgentRequest{ID: socketID(execs[0])}); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.downloads.blame(failed); errors.As(err, &stranded) {
+		t.Errorf("its socket was asked for: %v", err)
 	}
 }
 
