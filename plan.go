@@ -70,6 +70,7 @@ func (p *project) requestFor(ctx context.Context, target string) (req *builder.R
 	if err != nil {
 		return nil, nil, err
 	}
+	req.StageEpoch = !epoch.Explicit() && p.parsed.StageArg("SOURCE_DATE_EPOCH")
 	req.Epoch, req.NewEpoch, err = epoch.choose(p.pins.Epoch, func() (time.Time, error) { return p.commitTime(ctx) })
 	if err != nil {
 		return nil, nil, err

@@ -140,7 +140,7 @@ func (j *job) frontendOptions() map[string]string {
 	for k, v := range j.req.Args {
 		opts["build-arg:"+k] = v
 	}
-	if !j.epoch.IsZero() {
+	if !j.epoch.IsZero() && !j.req.StageEpoch {
 		opts["build-arg:SOURCE_DATE_EPOCH"] = strconv.FormatInt(j.epoch.Unix(), 10)
 	}
 	for name, c := range j.req.Contexts {

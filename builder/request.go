@@ -44,6 +44,9 @@ type Request struct {
 	// time of the base images, or the zero time if none has one.
 	Epoch    time.Time
 	NewEpoch func(newestBase time.Time) time.Time
+	// StageEpoch lets an ARG SOURCE_DATE_EPOCH=VALUE of a stage have its value there. Otherwise the epoch is
+	// given as a build arg, which comes before.
+	StageEpoch bool
 
 	// Tracked lists the files that git tracks and whether each is executable, by the folder of a context
 	// and the path in it. These files are sent with the modes that git records.

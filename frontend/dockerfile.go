@@ -36,12 +36,13 @@ type Dockerfile struct {
 	// Stages are the build stages in order. There is at least one.
 	Stages []Stage
 
-	name   string
-	escape rune
-	args   []instructions.KeyValuePairOptional // ARG above the first FROM
-	syntax mention
-	refs   []mention
-	keep   map[int][]string // paths of # kedge: keep= comments, by the line of the instruction
+	name      string
+	escape    rune
+	args      []instructions.KeyValuePairOptional // ARG above the first FROM
+	stageArgs []instructions.KeyValuePairOptional // those in stages
+	syntax    mention
+	refs      []mention
+	keep      map[int][]string // paths of # kedge: keep= comments, by the line of the instruction
 	// unknown are # kedge: comments that have no meaning, with the line of the instruction below.
 	unknown []mention
 }
@@ -142,13 +143,12 @@ func (d *Dockerfile) read(n *parser.Node) {
 	}
 	switch strings.ToLower(n.Value) {
 	case "arg":
-		if len(d.Stages) > 0 {
-			break
-		}
 		// BuildKit reports what is wrong with it.
 		if parsed, err := instructions.ParseInstruction(n); err == nil {
-			if arg, ok := parsed.(*instructions.ArgCommand); ok {
+			if arg, ok := parsed.(*instructions.ArgCommand); ok && len(d.Stages) == 0 {
 				d.args = append(d.args, arg.Args...)
+			} else if ok {
+				d.stageArgs = append(d.stageArgs, arg.Args...)
 			}
 		}
 	case "from":
@@ -204,6 +204,13 @@ func (d *Dockerfile) GlobalArg(name string, given map[string]string) (string, er
 		values[arg.Key] = value
 	}
 	return values[name], nil
+}
+
+// StageArg reports whether an ARG in a stage gives a value to name.
+func (d *Dockerfile) StageArg(name string) bool {
+	return slices.ContainsFunc(d.stageArgs, func(arg instructions.KeyValuePairOptional) bool {
+		return arg.Key == name && arg.Value != nil
+	})
 }
 
 // Keep returns the paths that normalisation leaves alone in the layer of the instruction on a line. The
