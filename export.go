@@ -18,8 +18,8 @@ import (
 	"github.com/kedge-build/kedge/store"
 )
 
-// argsLabel is the label of an image that names the build args it was built with.
-const argsLabel = "dev.kedge.args"
+// ArgsLabel is the label of an image that names the build args it was built with.
+const ArgsLabel = "dev.kedge.args"
 
 // An export is what the builder made in one pass, as it made it.
 type export struct {
@@ -143,7 +143,7 @@ func (p *plan) write(ctx context.Context, e *export) (store.Image, error) {
 		}
 		sources = append(sources, src)
 	}
-	labels, dropped := map[string]string{argsLabel: frontend.Hash(e.result.Args)}, []string(nil)
+	labels, dropped := map[string]string{ArgsLabel: frontend.Hash(e.result.Args)}, []string(nil)
 	if p.target != p.declared {
 		labels[store.TargetLabel] = p.target
 	} else {

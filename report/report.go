@@ -358,6 +358,9 @@ func Write(w io.Writer, f Format, r *Report) error {
 	return fmt.Errorf("there is no format %q of a report", f)
 }
 
+// Headline is the answer in a line.
+func (r *Report) Headline() string { return r.headline() }
+
 // Yes reports whether the answer is yes: the builds, or the images, are the same or near enough, or lint found no
 // error.
 func (r *Report) Yes() bool {

@@ -85,6 +85,14 @@ func (s *Store) Build(dgst digest.Digest) (Build, error) {
 	if err != nil {
 		return Build{}, err
 	}
+	b, err := readBuild(path)
+	if err != nil || b.Digest == dgst {
+		return b, err
+	}
+	// The image may have been verified later, without the index that led here.
+	if path, err = s.buildPath(b.Digest); err != nil {
+		return Build{}, err
+	}
 	return readBuild(path)
 }
 

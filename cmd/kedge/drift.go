@@ -16,38 +16,39 @@ import (
 )
 
 func (p *process) driftVerb() *cli.Command {
-	file := func() cli.Flag {
-		return &cli.StringFlag{Name: "file", Aliases: []string{"f"}, Value: "Dockerfile", Usage: "the Dockerfile, beside which the record is: `FILE`.drift"}
-	}
 	const image = "\nWithout IMAGE, it is the one that the last build of the Dockerfile made."
 	return &cli.Command{
 		Name: "drift", Usage: "keep what an image is in git, and judge how far it moves",
 		Subcommands: []*cli.Command{
 			{
 				Name: "record", Usage: "write what an image is to DOCKERFILE.drift", ArgsUsage: "[IMAGE]", Description: imageNames + image,
-				Flags:  []cli.Flag{file(), platformFlag(), &cli.BoolFlag{Name: "from-build", Usage: "take the image of the last build, as without IMAGE"}},
+				Flags:  []cli.Flag{driftFileFlag(), platformFlag(), &cli.BoolFlag{Name: "from-build", Usage: "take the image of the last build, as without IMAGE"}},
 				Action: p.driftRecord,
 			},
 			{
 				Name: "check", Usage: "compare an image with the record, by the thresholds of " + drift.SettingsFile, ArgsUsage: "[IMAGE]",
 				Description: imageNames + image,
-				Flags: []cli.Flag{file(), platformFlag(), formatFlag(), reportFlag(),
+				Flags: []cli.Flag{driftFileFlag(), platformFlag(), formatFlag(), reportFlag(),
 					&cli.StringFlag{Name: "against", Usage: "compare with the record of a commit, with the record in a folder, or with an image: `REF|FOLDER|IMAGE`"}},
 				Action: p.driftCheck,
 			},
 			{
 				Name: "accept", Usage: "write what an image is to the record, and why it may differ", ArgsUsage: "[REASON]",
-				Flags:  []cli.Flag{file(), platformFlag(), &cli.StringFlag{Name: "image", Usage: "the `IMAGE` (default: the one that the last build of the Dockerfile made)"}},
+				Flags:  []cli.Flag{driftFileFlag(), platformFlag(), &cli.StringFlag{Name: "image", Usage: "the `IMAGE` (default: the one that the last build of the Dockerfile made)"}},
 				Action: func(c *cli.Context) error { return p.record(c, c.String("image"), strings.Join(c.Args().Slice(), " ")) },
 			},
 			{
 				Name: "log", Usage: "show the history of the record in git",
-				Flags: []cli.Flag{file(), formatFlag(), reportFlag(),
+				Flags: []cli.Flag{driftFileFlag(), formatFlag(), reportFlag(),
 					&cli.IntFlag{Name: "max-count", Aliases: []string{"n"}, Usage: "show the last `N` builds only"}},
 				Action: p.driftLog,
 			},
 		},
 	}
+}
+
+func driftFileFlag() cli.Flag {
+	return &cli.StringFlag{Name: "file", Aliases: []string{"f"}, Value: "Dockerfile", Usage: "the Dockerfile, beside which the record is: `FILE`.drift"}
 }
 
 func (p *process) driftRecord(c *cli.Context) error {

@@ -24,7 +24,7 @@ var verbGroups = []struct {
 	verbs   []string
 }{
 	{"Build", []string{"build", "bake", "lint", "lock", "verify", "tag"}},
-	{"Compare", []string{"diff", "explain", "drift"}},
+	{"Compare", []string{"diff", "explain", "drift", "promote"}},
 	{"Store and builder", []string{"images", "export", "prune", "cache", "builder"}},
 	{"kedge itself", []string{"install", "completion", "help", "version"}},
 }

@@ -72,7 +72,7 @@ func (p *process) app() *cli.App {
 		DisableSliceFlagSeparator: true,
 		ExitErrHandler:            func(*cli.Context, error) {},
 		Commands: []*cli.Command{
-			p.buildVerb(), p.bakeVerb(), p.lockVerb(), p.lintVerb(), p.verifyVerb(), p.diffVerb(), p.explainVerb(), p.driftVerb(), p.tagVerb(),
+			p.buildVerb(), p.bakeVerb(), p.lockVerb(), p.lintVerb(), p.verifyVerb(), p.diffVerb(), p.explainVerb(), p.driftVerb(), p.promoteVerb(), p.tagVerb(),
 			p.imagesVerb(), p.exportVerb(), p.pruneVerb(), p.cacheVerb(), p.builderVerb(), p.installVerb(), p.completionVerb(), helpVerb(), p.versionVerb(),
 			p.pluginMetadataVerb(),
 		},

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/kedge-build/kedge"
+	"github.com/kedge-build/kedge/diff/source"
+	"github.com/kedge-build/kedge/lint"
+	"github.com/kedge-build/kedge/publish"
+	"github.com/kedge-build/kedge/report"
+	"github.com/kedge-build/kedge/store"
+	"github.com/opencontainers/go-digest"
+	"github.com/urfave/cli/v2"
+)
+
+func (p *process) promoteVerb() *cli.Command {
+	return &cli.Command{
+		Name: "promote", Usage: "give an image a name in another repository, if every condition holds", ArgsUsage: "SRC DST",
+		Description: "The conditions: built by this kedge from a full lock, of the target that ships, with the label of\nits build args, verified, within the thresholds of drift, and no error of lint.",
+		Flags: []cli.Flag{
+			driftFileFlag(), platformFlag(), formatFlag(), reportFlag(),
+			&cli.StringFlag{Name: "context", Usage: "the build context for lint: a `FOLDER` (default: that of the Dockerfile)"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "print the answers, and copy nothing"},
+		},
+		Action: p.promote,
+	}
+}
+
+func (p *process) promote(c *cli.Context) error {
+	if _, err := answerFormat(c); err != nil {
+		return err
+	}
+	if c.NArg() != 2 {
+		return usagef("promote takes two names, SRC and DST, and got %d", c.NArg())
+	}
+	promotion, err := publish.NewPromotion(c.Context, c.Args().Get(0), c.Args().Get(1), authn.DefaultKeychain, nil)
+	if err != nil {
+		return err
+	}
+	conditions, err := p.conditions(c, promotion)
+	if err != nil {
+		return err
+	}
+	r := report.NewPromotion(promotion.From(), promotion.To(), promotion.Digest().String(), c.Bool("dry-run"), conditions)
+	if r.Yes() && !c.Bool("dry-run") {
+		if err := promotion.Copy(); err != nil {
+			return err
+		}
+	}
+	return p.report(c, r)
+}
+
+// conditions returns the answer to each condition of a promotion.
+func (p *process) conditions(c *cli.Context, promotion *publish.Promotion) ([]report.Condition, error) {
+	labels, err := promotion.Labels()
+	if err != nil {
+		return nil, err
+	}
+	build, err := p.buildOf(c.Context, promotion)
+	if err != nil {
+		return nil, err
+	}
+	list := append(builtConditions(build), labelConditions(build, labels)...)
+	for _, condition := range []func(*cli.Context, *publish.Promotion) (report.Condition, error){p.driftCondition, p.lintCondition} {
+		answer, err := condition(c, promotion)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, answer)
+	}
+	return list, nil
+}
+
+// buildOf returns the record of the build of an image, nil if this kedge has not built it.
+func (p *process) buildOf(ctx context.Context, promotion *publish.Promotion) (*store.Build, error) {
+	st, err := p.openStore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer st.Close()
+	b, err := st.Build(digest.Digest(promotion.Digest().String()))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return &b, err
+}
+
+// builtConditions are those that the record of the build answers.
+func builtConditions(b *store.Build) []report.Condition {
+	locked, verified := report.Condition{Name: "locked"}, report.Condition{Name: "verified"}
+	switch {
+	case b == nil:
+		locked.Text = "this kedge has not built the image, or has forgotten it"
+		verified.Text = locked.Text
+		return []report.Condition{locked, verified}
+	case b.Lockfile == "":
+		locked.Text = "it was built without a lockfile, or the lock could not be written"
+	default:
+		locked.Yes, locked.Text = true, "built from "+b.Lockfile
+	}
+	switch {
+	case b.Verified == nil:
+		verified.Text = "it was built, and not verified"
+	case !b.Verified.Reproducible:
+		verified.Text = "two builds differed"
+	default:
+		verified.Yes, verified.Text = true, "two builds, the same bit for bit"
+		if n := b.Verified.NotCovered; n > 0 {
+			verified.Text += fmt.Sprintf("; %s not covered", report.Counted(n, "thing"))
+		}
+	}
+	return []report.Condition{locked, verified}
+}
+
+// labelConditions are those that the labels of the image answer.
+func labelConditions(b *store.Build, labels []map[string]string) []report.Condition {
+	target, args := report.Condition{Name: "target", Yes: true, Text: "no label says that it is not the one that ships"}, report.Condition{Name: "args", Yes: len(labels) > 0}
+	if b != nil {
+		target.Text = fmt.Sprintf("%q ships", b.Declared)
+		if b.Target != b.Declared {
+			target.Yes, target.Text = false, fmt.Sprintf("it is of target %q, and %q ships", b.Target, b.Declared)
+		}
+	}
+	for _, l := range labels {
+		if other := l[store.TargetLabel]; other != "" {
+			target.Yes, target.Text = false, fmt.Sprintf("label %s: target %q, which the lock does not declare", store.TargetLabel, other)
+		}
+		hash := l[kedge.ArgsLabel]
+		switch {
+		case hash == "":
+			args.Yes, args.Text = false, "it has no label "+kedge.ArgsLabel
+		case b != nil && hash != b.Args:
+			args.Yes, args.Text = false, fmt.Sprintf("label %s is %s, and it was built with %s", kedge.ArgsLabel, hash, b.Args)
+		case args.Yes:
+			args.Text = hash
+		}
+	}
+	return []report.Condition{target, args}
+}
+
+// driftCondition holds the image to the thresholds. Without a record the answer is no.
+func (p *process) driftCondition(c *cli.Context, promotion *publish.Promotion) (report.Condition, error) {
+	answer := report.Condition{Name: "drift"}
+	err := p.withDriftImage(c, "docker://"+promotion.From(), func(img *source.Image, name string) error {
+		second, err := p.readDrift(c.Context, img)
+		if err != nil {
+			return err
+		}
+		r, err := p.judge(c, second, name)
+		if err != nil {
+			return err
+		}
+		answer.Yes, answer.Text = r.Yes(), r.Headline()
+		for i, reason := range r.Drift.Reasons {
+			if i < 3 && !answer.Yes {
+				answer.Text += "; " + reason.Text
+			}
+		}
+		return nil
+	})
+	var none *noRecordError
+	if errors.As(err, &none) {
+		answer.Text, err = none.Error(), nil
+	}
+	return answer, err
+}
+
+// lintCondition asks lint about the Dockerfile, its context and its lock.
+func (p *process) lintCondition(c *cli.Context, _ *publish.Promotion) (report.Condition, error) {
+	file := c.String("file")
+	linted, err := kedge.Lint(c.Context, kedge.Env{Now: time.Now, Environ: p.environ, Stdin: p.stdin}, kedge.Options{
+		Context: cmp.Or(c.String("context"), filepath.Dir(file)), Dockerfile: file,
+	})
+	if err != nil {
+		return report.Condition{}, err
+	}
+	answer := report.Condition{Name: "lint", Yes: !lint.Failed(linted.Findings), Text: "no error"}
+	for _, f := range linted.Findings {
+		if f.Level == lint.Error {
+			answer.Text = fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.Message)
+			break
+		}
+	}
+	return answer, nil
+}
