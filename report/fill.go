@@ -132,6 +132,15 @@ func NewLock(l *kedge.Locked, check bool) *Report {
 	return &Report{Version: Version, Verb: "lock", Lockfile: l.Lockfile, Args: l.ArgsHash, Epoch: l.Epoch, Lock: out}
 }
 
+// NewImageMove reports a moved image, whose packages differ as d says.
+func NewImageMove(c lock.Change, d *diff.Result) ImageMove {
+	move := ImageMove{Ref: c.Source.Ref, Old: c.Old, New: c.New, Packages: []Package{}}
+	for _, p := range d.Packages {
+		move.Packages = append(move.Packages, Package{p.Kind, p.Name, Change(p.Change), p.First, p.Second})
+	}
+	return move
+}
+
 // NewLockChanges returns changes of pins as a report has them.
 func NewLockChanges(changes []lock.Change) []LockChange {
 	out := []LockChange{}

@@ -303,6 +303,16 @@ type Lock struct {
 	Changes []LockChange `json:"changes"`
 	// Downloads is how the record of downloads changed. It is nil if downloads are not locked.
 	Downloads *Downloads `json:"downloads,omitempty"`
+	// Images are the images that moved, with their packages. Only JSON and Markdown have them.
+	Images []ImageMove `json:"images,omitempty"`
+}
+
+// ImageMove is an image whose pin moved.
+type ImageMove struct {
+	Ref      string    `json:"ref"`
+	Old      string    `json:"old"`
+	New      string    `json:"new"`
+	Packages []Package `json:"packages"` // those that differ
 }
 
 // LockChange is an entry of the lockfile that changed. Old or New is empty if that lockfile has no such entry.

@@ -202,6 +202,7 @@ func examples() map[string]*Report {
 		}},
 		"refresh": {Version: Version, Verb: "lock", Lockfile: "Dockerfile.lock", Args: "5f2b8c01d9aa", Epoch: epoch, Lock: &Lock{
 			Changed: true, Target: "app", Sources: 3, Changes: []LockChange{}, Downloads: refreshed(),
+			Images: []ImageMove{{"docker.io/library/debian:bookworm-slim", digest("debian"), digest("newer"), []Package{{"deb", "libc6", Changed, "2.36-9", "2.36-10"}}}},
 		}},
 	}
 }
@@ -365,6 +366,7 @@ func hostile() map[string]*Report {
 		diff.Layers = append(diff.Layers, layer)
 		diff.Notes = append(diff.Notes, v)
 		lock.Changes = append(lock.Changes, LockChange{v, v, v, v})
+		lock.Images = append(lock.Images, ImageMove{v, v, v, []Package{{v, v, Change(v), v, v}}})
 		d := lock.Downloads
 		d.NewHosts, d.OldHosts, d.Allowed = append(d.NewHosts, v), append(d.OldHosts, v), append(d.Allowed, v)
 		d.Packages = append(d.Packages, DownloadedPackage{Package{v, v, Change(v), v, v}, []string{v}})

@@ -102,6 +102,9 @@ func (r *Report) sections() []section {
 		list = r.Diff.sections()
 	case r.Lock != nil:
 		list = append(r.Downloads.sections(), section{"changes", lockRows(r.Changes)})
+		for _, move := range r.Images {
+			list = append(list, section{"packages of " + plain(move.Ref), packageRows(move.Packages)})
+		}
 	case r.Image != nil && r.Verdict != nil:
 		for _, p := range r.Verdict.Platforms {
 			for _, l := range p.Layers {
@@ -140,9 +143,7 @@ func (s section) empty() bool { return len(s.items) == 0 }
 // sections returns what differs, the most telling first.
 func (d *Diff) sections() []section {
 	var packages, config, history, sizes []item
-	for _, p := range d.Packages {
-		packages = append(packages, item{change: string(p.Change), kind: p.Kind, name: p.Name, first: p.First, second: p.Second})
-	}
+	packages = packageRows(d.Packages)
 	for _, s := range d.Config {
 		config = append(config, item{change: string(s.Change), name: s.Key, first: s.First, second: s.Second})
 	}
@@ -167,6 +168,14 @@ func (d *Diff) sections() []section {
 		}
 	}
 	return list
+}
+
+func packageRows(packages []Package) []item {
+	var rows []item
+	for _, p := range packages {
+		rows = append(rows, item{change: string(p.Change), kind: p.Kind, name: p.Name, first: p.First, second: p.Second})
+	}
+	return rows
 }
 
 func lockRows(changes []LockChange) []item {

@@ -52,6 +52,9 @@ func (p *process) lock(c *cli.Context, env kedge.Env, o kedge.Options, refresh k
 	}
 	p.tellDownloads(locked)
 	r := report.NewLock(locked, check)
+	if f := report.Format(c.String("format")); f == report.JSON || f == report.Markdown {
+		r.Images = p.imageMoves(c.Context, env, slices.Concat(o.Platforms, []string{""})[0], locked.Changes)
+	}
 	p.sayChanges(check, r.Changes)
 	export, err := newExport(c, locked)
 	if err != nil {
