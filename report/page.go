@@ -95,7 +95,7 @@ type page struct {
 	Platforms                      []platform
 	MorePlatforms                  int
 	Pins                           table
-	Reasons                        table // of a verdict on drift
+	Reasons                        table // of a verdict on drift, a promotion or lint
 	Causes                         []*group
 	MoreCauses                     int
 	Unexplained                    int
@@ -241,6 +241,15 @@ func newPage(r *Report) *page {
 			p.Outcome, p.Verdict = "different", "Rejected"
 		}
 		p.Reasons = tabulate(r.Drift.Reasons, func(x DriftReason) entry { return newEntry(x.Level, x.Text, x.Rule, "") })
+	}
+	if r.Lint != nil {
+		p.Outcome, p.Verdict = "same", "No errors"
+		if !r.Yes() {
+			p.Outcome, p.Verdict = "different", "Errors"
+		}
+		p.Reasons = tabulate(r.Findings, func(x Finding) entry {
+			return newEntry(x.Level, x.at()+": "+x.Message+". Fix: "+x.Fix, x.Rule, "")
+		})
 	}
 	if r.Promotion != nil {
 		p.Outcome, p.Verdict = "same", "Promoted"

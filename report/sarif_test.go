@@ -126,6 +126,19 @@ lint: 2 errors, 1 warning, 1 remark
 	}
 }
 
+// A page names every finding.
+func TestPageOfLint(t *testing.T) {
+	page := string(write(t, report.HTML, findings()))
+	for _, want := range []string{"Errors", "unlocked-install", "npm install does not insist on package-lock.json. Fix: npm ci", "piped-shell", "there is no lock"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if fine := string(write(t, report.HTML, findings()[:1])); !strings.Contains(fine, "No errors") {
+		t.Error("a page without errors does not say so")
+	}
+}
+
 // Other verbs have neither format.
 func TestFormatsOfLint(t *testing.T) {
 	for _, f := range []report.Format{report.SARIF, report.GitHub} {
