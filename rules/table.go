@@ -270,7 +270,7 @@ var table = []Rule{
 	},
 	{
 		ID: ContextGit, since: 2,
-		What:  "The .git folder of a checkout in a build context, and those of its submodules, are sent as git clone makes them: the index lists the files and nothing else, each branch is a file, tags and branches of remotes are in packed-refs, each log has one line, modes are those of the usual umask. ORIG_HEAD, FETCH_HEAD, COMMIT_EDITMSG, samples of hooks, templates without content, commit graphs, reverse indexes of packs and temporary files are left out.",
+		What:  "The .git folder of a checkout in a build context, and those of its submodules, are sent as git clone makes them: the index lists the files and nothing else, each branch is a file, tags and branches of remotes are in packed-refs, each log has one line, modes are those of the usual umask. ORIG_HEAD, FETCH_HEAD, COMMIT_EDITMSG, samples of hooks, templates without content, commit graphs, reverse indexes of packs, lists for servers without git and temporary files are left out.",
 		Why:   "Two clones of a commit differ in these alone, and git works without them or makes them again.",
 		Never: "Objects, packs, the configuration, hooks, stashes, notes, what git excludes and everything that git does not make by itself stay; so do a bare repository, modes with core.sharedRepository or --context-modes=keep, a .git folder in an archive, and one if a step or an ignore file names a part of it.",
 		Link:  "https://git-scm.com/docs/gitrepository-layout",

@@ -138,9 +138,12 @@ var made = []struct {
 
 // drop leaves out what git makes by itself.
 func (r *repo) drop(dir string) {
+	served := r.entries[dir+"/hooks/post-update"] != nil // by a web server alone
 	for _, name := range r.below(dir) {
 		full := dir + "/" + name
 		switch {
+		case !served && (name == "info/refs" || name == "objects/info/packs"): // git gc writes them
+			delete(r.entries, full)
 		case strings.HasPrefix(name, "modules/"), strings.HasPrefix(name, "worktrees/"):
 		case strings.HasPrefix(name, "logs/") && name != "logs/refs/stash":
 			delete(r.entries, full)

@@ -174,6 +174,7 @@ func TestClones(t *testing.T) {
 		"fetched again":         "git tag -d v0 light >/dev/null; git update-ref -d refs/remotes/origin/feature/x; git fetch -q --tags",
 		"a commit's message":    "echo x > .git/COMMIT_EDITMSG; echo y > .git/FETCH_HEAD",
 		"a commit graph":        "git commit-graph write --reachable",
+		"collected":             "git gc -q",
 		"garbage":               "echo x > .git/objects/pack/tmp_pack_abc; mkdir -p .git/refs/remotes/gone .git/branches",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -227,6 +228,7 @@ func TestOwn(t *testing.T) {
 	from := origin(t)
 	for name, test := range map[string]struct{ script, file, want, own string }{
 		"a hook":         {"printf '#!/bin/sh\\n' > .git/hooks/pre-commit; chmod 750 .git/hooks/pre-commit", ".git/hooks/pre-commit", "#!/bin/sh\n", "hook pre-commit"},
+		"served by http": {"mv .git/hooks/post-update.sample .git/hooks/post-update; git update-server-info", ".git/info/refs", "*refs/", "hook post-update"},
 		"a setting":      {"git config user.name me; git config alias.co checkout", ".git/config", "*co = checkout", ""},
 		"an exclude":     {"echo '*.o' >> .git/info/exclude", ".git/info/exclude", "**.o", ""},
 		"a description":  {"echo mine > .git/description", ".git/description", "mine\n", ""},
