@@ -64,8 +64,8 @@ func (l *Lint) count(level lint.Level) int {
 	return n
 }
 
-// Headline is the answer of lint in a line.
-func (l *Lint) Headline() string {
+// headline is the answer of lint in a line.
+func (l *Lint) headline() string {
 	var parts []string
 	for _, level := range []lint.Level{lint.Error, lint.Warning} {
 		if n := l.count(level); n > 0 {
@@ -105,5 +105,5 @@ func (t *printer) lint(r *Report) {
 	if more > 0 {
 		t.printf("and %s of the same rules: --format=json lists all\n", Counted(more, "more finding"))
 	}
-	t.printf("%s\n", r.Headline())
+	t.printf("%s\n", r.Lint.headline())
 }

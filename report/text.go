@@ -67,7 +67,7 @@ func (t *printer) printf(format string, args ...any) {
 func (r *Report) headline() string {
 	switch {
 	case r.Lint != nil:
-		return r.Headline()
+		return r.Lint.headline()
 	case r.Drift != nil:
 		return r.Drift.headline()
 	case r.DriftLog != nil:
