@@ -48,9 +48,10 @@ for top in ["/usr/lib/python3", os.path.dirname(os.__file__), "/usr/local/lib", 
     for path in glob.glob(top + "/**/*.pyc", recursive=True):
         with open(path, "rb") as f:
             magic, flags, time, size = struct.unpack("<4sIII", f.read(16))
-        if os.path.basename(os.path.dirname(path)) != "__pycache__":
+        try:
+            source = importlib.util.source_from_cache(path)
+        except ValueError: # no name that Python looks for
             continue
-        source = importlib.util.source_from_cache(path)
         stat = os.stat(source)
         if flags == 3: # by hash
             continue
