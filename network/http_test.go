@@ -678,6 +678,9 @@ func TestRealPrograms(t *testing.T) {
 			for _, base := range []string{b.origin.URL, b.secure.URL} {
 				args := strings.Fields(strings.ReplaceAll(test.command, "URL", base))
 				if _, err := exec.LookPath(args[0]); err != nil {
+					if os.Getenv("KEDGE_TEST_REQUIRE") != "" {
+						t.Fatal(err)
+					}
 					t.Logf("no %s", args[0])
 					continue
 				}
