@@ -9,7 +9,7 @@ import (
 
 func TestPackageOf(t *testing.T) {
 	for url, want := range map[string]Package{
-		"http://deb.debian.org/debian/pool/main/n/nginx/nginx-light_1.22.1-9%2bdeb12u1_amd64.deb":                                   {"deb", "nginx-light", "1.22.1-9+deb12u1"},
+		"http://deb.example.org/debian/pool/main/n/nginx/nginx-light_1.22.1-9%2bdeb12u1_amd64.deb":                                  {"deb", "nginx-light", "1.22.1-9+deb12u1"},
 		"https://download.docker.com/linux/debian/dists/bookworm/pool/stable/amd64/docker-ce_27.1.1-1~debian.12~bookworm_amd64.deb": {"deb", "docker-ce", "27.1.1-1~debian.12~bookworm"},
 		"https://h/pool/g++_4%3a12.2.0-3_amd64.deb":                                                                                 {"deb", "g++", "4:12.2.0-3"},
 		"https://dl-cdn.alpinelinux.org/alpine/v3.20/main/x86_64/busybox-extras-1.36.1-r29.apk":                                     {"apk", "busybox-extras", "1.36.1-r29"},
@@ -19,10 +19,10 @@ func TestPackageOf(t *testing.T) {
 		"https://files.pythonhosted.org/packages/ab/cd/Flask_SQLAlchemy-3.1.1-py3-none-any.whl":                                     {"pypi", "flask-sqlalchemy", "3.1.1"},
 		"https://files.pythonhosted.org/packages/ab/cd/numpy-2.0.1-1-cp312-cp312-manylinux_2_17_x86_64.manylinux2014_x86_64.whl":    {"pypi", "numpy", "2.0.1"},
 		"https://files.pythonhosted.org/packages/source/z/zope.interface/zope.interface-6.4.tar.gz":                                 {"pypi", "zope-interface", "6.4"},
-		"https://registry.npmjs.org/left-pad/-/left-pad-1.3.0.tgz":                                                                  {"npm", "left-pad", "1.3.0"},
-		"https://registry.npmjs.org/@babel/core/-/core-7.24.0-beta.1.tgz":                                                           {"npm", "@babel/core", "7.24.0-beta.1"},
+		"https://npm.example.org/left-pad/-/left-pad-1.3.0.tgz":                                                                     {"npm", "left-pad", "1.3.0"},
+		"https://npm.example.org/@babel/core/-/core-7.24.0-beta.1.tgz":                                                              {"npm", "@babel/core", "7.24.0-beta.1"},
 		"https://npm.corp/api/npm/all/lodash/-/lodash-4.17.21.tgz":                                                                  {"npm", "lodash", "4.17.21"},
-		"https://proxy.golang.org/github.com/!burnt!sushi/toml/@v/v1.4.0.zip":                                                       {"go", "github.com/BurntSushi/toml", "v1.4.0"},
+		"https://go.example.org/github.com/!burnt!sushi/toml/@v/v1.4.0.zip":                                                         {"go", "github.com/BurntSushi/toml", "v1.4.0"},
 		"https://goproxy.corp/repository/go/golang.org/x/net/@v/v0.30.0.mod":                                                        {"go", "golang.org/x/net", "v0.30.0"},
 		"https://static.crates.io/crates/serde_json/serde_json-1.0.120.crate":                                                       {"crate", "serde_json", "1.0.120"},
 		"https://crates.io/api/v1/crates/proc-macro2/1.0.86/download":                                                               {"crate", "proc-macro2", "1.0.86"},
@@ -36,8 +36,8 @@ func TestPackageOf(t *testing.T) {
 		}
 	}
 	for _, url := range []string{
-		"http://deb.debian.org/debian/dists/bookworm/InRelease", "https://h/", "https://h/file.tar.gz", "https://h/tool-1.2.tar.gz",
-		"https://registry.npmjs.org/left-pad", "https://proxy.golang.org/golang.org/x/net/@v/list", "https://h/a_b.deb",
+		"http://deb.example.org/debian/dists/bookworm/InRelease", "https://h/", "https://h/file.tar.gz", "https://h/tool-1.2.tar.gz",
+		"https://npm.example.org/left-pad", "https://go.example.org/golang.org/x/net/@v/list", "https://h/a_b.deb",
 		"https://repo1.maven.org/maven2/junit/junit/4.13/maven-metadata.xml", "https://h/maven2/a/b/1/other-1.jar",
 		"https://h/x.rpm", "https://h/x.whl", "https://rubygems.org/info/rails",
 	} {
@@ -49,7 +49,7 @@ func TestPackageOf(t *testing.T) {
 
 func FuzzPackageOf(f *testing.F) {
 	f.Add("https://h/pool/g++_4%3a12.2.0-3_amd64.deb")
-	f.Add("https://proxy.golang.org/github.com/!burnt!sushi!/toml/@v/v1.4.0.zip")
+	f.Add("https://go.example.org/github.com/!burnt!sushi!/toml/@v/v1.4.0.zip")
 	f.Add("https://repo1.maven.org/maven2/junit/junit/4.13/junit-4.13-sources.jar")
 	f.Add("https://rubygems.org/gems/nokogiri-1.16.6-x86_64-linux.gem")
 	f.Fuzz(func(t *testing.T, s string) {

@@ -145,7 +145,7 @@ func drifted() *Report {
 	d := compared().Diff
 	d.Layers, d.History, d.Shared, d.Notes, d.Sizes.Layers = []Layer{}, []Step{}, []string{}, nil, []LayerSize{}
 	return &Report{Version: Version, Verb: "drift check", Drift: &Drift{
-		Settings: "/work/kedge.toml", Diff: d, Apart: []File{{Path: "/data/x", Change: Added, Second: &Stat{Type: "file", Size: 5, Mode: "644"}}},
+		Settings: "/src/kedge.toml", Diff: d, Apart: []File{{Path: "/data/x", Change: Added, Second: &Stat{Type: "file", Size: 5, Mode: "644"}}},
 		Sources: []Setting{{"deb https://deb.example.org/debian x main", Added, "", "deb https://deb.example.org/debian x main"}},
 		Reasons: []DriftReason{
 			{"fail", "new setuid path: /srv/x|y", "", 0}, {"fail", "packages up by major: 2, at most 0: openssl 1 -> 3", "", 2}, {"warn", "ENV A changed: 1 -> 2", "the release of May", 0},

@@ -256,8 +256,8 @@ func query(name string, kind byte) []byte {
 }
 
 func TestRespond(t *testing.T) {
-	reply, name := respond(query("Deb.debian.ORG", typeA))
-	if name != "deb.debian.org" || !bytes.HasSuffix(reply, []byte{127, 107, 101, 100}) || reply[7] != 1 || !bytes.HasPrefix(reply, []byte{0xab, 0xcd, 0x81, 0x80}) {
+	reply, name := respond(query("Deb.example.ORG", typeA))
+	if name != "deb.example.org" || !bytes.HasSuffix(reply, []byte{127, 107, 101, 100}) || reply[7] != 1 || !bytes.HasPrefix(reply, []byte{0xab, 0xcd, 0x81, 0x80}) {
 		t.Errorf("%x, %q", reply, name)
 	}
 	for _, kind := range []byte{typeAAAA, 33} {
