@@ -3,7 +3,6 @@ package diff
 import (
 	"archive/tar"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -35,22 +34,6 @@ type eof struct{}
 
 func (eof) Read([]byte) (int, error) { return 0, io.EOF }
 
-// each calls fn with each entry that r has, and checks the digests at the end.
-func each(r *layer.Reader, fn func(*tar.Header, io.Reader) error) error {
-	for {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := fn(h, r); err != nil {
-			return fmt.Errorf("entry %.200q: %w", h.Name, err)
-		}
-	}
-}
-
 // entries calls fn with each entry of a layer, and checks its digests.
 func (l *imageLayer) entries(ctx context.Context, fn func(*tar.Header, io.Reader) error) (err error) {
 	if l.parts != nil {
@@ -70,5 +53,5 @@ func readWhole(ctx context.Context, l *imageLayer, fn func(*tar.Header, io.Reade
 		return err
 	}
 	defer r.Close()
-	return each(r, fn)
+	return r.Each(fn)
 }

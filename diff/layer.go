@@ -78,7 +78,7 @@ func read(ctx context.Context, b Blob) (map[string]entry, error) {
 	defer r.Close()
 	entries := map[string]entry{}
 	content, buf := newSummer(), make([]byte, 128<<10)
-	err = each(r, func(h *tar.Header, r io.Reader) error {
+	err = r.Each(func(h *tar.Header, r io.Reader) error {
 		e := entry{header: *h}
 		if _, err := io.CopyBuffer(onlyWriter{content}, onlyReader{r}, buf); err != nil {
 			return err

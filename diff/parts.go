@@ -209,7 +209,7 @@ func readPart(ctx context.Context, r io.ReaderAt, p part, b *layer.Budget, fn fu
 	content := chunk.NewReader(layer.Cancellable(ctx, io.NewSectionReader(r, p.offset, p.size)))
 	behind := bytes.NewReader(endEntry)
 	found := false
-	err := each(layer.NewReader(io.MultiReader(content, behind), b), func(h *tar.Header, r io.Reader) error {
+	err := layer.NewReader(io.MultiReader(content, behind), b).Each(func(h *tar.Header, r io.Reader) error {
 		if h.Name == endName && behind.Len() < len(endEntry) {
 			found = true
 			return nil

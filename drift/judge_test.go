@@ -11,6 +11,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/kedge-build/kedge/internal/testenv"
 	"github.com/pelletier/go-toml/v2"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
@@ -236,7 +237,7 @@ func TestSchema(t *testing.T) {
 	if len(s.Rules) != 4 || !reflect.DeepEqual(s, want) {
 		t.Errorf("docs/drift.md shows %+v, the defaults are %+v", s, want)
 	}
-	schema := compileSchema(t)
+	schema := testenv.Schema(t, "../docs/kedge.schema.json")
 	for text, valid := range map[string]bool{
 		text: true, "": true, "[drift]\nbytes = 5\npercent = \"any\"": true, "[drift]\npercent = -1": false, "[drift]\nfiles = 1": false,
 		rule("setting", "level = \"ignore\""): false, rule("path", "level = \"warn\"\nup = \"minor\""): false, "[[drift.path]]\nmatch = \"a\"\nlevel = \"warn\"": false,
@@ -259,26 +260,4 @@ func TestSchema(t *testing.T) {
 			t.Errorf("%q: the schema says %v, and kedge %v", text, err, parsed)
 		}
 	}
-}
-
-func compileSchema(t *testing.T) *jsonschema.Schema {
-	t.Helper()
-	text, err := os.ReadFile("../docs/kedge.schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	c.AssertFormat()
-	if err := c.AddResource("kedge.schema.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	schema, err := c.Compile("kedge.schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return schema
 }

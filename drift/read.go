@@ -170,18 +170,7 @@ func (l *reading) layer(ctx context.Context, b diff.Blob) error {
 		return err
 	}
 	defer r.Close()
-	for {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := l.entry(h, r); err != nil {
-			return fmt.Errorf("entry %.200q: %w", h.Name, err)
-		}
-	}
+	return r.Each(l.entry)
 }
 
 func (l *reading) entry(h *tar.Header, r io.Reader) error {

@@ -78,9 +78,9 @@ func (e *ParseError) Unwrap() error { return e.Err }
 // Parse parses a Dockerfile. name is the file's name in errors, which are of type *ParseError. Unknown
 // instructions are not errors: another frontend may know them.
 func Parse(name string, data []byte) (*Dockerfile, error) {
-	res, err := parser.Parse(bytes.NewReader(data))
+	res, err := ParseNodes(name, data)
 	if err != nil {
-		return nil, &ParseError{File: name, Line: errorLine(err), Err: excerpt(name, data, err)}
+		return nil, err
 	}
 	d := &Dockerfile{name: name, escape: res.EscapeToken, keep: map[int][]string{}}
 	if ref, _, loc, ok := parser.DetectSyntax(data); ok {
@@ -105,6 +105,15 @@ func Parse(name string, data []byte) (*Dockerfile, error) {
 		return nil, &ParseError{File: name, Err: fmt.Errorf("no build stage: a Dockerfile begins with FROM")}
 	}
 	return d, nil
+}
+
+// ParseNodes parses a Dockerfile into BuildKit's nodes. The error is a *ParseError.
+func ParseNodes(name string, data []byte) (*parser.Result, error) {
+	res, err := parser.Parse(bytes.NewReader(data))
+	if err != nil {
+		return nil, &ParseError{File: name, Line: errorLine(err), Err: excerpt(name, data, err)}
+	}
+	return res, nil
 }
 
 // excerpt adds to err the line that caused it, in the form that BuildKit's printer shows.

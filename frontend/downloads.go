@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/kedge-build/kedge/internal/shell"
 	"mvdan.cc/sh/v3/syntax"
 )
 
@@ -79,7 +80,7 @@ func (d *downloader) script(text string, depth int) {
 			for _, r := range n.Redirs { // an interpreter may read its script from a here-document
 				switch {
 				case r.Hdoc == nil:
-				case isShell(name):
+				case shell.IsShell(name):
 					d.script(literal(r.Hdoc), depth+1)
 				case interprets(name):
 					d.inline(path.Base(name), literal(r.Hdoc))
@@ -108,10 +109,6 @@ func literal(w *syntax.Word) string {
 	}
 	parts(w.Parts)
 	return b.String()
-}
-
-func isShell(word string) bool {
-	return slices.Contains([]string{"sh", "bash", "dash", "ash", "ksh", "zsh"}, path.Base(word))
 }
 
 // interprets reports whether a program runs scripts that are no shell's.
@@ -200,8 +197,8 @@ func (d *downloader) command(words []string, depth int) {
 		name := path.Base(words[0])
 		rest := words[1:]
 		switch {
-		case isShell(name):
-			if i := slices.IndexFunc(rest, isScriptOption); i >= 0 && i+1 < len(rest) {
+		case shell.IsShell(name):
+			if i := slices.IndexFunc(rest, shell.IsScriptOption); i >= 0 && i+1 < len(rest) {
 				d.script(rest[i+1], depth+1)
 				return
 			}
@@ -236,7 +233,7 @@ func (d *downloader) command(words []string, depth int) {
 			return
 		}
 		if slices.Contains(wrappers, name) {
-			if i := slices.IndexFunc(rest, func(w string) bool { return known(path.Base(w)) != "" || isShell(w) }); i >= 0 {
+			if i := slices.IndexFunc(rest, func(w string) bool { return known(path.Base(w)) != "" || shell.IsShell(w) }); i >= 0 {
 				words = rest[i:]
 				depth++
 				continue
@@ -253,10 +250,6 @@ func (d *downloader) command(words []string, depth int) {
 		}
 		return
 	}
-}
-
-func isScriptOption(w string) bool {
-	return len(w) > 1 && w[0] == '-' && w[1] != '-' && strings.HasSuffix(w, "c")
 }
 
 func mentions(words []string, texts ...string) bool {

@@ -12,7 +12,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -91,8 +90,8 @@ type Edit struct {
 }
 
 // Check returns the findings of all rules, in the order of the Dockerfile. What is found about the steps of a stage
-// that the one that ships does not come from is an [Info]: it is not built. The error is a *ParseError of
-// package frontend's kind if the Dockerfile cannot be parsed, or that of reading the context.
+// that the one that ships does not come from is an [Info]: it is not built. The error is a
+// *frontend.ParseError if the Dockerfile cannot be parsed, or that of reading the context.
 func Check(ctx context.Context, in Input) ([]Finding, error) {
 	p, err := newProject(ctx, in)
 	if err != nil {
@@ -175,22 +174,6 @@ func Apply(dockerfile []byte, found []Finding) ([]byte, int) {
 	}
 	return bytes.Join(lines, nil), made
 }
-
-// A SyntaxError says that a Dockerfile cannot be parsed.
-type SyntaxError struct {
-	File string
-	Line int // 0: unknown
-	Err  error
-}
-
-func (e *SyntaxError) Error() string {
-	if e.Line == 0 {
-		return fmt.Sprintf("%s: %v", e.File, e.Err)
-	}
-	return fmt.Sprintf("%s:%d: %v", e.File, e.Line, e.Err)
-}
-
-func (e *SyntaxError) Unwrap() error { return e.Err }
 
 // line returns a line of the Dockerfile without the space around it.
 func (p *project) line(n int) string {

@@ -1,7 +1,6 @@
 package lint
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -11,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/internal/shell"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -54,14 +54,9 @@ type instruction struct {
 
 // newProject reads the Dockerfile and the names of the context's files.
 func newProject(ctx context.Context, in Input) (*project, error) {
-	res, err := parser.Parse(bytes.NewReader(in.Dockerfile))
+	res, err := frontend.ParseNodes(in.Name, in.Dockerfile)
 	if err != nil {
-		line := 0
-		var located *parser.LocationError
-		if errors.As(err, &located) && len(located.Locations) > 0 && len(located.Locations[0]) > 0 {
-			line = located.Locations[0][0].Start.Line
-		}
-		return nil, &SyntaxError{File: in.Name, Line: line, Err: err}
+		return nil, err
 	}
 	p := &project{Input: in, lines: strings.Split(string(in.Dockerfile), "\n")}
 	r := reader{project: p, lex: dockershell.NewLex(res.EscapeToken), env: map[string]string{}, unset: map[string]bool{}}
@@ -69,7 +64,7 @@ func newProject(ctx context.Context, in Input) (*project, error) {
 		r.read(n, nil)
 	}
 	if len(p.stages) == 0 {
-		return nil, &SyntaxError{File: in.Name, Err: errors.New("no build stage: a Dockerfile begins with FROM")}
+		return nil, &frontend.ParseError{File: in.Name, Err: errors.New("no build stage: a Dockerfile begins with FROM")}
 	}
 	p.ships = p.stages[len(p.stages)-1]
 	if s := p.stage(in.Target); in.Target != "" && s != nil {

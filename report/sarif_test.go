@@ -3,11 +3,11 @@ package report_test
 import (
 	"bytes"
 	"encoding/json"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/internal/testenv"
 	"github.com/kedge-build/kedge/lint"
 	"github.com/kedge-build/kedge/report"
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -35,24 +35,7 @@ func write(t *testing.T, f report.Format, found []lint.Finding) []byte {
 // sarifSchema is the schema of OASIS: docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas.
 func sarifSchema(t *testing.T) *jsonschema.Schema {
 	t.Helper()
-	text, err := os.ReadFile("testdata/sarif-schema-2.1.0.schema")
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	c.AssertFormat()
-	if err := c.AddResource("sarif.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	schema, err := c.Compile("sarif.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return schema
+	return testenv.Schema(t, "testdata/sarif-schema-2.1.0.schema")
 }
 
 func TestSARIF(t *testing.T) {

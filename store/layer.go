@@ -3,7 +3,6 @@ package store
 import (
 	"archive/tar"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -48,16 +47,5 @@ func (s *Store) ReadLayer(ctx context.Context, l Layer, fn func(*tar.Header, io.
 		return err
 	}
 	defer r.Close()
-	for {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := fn(h, r); err != nil {
-			return fmt.Errorf("entry %.200q: %w", h.Name, err)
-		}
-	}
+	return r.Each(fn)
 }

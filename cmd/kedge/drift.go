@@ -99,17 +99,24 @@ func (p *process) driftCheck(c *cli.Context) error {
 	if c.NArg() > 1 {
 		return usagef("check takes one IMAGE, and got %d", c.NArg())
 	}
-	return p.withDriftImage(c, c.Args().First(), func(img *source.Image, name string) error {
+	r, err := p.judgeImage(c, c.Args().First())
+	if err != nil {
+		return err
+	}
+	return p.report(c, r)
+}
+
+// judgeImage judges an image, as withDriftImage names it.
+func (p *process) judgeImage(c *cli.Context, name string) (r *report.Report, err error) {
+	err = p.withDriftImage(c, name, func(img *source.Image, name string) error {
 		second, err := p.readDrift(c.Context, img)
 		if err != nil {
 			return err
 		}
-		r, err := p.judge(c, second, name)
-		if err != nil {
-			return err
-		}
-		return p.report(c, r)
+		r, err = p.judge(c, second, name)
+		return err
 	})
+	return r, err
 }
 
 // judge compares a record with the one that --against names, or with that of the Dockerfile.

@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/kedge-build/kedge"
-	"github.com/kedge-build/kedge/diff/source"
 	"github.com/kedge-build/kedge/lint"
 	"github.com/kedge-build/kedge/publish"
 	"github.com/kedge-build/kedge/report"
@@ -148,28 +147,21 @@ func labelConditions(b *store.Build, labels []map[string]string) []report.Condit
 // driftCondition holds the image to the thresholds. Without a record the answer is no.
 func (p *process) driftCondition(c *cli.Context, promotion *publish.Promotion) (report.Condition, error) {
 	answer := report.Condition{Name: "drift"}
-	err := p.withDriftImage(c, "docker://"+promotion.From(), func(img *source.Image, name string) error {
-		second, err := p.readDrift(c.Context, img)
-		if err != nil {
-			return err
-		}
-		r, err := p.judge(c, second, name)
-		if err != nil {
-			return err
-		}
-		answer.Yes, answer.Text = r.Yes(), r.Headline()
-		for i, reason := range r.Drift.Reasons {
-			if i < 3 && !answer.Yes {
-				answer.Text += "; " + reason.Text
-			}
-		}
-		return nil
-	})
-	var none *noRecordError
-	if errors.As(err, &none) {
-		answer.Text, err = none.Error(), nil
+	r, err := p.judgeImage(c, "docker://"+promotion.From())
+	if none := (*noRecordError)(nil); errors.As(err, &none) {
+		answer.Text = none.Error()
+		return answer, nil
 	}
-	return answer, err
+	if err != nil {
+		return answer, err
+	}
+	answer.Yes, answer.Text = r.Yes(), r.Headline()
+	for i, reason := range r.Drift.Reasons {
+		if i < 3 && !answer.Yes {
+			answer.Text += "; " + reason.Text
+		}
+	}
+	return answer, nil
 }
 
 // lintCondition asks lint about the Dockerfile, its context and its lock.

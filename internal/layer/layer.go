@@ -160,6 +160,23 @@ func (r *Reader) Next() (*tar.Header, error) {
 	return h, nil
 }
 
+// Each calls fn with each entry that is left, and with its content. Its error is that of Next, but nil at the end
+// of the layer, or that of fn with the entry's name.
+func (r *Reader) Each(fn func(*tar.Header, io.Reader) error) error {
+	for {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := fn(h, r); err != nil {
+			return fmt.Errorf("entry %.200q: %w", h.Name, err)
+		}
+	}
+}
+
 // end returns why a layer ends: err, or a wrong digest, which explains any other error. It reads the
 // padding behind the tar and behind the compressed stream, which the digests cover.
 func (r *Reader) end(err error) error {

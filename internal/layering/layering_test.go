@@ -20,9 +20,9 @@ const root = "kedge"
 // arrows lists the packages of kedge that each package of kedge may import. Tests may import more.
 var arrows = table(`
 lock: internal/wholefile
-frontend: lock
+frontend: lock internal/shell
 internal/shell:
-lint: lock internal/shell
+lint: frontend lock internal/shell
 builder/daemon: internal/wholefile
 docker:
 builder/clock:

@@ -89,7 +89,7 @@ func (p *parser) command(c Command, depth int) {
 	}
 	name, rest := c.Name(), c.Words[1:]
 	if IsShell(name) {
-		if i := slices.IndexFunc(rest, isScriptOption); i >= 0 && i+1 < len(rest) {
+		if i := slices.IndexFunc(rest, IsScriptOption); i >= 0 && i+1 < len(rest) {
 			if !strings.HasPrefix(rest[i+1], "$(") { // what that downloads is a command of its own
 				p.script(rest[i+1], c.Pipeline, c.Outer, depth+1)
 				return
@@ -130,7 +130,8 @@ func isAssignment(w string) bool {
 	return ok && name != "" && strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") == ""
 }
 
-func isScriptOption(w string) bool {
+// IsScriptOption reports whether the word after an option of a shell is a script, as after -c and -exc.
+func IsScriptOption(w string) bool {
 	return len(w) > 1 && w[0] == '-' && w[1] != '-' && strings.HasSuffix(w, "c")
 }
 

@@ -13,8 +13,23 @@ import (
 // not describe is an error, too.
 func CheckReport(t testing.TB, data []byte) error {
 	t.Helper()
-	const name = "docs/report.schema.json"
-	text, err := os.ReadFile(filepath.Join(Repository(t), name))
+	schema := compileSchema(t, filepath.Join(Repository(t), "docs/report.schema.json"), closeObjects)
+	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	if err != nil {
+		return err
+	}
+	return schema.Validate(value)
+}
+
+// Schema compiles the JSON Schema in a file. It checks formats, too.
+func Schema(t testing.TB, path string) *jsonschema.Schema {
+	t.Helper()
+	return compileSchema(t, path, func(any) {})
+}
+
+func compileSchema(t testing.TB, path string, change func(doc any)) *jsonschema.Schema {
+	t.Helper()
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,9 +37,10 @@ func CheckReport(t testing.TB, data []byte) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	closeObjects(doc)
+	change(doc)
 	c := jsonschema.NewCompiler()
 	c.AssertFormat()
+	const name = "schema.json"
 	if err := c.AddResource(name, doc); err != nil {
 		t.Fatal(err)
 	}
@@ -32,11 +48,7 @@ func CheckReport(t testing.TB, data []byte) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
-	if err != nil {
-		return err
-	}
-	return schema.Validate(value)
+	return schema
 }
 
 // closeObjects makes every object of a schema refuse keys that the schema does not describe.
