@@ -4,12 +4,14 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -87,7 +89,7 @@ var (
 )
 
 // sameFailure compares the messages of two programs that failed. If several steps fail, chance decides which of them a
-// program shows; docker has more than one try to show another.
+// program shows: docker shows the others when the instruction of the first is taken out.
 func (w *world) sameFailure(t *testing.T, c Case, a, b *outcome) {
 	if b.code != 1 {
 		return // kedge refuses the command line, and says so in its own words
@@ -95,7 +97,8 @@ func (w *world) sameFailure(t *testing.T, c Case, a, b *outcome) {
 	plain := func(o *outcome) string { return randomWords.ReplaceAllString(o.plain(o.stderr), "RANDOM") }
 	for try := 0; ; try++ {
 		m := dockerError.FindStringSubmatch(plain(a))
-		if slices.Equal(marked(a), marked(b)) && (m == nil || strings.Contains(plain(b), m[1])) {
+		sameLines := slices.Equal(marked(a), marked(b))
+		if sameLines && (m == nil || strings.Contains(plain(b), m[1])) {
 			return
 		}
 		if len(failedSteps.FindAllString(a.stderr, 2))+len(failedSteps.FindAllString(b.stderr, 2)) > 2 {
@@ -105,10 +108,25 @@ func (w *world) sameFailure(t *testing.T, c Case, a, b *outcome) {
 			t.Errorf("docker marks lines %v and says %q, kedge marks %v", marked(a), m, marked(b))
 			return
 		}
+		if !sameLines {
+			c.Files = maps.Clone(c.Files)
+			c.Files["Dockerfile"] = blank(c.Files["Dockerfile"], marked(a))
+		}
 		if a = w.run(t, theirs, c); a == nil {
 			return
 		}
 	}
+}
+
+// blank makes comments of lines of a Dockerfile, which are numbered from 1.
+func blank(dockerfile string, numbers []string) string {
+	lines := strings.SplitAfter(dockerfile, "\n")
+	for _, number := range numbers {
+		if n, err := strconv.Atoi(number); err == nil && n <= len(lines) {
+			lines[n-1] = "#" + strings.TrimLeft(lines[n-1], "#")
+		}
+	}
+	return strings.Join(lines, "")
 }
 
 // marked returns the lines of the Dockerfile that an error marks.
