@@ -80,6 +80,11 @@ func (e *NoCacheError) Error() string {
 	return e.Lockfile + ": locks downloads, and there is no cache for them"
 }
 
+// A NoDownloadsError says that a lock has no downloads, and was to say something of them.
+type NoDownloadsError struct{ Lockfile string }
+
+func (e *NoDownloadsError) Error() string { return e.Lockfile + ": locks no downloads" }
+
 // upstream returns the proxies of the build args, and those that docker would give to steps. Steps have kedge's
 // instead, which uses these.
 func (p *project) upstream() httpproxy.Config {
@@ -132,9 +137,17 @@ func (p *project) toRecord(r Refresh) (*network.Record, error) {
 		}
 	}
 	if record == nil {
+		if p.options.DownloadsRepo != nil {
+			return nil, &NoDownloadsError{p.lockfile}
+		}
 		return nil, nil
 	}
 	record = record.Clone()
+	if repo := p.options.DownloadsRepo; repo != nil {
+		if err := record.SetRepo(*repo); err != nil {
+			return nil, err
+		}
+	}
 	for _, host := range p.options.AllowDownloads {
 		if err := record.Allow(host); err != nil {
 			return nil, err

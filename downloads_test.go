@@ -125,6 +125,20 @@ func TestToRecord(t *testing.T) {
 			t.Errorf("%s: %s", tt.what, diff)
 		}
 	}
+	repo, none := "registry.test/team/app", ""
+	p := &project{record: old, options: Options{DownloadsRepo: &repo}}
+	shared, err := p.toRecord(Refresh{})
+	if err != nil || shared.Repo() != repo || old.Repo() != "" {
+		t.Errorf("shared in %q, before %q, %v", shared.Repo(), old.Repo(), err)
+	}
+	p = &project{record: shared, options: Options{DownloadsRepo: &none}}
+	if r, err := p.toRecord(Refresh{}); err != nil || r.Repo() != "" {
+		t.Errorf("still shared: %v", err)
+	}
+	var noDownloads *NoDownloadsError
+	if _, err := (&project{options: Options{DownloadsRepo: &repo}}).toRecord(Refresh{}); !errors.As(err, &noDownloads) {
+		t.Errorf("without downloads: %v", err)
+	}
 	if _, err := (&project{options: Options{LockDownloads: RecordDownloads, AllowDownloads: []string{"no host/"}}}).toRecord(Refresh{}); err == nil {
 		t.Error("a host with a slash is allowed")
 	}

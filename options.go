@@ -34,6 +34,8 @@ type Options struct {
 	// answers are let through and not locked.
 	LockDownloads  LockDownloads
 	AllowDownloads []string
+	// DownloadsRepo is for Lock: the repository that shares the bodies of downloads; empty: none does. nil: as it is.
+	DownloadsRepo *string
 
 	Locked bool // fail rather than add anything to the lock
 	// Offline fetches nothing at all: base images and what RUN steps download come from the cache, and a step

@@ -113,7 +113,11 @@ func (p *parser) line(line int, text string) {
 			p.check(line, p.record.Allow(rest))
 		}
 	case "repo":
-		if p.once(line, word) {
+		switch {
+		case !p.once(line, word):
+		case rest == "":
+			p.fail(line, "repo names no repository")
+		default:
 			p.check(line, p.record.SetRepo(rest))
 		}
 	case "step":

@@ -204,9 +204,9 @@ func (r *Record) Repo() string {
 	return r.repo
 }
 
-// SetRepo sets the repository that shares the bodies.
+// SetRepo sets the repository that shares the bodies; empty: none does.
 func (r *Record) SetRepo(repo string) error {
-	if !isToken(repo) {
+	if repo != "" && !isToken(repo) {
 		return fmt.Errorf("%q is not a repository", repo)
 	}
 	r.mu.Lock()

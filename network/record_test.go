@@ -94,6 +94,7 @@ func TestParseRefuses(t *testing.T) {
 		{"name", "version 1\nstep aaaaaaaa a", "R:2: the name of step aaaaaaaa"},
 		{"name of two lines", "version 1\nstep aaaaaaaa \"a\\nb\"", "R:2: the name of step aaaaaaaa"},
 		{"host", "version 1\nallow a/b", `R:2: "a/b" is not a host`},
+		{"no repo", "version 1\nrepo ", "R:2: repo names no repository"},
 		{"repo", "version 1\nrepo a b", `R:2: "a b" is not a repository`},
 		{"binary", "version 1\n\xff", "R:1: not UTF-8 text"},
 		{"every error", "version 1\nx\ny", "R:2: unknown word \"x\": this kedge knows version, allow, repo, step, GET and HEAD\nR:3: unknown word \"y\""},

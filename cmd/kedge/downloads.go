@@ -77,15 +77,10 @@ func (p *process) lockedDownloads(c *cli.Context) (*network.Record, string, erro
 	}
 	record, err := network.Read(path, f.Downloads)
 	if err == nil && record == nil {
-		err = &noDownloadsError{lockfile}
+		err = &kedge.NoDownloadsError{Lockfile: lockfile}
 	}
 	return record, path, err
 }
-
-// A noDownloadsError says that a lockfile locks no downloads.
-type noDownloadsError struct{ lockfile string }
-
-func (e *noDownloadsError) Error() string { return e.lockfile + ": locks no downloads" }
 
 // networkOptions returns the options for the downloads of a record. The caller must close them.
 func (p *process) networkOptions(c *cli.Context, cache *network.Cache, record *network.Record) (network.Options, func(), error) {
@@ -119,6 +114,23 @@ func (p *process) cacheRepo(c *cli.Context, record *network.Record) (*publish.Re
 		return nil, nil
 	}
 	return publish.NewRepo(name, p.publishEnv(p.dockerConfig()).Credentials)
+}
+
+// sharedRepo returns what --cache-repo has a lock say; nil: as it is.
+func sharedRepo(c *cli.Context) (*string, error) {
+	if !c.IsSet("cache-repo") {
+		return nil, nil
+	}
+	name := c.String("cache-repo")
+	if name != "" {
+		repo, err := publish.NewRepo(name, nil)
+		if err != nil {
+			return nil, err
+		}
+		defer repo.Close()
+		name = repo.String()
+	}
+	return &name, nil
 }
 
 func (p *process) either(names ...string) string {
@@ -209,6 +221,9 @@ func (p *process) tellDownloads(l *kedge.Locked) {
 		p.note("%s of RUN steps locked, before: %d", report.Counted(l.Record.Len(), "download"), l.OldRecord.Len())
 	case l.OldRecord != nil:
 		p.note("the downloads of RUN steps are not locked any more")
+	}
+	if l.Record != nil && l.Record.Repo() != "" && (l.OldRecord == nil || l.OldRecord.Repo() != l.Record.Repo()) {
+		p.note("builds get downloads that they lack from %s: kedge cache push shares them there", l.Record.Repo())
 	}
 }
 

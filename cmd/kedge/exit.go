@@ -205,7 +205,7 @@ var hints = []row{
 	on(exitFailed, func(e *publish.DeniedError) string { return "docker login " + e.Host + " tells kedge, too, who pushes" }),
 	fixed[*builder.OnceError](exitFailed, "without it the build can be verified; with it, build on two builders and compare: kedge diff"),
 	fixed[*kedge.PolicyError](exitFailed, "kedge's lock says what a build may fetch; --policy disabled=true builds without the policy, as with docker"),
-	fixed[*noDownloadsError](exitFailed, "kedge lock --downloads locks what RUN steps download"),
+	fixed[*kedge.NoDownloadsError](exitFailed, "kedge lock --downloads locks what RUN steps download"),
 	fixed[*network.NotKeptError](exitFailed, "kedge cache ls lists the downloads of a Dockerfile"),
 	fixed[*network.BusyError](exitFailed, "wait until the build has ended"),
 	fixed[*policy.ForeignError](exitFailed, "move it away, or name another file: -o FILE"),

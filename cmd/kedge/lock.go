@@ -31,8 +31,12 @@ func (p *process) lockVerb() *cli.Command {
 			}
 			return p.withBuilder(c, func(env kedge.Env, o kedge.Options) error {
 				o.LockDownloads, o.AllowDownloads = downloads.LockDownloads, c.StringSlice("downloads-allow")
-				if len(o.AllowDownloads) > 0 && o.LockDownloads == kedge.DropDownloads {
-					return usagef("--downloads-allow is about downloads that are locked")
+				var err error
+				if o.DownloadsRepo, err = sharedRepo(c); err != nil {
+					return err
+				}
+				if (len(o.AllowDownloads) > 0 || o.DownloadsRepo != nil) && o.LockDownloads == kedge.DropDownloads {
+					return usagef("--downloads-allow and --cache-repo are about downloads that are locked")
 				}
 				return p.lock(c, env, o, refresh.Refresh)
 			})
