@@ -38,6 +38,7 @@ type options struct {
 	out      string
 	resume   bool
 	timeout  time.Duration
+	vary     string
 }
 
 func main() {
@@ -48,6 +49,7 @@ func main() {
 	flag.StringVar(&o.out, "out", "", "write a line of JSON to `FILE` for every context, as soon as it is done")
 	flag.BoolVar(&o.resume, "resume", false, "continue what -out FILE has the beginning of")
 	flag.DurationVar(&o.timeout, "timeout", 15*time.Minute, "how long two builds of a context may take")
+	flag.StringVar(&o.vary, "vary", "", "vary `WHAT` between kedge's two builds, as kedge verify --vary does")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, o, flag.Args(), os.Stdout, os.Stderr)
@@ -101,7 +103,7 @@ func run(ctx context.Context, o options, args []string, stdout, stderr io.Writer
 		return err
 	}
 	defer func() { err = errors.Join(err, record.Close()) }()
-	m := &measurement{Rig: r, dir: dir, data: data, buildkit: o.buildkit, keep: o.keep != "", log: stderr}
+	m := &measurement{Rig: r, dir: dir, data: data, buildkit: o.buildkit, keep: o.keep != "", vary: o.vary, log: stderr}
 	var results []result
 	for i, c := range contexts {
 		res, ok := done[c.name]

@@ -31,6 +31,7 @@ type measurement struct {
 	dir, data string // for all files; $XDG_DATA_HOME
 	buildkit  bool   // also measure BuildKit alone
 	keep      bool   // keep kedge's store
+	vary      string // what kedge verify --vary gets, "" for its default
 	log       io.Writer
 }
 
@@ -95,8 +96,11 @@ func (m *measurement) buildTwice(ctx context.Context, c buildContext) *outcome {
 func (m *measurement) verify(ctx context.Context, c buildContext) *outcome {
 	lockfile := filepath.Join(m.dir, "Dockerfile.lock")
 	defer os.Remove(lockfile)
-	answer, err := m.command(ctx, m.Kedge, "verify", "--builder="+m.Addr, "--no-cache", "--progress=plain", "--format=json",
-		"--lockfile="+lockfile, c.dir)
+	args := []string{"verify", "--builder=" + m.Addr, "--no-cache", "--progress=plain", "--format=json", "--lockfile=" + lockfile}
+	if m.vary != "" {
+		args = append(args, "--vary="+m.vary)
+	}
+	answer, err := m.command(ctx, m.Kedge, append(args, c.dir)...)
 	exit := (*exec.ExitError)(nil)
 	differ := errors.As(err, &exit) && exit.ExitCode() == notReproducible
 	if err != nil && !differ {
