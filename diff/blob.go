@@ -35,9 +35,9 @@ type eof struct{}
 func (eof) Read([]byte) (int, error) { return 0, io.EOF }
 
 // entries calls fn with each entry of a layer, and checks its digests.
-func (l *imageLayer) entries(ctx context.Context, fn func(*tar.Header, io.Reader) error) (err error) {
+func (l *imageLayer) entries(ctx context.Context, t *names, fn func(*tar.Header, io.Reader) error) (err error) {
 	if l.parts != nil {
-		err = readParts(ctx, l, fn)
+		err = readParts(ctx, l, t, fn)
 	} else {
 		err = readWhole(ctx, l, fn)
 	}

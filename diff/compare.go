@@ -15,6 +15,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/kedge-build/kedge/diff/packages"
+	"github.com/kedge-build/kedge/internal/layer"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -27,11 +28,12 @@ type comparison struct {
 	result  *Result
 
 	mu    sync.Mutex
-	trees map[v1.Hash]tree // of the layers that have been read, by diffID
+	table *table
+	trees map[v1.Hash]*tree // of the layers that have been read, by diffID
 }
 
 func (c *comparison) run(ctx context.Context) error {
-	c.trees = map[v1.Hash]tree{}
+	c.table, c.trees = newTable(), map[v1.Hash]*tree{}
 	if err := c.readUpper(ctx); err != nil {
 		return err
 	}
@@ -41,7 +43,7 @@ func (c *comparison) run(ctx context.Context) error {
 	if !c.want["file"] && !wantsPackages(c.want) {
 		return nil
 	}
-	a, b := squash(c.upper(c.a)), squash(c.upper(c.b))
+	a, b := c.table.squash(c.upper(c.a)), c.table.squash(c.upper(c.b))
 	if c.shared > 0 && undecided(a, b) {
 		err := c.read(ctx, c.a.layers[:c.shared])
 		switch {
@@ -50,17 +52,17 @@ func (c *comparison) run(ctx context.Context) error {
 		case err != nil:
 			c.note("the shared layers could not be read, and what one image alone has above them counts as new: %v", err)
 		default:
-			var below []tree
+			var below []*tree
 			for _, l := range c.a.layers[:c.shared] {
 				below = append(below, c.trees[l.diffID])
 			}
-			base := squash(below)
-			a = squash(append([]tree{base}, c.upper(c.a)...))
-			b = squash(append([]tree{base}, c.upper(c.b)...))
+			base := c.table.squash(below)
+			a = c.table.squash(append([]*tree{base}, c.upper(c.a)...))
+			b = c.table.squash(append([]*tree{base}, c.upper(c.b)...))
 		}
 	}
 	if c.want["file"] {
-		c.result.Files = files(a, b, false)
+		c.result.Files = c.table.files(a, b, false)
 	}
 	if wantsPackages(c.want) {
 		return c.comparePackages(ctx, a, b)
@@ -75,8 +77,8 @@ func (c *comparison) note(format string, args ...any) {
 }
 
 // upper returns the trees of the layers above the shared ones.
-func (c *comparison) upper(o *opened) []tree {
-	var trees []tree
+func (c *comparison) upper(o *opened) []*tree {
+	var trees []*tree
 	for _, l := range o.layers[c.shared:] {
 		trees = append(trees, c.trees[l.diffID])
 	}
@@ -95,7 +97,7 @@ func (c *comparison) read(ctx context.Context, layers []imageLayer) error {
 		}
 		begun[l.diffID] = true
 		group.Go(func() error {
-			t, notes, err := readTree(ctx, l, c.want)
+			t, notes, err := readTree(ctx, l, c.want, c.table)
 			if err != nil {
 				return err
 			}
@@ -112,9 +114,9 @@ func (c *comparison) read(ctx context.Context, layers []imageLayer) error {
 }
 
 func (c *comparison) compareLayers() {
-	at := func(layers []imageLayer, i int) (string, tree) {
+	at := func(layers []imageLayer, i int) (string, *tree) {
 		if i >= len(layers) {
-			return "", tree{}
+			return "", &tree{}
 		}
 		return layers[i].diffID.String(), c.trees[layers[i].diffID]
 	}
@@ -122,7 +124,7 @@ func (c *comparison) compareLayers() {
 		old, x := at(c.a.layers, i)
 		new, y := at(c.b.layers, i)
 		if old != new {
-			c.result.Layers = append(c.result.Layers, Layer{Index: i, First: old, Second: new, Files: files(x, y, true)})
+			c.result.Layers = append(c.result.Layers, Layer{Index: i, First: old, Second: new, Files: c.table.files(x, y, true)})
 		}
 	}
 }
@@ -131,39 +133,39 @@ func (c *comparison) compareLayers() {
 type packageID struct{ kind, name string }
 
 // comparePackages compares the packages in the files that differ.
-func (c *comparison) comparePackages(ctx context.Context, a, b tree) error {
+func (c *comparison) comparePackages(ctx context.Context, a, b *tree) error {
 	type pair struct{ x, y *node }
 	var pairs []pair
-	later := map[*imageLayer]map[string][]pending{}
-	ask := func(name string, n *node) {
+	files := map[*imageLayer]map[name][]pending{}
+	ask := func(p name, n *node) {
 		if n == nil || n.kind != tar.TypeReg {
 			return
 		}
-		p := pending{node: n}
-		if read, kind := packages.ForRandom(name); read != nil && c.want[kind] {
-			p.read, p.kind = read, kind
+		later := pending{node: n}
+		if read, kind := packages.ForRandom(c.table.absolute(p)[1:]); read != nil && c.want[kind] {
+			later.read, later.kind = read, kind
 		} else if n.program {
-			p.read = packages.Program
+			later.read = packages.Program
 		} else {
 			return
 		}
-		if later[n.source] == nil {
-			later[n.source] = map[string][]pending{}
+		if files[n.source] == nil {
+			files[n.source] = map[name][]pending{}
 		}
-		later[n.source][n.path] = append(later[n.source][n.path], p)
+		files[n.source][n.path] = append(files[n.source][n.path], later)
 	}
-	for _, name := range unionKeys(a, b) {
-		x, y := visible(a[name]), visible(b[name])
+	for p := range union(a, b) {
+		x, y := visible(a.get(p)), visible(b.get(p))
 		if x == nil && y == nil || x != nil && y != nil && x.sameContent(y) {
 			continue
 		}
-		ask(name, x)
-		ask(name, y)
+		ask(p, x)
+		ask(p, y)
 		pairs = append(pairs, pair{x, y})
 	}
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(2) // each may hold a database in memory
-	for l, wanted := range later {
+	for l, wanted := range files {
 		group.Go(func() error { return c.readPending(gctx, l, wanted) })
 	}
 	if err := group.Wait(); err != nil {
@@ -182,7 +184,7 @@ func (c *comparison) collect(into map[packageID][]string, n *node) {
 	if n == nil {
 		return
 	}
-	for _, p := range n.packages {
+	for _, p := range c.table.packages[n] {
 		if c.want[p.Kind] {
 			id := packageID{p.Kind, p.Name}
 			into[id] = append(into[id], p.Version)
@@ -235,9 +237,14 @@ const (
 )
 
 // readPending reads a layer again, for the packages of some files.
-func (c *comparison) readPending(ctx context.Context, l *imageLayer, wanted map[string][]pending) error {
-	return l.entries(ctx, func(h *tar.Header, r io.Reader) error {
-		list := wanted[clean(h.Name)]
+func (c *comparison) readPending(ctx context.Context, l *imageLayer, wanted map[name][]pending) error {
+	namer := namer{names: c.table.names}
+	return l.entries(ctx, c.table.names, func(h *tar.Header, r io.Reader) error {
+		p, err := namer.number(h.Name)
+		if err != nil {
+			return err
+		}
+		list := wanted[p]
 		if len(list) == 0 || list[0].node.size != h.Size {
 			return nil
 		}
@@ -247,11 +254,13 @@ func (c *comparison) readPending(ctx context.Context, l *imageLayer, wanted map[
 
 func (c *comparison) readPackages(name string, list []pending, r io.ReaderAt, size int64) {
 	for _, p := range list {
-		var err error
-		p.node.packages, err = p.read(r, size)
+		found, err := p.read(r, size)
 		if err != nil && packages.IsDatabase(p.kind) {
-			c.note("the packages of %q could not be read: %v", clean(name), err)
+			c.note("the packages of %q could not be read: %v", layer.Clean(name), err)
 		}
+		c.mu.Lock()
+		c.table.packages[p.node] = found
+		c.mu.Unlock()
 	}
 }
 

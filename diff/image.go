@@ -220,8 +220,8 @@ type imageLayer struct {
 	blob   Blob
 	diffID v1.Hash
 	size   int64
-	parts  []part         // those that are read instead of the whole layer
-	places map[string]int // of the paths in parts
+	parts  []part       // those that are read instead of the whole layer
+	places map[name]int // of the paths in parts
 }
 
 func open(img v1.Image) (*opened, error) {

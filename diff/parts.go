@@ -92,7 +92,7 @@ func leaveOutEqual(ctx context.Context, first, second *imageLayer) error {
 	parts2, common2 := without(all[1], all[0])
 	if slices.Equal(common1, common2) {
 		first.parts, second.parts = parts1, parts2
-		first.places, second.places = map[string]int{}, map[string]int{}
+		first.places, second.places = map[name]int{}, map[name]int{}
 	}
 	return nil
 }
@@ -172,7 +172,7 @@ var errTwice = errors.New("two entries for one path")
 
 // readParts calls fn with each entry of the parts of a layer and records the places of the entries. The
 // blob must have been checked.
-func readParts(ctx context.Context, l *imageLayer, fn func(*tar.Header, io.Reader) error) error {
+func readParts(ctx context.Context, l *imageLayer, t *names, fn func(*tar.Header, io.Reader) error) error {
 	rc, err := l.blob.Open()
 	if err != nil {
 		return err
@@ -184,16 +184,20 @@ func readParts(ctx context.Context, l *imageLayer, fn func(*tar.Header, io.Reade
 	}
 	clear(l.places)
 	var budget layer.Budget
+	namer := namer{names: t}
 	for _, p := range l.parts {
 		err := readPart(ctx, r, p, &budget, func(h *tar.Header, r io.Reader) error {
 			if err := fn(h, r); err != nil {
 				return err
 			}
-			name := clean(h.Name)
-			if _, twice := l.places[name]; twice {
+			n, err := namer.number(h.Name)
+			if err != nil {
+				return err
+			}
+			if _, twice := l.places[n]; twice {
 				return errTwice
 			}
-			l.places[name] = p.place
+			l.places[n] = p.place
 			return nil
 		})
 		if err != nil {
@@ -246,8 +250,8 @@ func (c *comparison) settled() bool {
 		return false
 	}
 	dropEqualLinks(a[0], b[0])
-	x, y := squash(a), squash(b)
-	if slices.ContainsFunc([]tree{a[0], b[0], x, y}, hasLinks) {
+	x, y := c.table.squash(a), c.table.squash(b)
+	if slices.ContainsFunc([]*tree{a[0], b[0], x, y}, hasLinks) {
 		return false
 	}
 	// Layers above that both images have do the same to both.
@@ -256,8 +260,8 @@ func (c *comparison) settled() bool {
 }
 
 // hasLinks reports whether there are hard links to files that were not read.
-func hasLinks(t tree) bool {
-	for _, n := range t {
+func hasLinks(t *tree) bool {
+	for _, n := range t.all() {
 		if n.kind == tar.TypeLink {
 			return true
 		}
@@ -267,12 +271,12 @@ func hasLinks(t tree) bool {
 
 // marksEqual reports whether tree b has all whiteouts and opaque directories of a. A mark in only one
 // image may hide a path that was not read.
-func marksEqual(a, b tree) bool {
-	for name, x := range a {
+func marksEqual(a, b *tree) bool {
+	for p, x := range a.all() {
 		if !x.opaque && x.source != nil {
 			continue
 		}
-		if y := b[name]; y == nil || y.kind != x.kind || y.opaque != x.opaque || (y.source == nil) != (x.source == nil) {
+		if y := b.get(p); y == nil || y.kind != x.kind || y.opaque != x.opaque || (y.source == nil) != (x.source == nil) {
 			return false
 		}
 	}
@@ -280,11 +284,11 @@ func marksEqual(a, b tree) bool {
 }
 
 // dropEqualLinks removes hard links to files that were not read, if both trees have the same.
-func dropEqualLinks(a, b tree) {
-	for name, x := range a {
-		if y := b[name]; x.kind == tar.TypeLink && y != nil && len(x.differences(y, true)) == 0 {
-			delete(a, name)
-			delete(b, name)
+func dropEqualLinks(a, b *tree) {
+	for p, x := range a.all() {
+		if y := b.get(p); x.kind == tar.TypeLink && y != nil && len(x.differences(y, true)) == 0 {
+			a.set(p, nil)
+			b.set(p, nil)
 		}
 	}
 }

@@ -7,10 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"path"
+	"iter"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/kedge-build/kedge/diff/packages"
@@ -20,32 +21,169 @@ import (
 // whiteout is the type of a path that a layer removes from the layers below it.
 const whiteout = 'w'
 
-// node is a path of a layer, without its content. A hard link shares the node of its target.
+// node is a path of a layer, without its content. A hard link shares the node of its target, and layers share
+// equal nodes, so no one changes a node.
 type node struct {
+	*header
+	size   int64
+	sum    sum   // of the content
+	time   int64 // in seconds since 1970
+	nanos  int32
+	path   name // of the content in source
+	target string
+}
+
+// header is what many nodes have in common.
+type header struct {
 	kind         byte // a tar type, or whiteout
 	opaque       bool // a directory that hides its content in lower layers
 	program      bool // an ELF file that may name packages
-	mode         int64
+	mode         uint16
 	uid, gid     int
-	size         int64
-	time         time.Time
-	target       string
 	major, minor int64
-	sum          sum // of the content
-	xattrs       sum // zero for none
-	packages     []packages.Package
-	source       *imageLayer // the layer with the content
-	path         string      // the path of the content in source
+	xattrs       sum         // zero for none
+	source       *imageLayer // the layer with the content; nil for a mark
 }
 
-// tree holds the paths of one or several layers, without a leading slash. The root is ".".
-type tree map[string]*node
+// withOpaque returns n with another opaque mark.
+func (n *node) withOpaque(opaque bool) *node {
+	if n.opaque == opaque {
+		return n
+	}
+	h, marked := *n.header, *n
+	h.opaque = opaque
+	marked.header = &h
+	return &marked
+}
+
+// equal reports whether two nodes are the same but for the layers that they are from.
+func (n *node) equal(o *node) bool {
+	x, y := *n, *o
+	g, h := *n.header, *o.header
+	x.header, y.header = nil, nil
+	g.source, h.source = nil, nil
+	return x == y && g == h
+}
+
+// A table is what the trees of a comparison share.
+type table struct {
+	*names
+	mu       sync.Mutex
+	nodes    tree // the last one of each path
+	headers  map[header]*header
+	packages map[*node][]packages.Package
+}
+
+func newTable() *table {
+	return &table{names: newNames(), headers: map[header]*header{}, packages: map[*node][]packages.Package{}}
+}
+
+// share returns a node with these values. If packages may be read from the file later, only hard links share its
+// node: the node then says which layer to read.
+func (t *table) share(n node, found []packages.Package, later bool) *node {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if old := t.nodes.get(n.path); old != nil && !later && n.equal(old) {
+		return old
+	}
+	h, ok := t.headers[*n.header]
+	if !ok {
+		copied := *n.header
+		h = &copied
+		t.headers[copied] = h
+	}
+	added := &node{h, n.size, n.sum, n.time, n.nanos, n.path, n.target}
+	t.nodes.set(n.path, added)
+	if len(found) > 0 {
+		t.packages[added] = found
+	}
+	return added
+}
+
+// tree holds the nodes of one or several layers by their names.
+type tree struct {
+	pages []*[treePage]*node
+	size  int
+}
+
+const treePage = 64
+
+// get returns the node of a path, or nil.
+func (t *tree) get(n name) *node {
+	if i := int(n / treePage); i < len(t.pages) && t.pages[i] != nil {
+		return t.pages[i][n%treePage]
+	}
+	return nil
+}
+
+// set changes the node of a path. A nil one removes the path.
+func (t *tree) set(n name, to *node) {
+	i := int(n / treePage)
+	if i >= len(t.pages) {
+		t.pages = append(t.pages, make([]*[treePage]*node, i+1-len(t.pages))...)
+	}
+	if t.pages[i] == nil {
+		t.pages[i] = new([treePage]*node)
+	}
+	at := &t.pages[i][n%treePage]
+	if *at != nil {
+		t.size--
+	}
+	if to != nil {
+		t.size++
+	}
+	*at = to
+}
+
+func (t *tree) all() iter.Seq2[name, *node] {
+	return func(yield func(name, *node) bool) {
+		for i, page := range t.pages {
+			if page == nil {
+				continue
+			}
+			for j, n := range page {
+				if n != nil && !yield(name(i*treePage+j), n) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (t *tree) clone() *tree {
+	c := &tree{pages: slices.Clone(t.pages), size: t.size}
+	for i, page := range c.pages {
+		if page != nil {
+			copied := *page
+			c.pages[i] = &copied
+		}
+	}
+	return c
+}
+
+// union returns the names that one of two trees has at least.
+func union(a, b *tree) iter.Seq[name] {
+	return func(yield func(name) bool) {
+		for n := range a.all() {
+			if !yield(n) {
+				return
+			}
+		}
+		for n := range b.all() {
+			if a.get(n) == nil && !yield(n) {
+				return
+			}
+		}
+	}
+}
 
 // entryReader reads one layer into a tree.
 type entryReader struct {
 	layer *imageLayer
 	want  map[string]bool
-	tree  tree
+	table *table
+	namer namer
+	tree  *tree
 	notes []string
 	buf   []byte
 	scan  packages.Scanner
@@ -54,39 +192,32 @@ type entryReader struct {
 }
 
 // readTree reads a layer. The notes say which package databases in it are damaged.
-func readTree(ctx context.Context, l *imageLayer, want map[string]bool) (tree, []string, error) {
-	e := &entryReader{layer: l, want: want, tree: tree{}, buf: make([]byte, 128<<10), summer: newSummer()}
-	err := l.entries(ctx, e.entry)
-	return e.tree, e.notes, err
-}
-
-// clean returns a path in the form of a tree's keys.
-func clean(name string) string {
-	p := path.Clean("/" + name)[1:]
-	if p == "" {
-		return "."
+func readTree(ctx context.Context, l *imageLayer, want map[string]bool, t *table) (*tree, []string, error) {
+	e := &entryReader{
+		layer: l, want: want, table: t, namer: namer{names: t.names}, tree: &tree{},
+		buf: make([]byte, 128<<10), summer: newSummer(),
 	}
-	return p
+	err := l.entries(ctx, t.names, e.entry)
+	return e.tree, e.notes, err
 }
 
 func (e *entryReader) entry(h *tar.Header, t io.Reader) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
-	name := strings.Clone(clean(h.Name))
 	if w, ok := layer.ParseWhiteout(layer.Clean(h.Name)); ok {
-		e.whiteout(w)
-		return nil
+		return e.whiteout(w)
 	}
-	if h.Typeflag == tar.TypeLink {
-		if n := e.tree[clean(h.Linkname)]; n != nil && n.kind != whiteout {
-			e.tree[name] = n
-			return nil
-		}
+	p, err := e.namer.number(h.Name)
+	if err != nil {
+		return err
 	}
-	n := &node{
-		kind: h.Typeflag, mode: h.Mode & 0o7777, uid: h.Uid, gid: h.Gid, time: h.ModTime,
-		major: h.Devmajor, minor: h.Devminor, xattrs: sumXattrs(h), source: e.layer, path: name,
+	n := node{
+		header: &header{
+			kind: h.Typeflag, mode: uint16(h.Mode & 0o7777), uid: h.Uid, gid: h.Gid,
+			major: h.Devmajor, minor: h.Devminor, xattrs: sumXattrs(h), source: e.layer,
+		},
+		time: h.ModTime.Unix(), nanos: int32(h.ModTime.Nanosecond()), path: p,
 	}
 	switch n.kind {
 	case tar.TypeSymlink, tar.TypeLink:
@@ -94,58 +225,76 @@ func (e *entryReader) entry(h *tar.Header, t io.Reader) error {
 	case tar.TypeCont, tar.TypeGNUSparse, '\x00':
 		n.kind = tar.TypeReg
 	}
-	if n.kind == tar.TypeReg {
-		n.size = h.Size
-		if err := e.content(n, t); err != nil {
+	if n.kind == tar.TypeLink {
+		to, err := e.namer.number(h.Linkname)
+		if err != nil {
 			return err
 		}
+		if to := e.tree.get(to); to != nil && to.kind != whiteout {
+			e.tree.set(p, to)
+			return nil
+		}
 	}
-	if old := e.tree[name]; old != nil && n.kind == tar.TypeDir {
+	if old := e.tree.get(p); old != nil && n.kind == tar.TypeDir {
 		n.opaque = old.opaque || old.kind == whiteout
 	}
-	e.tree[name] = n
+	if n.kind != tar.TypeReg {
+		e.tree.set(p, e.table.share(n, nil, false))
+		return nil
+	}
+	n.size = h.Size
+	file := layer.Clean(h.Name)
+	found, err := e.content(&n, file, t)
+	if err != nil {
+		return err
+	}
+	read, _ := packages.ForRandom(file)
+	e.tree.set(p, e.table.share(n, found, n.program || read != nil))
 	return nil
 }
 
 // whiteout marks the path that a whiteout hides in lower layers. The whiteout may come before or after an
 // entry of its own layer for that path, which it does not hide.
-func (e *entryReader) whiteout(w layer.Whiteout) {
-	name := clean(w.Path)
-	n := e.tree[name]
+func (e *entryReader) whiteout(w layer.Whiteout) error {
+	p, err := e.namer.number(w.Path)
+	if err != nil {
+		return err
+	}
+	n := e.tree.get(p)
 	switch {
 	case w.Path == "" && !w.Opaque:
 	case w.Opaque && (n == nil || n.kind == whiteout):
-		e.tree[name] = &node{kind: tar.TypeDir, opaque: true}
+		e.tree.set(p, &node{header: &header{kind: tar.TypeDir, opaque: true}})
 	case n == nil:
-		e.tree[name] = &node{kind: whiteout}
+		e.tree.set(p, &node{header: &header{kind: whiteout}})
 	case w.Opaque || n.kind == tar.TypeDir:
-		n.opaque = true
+		e.tree.set(p, n.withOpaque(true))
 	}
+	return nil
 }
 
-// content hashes a file and collects the packages that it names.
-func (e *entryReader) content(n *node, t io.Reader) error {
+// content hashes a file and returns the packages that it names.
+func (e *entryReader) content(n *node, file string, t io.Reader) (found []packages.Package, err error) {
 	r := io.TeeReader(onlyReader{t}, e.summer)
-	if read, kind := packages.ForStream(n.path); read != nil && e.want[kind] {
-		var err error
-		n.packages, err = read(r)
+	if read, kind := packages.ForStream(file); read != nil && e.want[kind] {
+		found, err = read(r)
 		if err != nil && packages.IsDatabase(kind) {
-			e.notes = append(e.notes, fmt.Sprintf("the packages of %q could not be read: %v", n.path, err))
+			e.notes = append(e.notes, fmt.Sprintf("the packages of %q could not be read: %v", file, err))
 		}
 		if _, err := io.CopyBuffer(io.Discard, onlyReader{r}, e.buf); err != nil {
-			return err
+			return nil, err
 		}
 	} else if e.want["go"] || e.want["cargo"] {
 		e.scan.Reset()
 		if err := copyBoth(e.summer, &e.scan, t, e.buf); err != nil {
-			return err
+			return nil, err
 		}
 		n.program = e.scan.Found()
 	} else if _, err := io.CopyBuffer(onlyWriter{e.summer}, onlyReader{t}, e.buf); err != nil {
-		return err
+		return nil, err
 	}
 	n.sum = e.summer.sum()
-	return nil
+	return found, nil
 }
 
 func copyBoth(a, b io.Writer, r io.Reader, buf []byte) error {
@@ -189,34 +338,51 @@ func sumXattrs(h *tar.Header) (all sum) {
 
 // squash lays trees over each other, the lowest first. Whiteouts, opaque directories, and files that
 // replace a directory hide paths of lower trees. Their marks stay in the result, because layers below the
-// given ones may have such paths, too.
-func squash(trees []tree) tree {
+// given ones may have such paths, too. The result may be the lowest tree itself.
+func (t *table) squash(trees []*tree) *tree {
 	if len(trees) == 0 {
-		return tree{}
+		return &tree{}
 	}
-	result := maps.Clone(trees[0])
+	if len(trees) == 1 {
+		return trees[0]
+	}
+	result := trees[0].clone()
 	for _, upper := range trees[1:] {
-		lower := result
-		result = make(tree, len(lower)+len(upper))
+		type change struct {
+			path name
+			to   *node
+		}
+		var changes []change
 		hides := false
-		for _, n := range upper {
+		for p, n := range upper.all() {
 			hides = hides || n.opaque || n.kind != tar.TypeDir
+			changes = append(changes, change{p, over(t.resolve(n, result), result.get(p))})
 		}
-		for name, n := range lower {
-			if !hides || !hidden(upper, name) {
-				result[name] = n
-			}
-		}
-		for name, n := range upper {
-			if n.kind == tar.TypeLink { // its target is in a lower layer
-				if to := lower[clean(n.target)]; to != nil && to.kind != whiteout {
-					n = to
+		if hides {
+			for p := range result.all() {
+				if t.hidden(upper, p) {
+					result.set(p, nil)
 				}
 			}
-			result[name] = over(n, lower[name])
+		}
+		for _, c := range changes {
+			result.set(c.path, c.to)
 		}
 	}
 	return result
+}
+
+// resolve returns what a hard link to a path of a lower layer leads to, and any other node as it is.
+func (t *table) resolve(n *node, lower *tree) *node {
+	if n.kind != tar.TypeLink {
+		return n
+	}
+	if to, ok := t.find(n.target); ok {
+		if to := lower.get(to); to != nil && to.kind != whiteout {
+			return to
+		}
+	}
+	return n
 }
 
 // over merges a path that both an upper and a lower layer have.
@@ -229,41 +395,28 @@ func over(upper, lower *node) *node {
 	if upper.source == nil && lower.kind == tar.TypeDir {
 		merged = lower
 	}
-	if opaque := upper.opaque || lower.opaque || lower.kind != tar.TypeDir; opaque != merged.opaque {
-		copied := *merged
-		copied.opaque = opaque
-		merged = &copied
-	}
-	return merged
+	return merged.withOpaque(upper.opaque || lower.opaque || lower.kind != tar.TypeDir)
 }
 
 // hidden reports whether an upper layer hides a path of lower layers by one of its parents.
-func hidden(upper tree, name string) bool {
-	for dir := name; dir != "."; {
-		dir = parent(dir)
-		if n := upper[dir]; n != nil && (n.opaque || n.kind != tar.TypeDir) {
+func (t *table) hidden(upper *tree, p name) bool {
+	for p != 0 {
+		p = t.parent(p)
+		if n := upper.get(p); n != nil && (n.opaque || n.kind != tar.TypeDir) {
 			return true
 		}
 	}
 	return false
 }
 
-// parent is path.Dir for a clean path.
-func parent(name string) string {
-	if i := strings.LastIndexByte(name, '/'); i >= 0 {
-		return name[:i]
-	}
-	return "."
-}
-
 // undecided reports whether the layers below decide how two trees differ. They do if only one of the trees
 // has a path or a mark, or if a link leads to a path that neither has.
-func undecided(a, b tree) bool {
-	if len(a) != len(b) {
+func undecided(a, b *tree) bool {
+	if a.size != b.size {
 		return true
 	}
-	for name, x := range a {
-		y := b[name]
+	for p, x := range a.all() {
+		y := b.get(p)
 		if y == nil || (x.source == nil) != (y.source == nil) || x.opaque != y.opaque || (x.kind == tar.TypeDir) != (y.kind == tar.TypeDir) ||
 			(x.kind == whiteout) != (y.kind == whiteout) ||
 			(x.kind == tar.TypeLink || y.kind == tar.TypeLink) && (x.kind != y.kind || x.target != y.target) {
@@ -274,10 +427,10 @@ func undecided(a, b tree) bool {
 }
 
 // files compares two trees. If the trees are single layers, marks count as paths.
-func files(a, b tree, marks bool) []File {
+func (t *table) files(a, b *tree, marks bool) []File {
 	list := []File{}
-	for _, name := range unionKeys(a, b) {
-		x, y := a[name], b[name]
+	for p := range union(a, b) {
+		x, y := a.get(p), b.get(p)
 		if x == y {
 			continue
 		}
@@ -286,17 +439,18 @@ func files(a, b tree, marks bool) []File {
 		}
 		switch {
 		case x == nil && y == nil:
-		case name == "." && (x == nil || y == nil): // every tree has a root, even without an entry
+		case p == 0 && (x == nil || y == nil): // every tree has a root, even without an entry
 		case x == nil:
-			list = append(list, File{Path: Path{Path: rooted(name), Change: Added}, Second: y.stat()})
+			list = append(list, File{Path: Path{Path: t.absolute(p), Change: Added}, Second: y.stat()})
 		case y == nil:
-			list = append(list, File{Path: Path{Path: rooted(name), Change: Removed}, First: x.stat()})
+			list = append(list, File{Path: Path{Path: t.absolute(p), Change: Removed}, First: x.stat()})
 		default:
 			if what := x.differences(y, marks); len(what) > 0 {
-				list = append(list, File{Path{rooted(name), Changed, what}, x.stat(), y.stat()})
+				list = append(list, File{Path{t.absolute(p), Changed, what}, x.stat(), y.stat()})
 			}
 		}
 	}
+	slices.SortFunc(list, func(a, b File) int { return strings.Compare(a.Path.Path, b.Path.Path) })
 	return list
 }
 
@@ -319,7 +473,7 @@ func (n *node) differences(o *node, marks bool) []string {
 		{"content", n.kind != o.kind || n.size == o.size && n.sum == o.sum},
 		{"mode", n.mode == o.mode},
 		{"owner", n.uid == o.uid && n.gid == o.gid},
-		{"time", n.time.Equal(o.time)},
+		{"time", n.time == o.time && n.nanos == o.nanos},
 		{"target", n.target == o.target},
 		{"device", n.major == o.major && n.minor == o.minor},
 		{"xattrs", n.xattrs == o.xattrs},
@@ -339,8 +493,8 @@ var kinds = map[byte]string{
 
 func (n *node) stat() *Stat {
 	s := &Stat{
-		Type: kinds[n.kind], Size: n.size, Mode: strconv.FormatInt(n.mode, 8), UID: n.uid, GID: n.gid,
-		Time: n.time.UTC().Format(time.RFC3339Nano), Target: n.target,
+		Type: kinds[n.kind], Size: n.size, Mode: strconv.FormatUint(uint64(n.mode), 8), UID: n.uid, GID: n.gid,
+		Time: time.Unix(n.time, int64(n.nanos)).UTC().Format(time.RFC3339Nano), Target: n.target,
 	}
 	if s.Type == "" {
 		s.Type = strconv.QuoteRune(rune(n.kind))

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -94,6 +95,8 @@ func (p *process) imageSources(c *cli.Context) (sources source.Options, done fun
 
 // compare compares two images. It explains the files only for a page.
 func (p *process) compare(c *cli.Context, first, second *source.Image, o diff.Options) error {
+	// The garbage of a large layer's headers must not double what the comparison takes.
+	defer debug.SetGCPercent(debug.SetGCPercent(50))
 	result, err := diff.Images(c.Context, first, second, o)
 	if err != nil {
 		return err

@@ -277,7 +277,14 @@ func IsSparse(h *tar.Header) bool {
 }
 
 // Clean returns the path of an entry without slashes around it, "" for the root.
-func Clean(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
+func Clean(name string) string {
+	// Almost every name is clean but for what tar puts around it.
+	p := strings.TrimPrefix(strings.Trim(name, "/"), "./")
+	if strings.HasPrefix(p, ".") || strings.HasPrefix(p, "/") || strings.Contains(p, "/.") || strings.Contains(p, "//") {
+		p = path.Clean("/" + name)[1:]
+	}
+	return p
+}
 
 // Xattrs returns the PAX records of the extended attributes, sorted by key.
 func Xattrs(h *tar.Header) iter.Seq2[string, string] {

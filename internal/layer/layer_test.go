@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 	"testing"
 
@@ -367,4 +368,24 @@ func ExampleOpen() {
 	// Output:
 	// etc/motd
 	// EOF
+}
+
+// TestClean: the path of most names is found without path.Clean, and is the same.
+func TestClean(t *testing.T) {
+	parts := []string{"", ".", "..", "a", ".a", "b.", "c d", "/"}
+	for _, a := range parts {
+		for _, b := range parts {
+			for _, c := range parts {
+				for _, d := range parts {
+					name := strings.Join([]string{a, b, c, d}, "/")
+					if got, want := Clean(name), path.Clean("/" + name)[1:]; got != want {
+						t.Errorf("%q: %q, not %q", name, got, want)
+					}
+					if got, want := Clean(name[1:]), path.Clean("/" + name[1:])[1:]; len(a) > 0 && got != want {
+						t.Errorf("%q: %q, not %q", name[1:], got, want)
+					}
+				}
+			}
+		}
+	}
 }
