@@ -278,7 +278,7 @@ func TestArchive(t *testing.T) {
 	}
 }
 
-// helperEnv makes the test program a process that records: DIR URL N.
+// helperEnv makes the test program a process that records: DIR URL N. With a negative N it replays.
 const helperEnv = "KEDGE_NETWORK_HELPER"
 
 func TestMain(m *testing.M) {
@@ -297,7 +297,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// helper records n files and writes record and lockfile, as a build does.
+// helper records n files and writes record and lockfile, as a build does. Of a negative n it replays -n files, and writes
+// nothing but bodies that the cache lacks.
 func helper(dir, base string, n int) error {
 	ctx := context.Background()
 	lockfile := filepath.Join(dir, "Dockerfile.lock")
@@ -322,7 +323,11 @@ func helper(dir, base string, n int) error {
 		return err
 	}
 	var failed error
-	p := NewRecorder(Options{Record: record, Cache: cache, CA: ca, Failed: func(_ Step, err error) { failed = err }})
+	proxy, replays := NewRecorder, n < 0
+	if replays {
+		proxy, n = NewReplayer, -n
+	}
+	p := proxy(Options{Record: record, Cache: cache, CA: ca, Failed: func(_ Step, err error) { failed = err }})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -348,7 +353,7 @@ func helper(dir, base string, n int) error {
 			return fmt.Errorf("got %.50s, %v", text, err)
 		}
 	}
-	if err := errors.Join(p.Close(ctx), failed, cache.Sync()); err != nil {
+	if err := errors.Join(p.Close(ctx), failed, cache.Sync()); err != nil || replays {
 		return err
 	}
 	var sum digest.Digest
@@ -407,6 +412,12 @@ func files(t *testing.T) *httptest.Server {
 // whole checks everything that a process leaves, and returns the record.
 func whole(t *testing.T, dir string) *Record {
 	t.Helper()
+	return wholeBut(t, dir, false)
+}
+
+// wholeBut is whole for a cache that may lack bodies.
+func wholeBut(t *testing.T, dir string, lacking bool) *Record {
+	t.Helper()
 	lockfile := filepath.Join(dir, "Dockerfile.lock")
 	f, _, err := lock.Read(lockfile)
 	if err != nil {
@@ -427,7 +438,7 @@ func whole(t *testing.T, dir string) *Record {
 	if _, err := cache.Records(); err != nil {
 		t.Fatal(err)
 	}
-	if record != nil {
+	if record != nil && !lacking {
 		if err := cache.Missing(record); err != nil {
 			t.Fatal(err)
 		}
@@ -476,6 +487,65 @@ func TestKilledWhileRecording(t *testing.T) {
 	if r := whole(t, dir); r.Len() != 600 {
 		t.Errorf("seed %d: %s", seed, r.Format())
 	}
+}
+
+// Killed at random moments, a process that replays, and fetches what the cache lacks, leaves cache, record and lockfile
+// whole, and the next one is right.
+func TestKilledWhileReplaying(t *testing.T) {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "file %s \n", r.URL.Path)
+		w.(http.Flusher).Flush()
+		io.WriteString(w, strings.Repeat("x", 20_000))
+	}))
+	defer origin.Close()
+	dir := t.TempDir()
+	const n = 40
+	finish := func(n int) (takes time.Duration) {
+		t.Helper()
+		begin := time.Now()
+		cmd, stderr := startHelper(t, dir, origin.URL, n)
+		if err := cmd.Wait(); err != nil {
+			t.Fatal(err, stderr)
+		}
+		return time.Since(begin)
+	}
+	finish(n)
+	locked := string(whole(t, dir).Format())
+	lose := func() {
+		t.Helper()
+		cache := openCache(t, filepath.Join(dir, "cache"))
+		for i, e := range wholeBut(t, dir, true).bodies() {
+			if i%2 == 0 {
+				if err := os.Remove(cache.blob(e.Digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	lose()
+	takes := finish(-n)
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 0))
+	killed := 0
+	for round := range 30 {
+		lose()
+		cmd, _ := startHelper(t, dir, origin.URL, -n)
+		time.Sleep(time.Duration(random.Float64() * float64(takes)))
+		_ = cmd.Process.Kill()
+		if cmd.Wait() != nil {
+			killed++
+		}
+		if now := wholeBut(t, dir, true); string(now.Format()) != locked {
+			t.Fatalf("round %d of seed %d moved the record", round, seed)
+		}
+		if round%10 == 9 {
+			finish(-n)
+			if now := whole(t, dir); string(now.Format()) != locked {
+				t.Fatalf("after round %d of seed %d the record is another", round, seed)
+			}
+		}
+	}
+	t.Logf("%d of 30 killed, seed %d", killed, seed)
 }
 
 // Processes that record at the same time agree on one answer for each URL, or one of them fails and says so.
