@@ -83,29 +83,36 @@ func newDates(windows []Window, zone *time.Location, not time.Time) *dates {
 // The time zones that differ most from UTC.
 const west, east = 12 * time.Hour, 14 * time.Hour
 
-// needs returns what a step must do for a part of t to count, in a layout: the epoch may have the same.
-func (d *dates) needs(t time.Time, layout string) asked {
-	if !d.not.IsZero() && d.not.UTC().Format(layout) == t.Format(layout) {
-		return printed
-	}
-	return reads
-}
-
-// addParts adds what date prints for a part of a date.
+// addParts adds what date prints for a part of a date. What it prints for the epoch, too, counts only if it is printed.
 func (d *dates) addParts(t time.Time) {
-	_, week := t.ISOWeek()
-	add := func(name, layout string, texts ...string) {
-		for _, text := range texts {
-			d.parts[text] = part{name, d.needs(t, layout)}
+	for text, name := range parts(t) {
+		d.parts[text] = part{name, reads}
+	}
+	if d.not.IsZero() {
+		return
+	}
+	for text := range parts(d.not.UTC()) {
+		if p, ok := d.parts[text]; ok {
+			d.parts[text] = part{p.name, printed}
 		}
 	}
-	add("year", "2006", t.Format("2006"))
-	add("month", "2006-01", t.Format("Jan 2006"), t.Format("January 2006"), t.Format("01/2006"), t.Format("200601"), t.Format("2006/01"), t.Format("January"), t.Format("Jan"))
-	add("day of the year", "2006-01-02", fmt.Sprintf("%03d", t.YearDay()))
-	add("week", "2006-01-02", fmt.Sprintf("%02d", week))
-	add("weekday", "2006-01-02", t.Format("Monday"), t.Format("Mon"))
-	add("day", "2006-01-02", t.Format("01-02"), t.Format("01/02"), t.Format("02.01."), t.Format("02/01"))
-	add("days since 1970", "2006-01-02", strconv.FormatInt(t.Unix()/(24*60*60), 10))
+}
+
+// parts returns the names of the parts of a date, by what date prints for them.
+func parts(t time.Time) map[string]string {
+	_, week := t.ISOWeek()
+	all := map[string]string{
+		fmt.Sprintf("%03d", t.YearDay()): "day of the year", fmt.Sprintf("%02d", week): "week", strconv.FormatInt(t.Unix()/(24*60*60), 10): "days since 1970",
+	}
+	for name, layouts := range map[string][]string{
+		"year": {"2006"}, "month": {"Jan 2006", "January 2006", "01/2006", "200601", "2006/01", "January", "Jan"},
+		"weekday": {"Monday", "Mon"}, "day": {"01-02", "01/02", "02.01.", "02/01"},
+	} {
+		for _, layout := range layouts {
+			all[t.Format(layout)] = name
+		}
+	}
+	return all
 }
 
 // part returns the part of a date that a whole text is, or that of the line that ends with it after = or :.
@@ -171,8 +178,8 @@ func (d *dates) add(day time.Time, far bool) {
 		switch {
 		case f.name == "month" && far:
 			continue
-		case f.name == "month":
-			needs = d.needs(day, "2006-01")
+		case f.name == "month" && !d.not.IsZero() && d.not.UTC().Format("2006-01") == day.Format("2006-01"):
+			needs = printed
 		case far || short(f.name):
 			needs = reads
 		}

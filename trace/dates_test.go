@@ -66,9 +66,22 @@ func TestAskedDates(t *testing.T) {
 	if _, _, _, ok := sameMonth.find([]byte("2026-11"), printed); !ok {
 		t.Error("a month that date printed is not found, since it is the epoch's, too")
 	}
+	lastYear := newDates([]Window{window1}, nil, time.Date(2025, 11, 10, 3, 0, 0, 0, time.UTC)) // a Monday of the same week, in November
+	for _, text := range []string{"Monday", "Mon", "November", "46"} {
+		if name, _, ok := lastYear.part([]byte(text), reads); ok {
+			t.Errorf("%s is found as the %s, and the epoch has it, too", text, name)
+		}
+		if _, _, ok := lastYear.part([]byte(text), printed); !ok {
+			t.Errorf("%s that date printed is not found", text)
+		}
+	}
 	for text, want := range map[string]asked{
 		"RUN date +%Y-%m > /x": printed, "RUN echo \"$(date -u '+%B %Y')\"": printed, "RUN date": reads, "RUN date -d @$SOURCE_DATE_EPOCH +%Y > /x": reads,
 		"RUN date -r /f +%Y": reads, "RUN ./update now": notAsked, "RUN apt-get update": notAsked, "RUN echo date-x": notAsked,
+		"RUN ln -snf /usr/share/zoneinfo/UTC /etc/localtime": notAsked, "RUN echo Build date $DATE > /x": notAsked, "RUN make || echo 'up to date'": notAsked,
+		"RUN apt-get install libdatetime-perl": notAsked, "RUN echo date - $X; update date": notAsked,
+		"RUN --network=none TZ=UTC date>/x": reads, "RUN sh -c 'date > /x'": reads, "RUN [\"sh\", \"-c\", \"date > /x\"]": reads, "RUN <<EOF\ndate\nEOF": reads,
+		"RUN if true; then date; fi": reads, "RUN x=`date`": reads, "RUN faketime x date -u": reads, "RUN perl -e 'print localtime'": reads,
 	} {
 		if got := asksClock(text); got != want {
 			t.Errorf("%s: %v, want %v", text, got, want)

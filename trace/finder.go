@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	gopath "path"
 	"regexp"
@@ -33,15 +34,19 @@ type origin struct {
 	instruction string
 	text        string // of all of them
 	clock       asked  // whether an instruction reads the clock
+	day         bool   // an instruction has date print a day in a form that inputs have, too
 	loads       bool   // an instruction downloads, or reads a repository
 	facts       []Fact // to look for
 }
 
 // clockCalls are calls in programs that read the clock.
-const clockCalls = "[\"']date(?:[\"'] *, *[\"']| )[-+]|strftime|datetime|\\bdate\\.today|\\bDate\\(|\\bDate\\.(?:now|today)|\\bTime\\.now|\\b(?:Local|Zoned|Offset)Date(?:Time)?\\.now|\\bInstant\\.now|\\bSys\\.(?:time|Date)\\(|\\bos\\.date|\\bdate\\([\"']|\\bsystime\\(|__DATE__|__TIMESTAMP__|\\blocaltime\\b|\\bgmtime\\b|\\btime\\.(?:Now|time|now|ctime)\\b|\\bctime\\b|EPOCHSECONDS|printf +-v|%\\(.*\\)T"
+const clockCalls = "[\"']date(?:[\"'] *, *[\"']| )[-+]|strftime|\\bdatetime\\b|\\bdate\\.today|\\bDate\\(|\\bDate\\.(?:now|today)|\\bTime\\.now|\\b(?:Local|Zoned|Offset)Date(?:Time)?\\.now|\\bInstant\\.now|\\bSys\\.(?:time|Date)\\(|\\bos\\.date|\\bdate\\([\"']|\\bsystime\\(|__DATE__|__TIMESTAMP__|[^/\\w]localtime\\b|\\bgmtime\\b|\\btime\\.(?:Now|time|now|ctime)\\b|\\bctime\\b|EPOCHSECONDS|printf +-v|%\\(.*\\)T"
 
 var (
-	readsClock = regexp.MustCompile("(?:^|[\\s;&|`(])(?:/bin/|/usr/bin/)?g?date(?:$|[\\s;&|`)])|" + clockCalls)
+	// A word "date" is a command if it has an option or is the last word of a substitution, or if a command begins there.
+	readsClock = regexp.MustCompile("(?:^|[\\s;&|`(])(?:/usr)?(?:/bin/)?g?date(?:\\s*[`)]|\\s+(?:\\\\\n\\s*)?[\"']?(?:\\+|-[a-zA-Z-]))|" +
+		"(?:^|[;&|`(\n{!]|\\bRUN(?:\\s+--\\S+)*|\\b(?:then|do|else|exec|env|sudo|time|command|busybox)\\b|-c[\\s\"',]+)\\s*" +
+		"(?:\\w+=\\S*\\s+)*(?:/usr)?(?:/bin/)?g?date(?:$|[\\s;&|`)<>\"'])|" + clockCalls)
 	// sourceReads is readsClock for a file, which may have the word in its text.
 	sourceReads = regexp.MustCompile("[`(](?:/bin/|/usr/bin/)?g?date[ )`]|\\bdate +[\"']?[-+]|shell date|" + clockCalls)
 	fetches     = regexp.MustCompile(`\b(?:curl|wget|git|apt|apt-get|aptitude|apk|dnf|yum|microdnf|zypper|npm|npx|yarn|pnpm|bun|pip3?|pipx|uv|poetry|conda|mamba|gem|bundle|cargo|go|mvn|gradle|composer|cpan|cpanm|luarocks|dotnet|nuget|svn|hg|rsync|scp|aria2c|fetch|helm)\b|https?://|ftp://`)
@@ -60,11 +65,14 @@ func newOrigin(step frontend.Step) origin {
 			line, instruction = s.Line, s.Text
 		}
 	}
-	return origin{line: line, instruction: instruction, text: text, clock: asksClock(text), loads: fetches.MatchString(text)}
+	return origin{line: line, instruction: instruction, text: text, clock: asksClock(text), day: printsDay.MatchString(text), loads: fetches.MatchString(text)}
 }
 
-// prints matches a date command that prints a year or a month.
-var prints = regexp.MustCompile(`\bdate [^;&|]*\+[^;&|]*%[YyGCmbBF]`)
+var (
+	// prints matches a date command that prints a year or a month.
+	prints    = regexp.MustCompile(`\bdate [^;&|]*\+[^;&|]*%[YyGCmbBF]`)
+	printsDay = regexp.MustCompile(prints.String() + `|\bdate [^;&|]*(?:-\w*I|--iso)`)
+)
 
 // asked says whether a step reads the clock.
 type asked int
@@ -118,19 +126,23 @@ func newFinder(s Search) *finder {
 func (f *finder) layer(ctx context.Context, st *store.Store, l store.Layer, o origin) ([]*candidate, error) {
 	o.facts = slices.DeleteFunc(slices.Clone(f.facts), func(fact Fact) bool { return !o.asks(fact.Asked) })
 	var found []*candidate
+	count := map[string]int{}
 	err := st.ReadLayer(ctx, l, func(h *tar.Header, r io.Reader) error {
 		path := "/" + layer.Clean(h.Name)
-		if described(path, o) || len(found) >= maxFindings {
+		if described(path, o) {
 			return nil
 		}
 		seen := map[string]bool{}
 		add := func(c *candidate) {
-			key := string(c.Kind)
-			if c.Kind == Machine {
-				key = c.What
+			key := c.What
+			if c.Kind == Timestamp {
+				key = "date " + c.Text
 			}
-			if !seen[key] && len(found) < maxFindings {
+			// Warnings are counted apart: no number of them hides a date.
+			class := fmt.Sprint(c.Kind, downloaded(path))
+			if !seen[key] && len(seen) < maxInFile && count[class] < maxFindings {
 				seen[key] = true
+				count[class]++
 				c.Path, c.origin = path, o
 				found = append(found, c)
 			}
@@ -155,6 +167,9 @@ func (f *finder) layer(ctx context.Context, st *store.Store, l store.Layer, o or
 	})
 	return found, err
 }
+
+// maxInFile bounds what is weighed of a file, which may have a date that counts beside some that do not.
+const maxInFile = 16
 
 // Limits on what is read of compressed files.
 const (
@@ -279,15 +294,22 @@ func (f *finder) content(size int64, r io.Reader, o origin, add func(*candidate)
 // scan searches bytes. whole says that they are a whole file.
 func (f *finder) scan(buf []byte, whole bool, o origin, add func(*candidate)) {
 	text := whole && len(buf) <= small && bytes.IndexByte(buf, 0) < 0
-	if name, from, to, ok := f.dates.find(buf, o.clock); ok {
+	found := 0
+	for at := 0; found < maxInFile; found++ {
+		name, from, to, ok := f.dates.find(buf[at:], o.clock)
+		if !ok {
+			break
+		}
+		from, to, at = at+from, at+to, at+to
 		binary := bytes.IndexByte(buf[max(0, from-small):min(len(buf), to+small)], 0) >= 0
 		add(&candidate{
 			Finding: Finding{Kind: Timestamp, What: name, Text: strings.TrimSpace(string(buf[from:to]))},
 			line:    line(buf, from, to), binary: binary,
 			note: text && !f.dates.otherDays(buf), weak: short(name),
 		})
-	} else if name, found, ok := f.dates.part(buf, o.clock); ok && text && (name != "week" && name != "day of the year" || strings.Contains(o.text, "%")) {
-		add(&candidate{Finding: Finding{Kind: Timestamp, What: name, Text: found}, line: bytes.TrimSpace(buf), note: true, weak: true})
+	}
+	if name, part, ok := f.dates.part(buf, o.clock); ok && found == 0 && text && (name != "week" && name != "day of the year" || strings.Contains(o.text, "%")) {
+		add(&candidate{Finding: Finding{Kind: Timestamp, What: name, Text: part}, line: bytes.TrimSpace(buf), note: true, weak: true})
 	}
 	for _, fact := range o.facts {
 		if fact.matches(buf, whole) {

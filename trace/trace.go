@@ -7,6 +7,7 @@
 package trace
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -101,17 +102,37 @@ func Find(ctx context.Context, st *store.Store, m store.Manifest, steps []fronte
 	if err := f.weigh(ctx, st, m, steps, found); err != nil {
 		return nil, fmt.Errorf("looking for dates in the image: %w", err)
 	}
+	return chosen(found), nil
+}
+
+// chosen returns the findings that count: of a file's dates one, and of too many those that are certain.
+func chosen(found []*candidate) []Finding {
+	found = slices.DeleteFunc(found, func(c *candidate) bool { return c.dropped })
+	slices.SortStableFunc(found, func(a, b *candidate) int {
+		switch {
+		case a.Certain == b.Certain:
+			return 0
+		case a.Certain:
+			return -1
+		}
+		return 1
+	})
+	type file struct {
+		layer int
+		path  string
+	}
+	dated := map[file]bool{}
 	var all []Finding
 	for _, c := range found {
-		if !c.dropped {
-			all = append(all, c.Finding)
+		at := file{c.Layer, c.Path}
+		if c.Kind == Timestamp && dated[at] || len(all) == maxFindings {
+			continue
 		}
+		dated[at] = dated[at] || c.Kind == Timestamp
+		all = append(all, c.Finding)
 	}
 	slices.SortStableFunc(all, func(a, b Finding) int {
-		if a.Layer != b.Layer {
-			return a.Layer - b.Layer
-		}
-		return strings.Compare(a.Path, b.Path)
+		return cmp.Or(a.Layer-b.Layer, strings.Compare(a.Path, b.Path))
 	})
-	return all[:min(len(all), maxFindings)], nil
+	return all
 }

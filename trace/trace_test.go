@@ -127,7 +127,19 @@ func TestFind(t *testing.T) {
 		commit string
 	}{
 		{"date", []testLayer{{run("RUN date +%F > /built"), map[string]string{"/built": day + "\n"}}}, "certain /built", "", ""},
-		{"a script", []testLayer{{run("RUN ./build.sh"), map[string]string{"/built": "version=1\nbuilt=" + day + "\n"}}}, "certain /built", "", ""},
+		{"a script", []testLayer{
+			{frontend.Step{Line: 3, Text: "COPY . /src"}, map[string]string{"/src/build.sh": "echo built=$(date +%F)\n"}},
+			{run("RUN ./build.sh"), map[string]string{"/built": "version=1\nbuilt=" + day + "\n"}},
+		}, "certain /built", "", ""},
+		{"a script that is nowhere", []testLayer{{run("RUN ./build.sh"), map[string]string{"/built": "20261109"}}}, "certain /built", "", ""},
+		{"a date of the context in another line", []testLayer{{run("RUN ./build.sh"), map[string]string{"/built": "version=1\nbuilt=" + day + "\n"}}}, "warning /built", "", ""},
+		{"a version of the context in another line", []testLayer{
+			{frontend.Step{Line: 3, Text: "COPY . /src"}, map[string]string{"/src/package.json": `{"version": "2026.11.9"}`, "/src/a.js": "now = new Date()"}},
+			{run("RUN npm run build && date"), map[string]string{"/v.js": `v="2026.11.9"`}},
+		}, "warning /v.js", "", ""},
+		{"a build arg, and a step that reads the clock", []testLayer{{run("RUN date; echo Version $DAY > /day"), map[string]string{"/day": "Version 09.11.2026"}}}, "warning /day", "", ""},
+		{"a build arg, and the time below", []testLayer{{run("RUN echo $DAY > /day; date >> /day"), map[string]string{"/day": "09.11.2026\nMon Nov  9 14:03:25 UTC 2026\n"}}}, "certain /day", "", ""},
+		{"a build arg beside date", []testLayer{{run("RUN date +%d.%m.%Y > /day"), map[string]string{"/day": "09.11.2026"}}}, "certain /day", "", ""},
 		{"a file's name", []testLayer{{run("RUN make"), map[string]string{"/app-20261109.txt": "x"}}}, "certain /app-20261109.txt", "", ""},
 		{"a link", []testLayer{{run("RUN make"), map[string]string{"/current": "-> releases/20261109"}}}, "certain /current", "", ""},
 		{"a program, with date", []testLayer{{run("RUN cc -DD=\"$(date +%F)\" main.c"), map[string]string{"/a.out": "\x7fELF\x00\x00" + day + "\x00"}}}, "certain /a.out", "", ""},
@@ -254,6 +266,23 @@ func TestFindInStage(t *testing.T) {
 	}
 }
 
+// TestManyFindings finds a date that only the clock can have brought among more warnings than Find returns.
+func TestManyFindings(t *testing.T) {
+	files := map[string]string{"/z": "2026-11-09"}
+	for i := range maxFindings + 10 {
+		files[fmt.Sprintf("/app/node_modules/%d", i)] = "2026-11-09 machine7"
+		files[fmt.Sprintf("/app/%d", i)] = "machine7"
+	}
+	s, m, steps := write(t, testLayer{run("RUN npm ci; date +%F > /z"), files})
+	found, err := Find(t.Context(), s, m, steps, Search{Builds: []Window{window1}, Machine: []Fact{{Name: "hostname", Value: "machine7"}}})
+	if err != nil || len(found) != maxFindings {
+		t.Fatalf("%d findings, %v", len(found), err)
+	}
+	if last := found[len(found)-1]; last.Path != "/z" || !last.Certain {
+		t.Errorf("the last: %+v", last)
+	}
+}
+
 // TestAcrossReads finds a date wherever the end of a read falls.
 func TestAcrossReads(t *testing.T) {
 	for shift := range 12 {
@@ -287,7 +316,9 @@ func TestReadMachine(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if facts := ReadMachine(fstest.MapFS{"proc/sys/kernel/hostname": file("localhost\n")}); len(facts) > len(unread) {
-		t.Errorf("%v", facts)
+	for _, name := range []string{"localhost", "server", "x-1"} {
+		if facts := ReadMachine(fstest.MapFS{"proc/sys/kernel/hostname": file(name + "\n")}); len(facts) > len(unread) {
+			t.Errorf("%s: %v", name, facts)
+		}
 	}
 }

@@ -33,6 +33,7 @@ type evidence struct {
 	listed map[string]bool         // a package has the path
 	files  map[*candidate][]string // the sums of its file
 	copied map[*candidate]bool     // an input file has its line
+	dated  map[*candidate]bool     // an input file has its date
 	rpm    bool                    // the image has RPM's database, which is not read
 	clock  bool                    // an input file reads the clock, or has what does
 }
@@ -41,7 +42,7 @@ type evidence struct {
 func (f *finder) weigh(ctx context.Context, st *store.Store, m store.Manifest, steps []frontend.Step, found []*candidate) error {
 	e := &evidence{
 		byPath: map[string][]*candidate{}, sums: map[string][]string{}, listed: map[string]bool{},
-		files: map[*candidate][]string{}, copied: map[*candidate]bool{},
+		files: map[*candidate][]string{}, copied: map[*candidate]bool{}, dated: map[*candidate]bool{},
 	}
 	var dated []*candidate
 	for _, c := range found {
@@ -90,7 +91,10 @@ func (f *finder) judge(e *evidence, c *candidate) {
 	case c.Kind == Machine:
 	case e.copied[c] && len(c.line) > len(c.Text), c.origin.clock == notAsked && f.given(c.Text):
 		c.dropped = true
-	case e.copied[c] && c.origin.clock == notAsked:
+	case f.given(c.Text) && !c.weak && !c.origin.day:
+		c.Why = "the Dockerfile or a build arg has the date, too"
+	case e.copied[c] && c.origin.clock == notAsked,
+		e.dated[c] && !c.origin.day && (c.origin.clock == notAsked && !e.clock || isVersion(c.Text)):
 		c.Why = "an input of the build has the date, too"
 	case e.listed[key] && len(e.sums[key]) == 0 || e.rpm && strings.HasPrefix(c.Path, "/usr/") && !strings.HasPrefix(c.Path, "/usr/local/"):
 		c.Why = "a package may have brought the file"
@@ -114,6 +118,9 @@ func (f *finder) judge(e *evidence, c *candidate) {
 		c.Why = "the file is a document, or has other dates"
 	}
 }
+
+// isVersion reports whether a date is written as in the version of a release.
+func isVersion(date string) bool { return strings.Trim(date, "0123456789.") == "" }
 
 // given reports whether the build was given a date in its Dockerfile or its args.
 func (f *finder) given(date string) bool {
@@ -261,8 +268,9 @@ func (e *evidence) look(content []byte, dated []*candidate) {
 		e.clock = sourceReads.Match(content)
 	}
 	for _, c := range dated {
-		if !e.copied[c] && bytes.Contains(content, c.line) {
-			e.copied[c] = true
+		if !e.copied[c] && bytes.Contains(content, []byte(c.Text)) {
+			e.dated[c] = e.dated[c] || !c.weak
+			e.copied[c] = bytes.Contains(content, c.line)
 		}
 	}
 }
