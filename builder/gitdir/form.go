@@ -53,7 +53,7 @@ func (r *repo) file(name string, most int64) ([]byte, bool) {
 // set writes a file.
 func (r *repo) set(name string, content []byte) {
 	st := &fstypes.Stat{Path: name, Mode: 0o644}
-	if old := r.entries[name]; old != nil {
+	if old := r.entries[name]; old != nil && !r.isDir(name) { // a folder of a branch that is gone may be left
 		st = old.Clone()
 		st.Linkname = ""
 	}
@@ -132,7 +132,7 @@ var made = []struct {
 		}
 		return true
 	}},
-	{"objects/info/commit-graph", nil}, {"objects/info/commit-graphs/*", nil}, {"objects/pack/*.rev", nil},
+	{"objects/info/commit-graph", nil}, {"objects/info/commit-graphs/*", nil}, {"objects/pack/pack-*.rev", nil},
 	{"objects/pack/tmp_*", nil}, {"objects/pack/.tmp-*", nil}, {"objects/??/tmp_obj_*", nil},
 }
 
@@ -223,13 +223,22 @@ func (r *repo) modes(dir string) {
 			continue
 		case strings.HasPrefix(rest, "objects/") && !strings.HasPrefix(rest, "objects/info/"):
 			mode = 0o444
-		case strings.HasPrefix(rest, "hooks/") && mode&0o100 != 0:
+		case mode&0o100 != 0 && !isGits(rest):
 			mode = 0o755
 		default:
 			mode = 0o644
 		}
 		st.Mode = uint32(mode)
 	}
+}
+
+// isGits reports whether a file is one that git writes, which is no program whatever its mode.
+func isGits(name string) bool {
+	top, _, deep := strings.Cut(name, "/")
+	if deep {
+		return slices.Contains([]string{"info", "logs", "objects", "refs", "worktrees"}, top)
+	}
+	return slices.Contains([]string{"HEAD", "config", "description", "index", "packed-refs", "shallow"}, top)
 }
 
 // underway are files of a command that has not ended, such as a merge with conflicts.

@@ -175,6 +175,8 @@ func TestClones(t *testing.T) {
 		"a commit's message":    "echo x > .git/COMMIT_EDITMSG; echo y > .git/FETCH_HEAD",
 		"a commit graph":        "git commit-graph write --reachable",
 		"collected":             "git gc -q",
+		"modes of a share":      "chmod -R a+x .git",
+		"left folders":          "git pack-refs --all; mkdir -p .git/refs/heads/main/x .git/logs/refs/heads/main.d; rm .git/logs/refs/heads/main; mkdir .git/logs/refs/heads/main",
 		"garbage":               "echo x > .git/objects/pack/tmp_pack_abc; mkdir -p .git/refs/remotes/gone .git/branches",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -229,6 +231,7 @@ func TestOwn(t *testing.T) {
 	for name, test := range map[string]struct{ script, file, want, own string }{
 		"a hook":         {"printf '#!/bin/sh\\n' > .git/hooks/pre-commit; chmod 750 .git/hooks/pre-commit", ".git/hooks/pre-commit", "#!/bin/sh\n", "hook pre-commit"},
 		"served by http": {"mv .git/hooks/post-update.sample .git/hooks/post-update; git update-server-info", ".git/info/refs", "*refs/", "hook post-update"},
+		"a hooks folder": {"mkdir .git/mine; printf '#!/bin/sh\\n' > .git/mine/pre-commit; chmod 755 .git/mine/pre-commit; git config core.hooksPath .git/mine", ".git/mine/pre-commit", "#!/bin/sh\n", ""},
 		"a setting":      {"git config user.name me; git config alias.co checkout", ".git/config", "*co = checkout", ""},
 		"an exclude":     {"echo '*.o' >> .git/info/exclude", ".git/info/exclude", "**.o", ""},
 		"a description":  {"echo mine > .git/description", ".git/description", "mine\n", ""},
@@ -263,6 +266,9 @@ func TestOwn(t *testing.T) {
 			}
 			if name == "a hook" && !strings.Contains(strings.Join(listed, "\n"), "755 .git/hooks/pre-commit") {
 				t.Error("the hook cannot be executed")
+			}
+			if name == "a hooks folder" && !strings.Contains(strings.Join(listed, "\n"), "755 .git/mine/pre-commit") {
+				t.Error("the program cannot be executed")
 			}
 			before, clone := git(t, dir, "status", "--porcelain"), write(t, f)
 			if name != "a work tree" { // whose paths are those of this machine
