@@ -36,9 +36,16 @@ func checkout(ctx context.Context, environ []string, tracked map[string]map[stri
 				modes = append(modes, path)
 			}
 		}
-		ignored, err := gitIgnored(ctx, dir, environ, unknown)
+		var ignored, modules []string
+		var err error
+		if len(unknown) > 0 {
+			modules, err = gitModules(ctx, dir, environ)
+		}
 		if err == nil {
-			left, err = gitUntracked(ctx, dir, environ, left)
+			ignored, err = inModules(dir, modules, unknown, func(dir string, paths []string) ([]string, error) { return gitIgnored(ctx, dir, environ, paths) })
+		}
+		if err == nil {
+			left, err = inModules(dir, modules, left, func(dir string, paths []string) ([]string, error) { return gitUntracked(ctx, dir, environ, paths) })
 		}
 		if err == nil {
 			modes, err = ifModesCount(ctx, dir, environ, modes)

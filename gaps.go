@@ -74,6 +74,11 @@ func (p *plan) repoGaps(r *builder.Result, step frontend.Step) []string {
 			}
 			dir = ""
 		}
+		for _, name := range r.Sent[dir] {
+			if path.Base(name) == ".git" && takesPath(take, name) && leadsOut(dir, name) {
+				gaps = append(gaps, fmt.Sprintf("copies %s, which names the place of this checkout's repository: another checkout has it elsewhere. A line %s in .dockerignore leaves it out", name, name))
+			}
+		}
 		for _, repo := range r.Repos[dir] {
 			if !takesPath(take, repo.Path) {
 				continue
@@ -86,6 +91,14 @@ func (p *plan) repoGaps(r *builder.Result, step frontend.Step) []string {
 		}
 	}
 	return gaps
+}
+
+// leadsOut reports whether a file says that a repository is outside of dir, as the .git of a work tree does.
+func leadsOut(dir, name string) bool {
+	content, err := readStart(filepath.Join(dir, name))
+	target, ok := strings.CutPrefix(string(content), "gitdir:")
+	target = strings.TrimSpace(target)
+	return err == nil && ok && (filepath.IsAbs(target) || !filepath.IsLocal(filepath.Join(filepath.Dir(name), target)))
 }
 
 // takesPath reports whether a take includes a path, a part of it, or all around it.

@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
 	"os/exec"
+	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -54,6 +58,59 @@ func gitTracked(ctx context.Context, dir string, environ []string) (map[string]b
 		}
 	}
 	return files, nil
+}
+
+// gitModules returns the paths of the submodules below dir that are checked out, and of those in them.
+func gitModules(ctx context.Context, dir string, environ []string) ([]string, error) {
+	out, err := git.Run(ctx, dir, environ, nil, "ls-files", "--stage", "-z")
+	if err != nil {
+		return nil, fmt.Errorf("asking git for the submodules in %q: %w", dir, err)
+	}
+	var all []string
+	for line := range strings.SplitSeq(string(out), "\x00") {
+		meta, name, _ := strings.Cut(line, "\t")
+		if !strings.HasPrefix(meta, "160000 ") {
+			continue
+		}
+		if _, err := os.Lstat(filepath.Join(dir, name, ".git")); err != nil {
+			continue
+		}
+		inner, err := gitModules(ctx, filepath.Join(dir, name), environ)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, name)
+		for _, m := range inner {
+			all = append(all, path.Join(name, m))
+		}
+	}
+	return all, nil
+}
+
+// inModules calls ask for the paths below dir, and apart for those in each submodule: git refuses to tell about these
+// from without. It returns all that ask returns.
+func inModules(dir string, modules, paths []string, ask func(dir string, paths []string) ([]string, error)) ([]string, error) {
+	within := map[string][]string{}
+	for _, name := range paths {
+		module, rest := "", name
+		for _, m := range modules {
+			if in, ok := strings.CutPrefix(name, m+"/"); ok && in != "" && len(m) > len(module) {
+				module, rest = m, in
+			}
+		}
+		within[module] = append(within[module], rest)
+	}
+	var all []string
+	for _, module := range slices.Sorted(maps.Keys(within)) {
+		found, err := ask(filepath.Join(dir, module), within[module])
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range found {
+			all = append(all, path.Join(module, name))
+		}
+	}
+	return all, nil
 }
 
 // gitUntracked returns the paths below dir that git neither tracks nor ignores.
