@@ -29,11 +29,24 @@ type ciBuild struct {
 // ciFiles are files at the top of a context that can ask for builds, with what reads them.
 var ciFiles = []struct {
 	pattern string
-	read    func(*yaml.Node) []ciBuild
+	read    func([]byte) []ciBuild
 }{
-	{"compose.yaml", composeBuilds}, {"compose.yml", composeBuilds}, {"docker-compose.yaml", composeBuilds}, {"docker-compose.yml", composeBuilds},
-	{"docker-bake.json", bakeBuilds},
-	{".github/workflows/*.yml", workflowBuilds}, {".github/workflows/*.yaml", workflowBuilds}, {".gitlab-ci.yml", gitlabBuilds},
+	{"compose.yaml", yamlBuilds(composeBuilds)}, {"compose.yml", yamlBuilds(composeBuilds)},
+	{"docker-compose.yaml", yamlBuilds(composeBuilds)}, {"docker-compose.yml", yamlBuilds(composeBuilds)},
+	{"docker-bake.json", yamlBuilds(bakeBuilds)}, {"docker-bake.hcl", hclBuilds},
+	{".github/workflows/*.yml", yamlBuilds(workflowBuilds)}, {".github/workflows/*.yaml", yamlBuilds(workflowBuilds)},
+	{".gitlab-ci.yml", yamlBuilds(gitlabBuilds)}, {"Jenkinsfile", jenkinsBuilds},
+}
+
+// yamlBuilds returns a function that reads a YAML file. One that is none has no builds.
+func yamlBuilds(read func(*yaml.Node) []ciBuild) func([]byte) []ciBuild {
+	return func(text []byte) []ciBuild {
+		var doc yaml.Node
+		if yaml.Unmarshal(text, &doc) != nil || len(doc.Content) == 0 {
+			return nil
+		}
+		return read(doc.Content[0])
+	}
 }
 
 // maxBuildFile bounds what is read of a file of ciFiles.
@@ -58,11 +71,10 @@ func (p *project) builds() []ciBuild {
 			}
 			data, err := io.ReadAll(io.LimitReader(f, maxBuildFile))
 			f.Close()
-			var doc yaml.Node
-			if err != nil || yaml.Unmarshal(data, &doc) != nil || len(doc.Content) == 0 {
+			if err != nil {
 				continue
 			}
-			for _, b := range kind.read(doc.Content[0]) {
+			for _, b := range kind.read(data) {
 				b.file = filepath.Join(p.Dir, filepath.FromSlash(name))
 				builds = append(builds, b)
 			}
@@ -170,16 +182,59 @@ func hasRegistry(image string) bool {
 }
 
 func bakeBuilds(doc *yaml.Node) (builds []ciBuild) {
-	each(key(doc, "target"), func(name string, t *yaml.Node) {
-		if key(t, "inherits") != nil || !isThis(scalar(key(t, "context")), scalar(key(t, "dockerfile"))) {
+	targets := key(doc, "target")
+	inherited := map[string]bool{} // targets that others take their attributes from: they need not be built themselves
+	each(targets, func(_ string, own *yaml.Node) {
+		for _, parent := range list(key(own, "inherits")) {
+			inherited[parent] = true
+		}
+	})
+	each(targets, func(name string, own *yaml.Node) {
+		if inherited[name] {
 			return
 		}
-		b := ciBuild{line: t.Line, name: name, target: scalar(key(t, "target")), args: settings(key(t, "args")), images: list(key(t, "tags"))}
-		output := strings.Join(list(key(t, "output")), " ")
+		t := bakeTarget(targets, name, map[string]bool{})
+		if !isThis(scalar(t["context"]), scalar(t["dockerfile"])) || t["dockerfile-inline"] != nil {
+			return
+		}
+		b := ciBuild{line: own.Line, name: name, target: scalar(t["target"]), args: settings(t["args"]), images: list(t["tags"])}
+		output := strings.Join(list(t["output"]), " ")
+		if o := t["output"]; o != nil && o.Kind == yaml.SequenceNode {
+			for _, c := range o.Content {
+				for k, v := range settings(c) {
+					output += " " + k + "=" + v
+				}
+			}
+		}
 		b.pushed = strings.Contains(output, "registry") || strings.Contains(output, "push=true") || output == "" && slices.ContainsFunc(b.images, hasRegistry)
 		builds = append(builds, b)
 	})
 	return builds
+}
+
+// bakeTarget returns the attributes of a target, with those that it inherits.
+func bakeTarget(targets *yaml.Node, name string, seen map[string]bool) map[string]*yaml.Node {
+	out := map[string]*yaml.Node{}
+	if seen[name] { // bake refuses a cycle
+		return out
+	}
+	seen[name] = true
+	own := key(targets, name)
+	take := func(attribute string, value *yaml.Node) {
+		if before := out[attribute]; attribute == "args" && before != nil && before.Kind == yaml.MappingNode && value.Kind == yaml.MappingNode {
+			merged := *value // the later value of a key counts
+			merged.Content = append(slices.Clone(before.Content), value.Content...)
+			value = &merged
+		}
+		out[attribute] = value
+	}
+	for _, parent := range list(key(own, "inherits")) {
+		for attribute, value := range bakeTarget(targets, parent, seen) {
+			take(attribute, value)
+		}
+	}
+	each(own, take)
+	return out
 }
 
 func workflowBuilds(doc *yaml.Node) (builds []ciBuild) {
@@ -189,8 +244,9 @@ func workflowBuilds(doc *yaml.Node) (builds []ciBuild) {
 			return
 		}
 		var scripts []*yaml.Node
+		elsewhere := key(doc, "defaults", "run", "working-directory") != nil || key(job, "defaults", "run", "working-directory") != nil
 		for _, step := range steps.Content {
-			if run := key(step, "run"); run != nil {
+			if run := key(step, "run"); run != nil && !elsewhere && key(step, "working-directory") == nil {
 				scripts = append(scripts, run)
 			}
 			with := key(step, "with")
@@ -226,11 +282,14 @@ func gitlabBuilds(doc *yaml.Node) (builds []ciBuild) {
 	return builds
 }
 
-// scriptBuilds returns the builds of shell scripts that run one after the other. A later push of a name counts.
+// scriptBuilds returns the builds of shell scripts that run one after the other. A later push of a name counts. After
+// cd, a path means another one.
 func scriptBuilds(scripts []*yaml.Node) (builds []ciBuild) {
 	for _, n := range scripts {
+		moved := false
 		for _, c := range shell.Script(scalar(n), nil) {
 			words := c.Words[1:]
+			moved = moved || c.Name() == "cd" || c.Name() == "pushd"
 			if !slices.Contains([]string{"docker", "podman", "buildah", "kedge"}, c.Name()) || len(words) == 0 {
 				continue
 			}
@@ -246,7 +305,7 @@ func scriptBuilds(scripts []*yaml.Node) (builds []ciBuild) {
 					builds[i].pushed = builds[i].pushed || slices.ContainsFunc(words, func(w string) bool { return slices.Contains(builds[i].images, w) })
 				}
 			case "build", "bud":
-				if b, ok := commandBuild(words[1:]); ok {
+				if b, ok := commandBuild(words[1:]); ok && !moved {
 					b.name, b.line = c.Name()+" build", n.Line
 					builds = append(builds, b)
 				}

@@ -9,6 +9,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+	"go.yaml.in/yaml/v3"
 )
 
 // maxManifest bounds what is read of a manifest or a lockfile.
@@ -193,6 +196,221 @@ func bundlerFits(manifest, lock []byte) string {
 	for _, m := range gemName.FindAllStringSubmatch(string(manifest), -1) {
 		if !slices.Contains(names, m[1]) {
 			return fmt.Sprintf("it lacks %s", m[1])
+		}
+	}
+	return ""
+}
+
+// pnpmFits compares the dependencies in package.json with those that pnpm-lock.yaml was made from. What changes them
+// on the way, such as overrides, makes the answer unknown.
+func pnpmFits(manifest, lock []byte) string {
+	type dependencies struct {
+		Dependencies, DevDependencies, OptionalDependencies, PeerDependencies map[string]string
+	}
+	type locked map[string]struct{ Specifier string }
+	type importer struct {
+		Dependencies         locked `yaml:"dependencies"`
+		DevDependencies      locked `yaml:"devDependencies"`
+		OptionalDependencies locked `yaml:"optionalDependencies"`
+	}
+	var want dependencies
+	var have struct {
+		Importers map[string]importer `yaml:"importers"`
+		Overrides any                 `yaml:"overrides"`
+		Ignored   any                 `yaml:"ignoredOptionalDependencies"`
+		Pnpmfile  string              `yaml:"pnpmfileChecksum"`
+	}
+	if json.Unmarshal(manifest, &want) != nil || yaml.Unmarshal(lock, &have) != nil || have.Overrides != nil || have.Ignored != nil || have.Pnpmfile != "" {
+		return ""
+	}
+	root, ok := have.Importers["."]
+	if !ok {
+		return ""
+	}
+	specifiers := map[string]string{}
+	for _, part := range []locked{root.Dependencies, root.DevDependencies, root.OptionalDependencies} {
+		for name, d := range part {
+			specifiers[name] = d.Specifier
+		}
+	}
+	wanted := map[string]string{}
+	for _, part := range []map[string]string{want.DevDependencies, want.Dependencies, want.OptionalDependencies} {
+		for name, spec := range part {
+			if other, twice := wanted[name]; twice && other != spec {
+				return ""
+			}
+			wanted[name] = spec
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		switch spec, ok := specifiers[name]; {
+		case !ok:
+			return fmt.Sprintf("it lacks %s", name)
+		case spec != wanted[name]:
+			return fmt.Sprintf("it was made for %s %s, not %s", name, spec, wanted[name])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(specifiers)) {
+		_, wants := wanted[name]
+		if _, peer := want.PeerDependencies[name]; !wants && !peer {
+			return fmt.Sprintf("it still has %s", name)
+		}
+	}
+	return ""
+}
+
+// composerFits looks for each requirement among the locked packages, and what they replace or provide.
+func composerFits(manifest, lock []byte) string {
+	var want struct {
+		Require map[string]string
+		Dev     map[string]string `json:"require-dev"`
+	}
+	type packages []struct {
+		Name             string
+		Replace, Provide json.RawMessage // an object, or an empty list
+	}
+	var have struct {
+		Packages packages
+		Dev      packages `json:"packages-dev"`
+	}
+	if json.Unmarshal(manifest, &want) != nil || json.Unmarshal(lock, &have) != nil {
+		return ""
+	}
+	locked := map[string]bool{}
+	for _, p := range append(have.Packages, have.Dev...) {
+		locked[strings.ToLower(p.Name)] = true
+		for _, raw := range []json.RawMessage{p.Replace, p.Provide} {
+			var names map[string]any
+			_ = json.Unmarshal(raw, &names) // an empty list has no names
+			for name := range names {
+				locked[strings.ToLower(name)] = true
+			}
+		}
+	}
+	for _, part := range []map[string]string{want.Require, want.Dev} {
+		for _, name := range slices.Sorted(maps.Keys(part)) {
+			if strings.Contains(name, "/") && !locked[strings.ToLower(name)] {
+				return fmt.Sprintf("it lacks %s", name)
+			}
+		}
+	}
+	return ""
+}
+
+// pyproject is what a pyproject.toml says about libraries.
+type pyproject struct {
+	Project struct {
+		Name         string              `toml:"name"`
+		Dependencies []string            `toml:"dependencies"`
+		Optional     map[string][]string `toml:"optional-dependencies"`
+		Dynamic      []string            `toml:"dynamic"`
+	} `toml:"project"`
+	Tool struct {
+		Poetry struct {
+			Dependencies map[string]any `toml:"dependencies"`
+			Dev          map[string]any `toml:"dev-dependencies"`
+			Group        map[string]struct {
+				Dependencies map[string]any `toml:"dependencies"`
+			} `toml:"group"`
+		} `toml:"poetry"`
+	} `toml:"tool"`
+}
+
+// pythonLock is what poetry.lock and uv.lock have in common.
+type pythonLock struct {
+	Package []struct {
+		Name     string `toml:"name"`
+		Metadata struct {
+			Requires []struct {
+				Name string `toml:"name"`
+			} `toml:"requires-dist"`
+		} `toml:"metadata"`
+	} `toml:"package"`
+}
+
+var (
+	requirementName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*`)
+	nameSeparators  = regexp.MustCompile(`[-_.]+`)
+)
+
+// pythonName returns the name of a requirement in its normal form.
+func pythonName(requirement string) string {
+	return strings.ToLower(nameSeparators.ReplaceAllString(requirementName.FindString(strings.TrimSpace(requirement)), "-"))
+}
+
+// poetryFits looks for each dependency in poetry.lock. One that is not for every machine may not be there.
+func poetryFits(manifest, lock []byte) string {
+	var m pyproject
+	var l pythonLock
+	if toml.Unmarshal(manifest, &m) != nil || toml.Unmarshal(lock, &l) != nil {
+		return ""
+	}
+	locked := map[string]bool{}
+	for _, p := range l.Package {
+		locked[pythonName(p.Name)] = true
+	}
+	var wanted []string
+	for _, r := range m.Project.Dependencies {
+		if !strings.Contains(r, ";") {
+			wanted = append(wanted, r)
+		}
+	}
+	tables := []map[string]any{m.Tool.Poetry.Dependencies, m.Tool.Poetry.Dev}
+	for _, g := range m.Tool.Poetry.Group {
+		tables = append(tables, g.Dependencies)
+	}
+	for _, t := range tables {
+		for name, value := range t {
+			if table, ok := value.(map[string]any); ok && table["python"] == nil && table["markers"] == nil && table["platform"] == nil {
+				value = ""
+			}
+			if _, ok := value.(string); ok && name != "python" {
+				wanted = append(wanted, name)
+			}
+		}
+	}
+	slices.Sort(wanted)
+	for _, name := range wanted {
+		if !locked[pythonName(name)] {
+			return fmt.Sprintf("it lacks %s", requirementName.FindString(name))
+		}
+	}
+	return ""
+}
+
+// uvFits compares the names of the dependencies in pyproject.toml with those that uv.lock was made from.
+func uvFits(manifest, lock []byte) string {
+	var m pyproject
+	var l pythonLock
+	if toml.Unmarshal(manifest, &m) != nil || toml.Unmarshal(lock, &l) != nil || len(m.Project.Dynamic) > 0 {
+		return ""
+	}
+	wanted := slices.Clone(m.Project.Dependencies)
+	for _, extra := range m.Project.Optional {
+		wanted = append(wanted, extra...)
+	}
+	for i := range wanted {
+		wanted[i] = pythonName(wanted[i])
+	}
+	slices.Sort(wanted)
+	for _, p := range l.Package {
+		if p.Name != pythonName(m.Project.Name) {
+			continue
+		}
+		var locked []string
+		for _, r := range p.Metadata.Requires {
+			locked = append(locked, pythonName(r.Name))
+		}
+		slices.Sort(locked)
+		for _, name := range wanted {
+			if !slices.Contains(locked, name) && name != p.Name { // an extra can name the project itself
+				return fmt.Sprintf("it lacks %s", name)
+			}
+		}
+		for _, name := range locked {
+			if !slices.Contains(wanted, name) {
+				return fmt.Sprintf("it still has %s", name)
+			}
 		}
 	}
 	return ""

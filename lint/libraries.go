@@ -75,7 +75,7 @@ var ecosystems = []ecosystem{
 	},
 	{
 		name: "pnpm", manifests: []string{"package.json"}, locks: []string{"pnpm-lock.yaml"}, write: "pnpm install --lockfile-only",
-		programs: []string{"pnpm"},
+		programs: []string{"pnpm"}, fits: pnpmFits,
 		installs: func(_ string, args []string, i *instruction) (bool, string) {
 			if sub(args, "fetch", "ci") {
 				return true, ""
@@ -101,14 +101,14 @@ var ecosystems = []ecosystem{
 	},
 	{
 		name: "Poetry", manifests: []string{"pyproject.toml"}, locks: []string{"poetry.lock"}, write: "poetry lock",
-		programs: []string{"poetry"},
+		programs: []string{"poetry"}, fits: poetryFits,
 		installs: func(_ string, args []string, _ *instruction) (bool, string) {
 			return sub(args, "install", "sync"), ""
 		},
 	},
 	{
 		name: "uv", manifests: []string{"pyproject.toml"}, locks: []string{"uv.lock"}, write: "uv lock",
-		programs: []string{"uv"},
+		programs: []string{"uv"}, fits: uvFits,
 		installs: func(_ string, args []string, i *instruction) (bool, string) {
 			if !sub(args, "sync") && !sub(args, "run") {
 				return false, ""
@@ -173,7 +173,7 @@ var ecosystems = []ecosystem{
 	},
 	{
 		name: "Composer", manifests: []string{"composer.json"}, locks: []string{"composer.lock"}, write: "composer update --no-install",
-		programs: []string{"composer", "composer.phar"}, empty: composerEmpty,
+		programs: []string{"composer", "composer.phar"}, fits: composerFits, empty: composerEmpty,
 		installs: func(_ string, args []string, _ *instruction) (bool, string) {
 			if sub(args, "install", "i") {
 				return true, ""

@@ -79,6 +79,13 @@ func TestRules(t *testing.T) {
 		{"other-target", "FROM a AS dev\nFROM b AS app", map[string]string{".gitlab-ci.yml": "build:\n  script:\n  - docker build --target=dev -t x .\n  - docker push x\n"}, nil, true},
 		{"other-target", "FROM a AS dev\nFROM b AS app", map[string]string{".github/workflows/ci.yml": "jobs:\n  a:\n    steps:\n    - run: docker buildx build --push --target dev -t x .\n"}, nil, true},
 		{"other-target", "FROM a AS dev\nFROM b AS app", map[string]string{".gitlab-ci.yml": "build:\n  script:\n  - docker build --target=dev -t x .\n  - docker run x npm test\n  - docker build -t y .\n  - docker push y\n"}, nil, false},
+		{"other-target", "FROM a AS dev\nFROM b AS app", map[string]string{"docker-bake.hcl": "# x\nvariable \"R\" { default = \"r.io\" }\ntarget \"c\" {\n  output = [{ type = \"registry\" }]\n}\ntarget \"d\" {\n  inherits = [\"c\"]\n  target = \"dev\"\n  tags = [\"${R}/x\", foo(\"}\")]\n}\n"}, nil, true},
+		{"other-target", "FROM a AS dev\nFROM b AS app", map[string]string{"docker-bake.hcl": "target \"d\" {\n  target = \"dev\"\n  output = [\"type=cacheonly\"]\n}\ntarget \"app\" {\n  target = STAGE\n  output = [\"type=registry\"]\n}\ntarget \"other\" {\n  context = \"x\"\n  target = \"dev\"\n  output = [\"type=registry\"]\n}\n"}, nil, false},
+		{"shared-name", "FROM a", map[string]string{"docker-bake.hcl": "target \"a\" {\n  tags = [\"x\"]\n  args = {\n    V = \"1\", W: 2\n  }\n}\ntarget \"b\" {\n  tags = [\"x\"]\n}\n"}, nil, true},
+		{"shared-name", "FROM a", map[string]string{"docker-bake.hcl": "target \"a\" {\n  tags = [\"x\"]\n  args = { V = \"1\" }\n}\ntarget \"b\" {\n  inherits = [\"a\"]\n  args = { V = \"2\" }\n}\ntarget \"c\" {\n  tags = [\"${Y}\"]\n}\n"}, nil, false},
+		{"other-target", "FROM a AS dev\nFROM b AS app", map[string]string{"Jenkinsfile": "pipeline { stages { stage('b') { steps {\n sh \"docker build --target dev -t ${R}/x .\"\n sh(label: 'push it', script: '''\n  docker push $R/x\n ''')\n} } } }\n"}, nil, true},
+		{"other-target", "FROM a AS dev\nFROM b AS app", map[string]string{"Jenkinsfile": "node {\n // sh 'docker build --target dev --push .'\n echo 'docker build --target dev --push .'\n dir('x') { sh 'docker build --target dev --push .' }\n sh 'kedge build --target app --push .'\n sh 'cd x && docker build --target dev --push .'\n}\n"}, nil, false},
+		{"other-target", "FROM a AS dev\nFROM b AS app", map[string]string{".github/workflows/ci.yml": "jobs:\n  a:\n    steps:\n    - run: docker build --push --target dev .\n      working-directory: x\n"}, nil, false},
 		{"other-target", "FROM a AS dev\nFROM b AS app", map[string]string{"compose.yml": "services:\n  a:\n    image: x-dev\n    build:\n      context: .\n      target: dev\n"}, nil, false},
 		{"other-target", "FROM a AS dev\nFROM b AS app", map[string]string{".github/workflows/ci.yml": "jobs:\n  a:\n    steps:\n    - uses: docker/build-push-action@v6\n      with:\n        push: true\n        target: app\n    - uses: docker/build-push-action@v6\n      with:\n        target: dev\n", "compose.yaml": "\t["}, nil, false},
 		{"tested-elsewhere", "FROM a AS test\nRUN go test ./...\nFROM b\nRUN make", nil, nil, true},
@@ -158,6 +165,8 @@ func TestRules(t *testing.T) {
 		{"prebuilt", "FROM a\nCOPY src /", map[string]string{"tool": elfHead, "src/a.c": ""}, nil, false},
 		{"prebuilt", "FROM a\nCOPY . /", map[string]string{"tool": elfHead}, []string{"tool"}, false},
 		{"prebuilt", "FROM a\nCOPY . /", map[string]string{"run": "#!/bin/sh\necho hello, world\n", "gradle/wrapper/gradle-wrapper.jar": "PK\x03\x04........"}, nil, false},
+		{"prebuilt", "FROM a\nCOPY . /", map[string]string{"dist/app.js": "/* (c) */\n" + strings.Repeat("a(function(){b=1;});", 400)}, nil, true},
+		{"prebuilt", "FROM a\nCOPY . /", map[string]string{"app.js": strings.Repeat("a(function(){b=1;});\n", 400), "d.js": "x = \"" + strings.Repeat("QUJD", 4000) + "\";\n", ".yarn/releases/yarn-4.cjs": strings.Repeat("a(function(){b=1;});", 400)}, nil, false},
 		{"unlocked-install", "FROM a\nCOPY package*.json ./\nRUN npm install", node, nil, true},
 		{"unlocked-install", "FROM a\nCOPY . .\nRUN cd x && npm i --no-audit", node, nil, true},
 		{"unlocked-install", "FROM a\nCOPY . .\nRUN [\"npm\", \"install\"]", node, nil, true},
@@ -349,6 +358,75 @@ func TestSyntaxError(t *testing.T) {
 			t.Errorf("%q: %v", dockerfile, err)
 		}
 	}
+}
+
+// A lockfile fits its manifest, or why not.
+func TestFits(t *testing.T) {
+	const (
+		pnpm     = "lockfileVersion: '9.0'\nimporters:\n  .:\n    dependencies:\n      a:\n        specifier: ^1.0.0\n        version: 1.2.3\n    devDependencies:\n      p:\n        specifier: '1'\n        version: 1.0.0\n"
+		composer = `{"packages": [{"name": "a/b", "replace": {"a/c": "*"}, "provide": []}], "packages-dev": [{"name": "D/e"}]}`
+		poetry   = "[[package]]\nname = \"requests\"\n[[package]]\nname = \"zope-interface\"\n"
+		uv       = "version = 1\n[[package]]\nname = \"my-app\"\nsource = { virtual = \".\" }\n[package.metadata]\nrequires-dist = [{ name = \"requests\", specifier = \">=2\" }, { name = \"rich\", marker = \"extra == 'cli'\" }]\n[[package]]\nname = \"requests\"\n"
+	)
+	for _, test := range []struct {
+		fits                       func(manifest, lock []byte) string
+		manifest, lock, want, name string
+	}{
+		{pnpmFits, `{"dependencies": {"a": "^1.0.0"}, "peerDependencies": {"p": "1"}}`, pnpm, "", "pnpm"},
+		{pnpmFits, `{"dependencies": {"a": "^1.0.0", "c": "1"}, "devDependencies": {"p": "1"}}`, pnpm, "it lacks c", "pnpm"},
+		{pnpmFits, `{"dependencies": {"a": "^2.0.0"}, "devDependencies": {"p": "1"}}`, pnpm, "it was made for a ^1.0.0, not ^2.0.0", "pnpm"},
+		{pnpmFits, `{"dependencies": {"a": "^1.0.0"}}`, pnpm, "it still has p", "pnpm"},
+		{pnpmFits, `{"dependencies": {"a": "^2.0.0"}}`, pnpm + "overrides:\n  a: ^1.0.0\n", "", "pnpm"},
+		{pnpmFits, `{"dependencies": {"a": "^2.0.0"}}`, "lockfileVersion: 5.4\nspecifiers:\n  a: ^1.0.0\n", "", "pnpm"},
+		{composerFits, `{"require": {"php": ">=8", "A/b": "1", "a/c": "*"}, "require-dev": {"d/e": "*"}}`, composer, "", "Composer"},
+		{composerFits, `{"require": {"a/b": "1", "a/d": "*"}}`, composer, "it lacks a/d", "Composer"},
+		{composerFits, `{"require": []}`, composer, "", "Composer"},
+		{poetryFits, "[tool.poetry.dependencies]\npython = \"^3.9\"\nRequests = \"^2\"\n\"zope.interface\" = {version = \"*\"}\ntomli = {version = \"*\", python = \"<3.11\"}\n", poetry, "", "Poetry"},
+		{poetryFits, "[project]\ndependencies = [\"requests>=2\", \"tomli ; python_version < '3'\"]\n[tool.poetry.group.dev.dependencies]\npytest = \"*\"\n", poetry, "it lacks pytest", "Poetry"},
+		{uvFits, "[project]\nname = \"My_App\"\ndependencies = [\"requests[socks]>=2\"]\n[project.optional-dependencies]\ncli = [\"Rich\"]\nall = [\"my-app[cli]\"]\n", uv, "", "uv"},
+		{uvFits, "[project]\nname = \"my-app\"\ndependencies = [\"requests>=2\", \"httpx\", \"rich\"]\n", uv, "it lacks httpx", "uv"},
+		{uvFits, "[project]\nname = \"my-app\"\ndependencies = [\"requests>=2\"]\n", uv, "it still has rich", "uv"},
+		{uvFits, "[project]\nname = \"my-app\"\ndynamic = [\"dependencies\"]\n", uv, "", "uv"},
+	} {
+		if got := test.fits([]byte(test.manifest), []byte(test.lock)); got != test.want {
+			t.Errorf("%s: %q, want %q\n%s", test.name, got, test.want, test.manifest)
+		}
+		for _, other := range []string{"", "[", "{", "[]", "{}\n---\n"} {
+			if got := test.fits([]byte(other), []byte(test.lock)); got != "" && !strings.HasPrefix(got, "it still has") {
+				t.Errorf("%s: a damaged manifest: %q", test.name, got)
+			}
+			if got := test.fits([]byte(test.manifest), []byte(other)); got != "" && !strings.HasPrefix(got, "it lacks") {
+				t.Errorf("%s: a damaged lockfile: %q", test.name, got)
+			}
+		}
+	}
+}
+
+// A minified script that git tracks is a remark.
+func TestMinified(t *testing.T) {
+	in := Input{Name: "Dockerfile", Dockerfile: []byte("FROM a\nCOPY . /"), Context: folder(map[string]string{"a.min.js": strings.Repeat("a(function(){b=1;});", 400)})}
+	for tracked, want := range map[bool]Level{true: Info, false: Warning} {
+		in.Tracked = map[string]bool{"a.min.js": tracked}
+		findings, err := Check(t.Context(), in)
+		if err != nil || len(findings) != 1 || findings[0].Level != want {
+			t.Errorf("tracked %v: %+v, %v", tracked, findings, err)
+		}
+	}
+}
+
+func FuzzBuildFiles(f *testing.F) {
+	f.Add([]byte("variable \"R\" { default = null }\ntarget \"a\" {\n  inherits = [\"a\"] // x\n  args = { V: 1.5, \"W\" = -1 }\n  tags = [for t in X : \"${t}:%{ if y }1%{ endif }\"]\n}\n"))
+	f.Add([]byte("node { dir('x') { sh(label: 'a', script: \"\"\"docker build \\\n -t x .\"\"\") } /* } */ }"))
+	f.Add([]byte("services: {a: {build: ., image: x}}"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		for _, kind := range ciFiles {
+			for _, b := range kind.read(text) {
+				if b.line < 0 || b.line > strings.Count(string(text), "\n")+1 {
+					t.Errorf("%s: line %d", kind.pattern, b.line)
+				}
+			}
+		}
+	})
 }
 
 func FuzzCheck(f *testing.F) {

@@ -16,8 +16,8 @@ Generated from the package ` + "`lint`" + `. [practices.md](practices.md) says w
 
     kedge lint [PATH]
 
-reads the Dockerfile, the context as .dockerignore leaves it, what git tracks of it, the lockfile, and at the top of the context compose files, docker-bake.json,
-GitHub's workflows and .gitlab-ci.yml. It builds nothing, runs nothing and needs no builder and no network. Commands are parsed, not matched by patterns: those in ` + "`sh -c`" + `, here-documents, the exec form,
+reads the Dockerfile, the context as .dockerignore leaves it, what git tracks of it, the lockfile, and at the top of the context compose files, docker-bake.json, docker-bake.hcl,
+GitHub's workflows, .gitlab-ci.yml and the sh steps of a Jenkinsfile. It builds nothing, runs nothing and needs no builder and no network. Commands are parsed, not matched by patterns: those in ` + "`sh -c`" + `, here-documents, the exec form,
 ONBUILD and after sudo or env count, and those that are only echoed do not. What a variable holds only at build time stays unknown, and unknown is no finding.
 
 An error is what breaks a build or lets anyone else decide what runs. A warning is what lets two builds differ. A remark (` + "`info`" + `)
@@ -95,6 +95,6 @@ findings were read in November 2026:
 The five that are not: three find ` + "`go mod tidy`" + ` in a stage that is there to update go.sum, and two take the revision of a package for one of a
 repository. No Dockerfile has more than 22 findings, and text shows three of each rule.
 
-What it overlooks was not measured. It does not know what scripts of the context do, what a base image's ONBUILD does, HCL files of bake, or
+What it overlooks was not measured. It does not know what scripts of the context do, what a base image's ONBUILD does, what HCL files of bake compute, or
 whether a digest in the Dockerfile is of another platform.
 `

@@ -31,7 +31,10 @@ func prebuilts(n *parser.Node) []string {
 var wrapperJars = []string{"gradle-wrapper.jar", "maven-wrapper.jar"}
 
 // suspicious are the endings of names whose files are worth opening; a file without an ending is, too.
-var suspicious = regexp.MustCompile(`(?i)\.(so(\.[0-9.]+)?|a|o|node|exe|dll|dylib|wasm|jar|war|ear|class|pyc|pyo|whl|egg|bin|elf|out|ko|deb|rpm|apk)$`)
+var suspicious = regexp.MustCompile(`(?i)\.(so(\.[0-9.]+)?|a|o|node|exe|dll|dylib|wasm|jar|war|ear|class|pyc|pyo|whl|egg|bin|elf|out|ko|deb|rpm|apk|js|mjs|cjs|css)$`)
+
+// scripts are the endings of names of files that a bundler can have written.
+var scripts = regexp.MustCompile(`(?i)\.(m?js|cjs|css)$`)
 
 const mostNamed = 3
 
@@ -52,7 +55,7 @@ func checkPrebuilt(p *project, add func(Finding)) {
 		var found []file
 		for _, name := range p.files {
 			base := path.Base(name)
-			if path.Ext(name) != "" && !suspicious.MatchString(base) || !c.takes(name) || slices.Contains(wrapperJars, base) || p.allowed(name) || !ships && isFixture(name) {
+			if path.Ext(name) != "" && !suspicious.MatchString(base) || !c.takes(name) || isTool(name) || p.allowed(name) || !ships && isFixture(name) {
 				continue
 			}
 			f, known := kinds[name]
@@ -90,7 +93,14 @@ func checkPrebuilt(p *project, add func(Finding)) {
 		if n := len(found) - mostNamed; n > 0 {
 			more = fmt.Sprintf(" and %d more", n)
 		}
-		finding := Finding{Line: i.start, Message: fmt.Sprintf("copies what was compiled outside of this build: %s%s", strings.Join(words, ", "), more)}
+		// A minified script that git has was put there on purpose.
+		level := Info
+		for _, f := range found {
+			if f.what != "minified" || p.Tracked != nil && !p.Tracked[f.name] {
+				level = ""
+			}
+		}
+		finding := Finding{Line: i.start, Level: level, Message: fmt.Sprintf("copies what was compiled outside of this build: %s%s", strings.Join(words, ", "), more)}
 		for _, made := range []string{"node_modules", "__pycache__"} {
 			if !slices.ContainsFunc(found, func(f file) bool { return !slices.Contains(strings.Split(path.Dir(f.name), "/"), made) }) {
 				finding.Fix = fmt.Sprintf("List **/%s in .dockerignore.", made)
@@ -102,6 +112,15 @@ func checkPrebuilt(p *project, add func(Finding)) {
 		}
 		add(finding)
 	}
+}
+
+// isTool reports whether a file is a tool that its own package manager or build tool puts into a project.
+func isTool(name string) bool {
+	if slices.Contains(wrapperJars, path.Base(name)) {
+		return true
+	}
+	// A folder with a thousand scripts of others is one finding for its native code, and none for the rest.
+	return scripts.MatchString(name) && slices.ContainsFunc(strings.Split(path.Dir(name), "/"), func(dir string) bool { return dir == "node_modules" || dir == ".yarn" })
 }
 
 // isFixture reports whether a file is the input of a test.
@@ -134,11 +153,37 @@ func (p *project) compiled(name string) (what, machine string) {
 		return "", ""
 	}
 	head := make([]byte, 64)
+	if scripts.MatchString(name) {
+		head = make([]byte, maxHead)
+	}
 	n, err := io.ReadFull(f, head)
 	if err != nil && n < 8 {
 		return "", ""
 	}
+	if scripts.MatchString(name) {
+		if minified(head[:n]) {
+			return "minified", ""
+		}
+		return "", ""
+	}
 	return compiledHead(head[:n], path.Base(name))
+}
+
+const (
+	maxHead  = 16 << 10 // bytes that are read of a script
+	longLine = 5000     // bytes of a line that no one writes by hand
+)
+
+// minified reports whether a script begins with a line that a minifier wrote, behind its licence. A long line that is
+// mostly one string or the like holds data.
+func minified(head []byte) bool {
+	for line := range bytes.Lines(head) {
+		if len(line) >= longLine {
+			code := bytes.Count(line, []byte("{")) + bytes.Count(line, []byte(";"))
+			return code >= len(line)/100
+		}
+	}
+	return false
 }
 
 // machines are Docker's names of ELF's machines.

@@ -125,7 +125,7 @@ var Rules = []Rule{
 	},
 	{
 		ID: "prebuilt", Practice: 6, Level: Warning, check: checkPrebuilt,
-		What: "COPY or ADD brings a file that a compiler made outside of the build",
+		What: "COPY or ADD brings a file that a compiler or a minifier made outside of the build",
 		Why:  "Nothing says from which sources, with which compiler and on which machine it was made.",
 		Fix:  "Compile it in a stage. Or allow it above the instruction: # kedge: prebuilt=PATH reason.",
 	},

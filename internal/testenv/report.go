@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -51,6 +52,9 @@ func compileSchema(t testing.TB, path string, change func(doc any)) *jsonschema.
 	return schema
 }
 
+// reported are the objects whose keys the report takes as its own.
+var reported = []string{"image", "diff", "lock", "lint"}
+
 // closeObjects makes every object of a schema refuse keys that the schema does not describe.
 func closeObjects(node any) {
 	switch n := node.(type) {
@@ -60,15 +64,11 @@ func closeObjects(node any) {
 		}
 	case map[string]any:
 		for key, v := range n {
-			// The report takes the keys of one of these three.
 			if defs, ok := v.(map[string]any); ok && key == "$defs" {
-				for _, name := range []string{"image", "diff", "lock"} {
-					if d, ok := defs[name].(map[string]any); ok {
-						closeObjects(d["properties"])
-					}
-				}
 				for name, d := range defs {
-					if name != "image" && name != "diff" && name != "lock" {
+					if d, ok := d.(map[string]any); ok && slices.Contains(reported, name) {
+						closeObjects(d["properties"])
+					} else {
 						closeObjects(d)
 					}
 				}
