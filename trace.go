@@ -21,7 +21,7 @@ import (
 func (p *plan) traces(ctx context.Context, m store.Manifest, first, second *builder.Result) ([]trace.Finding, error) {
 	s := trace.Search{
 		Builds: []trace.Window{{From: second.Started, To: second.Finished}},
-		Epoch:  first.Epoch, Given: []string{string(p.text)}, Inputs: func(ctx context.Context, fn func([]byte)) error { return inputFiles(ctx, first.Sent, fn) },
+		Epoch:  first.Epoch, Given: []string{string(p.text)}, Inputs: func(ctx context.Context, fn func(string, []byte)) error { return inputFiles(ctx, first.Sent, fn) },
 	}
 	if !first.LastRunStarted.IsZero() {
 		s.Builds = append(s.Builds, trace.Window{From: first.Started, To: first.Finished})
@@ -72,23 +72,20 @@ const (
 	maxInputs    = 512 << 20
 )
 
-// inputFiles calls fn with the content of each file that was sent, by folder.
-func inputFiles(ctx context.Context, sent map[string][]string, fn func([]byte)) error {
+// inputFiles calls fn with each path that was sent, by folder, and with the content if it is a file.
+func inputFiles(ctx context.Context, sent map[string][]string, fn func(path string, content []byte)) error {
 	left := int64(maxInputs)
 	for dir, paths := range sent {
 		for _, path := range slices.Sorted(slices.Values(paths)) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if left <= 0 {
-				return nil
-			}
-			content, err := readStart(filepath.Join(dir, filepath.FromSlash(path)))
-			if err != nil {
-				continue // it went away, or is no file
+			var content []byte
+			if left > 0 {
+				content, _ = readStart(filepath.Join(dir, filepath.FromSlash(path))) // it may have gone away
 			}
 			left -= int64(len(content))
-			fn(content)
+			fn(path, content)
 		}
 	}
 	return nil

@@ -149,7 +149,7 @@ func (f *finder) layer(ctx context.Context, st *store.Store, l store.Layer, o or
 		}
 		base := gopath.Base(path)
 		if name, from, to, ok := f.dates.find([]byte(base), o.clock); ok && h.Typeflag != tar.TypeLink {
-			add(&candidate{Finding: Finding{Kind: Timestamp, What: name + " in its name", Text: base[from:to]}, line: []byte(base[from:to]), inName: true, weak: short(name)})
+			add(&candidate{Finding: Finding{Kind: Timestamp, What: name + " in its name", Text: base[from:to]}, line: []byte(base), inName: true, weak: short(name)})
 		}
 		for _, fact := range o.facts {
 			if len(fact.Asked) == 0 && fact.names(base) {

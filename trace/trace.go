@@ -64,8 +64,8 @@ type Search struct {
 	Epoch, Commit time.Time
 	// Given are texts that the build was given, such as the Dockerfile and build args.
 	Given []string
-	// Inputs calls fn for each file of the build context that this machine has; it may be nil.
-	Inputs func(ctx context.Context, fn func(content []byte)) error
+	// Inputs calls fn for each file of the build context that this machine has, with its path; it may be nil.
+	Inputs func(ctx context.Context, fn func(path string, content []byte)) error
 }
 
 // maxFindings bounds what Find returns.

@@ -141,6 +141,11 @@ func TestFind(t *testing.T) {
 		{"a build arg, and the time below", []testLayer{{run("RUN echo $DAY > /day; date >> /day"), map[string]string{"/day": "09.11.2026\nMon Nov  9 14:03:25 UTC 2026\n"}}}, "certain /day", "", ""},
 		{"a build arg beside date", []testLayer{{run("RUN date +%d.%m.%Y > /day"), map[string]string{"/day": "09.11.2026"}}}, "certain /day", "", ""},
 		{"a file's name", []testLayer{{run("RUN make"), map[string]string{"/app-20261109.txt": "x"}}}, "certain /app-20261109.txt", "", ""},
+		{"a copied file's name", []testLayer{
+			{frontend.Step{Line: 3, Text: "COPY . /app"}, map[string]string{"/app/20261109_init.sql": "x", "/app/current": "-> 2026-11-09_b"}},
+			{run("RUN chown -R app /app && date"), map[string]string{"/app/20261109_init.sql": "x", "/app/current": "-> 2026-11-09_b"}},
+		}, "", "", ""},
+		{"a sent file's name", []testLayer{{run("RUN make"), map[string]string{"/out/2026_11_09-sent.txt": "x", "/out/2026_11_09.txt": "x"}}}, "warning /out/2026_11_09.txt", "", ""},
 		{"a link", []testLayer{{run("RUN make"), map[string]string{"/current": "-> releases/20261109"}}}, "certain /current", "", ""},
 		{"a program, with date", []testLayer{{run("RUN cc -DD=\"$(date +%F)\" main.c"), map[string]string{"/a.out": "\x7fELF\x00\x00" + day + "\x00"}}}, "certain /a.out", "", ""},
 		{"a program", []testLayer{{run("RUN make"), map[string]string{"/a.out": "\x7fELF\x00\x00" + day + "\x00"}}}, "warning /a.out", "", ""},
@@ -222,8 +227,9 @@ func TestFind(t *testing.T) {
 			search := Search{
 				Builds: []Window{window1}, Given: []string{"FROM x\nARG DAY", "09.11.2026"},
 				Machine: []Fact{{Name: "boot ID", Value: boot}, {Name: "kernel release", Value: "6.18.5"}, {Name: "number of CPUs", Value: "3", Asked: []string{"nproc"}}, unread[0], unread[1]},
-				Inputs: func(_ context.Context, fn func([]byte)) error {
-					fn([]byte("intro\nsent on " + day + "\n"))
+				Inputs: func(_ context.Context, fn func(string, []byte)) error {
+					fn("src/NOTES", []byte("intro\nsent on "+day+"\n"))
+					fn("src/2026_11_09-sent.txt", nil)
 					return nil
 				},
 			}

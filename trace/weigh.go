@@ -54,8 +54,8 @@ func (f *finder) weigh(ctx context.Context, st *store.Store, m store.Manifest, s
 	base := len(m.Layers) - len(steps)
 	for i, l := range m.Layers {
 		err := st.ReadLayer(ctx, l, func(h *tar.Header, r io.Reader) error {
-			if i >= base && !steps[i-base].Run && len(dated) > 0 && h.Typeflag == tar.TypeReg {
-				return e.input(r, dated)
+			if i >= base && !steps[i-base].Run && len(dated) > 0 {
+				return e.input(h, r, dated)
 			}
 			return e.entry(i, "/"+layer.Clean(h.Name), h, r)
 		})
@@ -64,9 +64,7 @@ func (f *finder) weigh(ctx context.Context, st *store.Store, m store.Manifest, s
 		}
 	}
 	if f.search.Inputs != nil && len(dated) > 0 {
-		if err := f.search.Inputs(ctx, func(content []byte) {
-			unpacked(content, func(part []byte) { e.look(part, dated) })
-		}); err != nil {
+		if err := f.search.Inputs(ctx, func(path string, content []byte) { e.file(path, content, dated) }); err != nil {
 			return err
 		}
 	}
@@ -253,20 +251,32 @@ func lines(r io.Reader, fn func(string)) error {
 	}
 }
 
-// input looks for the lines of candidates in a file that a COPY or ADD brought.
-func (e *evidence) input(r io.Reader, dated []*candidate) error {
-	content, err := io.ReadAll(io.LimitReader(r, maxInput))
+// input looks for candidates in what a COPY or ADD brought.
+func (e *evidence) input(h *tar.Header, r io.Reader, dated []*candidate) error {
+	if h.Typeflag == tar.TypeSymlink {
+		e.look([]byte(h.Linkname), dated)
+	}
+	content, err := io.ReadAll(io.LimitReader(r, maxInput)) // empty but for a file
 	if err != nil {
 		return err
 	}
-	unpacked(content, func(part []byte) { e.look(part, dated) })
+	e.file(h.Name, content, dated)
 	return nil
 }
 
+// file looks for candidates in a file of the build's inputs, and in its name.
+func (e *evidence) file(path string, content []byte, dated []*candidate) {
+	e.look([]byte(path), dated)
+	unpacked(content, func(part []byte) {
+		if !e.clock && len(part) <= maxSource && bytes.IndexByte(part, 0) < 0 {
+			e.clock = sourceReads.Match(part)
+		}
+		e.look(part, dated)
+	})
+}
+
+// look looks for the lines of candidates.
 func (e *evidence) look(content []byte, dated []*candidate) {
-	if !e.clock && len(content) <= maxSource && bytes.IndexByte(content, 0) < 0 {
-		e.clock = sourceReads.Match(content)
-	}
 	for _, c := range dated {
 		if !e.copied[c] && bytes.Contains(content, []byte(c.Text)) {
 			e.dated[c] = e.dated[c] || !c.weak
