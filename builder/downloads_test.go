@@ -89,7 +89,7 @@ func socketID(exec *pb.ExecOp) string {
 
 func TestRelayInSteps(t *testing.T) {
 	st := llb.Image("debian", amd64).
-		Run(llb.Shlex("curl http://a.test"), llb.AddEnv("SSL_CERT_FILE", "/mine"), llb.AddExtraHost("a.test", net.IPv4(10, 0, 0, 1)), llb.WithProxy(llb.ProxyEnv{HTTPProxy: "http://corporate.test"})).
+		Run(llb.Shlex("curl http://a.test"), llb.AddEnv("SSL_CERT_FILE", "/mine"), llb.AddEnv("JAVA_TOOL_OPTIONS", "-Xmx1g"), llb.AddExtraHost("a.test", net.IPv4(10, 0, 0, 1)), llb.WithProxy(llb.ProxyEnv{HTTPProxy: "http://corporate.test"})).
 		Run(llb.Shlex("make"), llb.Network(pb.NetMode_NONE)).
 		Run(llb.Shlex("make all"), llb.Network(pb.NetMode_HOST)).Root()
 	_, execs := rewrittenRuns(t, &Request{Downloads: served(t, &network.Record{})}, Pass{}, st)
@@ -110,6 +110,10 @@ func TestRelayInSteps(t *testing.T) {
 	}
 	if !slices.Contains(first.Meta.Env, "SSL_CERT_FILE=/mine") || slices.Contains(first.Meta.Env, "SSL_CERT_FILE="+relay.CertsPEM) || !slices.Contains(first.Meta.Env, "PIP_CERT="+relay.CertsPEM) {
 		t.Errorf("environment %q", first.Meta.Env)
+	}
+	const java = "JAVA_TOOL_OPTIONS=-Djavax.net.ssl.trustStore=/dev/.kedge/ca.jks -Dhttp.proxyHost=127.107.101.100 -Dhttp.proxyPort=3128 -Dhttps.proxyHost=127.107.101.100 -Dhttps.proxyPort=3128"
+	if !slices.Contains(first.Meta.Env, java+" -Xmx1g") || !slices.Contains(execs[2].Meta.Env, java) {
+		t.Errorf("environment %q, %q", first.Meta.Env, execs[2].Meta.Env)
 	}
 	// Without locked downloads a step stays as it is.
 	_, plain := rewrittenRuns(t, &Request{}, Pass{}, st)

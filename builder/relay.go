@@ -48,7 +48,26 @@ var environment = []struct{ name, value string }{
 	{"PERL_LWP_SSL_CA_FILE", relay.CertsPEM},
 	{"APT_CONFIG", relay.AptConf}, // GnuTLS reads no variable
 	{"WGETRC", relay.Wgetrc},
-	{"JAVA_TOOL_OPTIONS", "-Djavax.net.ssl.trustStore=" + relay.CertsJKS},
+}
+
+// javaOptions is the variable from which Java takes options. Java reads no proxy variable and no certificate in PEM.
+const javaOptions = "JAVA_TOOL_OPTIONS"
+
+// withJavaOptions has Java use the proxy and trust its certificate. Options of the Dockerfile follow, and win.
+func withJavaOptions(env []string) []string {
+	host, port, _ := strings.Cut(strings.TrimPrefix(relay.Proxy, "http://"), ":")
+	options := "-Djavax.net.ssl.trustStore=" + relay.CertsJKS
+	for _, scheme := range []string{"http", "https"} {
+		options += fmt.Sprintf(" -D%s.proxyHost=%s -D%s.proxyPort=%s", scheme, host, scheme, port)
+	}
+	env = slices.Clone(env)
+	for i, kv := range env {
+		if own, ok := strings.CutPrefix(kv, javaOptions+"="); ok {
+			env[i] = javaOptions + "=" + options + " " + own
+			return env
+		}
+	}
+	return append(env, javaOptions+"="+options)
 }
 
 // relayImages are the manifests of the images that a step gets.
@@ -106,6 +125,7 @@ func (d *downloads) apply(v frontend.Vertex) error {
 	for _, e := range environment {
 		exec.Meta.Env = withDefault(exec.Meta.Env, e.name, e.value)
 	}
+	exec.Meta.Env = withJavaOptions(exec.Meta.Env)
 	if key.mode == recorded {
 		// An empty cache mount makes the step ask for everything that it needs.
 		for _, m := range exec.Mounts {
