@@ -158,9 +158,33 @@ func (p *project) toRecord(r Refresh) (*network.Record, error) {
 
 // resolveOrExecute resolves req and, if its downloads must be locked, executes its steps.
 func (p *project) resolveOrExecute(ctx context.Context, req *builder.Request) (*builder.Result, error) {
+	if req.Downloads == nil || len(p.env.Nodes) == 0 {
+		return p.execute(ctx, p.env.Builder, req)
+	}
+	var results []*builder.Result
+	next := *req
+	for _, n := range p.env.Nodes { // one after the other, since a URL has the first answer
+		part := next
+		part.Platforms = n.Platforms
+		res, err := p.execute(ctx, n.Builder, &part)
+		if err != nil {
+			return nil, &NodeError{n.Name, err}
+		}
+		results = append(results, res)
+		next.Lock, next.Epoch, next.Relock = res.Lock, res.Epoch, nil
+	}
+	resolved, err := p.env.Builder.Resolve(ctx, &next)
+	if err != nil {
+		return nil, err
+	}
+	return builder.Join(results, *resolved), nil
+}
+
+// execute has one builder execute req, again if it must.
+func (p *project) execute(ctx context.Context, by *builder.Builder, req *builder.Request) (*builder.Result, error) {
 	for attempt := 1; ; attempt++ {
 		shown, wait := p.env.display(req, "locking")
-		res, err := p.env.Builder.Execute(ctx, shown)
+		res, err := by.Execute(ctx, shown)
 		wait()
 		var again bool
 		if req, again = builder.Again(req, err, attempt); !again {

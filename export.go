@@ -9,11 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/content"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/image"
-	"github.com/kedge-build/kedge/internal/filesum"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
 )
@@ -21,10 +19,10 @@ import (
 // ArgsLabel is the label of an image that names the build args it was built with.
 const ArgsLabel = "dev.kedge.args"
 
-// An export is what the builder made in one pass, as it made it.
+// An export is what the builders made in one pass, as they made it.
 type export struct {
-	result *builder.Result
-	by     *builder.Builder
+	result *builder.Result // of all shares
+	shares []share
 	ingest *image.Ingest
 	clock  time.Duration // how far the clock of its steps was moved
 }
@@ -38,7 +36,7 @@ func (e *export) close() {
 
 // solve makes the first pass.
 func (p *plan) solve(ctx context.Context, first builder.Pass) (*export, error) {
-	return p.pass(ctx, p.env.Builder, p.request, first, "", image.IngestOptions{Check: p.options.NoCache})
+	return p.pass(ctx, p.shares(first), nil, "", image.IngestOptions{Check: p.options.NoCache})
 }
 
 // A SecondBuildError says that the first build succeeded and the second failed, so that nothing could be
@@ -59,11 +57,7 @@ func (p *plan) solveAgain(ctx context.Context, first *export) (*export, error) {
 	if err := sleep(ctx, secondStart(first.result, len(clockKept(p.options.Vary, first.result)) > 0).Sub(p.env.now())); err != nil {
 		return nil, err
 	}
-	by, req := p.env.second(), p.request
-	if by != p.env.Builder && len(req.Platforms) == 0 {
-		req = withPlatforms(req, first.result)
-	}
-	second, err := p.pass(ctx, by, req, builder.Second(first.result), "building a second time", image.IngestOptions{Second: true})
+	second, err := p.pass(ctx, p.secondShares(first), &first.result.Resolution, "building a second time", image.IngestOptions{Second: true})
 	if err != nil && ctx.Err() == nil {
 		return nil, &SecondBuildError{err, p.options.Vary.Clock != 0}
 	}
@@ -73,17 +67,13 @@ func (p *plan) solveAgain(ctx context.Context, first *export) (*export, error) {
 	return second, err
 }
 
-// pass has a builder make one pass.
-func (p *plan) pass(ctx context.Context, by *builder.Builder, req *builder.Request, pass builder.Pass, title string, o image.IngestOptions) (*export, error) {
+// pass has the builders make their shares of one pass. resolved is what an earlier pass built from, or nil.
+func (p *plan) pass(ctx context.Context, shares []share, resolved *builder.Resolution, title string, o image.IngestOptions) (*export, error) {
+	req := p.request
 	for attempt := 1; ; attempt++ {
-		e := &export{by: by}
+		e := &export{}
 		shown, wait := p.env.display(req, title)
-		var err error
-		e.result, err = by.Build(ctx, shown, pass, func(epoch time.Time) (_ content.Store, err error) {
-			o.Sums = filesum.Open(p.env.Sums, p.env.now)
-			e.ingest, err = image.NewIngest(ctx, p.env.Store, epoch, o)
-			return e.ingest, err
-		})
+		err := p.build(ctx, e, shown, shares, resolved, o)
 		wait()
 		if err == nil {
 			return e, nil
@@ -101,7 +91,11 @@ func (p *plan) release(ctx context.Context, second *export) error {
 	if second == nil {
 		return nil
 	}
-	return second.by.Release(context.WithoutCancel(ctx), second.result)
+	var err error
+	for _, s := range second.shares {
+		err = errors.Join(err, s.by.Release(context.WithoutCancel(ctx), s.result))
+	}
+	return err
 }
 
 // canonicalise writes the image of an export. If the store has lost a layer that the builder did not send,
@@ -110,7 +104,7 @@ func (p *plan) canonicalise(ctx context.Context, e *export) (store.Image, error)
 	img, err := p.write(ctx, e)
 	if notSent := (*image.NotSentError)(nil); errors.As(err, &notSent) {
 		var whole *export
-		whole, err = p.pass(ctx, e.by, p.request, builder.Repeat(e.result), "exporting", image.IngestOptions{All: true, Check: p.options.NoCache})
+		whole, err = p.pass(ctx, e.again(builder.Repeat), &e.result.Resolution, "exporting", image.IngestOptions{All: true, Check: p.options.NoCache})
 		if err == nil {
 			img, err = p.write(ctx, whole)
 			whole.close()

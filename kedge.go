@@ -44,6 +44,9 @@ import (
 // and [Verify].
 type Env struct {
 	Builder *builder.Builder
+	// Nodes, unless there are none, build the platforms that they have, at the same time, into one image. Together they
+	// have those of the build, each once. Builder is one of them, and does everything else.
+	Nodes []Node
 	// Second is the builder that makes the second build of [Verify]; nil: Builder.
 	Second  *builder.Builder
 	Store   *store.Store

@@ -1,7 +1,6 @@
 package kedge
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 
@@ -17,9 +16,6 @@ type SameBuilderError struct{ First, Second string }
 func (e *SameBuilderError) Error() string {
 	return fmt.Sprintf("builder %q is the same as builder %q", e.Second, e.First)
 }
-
-// second returns the builder that makes second builds.
-func (env Env) second() *builder.Builder { return cmp.Or(env.Second, env.Builder) }
 
 // builders describes the two builders of a verification, or returns none if it has only one.
 func (env Env) builders(ctx context.Context) ([]verify.Builder, error) {
@@ -55,12 +51,11 @@ func (env Env) kernel() string {
 	return ""
 }
 
-// withPlatforms returns a copy of req for the platforms that first is for: another builder may run on
-// another one.
-func withPlatforms(req *builder.Request, first *builder.Result) *builder.Request {
-	named := *req
+// platformsOf returns the platforms that first is for: another builder may run on another one.
+func platformsOf(first *builder.Result) []string {
+	var names []string
 	for _, p := range first.Platforms {
-		named.Platforms = append(named.Platforms, platforms.FormatAll(p.Platform))
+		names = append(names, platforms.FormatAll(p.Platform))
 	}
-	return &named
+	return names
 }

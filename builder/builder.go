@@ -34,6 +34,7 @@ import (
 	"github.com/moby/buildkit/util/grpcerrors"
 	_ "github.com/moby/buildkit/util/grpcutil/encoding/proto" // names of files that are not UTF-8, and less work for each message
 	"github.com/moby/buildkit/worker/label"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc/codes"
 )
 
@@ -96,6 +97,19 @@ func (b *Builder) Info(ctx context.Context) (Info, error) {
 		}
 	}
 	return info, nil
+}
+
+// Platforms returns those that the daemon can build for, also under emulation.
+func (b *Builder) Platforms(ctx context.Context) ([]ocispec.Platform, error) {
+	workers, err := b.client.ListWorkers(ctx)
+	if err != nil {
+		return nil, b.lost(err)
+	}
+	var all []ocispec.Platform
+	for _, w := range workers {
+		all = append(all, w.Platforms...)
+	}
+	return all, nil
 }
 
 // AddressError says that the builder at Address does not answer.

@@ -60,36 +60,31 @@ func (e *ForeignError) Error() string {
 	return fmt.Sprintf("builder %q is the Docker Engine of that context, and the current context is %q", e.Name, e.Current)
 }
 
-// Connect returns a connection to the builder with a name, on the node for the platforms. It starts a
-// stopped container. The caller must Close the connection. The error is one of Builder, Node and Endpoint,
-// or a *BuilderError, *StoppedError, *ForeignError or *EngineError.
-func (c *Config) Connect(ctx context.Context, name string, platforms []string) (*Connection, error) {
-	b, err := c.Builder(name)
-	if err != nil {
-		return nil, err
-	}
-	n, err := b.Node(platforms)
-	if err != nil {
-		return nil, err
-	}
-	var conn *Connection
+// Connect returns a connection to a node of b for platforms. It starts a stopped container. The caller must Close
+// the connection. The error is a *BuilderError, *StoppedError, *ForeignError or *EngineError, or one of Endpoint.
+func (c *Config) Connect(ctx context.Context, b *Builder, s Share) (conn *Connection, err error) {
 	switch b.Driver {
 	case driverRemote:
-		if conn, err = n.remote(); err != nil {
+		if conn, err = s.Node.remote(); err != nil {
 			err = &BuilderError{Name: b.Name, Err: err}
 		}
 	case driverDocker:
-		conn, err = c.engine(ctx, b, n)
+		conn, err = c.engine(ctx, b, s.Node)
 	case driverContainer:
-		conn, err = c.container(ctx, b, n)
+		conn, err = c.container(ctx, b, s.Node)
 	default:
-		conn = buildx(b, platforms)
+		conn = buildx(b, s.Platforms)
 	}
 	if err != nil {
 		return nil, err
 	}
-	conn.Builder, conn.Driver, conn.Node = b.Name, b.Driver, n.Name
+	conn.Builder, conn.Driver, conn.Node = b.Name, b.Driver, s.Node.Name
 	return conn, nil
+}
+
+// Chooses reports whether docker buildx chooses the node when kedge connects, by its platforms.
+func (b *Builder) Chooses() bool {
+	return b.Driver != driverRemote && b.Driver != driverDocker && b.Driver != driverContainer
 }
 
 // engine returns a connection to the BuildKit inside an Engine.

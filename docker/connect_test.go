@@ -22,7 +22,11 @@ func TestConnectionCloses(t *testing.T) {
 	go engine.Serve(l) //nolint:errcheck // that it is closed
 	defer engine.Close()
 	c := New(map[string]string{"HOME": t.TempDir(), "DOCKER_HOST": "unix://" + l.Addr().String()})
-	conn, err := c.Connect(t.Context(), "default", nil)
+	b, err := c.Builder("default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := c.Connect(t.Context(), b, Share{Node: b.Nodes[0]})
 	if err != nil {
 		t.Fatal(err)
 	}

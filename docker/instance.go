@@ -48,16 +48,6 @@ type NotFoundError struct {
 
 func (e *NotFoundError) Error() string { return fmt.Sprintf("no builder %q found", e.Name) }
 
-// NodeError says that none of several nodes supports the platforms.
-type NodeError struct {
-	Builder   string
-	Platforms []string
-}
-
-func (e *NodeError) Error() string {
-	return fmt.Sprintf("builder %q has several nodes, and none of them lists %s", e.Builder, strings.Join(e.Platforms, " and "))
-}
-
 // instanceName matches the names that buildx allows. It stores them in lower case.
 var instanceName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9._-]*$`)
 
@@ -189,27 +179,60 @@ func parseInstance(data []byte) (*Builder, error) {
 	return &b, nil
 }
 
-// Node returns the only node, or the first one that lists all platforms. The error is a *NodeError.
-func (b *Builder) Node(want []string) (Node, error) {
-	if len(b.Nodes) == 1 || len(want) == 0 {
-		return b.Nodes[0], nil
-	}
-	for _, n := range b.Nodes {
-		if n.lists(want) {
-			return n, nil
-		}
-	}
-	return Node{}, &NodeError{Builder: b.Name, Platforms: want}
+// A Share is a node with the platforms that it builds; none stands for its own.
+type Share struct {
+	Node      Node
+	Platforms []string
 }
 
-func (n Node) lists(want []string) bool {
-	for _, platform := range want {
-		p, err := platforms.Parse(platform)
-		if err != nil || !slices.ContainsFunc(n.Platforms, platforms.NewMatcher(p).Match) {
-			return false
+// Shares divides platforms among the nodes, as docker buildx does: each goes to the node that was created with it, or
+// else to the one whose daemon suits it best, or else to the first. lists returns the platforms of a node's daemon. It
+// is only called if they matter.
+func (b *Builder) Shares(want []string, lists func(Node) ([]ocispec.Platform, error)) ([]Share, error) {
+	if len(b.Nodes) == 1 || len(want) == 0 {
+		return []Share{{b.Nodes[0], want}}, nil
+	}
+	if shares, ok := b.divide(want, platforms.OnlyStrict, make([][]ocispec.Platform, len(b.Nodes))); ok {
+		return shares, nil
+	}
+	listed := make([][]ocispec.Platform, len(b.Nodes))
+	for i, n := range b.Nodes {
+		var err error
+		if listed[i], err = lists(n); err != nil {
+			return nil, err
 		}
 	}
-	return true
+	shares, _ := b.divide(want, platforms.Only, listed)
+	return shares, nil
+}
+
+// divide is Shares for nodes with more platforms than they were created with. It reports whether each platform found
+// its node.
+func (b *Builder) divide(want []string, matcher func(ocispec.Platform) platforms.MatchComparer, more [][]ocispec.Platform) (shares []Share, all bool) {
+	by := make([][]string, len(b.Nodes))
+	all = true
+	for _, name := range want {
+		best, bestPlatform := -1, ocispec.Platform{}
+		if p, err := platforms.Parse(name); err == nil { // else the builder says what is wrong with it
+			for i, n := range b.Nodes {
+				for _, have := range slices.Concat(n.Platforms, more[i]) {
+					if m := matcher(have); m.Match(p) && (best < 0 || m.Less(p, bestPlatform)) {
+						best, bestPlatform = i, have
+					}
+				}
+			}
+		}
+		if best < 0 {
+			best, all = 0, false
+		}
+		by[best] = append(by[best], name)
+	}
+	for i, names := range by {
+		if len(names) > 0 {
+			shares = append(shares, Share{b.Nodes[i], names})
+		}
+	}
+	return shares, all
 }
 
 // remote returns the connection to a node of the remote driver. It refuses the options that buildx

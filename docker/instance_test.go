@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,26 +60,56 @@ func TestBuilder(t *testing.T) {
 	}
 }
 
-func TestNode(t *testing.T) {
+// Each platform goes to the node that was created with it, or to the one whose daemon has it, or to the first.
+func TestShares(t *testing.T) {
 	b, err := parseInstance([]byte(twoNodes))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for want, platforms := range map[string][][]string{
-		"two0": {nil, {"linux/amd64"}},
-		"two1": {{"linux/arm64"}, {"linux/arm64", "linux/arm/v7"}, {"linux/arm64/v8"}},
-		"":     {{"linux/amd64", "linux/arm64"}, {"linux/riscv64"}},
+	for want, asked := range map[string][]string{
+		"two0:":                                         nil,
+		"two0:linux/amd64":                              {"linux/amd64"},
+		"two1:linux/arm64":                              {"linux/arm64"},
+		"two1:linux/arm64/v8":                           {"linux/arm64/v8"},
+		"two1:linux/arm64,linux/arm/v7":                 {"linux/arm64", "linux/arm/v7"},
+		"two0:linux/amd64 two1:linux/arm64":             {"linux/arm64", "linux/amd64"},
+		"two0:linux/amd64 two1:linux/riscv64":           {"linux/amd64", "linux/riscv64"}, // two1's daemon emulates it
+		"two0:linux/s390x":                              {"linux/s390x"},                  // which none has
+		"two1:linux/arm/v6":                             {"linux/arm/v6"},                 // a v7 runs it
+		"two0:linux/386":                                {"linux/386"},                    // an amd64 runs it
+		"two0:bogus/x/y/z":                              {"bogus/x/y/z"},
+		"two0:linux/amd64,linux/s390x two1:linux/arm64": {"linux/amd64", "linux/s390x", "linux/arm64"},
 	} {
-		for _, p := range platforms {
-			n, err := b.Node(p)
-			if n.Name != want || (err == nil) != (want != "") {
-				t.Errorf("%v: node %q, error %v", p, n.Name, err)
+		shares, err := b.Shares(asked, func(n Node) ([]ocispec.Platform, error) {
+			if n.Name == "two1" {
+				return []ocispec.Platform{{OS: "linux", Architecture: "riscv64"}}, nil
 			}
+			return nil, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, s := range shares {
+			got = append(got, s.Node.Name+":"+strings.Join(s.Platforms, ","))
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%v: %v, want %s", asked, got, want)
+		}
+	}
+	down := errors.New("down")
+	if _, err := b.Shares([]string{"linux/s390x"}, func(Node) ([]ocispec.Platform, error) { return nil, down }); !errors.Is(err, down) {
+		t.Errorf("a node that does not answer: %v", err)
+	}
+	// What does not matter is not asked for.
+	for _, asked := range [][]string{nil, {"linux/amd64"}} {
+		if _, err := b.Shares(asked, func(Node) ([]ocispec.Platform, error) { return nil, down }); err != nil {
+			t.Error(err)
 		}
 	}
 	b.Nodes = b.Nodes[:1]
-	if n, err := b.Node([]string{"linux/riscv64"}); err != nil || n.Name != "two0" {
-		t.Errorf("the only node: %q, %v", n.Name, err)
+	if shares, err := b.Shares([]string{"linux/riscv64"}, nil); err != nil || len(shares) != 1 || shares[0].Node.Name != "two0" {
+		t.Errorf("the only node: %v, %v", shares, err)
 	}
 }
 
@@ -150,11 +181,11 @@ func FuzzInstance(f *testing.F) {
 		if err != nil {
 			return
 		}
-		n, err := b.Node([]string{platform})
-		if err == nil && n.Name == "" {
-			t.Error("a node without a name")
+		shares, err := b.Shares([]string{platform}, func(Node) ([]ocispec.Platform, error) { return nil, nil })
+		if err != nil || len(shares) != 1 || shares[0].Node.Name == "" {
+			t.Errorf("%v, %v", shares, err)
 		}
-		_, _ = n.remote()
+		_, _ = shares[0].Node.remote()
 	})
 }
 

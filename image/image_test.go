@@ -476,6 +476,23 @@ func TestWriteIndex(t *testing.T) {
 	if one.Descriptor.Digest != single.Descriptor.Digest {
 		t.Errorf("an index of one and a manifest gave %s and %s", one.Descriptor.Digest, single.Descriptor.Digest)
 	}
+	// So do two exports: one is an index, the other a manifest.
+	y := newExport(t, b)
+	y.root.Platform = &b.platform
+	in = testIngest(t, s, IngestOptions{})
+	x.send(t, in)
+	y.send(t, in)
+	root, err := in.Join(t.Context(), []ocispec.Descriptor{y.root, x.root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := in.Write(t.Context(), root, sourcesOf([]rawImage{b, a}), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if two.Descriptor.Digest != img.Descriptor.Digest {
+		t.Errorf("two exports gave %s, one gave %s", two.Descriptor.Digest, img.Descriptor.Digest)
+	}
 }
 
 func TestIngestSkipsWhatIsKnown(t *testing.T) {

@@ -204,6 +204,30 @@ func (in *Ingest) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (conten
 	return ra, err
 }
 
+// Join returns the descriptor of an index over several exports that the Ingest has received. A root that is a manifest
+// must have its platform.
+func (in *Ingest) Join(ctx context.Context, roots []ocispec.Descriptor) (ocispec.Descriptor, error) {
+	joined := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
+	for _, root := range roots {
+		if !images.IsIndexType(root.MediaType) {
+			joined.Manifests = append(joined.Manifests, root)
+			continue
+		}
+		var index ocispec.Index
+		if err := store.ReadDocument(ctx, in, root, &index); err != nil {
+			return ocispec.Descriptor{}, fmt.Errorf("read exported image %s: %w", root.Digest, err)
+		}
+		joined.Manifests = append(joined.Manifests, index.Manifests...)
+	}
+	data, err := strictjson.Encode(joined)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	desc := ocispec.Descriptor{MediaType: joined.MediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	err = content.WriteBlob(ctx, in.blobStore, desc.Digest.String(), bytes.NewReader(data), desc)
+	return desc, err
+}
+
 // Write writes the canonical image of an export into the Store and lists it there, without a name if it
 // has none. The top of the export, root, is a manifest or an index. There must be a Source for every
 // platform. An image for one platform is a manifest, even if root is an index; attestations are in an

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,13 +24,23 @@ func (p *process) withBuilder(c *cli.Context, verb func(kedge.Env, kedge.Options
 	if err != nil {
 		return err
 	}
-	if env.Builder, err = p.openBuilder(c.Context, c); err != nil {
+	nodes, other, err := p.openNodes(c)
+	if err != nil {
 		return err
+	}
+	for _, n := range nodes {
+		defer n.Builder.Close()
+	}
+	if env.Builder = nodes[0].Builder; len(nodes) > 1 {
+		env.Nodes = nodes
+	}
+	if other != nil {
+		defer other.Close()
+		env.Second = other
 	}
 	served := &servedDownloads{process: p, c: c}
 	defer served.close()
 	env.Downloads = served.open
-	defer env.Builder.Close()
 	if c.IsSet("second-builder") {
 		if env.Second, err = p.openNamed(c.Context, c, c.String("second-builder")); err != nil {
 			return err
@@ -70,33 +79,51 @@ func (p *process) openBuilder(ctx context.Context, c *cli.Context) (*builder.Bui
 	return p.openNamed(ctx, c, name)
 }
 
-// openNamed connects to the builder with a name or an address, or starts kedge's own if the name is empty.
+// openNamed connects to the builder with a name or an address, or starts kedge's own if the name is empty. Of several
+// nodes it takes the first one.
 func (p *process) openNamed(ctx context.Context, c *cli.Context, name string) (*builder.Builder, error) {
-	own, err := p.daemonOptions(c)
-	if err != nil {
-		return nil, err
-	}
-	o := builder.Options{Address: name, Own: own}
-	if name == "" {
-		return builder.Open(ctx, o)
-	}
-	if o.CACert, o.Cert, o.Key, err = p.tlsFiles(c, name); err != nil {
-		return nil, err
-	}
-	driver := ""
-	if !strings.Contains(name, "://") {
-		conn, err := docker.New(p.env).Connect(ctx, name, askedPlatforms(c))
+	if name != "" && !strings.Contains(name, "://") {
+		b, err := docker.New(p.env).Builder(name)
 		if err != nil {
 			return nil, err
 		}
-		if conn.Address != "" {
-			o.Address = conn.Address
-		}
-		o.CACert, o.Cert, o.Key, o.ServerName = conn.CACert, conn.Cert, conn.Key, conn.ServerName
-		o.Dial, o.Session, o.Wait, o.Done = conn.Dial, conn.Session, conn.Wait, conn.Close
-		driver = fmt.Sprintf(", node %q of the %s driver", conn.Node, conn.Driver)
+		return p.openNode(ctx, c, b, docker.Share{Node: b.Nodes[0], Platforms: askedPlatforms(c)})
 	}
-	p.note("using builder %q%s", name, driver)
+	o, err := p.builderOptions(c, name)
+	if err != nil {
+		return nil, err
+	}
+	if name != "" {
+		p.note("using builder %q", name)
+	}
+	return builder.Open(ctx, o)
+}
+
+// builderOptions returns what flags and environment say of the builder with a name or an address.
+func (p *process) builderOptions(c *cli.Context, name string) (o builder.Options, err error) {
+	o.Address = name
+	if o.Own, err = p.daemonOptions(c); err == nil && name != "" {
+		o.CACert, o.Cert, o.Key, err = p.tlsFiles(c, name)
+	}
+	return o, err
+}
+
+// openNode connects to a node of one of buildx's builders, or to the Engine of a context.
+func (p *process) openNode(ctx context.Context, c *cli.Context, b *docker.Builder, s docker.Share) (*builder.Builder, error) {
+	o, err := p.builderOptions(c, b.Name)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := docker.New(p.env).Connect(ctx, b, s)
+	if err != nil {
+		return nil, err
+	}
+	if conn.Address != "" {
+		o.Address = conn.Address
+	}
+	o.CACert, o.Cert, o.Key, o.ServerName = conn.CACert, conn.Cert, conn.Key, conn.ServerName
+	o.Dial, o.Session, o.Wait, o.Done = conn.Dial, conn.Session, conn.Wait, conn.Close
+	p.note("using builder %q, node %q of the %s driver", b.Name, conn.Node, conn.Driver)
 	return builder.Open(ctx, o)
 }
 

@@ -148,7 +148,6 @@ var hints = []row{
 	on(exitFailed, func(e *docker.NotFoundError) string {
 		return fmt.Sprintf("docker buildx ls lists %s; an address is written tcp://HOST:PORT or unix:///PATH", strings.Join(e.Known, ", "))
 	}),
-	fixed[*docker.NodeError](exitFailed, "a build runs on one node: ask for platforms that one node was created with, as docker buildx inspect says"),
 	on(exitFailed, func(e *docker.StoppedError) string {
 		return fmt.Sprintf("docker buildx inspect --bootstrap %s makes it", e.Builder)
 	}),

@@ -4,12 +4,11 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"strings"
 	"sync"
 
+	"github.com/kedge-build/kedge/builder"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/util/progress/progressui"
-	"github.com/opencontainers/go-digest"
 )
 
 // A screen shows the progress of several builds as one, and what they say.
@@ -63,7 +62,7 @@ func (s *screen) display(name, title string, warn func([]client.VertexWarning)) 
 			for _, w := range st.Warnings {
 				warnings = append(warnings, *w)
 			}
-			s.status <- named(st, name)
+			s.status <- builder.Named(st, name)
 		}
 	}()
 	return status, func() {
@@ -73,38 +72,6 @@ func (s *screen) display(name, title string, warn func([]client.VertexWarning)) 
 			warnings = nil
 		}
 	}
-}
-
-// named returns a status whose steps have a name in front, and digests that no other build's steps have: two
-// builds can have equal steps.
-func named(st *client.SolveStatus, name string) *client.SolveStatus {
-	key := func(d digest.Digest) digest.Digest { return digest.FromString(name + " " + d.String()) }
-	out := &client.SolveStatus{}
-	for _, v := range st.Vertexes {
-		copied := *v
-		copied.Digest = key(v.Digest)
-		copied.Inputs = nil
-		for _, input := range v.Inputs {
-			copied.Inputs = append(copied.Inputs, key(input))
-		}
-		if rest, ok := strings.CutPrefix(v.Name, "["); ok {
-			copied.Name = "[" + name + " " + rest
-		} else {
-			copied.Name = "[" + name + "] " + v.Name
-		}
-		out.Vertexes = append(out.Vertexes, &copied)
-	}
-	for _, v := range st.Statuses {
-		copied := *v
-		copied.Vertex = key(v.Vertex)
-		out.Statuses = append(out.Statuses, &copied)
-	}
-	for _, v := range st.Logs {
-		copied := *v
-		copied.Vertex = key(v.Vertex)
-		out.Logs = append(out.Logs, &copied)
-	}
-	return out
 }
 
 // lines returns a writer for what one build says. Each line has its name in front. On a terminal, the lines are
