@@ -226,9 +226,9 @@ func newTarget(name string, p *printedTarget, asked bool) (*Target, error) {
 	for _, key := range slices.Sorted(maps.Keys(p.Resources)) {
 		add("resource", fmt.Sprintf("%s=%v", key, p.Resources[key]))
 	}
-	for flag, value := range map[string]string{"network": p.Network, "shm-size": p.ShmSize, "call": p.Call} {
-		if value != "" {
-			add(flag, value)
+	for _, f := range [][2]string{{"network", p.Network}, {"shm-size", p.ShmSize}, {"call", p.Call}} {
+		if f[1] != "" {
+			add(f[0], f[1])
 		}
 	}
 	if p.Pull {
@@ -251,7 +251,6 @@ func newTarget(name string, p *printedTarget, asked bool) (*Target, error) {
 			add("output", e.csv())
 		}
 	}
-	slices.Sort(t.words)
 	return t, nil
 }
 

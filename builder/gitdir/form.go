@@ -208,14 +208,24 @@ func (r *repo) prune(dir string) {
 	}
 }
 
+// inRepo reports whether a folder below dir is a repository, or in one.
+func (r *repo) inRepo(name, dir string) bool {
+	for ; name != dir; name = path.Dir(name) {
+		if r.isRepo(name) {
+			return true
+		}
+	}
+	return false
+}
+
 // modes gives files the modes that git gives them with the usual umask.
 func (r *repo) modes(dir string) {
 	for name, st := range r.entries {
 		rest, ok := strings.CutPrefix(name, dir+"/")
-		if !ok && name != dir || strings.HasPrefix(rest, "modules/") {
+		mode := os.FileMode(st.Mode)
+		if !ok && name != dir || strings.HasPrefix(rest, "modules/") && (!mode.IsDir() || r.inRepo(name, dir)) {
 			continue
 		}
-		mode := os.FileMode(st.Mode)
 		switch {
 		case mode.IsDir():
 			mode = os.ModeDir | 0o755

@@ -318,8 +318,14 @@ func TestFolders(t *testing.T) {
 	git(t, dir, "commit", "-qm", "submodule")
 	git(t, dir, "clone", "-q", from, "nested")
 	sh(t, dir, "mkdir none bare; mkdir none/.git; echo x > none/.git/ORIG_HEAD; git clone -q --bare nested bare/r.git; echo x > bare/r.git/ORIG_HEAD")
+	sh(t, dir, "find .git -type d -exec chmod 700 {} +") // as with another umask
 	f := open(t, dir, Options{})
-	_, content := sent(t, f, nil)
+	listed, content := sent(t, f, nil)
+	for _, line := range listed {
+		if strings.Contains(line, " .git") && strings.HasSuffix(strings.Fields(line)[0], "700") {
+			t.Error(line)
+		}
+	}
 	for _, name := range []string{"none/.git/ORIG_HEAD", "bare/r.git/ORIG_HEAD", "bare/r.git/hooks/update.sample", "lib/sub/.git"} {
 		if _, ok := content[name]; !ok {
 			t.Errorf("%s was left out", name)
