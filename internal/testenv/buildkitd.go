@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -32,6 +33,8 @@ type BuildkitdOptions struct {
 	Config      string    // lines for buildkitd.toml, before the registries
 	TCP         bool      // also listen on TCP, with mutual TLS
 	Args        []string  // additional arguments
+	// Namespace is the network of the daemon and of its steps; nil: this process's.
+	Namespace *Namespace
 }
 
 // StartBuildkitd starts a daemon for the test, from $KEDGE_TEST_BUILDKITD, the
@@ -61,13 +64,17 @@ func StartBuildkitd(t testing.TB, opts BuildkitdOptions) *Buildkitd {
 		args = append(args, "--addr="+b.TCP,
 			"--tlscacert="+server.CA, "--tlscert="+server.Cert, "--tlskey="+server.Key)
 	}
+	cmd := exec.Command(path, append(args, opts.Args...)...)
+	if opts.Namespace != nil {
+		cmd = opts.Namespace.Command(append([]string{path}, cmd.Args[1:]...)...)
+	}
 	b.daemon = start(t, func() error {
 		conn, err := net.Dial(network, addr)
 		if err != nil {
 			return err
 		}
 		return conn.Close()
-	}, path, append(args, opts.Args...)...)
+	}, cmd)
 	return b
 }
 

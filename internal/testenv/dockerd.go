@@ -73,7 +73,7 @@ func StartDockerd(t testing.TB, opts DockerdOptions) *Dockerd {
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Env = env
-	d.daemon = startCommand(t, func() error {
+	d.daemon = start(t, func() error {
 		conn, err := net.Dial("unix", socket)
 		if err != nil {
 			return err

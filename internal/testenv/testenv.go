@@ -150,13 +150,7 @@ type daemon struct {
 
 // start runs a daemon and returns when ready succeeds. Cleanup stops the daemon.
 // If the test has failed, cleanup keeps the daemon's log and prints its path.
-func start(t testing.TB, ready func() error, path string, args ...string) *daemon {
-	t.Helper()
-	return startCommand(t, ready, exec.Command(path, args...))
-}
-
-// startCommand is start for a command with its own environment.
-func startCommand(t testing.TB, ready func() error, cmd *exec.Cmd) *daemon {
+func start(t testing.TB, ready func() error, cmd *exec.Cmd) *daemon {
 	t.Helper()
 	d := &daemon{path: cmd.Path}
 	cmd.Stdout, cmd.Stderr = &d.log, &d.log
