@@ -139,6 +139,9 @@ func TestFind(t *testing.T) {
 		}, "warning /v.js", "", ""},
 		{"a build arg, and a step that reads the clock", []testLayer{{run("RUN date; echo Version $DAY > /day"), map[string]string{"/day": "Version 09.11.2026"}}}, "warning /day", "", ""},
 		{"a build arg, and the time below", []testLayer{{run("RUN echo $DAY > /day; date >> /day"), map[string]string{"/day": "09.11.2026\nMon Nov  9 14:03:25 UTC 2026\n"}}}, "certain /day", "", ""},
+		{"a month of the Dockerfile", []testLayer{{run("RUN date; echo $MONTH > /m"), map[string]string{"/m": "release=2026-11\n"}}}, "warning /m", "", ""},
+		{"a month of the Dockerfile beside date", []testLayer{{run("RUN date +%Y-%m > /m"), map[string]string{"/m": "2026-11\n"}}}, "certain /m", "", ""},
+		{"a year of the Dockerfile", []testLayer{{run("RUN python3 -c 'print(datetime.now().year)' > /y"), map[string]string{"/y": "2026\n"}}}, "certain /y", "", ""},
 		{"a build arg beside date", []testLayer{{run("RUN date +%d.%m.%Y > /day"), map[string]string{"/day": "09.11.2026"}}}, "certain /day", "", ""},
 		{"a file's name", []testLayer{{run("RUN make"), map[string]string{"/app-20261109.txt": "x"}}}, "certain /app-20261109.txt", "", ""},
 		{"a copied file's name", []testLayer{
@@ -225,7 +228,7 @@ func TestFind(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s, m, steps := write(t, test.layers...)
 			search := Search{
-				Builds: []Window{window1}, Given: []string{"FROM x\nARG DAY", "09.11.2026"},
+				Builds: []Window{window1}, Given: []string{"FROM x\nARG DAY\n# copyright 2026\nENV MONTH=2026-11", "09.11.2026"},
 				Machine: []Fact{{Name: "boot ID", Value: boot}, {Name: "kernel release", Value: "6.18.5"}, {Name: "number of CPUs", Value: "3", Asked: []string{"nproc"}}, unread[0], unread[1]},
 				Inputs: func(_ context.Context, fn func(string, []byte)) error {
 					fn("src/NOTES", []byte("intro\nsent on "+day+"\n"))

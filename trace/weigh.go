@@ -89,7 +89,7 @@ func (f *finder) judge(e *evidence, c *candidate) {
 	case c.Kind == Machine:
 	case e.copied[c] && len(c.line) > len(c.Text), c.origin.clock == notAsked && f.given(c.Text):
 		c.dropped = true
-	case f.given(c.Text) && !c.weak && !c.origin.day:
+	case f.given(c.Text) && (!c.weak || len(c.Text) >= len("202611")) && !c.origin.day: // a year is anywhere
 		c.Why = "the Dockerfile or a build arg has the date, too"
 	case e.copied[c] && c.origin.clock == notAsked,
 		e.dated[c] && !c.origin.day && (c.origin.clock == notAsked && !e.clock || isVersion(c.Text)):
