@@ -178,6 +178,9 @@ const (
 	maxMembers = 10_000
 )
 
+// formats are those of a compressed file.
+const formats = decompress.Gzip | decompress.Zstd | decompress.Bzip2 | decompress.XZ
+
 // file searches the content of a file, which has size bytes. It looks into a compressed one; what cannot be read
 // of it is left out.
 func (f *finder) file(size int64, r io.Reader, o origin, add func(*candidate)) error {
@@ -186,15 +189,14 @@ func (f *finder) file(size int64, r io.Reader, o origin, add func(*candidate)) e
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	const formats = decompress.Gzip | decompress.Zstd | decompress.Bzip2 | decompress.XZ
 	switch {
-	case bytes.HasPrefix(head, []byte("PK\x03\x04")) && size <= maxZip:
+	case isZip(head) && size <= maxZip:
 		content, err := io.ReadAll(br)
 		if err != nil {
 			return err
 		}
 		f.scan(content, false, o, add)
-		f.zip(content, o, add)
+		members(content, func(name string, r io.Reader) { f.inside(r, "in "+name, o, add) })
 		return nil
 	case decompress.Detect(head)&formats != 0:
 		s, err := decompress.Open(br, formats)
@@ -202,7 +204,7 @@ func (f *finder) file(size int64, r io.Reader, o origin, add func(*candidate)) e
 			return nil
 		}
 		defer s.Close()
-		f.inside(io.LimitReader(s, maxInside), unknownSize, "compressed", o, add)
+		f.inside(io.LimitReader(s, maxInside), "compressed", o, add)
 		return nil
 	}
 	return f.content(size, br, o, add)
@@ -212,8 +214,8 @@ func (f *finder) file(size int64, r io.Reader, o origin, add func(*candidate)) e
 const unknownSize = 1 << 62
 
 // inside searches the decompressed content of a file, until it cannot be read.
-func (f *finder) inside(r io.Reader, size int64, where string, o origin, add func(*candidate)) {
-	_ = f.content(size, r, o, func(c *candidate) {
+func (f *finder) inside(r io.Reader, where string, o origin, add func(*candidate)) {
+	_ = f.content(unknownSize, r, o, func(c *candidate) {
 		if c.Kind == Timestamp {
 			c.What += ", " + where
 		}
@@ -222,8 +224,8 @@ func (f *finder) inside(r io.Reader, size int64, where string, o origin, add fun
 	})
 }
 
-// zip searches the members of a zip archive, such as a jar.
-func (f *finder) zip(content []byte, o origin, add func(*candidate)) {
+// members calls fn for each member of a zip archive, such as a jar, within the limits.
+func members(content []byte, fn func(name string, r io.Reader)) {
 	z, err := zip.NewReader(bytes.NewReader(content), int64(len(content)))
 	if err != nil {
 		return
@@ -231,11 +233,11 @@ func (f *finder) zip(content []byte, o origin, add func(*candidate)) {
 	left := int64(maxInside)
 	for _, m := range z.File[:min(len(z.File), maxMembers)] {
 		r, err := m.Open()
-		if err != nil || left <= 0 {
+		if err != nil {
 			continue
 		}
 		counted := &io.LimitedReader{R: r, N: left}
-		f.inside(counted, unknownSize, "in "+m.Name, o, add)
+		fn(m.Name, counted)
 		left = counted.N
 		r.Close()
 	}
@@ -250,27 +252,17 @@ func unpacked(content []byte, fn func([]byte)) {
 		}
 	}
 	switch {
-	case bytes.HasPrefix(content, []byte("PK\x03\x04")):
-		z, err := zip.NewReader(bytes.NewReader(content), int64(len(content)))
-		if err != nil {
-			return
-		}
-		left := int64(maxInside)
-		for _, m := range z.File[:min(len(z.File), maxMembers)] {
-			if r, err := m.Open(); err == nil {
-				counted := &io.LimitedReader{R: r, N: left}
-				open(counted)
-				left = counted.N
-				r.Close()
-			}
-		}
-	case decompress.Detect(content[:min(len(content), 8)]) != 0:
-		if s, err := decompress.Open(bytes.NewReader(content), decompress.Gzip|decompress.Zstd|decompress.Bzip2|decompress.XZ); err == nil {
+	case isZip(content):
+		members(content, func(_ string, r io.Reader) { open(r) })
+	case decompress.Detect(content[:min(len(content), 8)])&formats != 0:
+		if s, err := decompress.Open(bytes.NewReader(content), formats); err == nil {
 			open(s)
 			s.Close()
 		}
 	}
 }
+
+func isZip(content []byte) bool { return bytes.HasPrefix(content, []byte("PK\x03\x04")) }
 
 // content searches bytes as they are.
 func (f *finder) content(size int64, r io.Reader, o origin, add func(*candidate)) error {
