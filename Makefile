@@ -93,6 +93,10 @@ test-dates: deps testdeps build ## the scripts that have to do with dates, on ba
 			$(GO) test -count=1 -shuffle=on -timeout=$(TESTTIMEOUT) -run '^TestScript$$/^($(DATED))' ./cmd/kedge; \
 	done
 
+.PHONY: test-downloads
+test-downloads: deps testdeps build ## what package managers and other programs download, recorded and replayed without a network
+	KEDGE_TEST_REQUIRE=1 $(GO) test -tags downloads -count=1 -timeout=$(TESTTIMEOUT) -run '^TestTools$$' -v ./cmd/kedge
+
 .PHONY: test-short
 test-short: ## the tests that need nothing but Go
 	$(GO) test -short -shuffle=on ./...
