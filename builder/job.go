@@ -61,6 +61,7 @@ func (j *job) setEpoch(t time.Time) {
 // j.pins before it fetches a source. The result of fn is exported to out unless out is nil. Errors
 // contain no credentials.
 func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_ *client.SolveResponse, err error) {
+	defer func() { err = j.b.forgetDamaged(ctx, err) }()
 	defer func() { err = redacted(j.req.blameIgnore(j.req.Dockerfile.named(err))) }()
 	started := j.req.now()
 	sending, stop := context.WithCancel(ctx)

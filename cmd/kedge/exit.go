@@ -259,6 +259,12 @@ var hints = []row{
 		}
 		return "does BuildKit still run there?"
 	}),
+	on(exitFailed, func(e *builder.DamagedError) string {
+		if e.Kept != nil {
+			return fmt.Sprintf("%v; kedge builder prune, or docker buildx prune, does it, and the next build fetches %s again", e.Kept, e.Digest)
+		}
+		return "the registry sent other bytes than " + e.Digest + ", more than once: the image has to be pushed there again; the builder keeps nothing of it"
+	}),
 	on(exitFailed, func(e *builder.EntitlementError) string { return "--allow " + e.Entitlement + " allows it" }),
 	on(exitFailed, func(e *builder.RefusedError) string {
 		if e.Own {

@@ -224,6 +224,9 @@ func (r *Registry) Fault(h http.HandlerFunc) {
 	r.fault = h
 }
 
+// Handler answers requests as the registry does without a fault.
+func (r *Registry) Handler() http.Handler { return r.store }
+
 // Status returns a fault that answers with an HTTP status.
 func Status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, http.StatusText(code), code) }
