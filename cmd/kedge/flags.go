@@ -174,7 +174,7 @@ func (p *process) buildArgs(values []string) (map[string]string, error) {
 			}
 		}
 		if name == "" {
-			return nil, usagef("build arg %q is not NAME=VALUE", arg)
+			return nil, usagef("--build-arg: invalid key-value pair %q: empty key", arg)
 		}
 		args[name] = value
 	}

@@ -50,7 +50,7 @@ func (p *process) refuse(c *cli.Context, o *kedge.Options) error {
 // refuseArgs returns an error for such build args.
 func refuseArgs(args map[string]string) error {
 	if syntax, ok := args["BUILDKIT_SYNTAX"]; ok && strings.TrimSpace(syntax) == "" {
-		return usagef("build arg BUILDKIT_SYNTAX is empty: leave it out, or name a frontend")
+		return usagef("empty BUILDKIT_SYNTAX build-arg is invalid, use --build-arg BUILDKIT_SYNTAX without '=' for optional behavior")
 	}
 	return nil
 }

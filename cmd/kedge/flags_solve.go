@@ -187,7 +187,7 @@ func labels(values []string) (map[string]string, error) {
 	for _, label := range values {
 		name, value, _ := strings.Cut(label, "=")
 		if name == "" {
-			return nil, usagef("label %q is not NAME=VALUE", label)
+			return nil, usagef("--label: invalid key-value pair %q: empty key", label)
 		}
 		all[name] = value
 	}
