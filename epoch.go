@@ -37,19 +37,16 @@ func ParseEpoch(s string) (Epoch, error) {
 // Explicit reports whether e is not the zero value.
 func (e Epoch) Explicit() bool { return e.mode != "" }
 
-// epoch returns where the build's epoch comes from. The Dockerfile's global ARG counts if no option says it:
-// a number, or "context". BuildKit also lets it name a context or a stage; kedge then ignores it.
+// epoch returns where the build's epoch comes from. The Dockerfile's global ARG counts if no option says it.
 func (p *project) epoch() (Epoch, error) {
 	e := p.options.Epoch
 	if !e.Explicit() {
-		value, err := p.parsed.GlobalArg("SOURCE_DATE_EPOCH", p.options.Args)
+		value, err := p.parsed.Epoch(p.options.Args)
 		if err != nil {
 			return Epoch{}, err
 		}
-		if _, err := strconv.Atoi(value); err == nil || value == "context" {
-			if e, err = ParseEpoch(value); err != nil {
-				return Epoch{}, fmt.Errorf("%s: %w", p.name, err)
-			}
+		if e, err = ParseEpoch(value); err != nil {
+			return Epoch{}, fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
 	if e.mode != "context" {

@@ -299,7 +299,7 @@ func writeLock(ctx context.Context, path string, before, after *lock.File, recor
 func mergeDeclared(path string, f, before, after *lock.File) error {
 	if after.Target != before.Target || after.Last != before.Last {
 		if f.Target != before.Target && f.Target != after.Target {
-			return &TargetError{Lockfile: path, Declared: f.Target, Asked: after.Target}
+			return &frontend.DeclaredTargetError{Lockfile: path, Declared: f.Target, Asked: after.Target}
 		}
 		f.Target, f.Last = after.Target, after.Last
 	}

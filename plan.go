@@ -9,6 +9,7 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/drift"
+	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/policy"
@@ -98,79 +99,13 @@ func (p *project) leave() ([]string, error) {
 	return append(paths, drift.Path(p.dockerfile.Path)), err
 }
 
-// A TargetError says that the lock declares another target than the one that is asked for, and does not let
-// that be built or delivered.
-type TargetError struct {
-	Lockfile, Declared, Asked string
-	Gone                      bool // the Dockerfile no longer has the declared stage
-	Moved                     bool // Asked is only implied: it is the last stage, and the lock does not know it as such
-	Ships                     bool // Asked can be built, and its image cannot be pushed or exported
-}
-
-func (e *TargetError) Error() string {
-	switch {
-	case e.Moved:
-		return fmt.Sprintf("%s: declares target %q, and the last stage is %q", e.Lockfile, e.Declared, e.Asked)
-	case e.Ships:
-		return fmt.Sprintf("%s: target %q ships, and an image of target %q is neither pushed nor exported", e.Lockfile, e.Declared, e.Asked)
-	}
-	return fmt.Sprintf("%s: declares target %q, not %q", e.Lockfile, e.Declared, e.Asked)
-}
-
-// target returns the target to build, and the one that the lock declares, which ships. If the lock declares
-// none, that is the last stage. The error is a *TargetError if the lock refuses the target.
+// target returns the target to build, and the one that the lock declares, which ships. The error is a
+// *[frontend.DeclaredTargetError] if the lock refuses the target.
 func (p *project) target() (target, declared string, err error) {
-	target, err = p.asked()
-	if err != nil {
-		return "", "", err
-	}
-	last, err := p.parsed.Target("")
-	if err != nil {
-		return "", "", err
-	}
-	refused := &TargetError{Lockfile: p.lockfile, Declared: p.lock.Target, Asked: target, Moved: p.options.Target == ""}
-	switch {
-	case p.lock.Target != "":
-		if declared, err = p.parsed.Target(p.lock.Target); err != nil {
-			refused.Gone = true
-			return "", "", refused
-		}
-	case p.lockless():
-		return target, target, nil
-	default:
-		declared = last
-		if p.options.DeclaresTarget {
-			declared = target
-		}
-	}
-	refused.Declared = declared
-	if p.options.Target == "" {
-		// No target means the last stage. If someone added a stage since, it is unclear which one is meant.
-		known := declared
-		if p.lock.Last != "" {
-			if known, err = p.parsed.Target(p.lock.Last); err != nil {
-				known = p.lock.Last
-			}
-		}
-		if last != known {
-			return "", "", refused
-		}
-		return declared, declared, nil
-	}
-	refused.Ships = p.options.Ships && !p.lock.StrictTarget
-	if target != declared && (p.options.Ships || p.lock.StrictTarget) {
-		return "", "", refused
-	}
-	return target, declared, nil
-}
-
-// asked returns the target that the options name, or the last stage. A number names a stage only in the lock,
-// as with docker build.
-func (p *project) asked() (string, error) {
-	if t := p.options.Target; t == "" || t == p.lock.Target || t == p.lock.Last {
-		return p.parsed.Target(t)
-	}
-	return p.parsed.Named(p.options.Target)
+	return p.parsed.DeclaredTarget(p.lock, frontend.TargetOptions{
+		Lockfile: p.lockfile, Lockless: p.lockless(),
+		Target: p.options.Target, Declares: p.options.DeclaresTarget, Ships: p.options.Ships,
+	})
 }
 
 // lockless reports whether nothing can hold a lock, so that no target can be declared.

@@ -49,7 +49,7 @@ func TestProjectTarget(t *testing.T) {
 			p := testProject(t, test.dockerfile, &lock.File{Target: test.declared, Last: test.last, StrictTarget: test.strict})
 			p.options.Target, p.options.Ships = test.asked, test.out
 			got, ships, err := p.target()
-			var refused *TargetError
+			var refused *frontend.DeclaredTargetError
 			var missing *frontend.TargetError
 			if got != test.want || errors.As(err, &refused) != test.refused || errors.As(err, &missing) != (test.want == "" && !test.refused) {
 				t.Fatalf("%q, %v", got, err)

@@ -181,7 +181,7 @@ func (p *plan) declare(r *builder.Result) *lock.File {
 
 // WriteLock writes the pins that the build added to the lock. Call it when the image is delivered, so that
 // a command that fails leaves the lock that it found. It returns a *[lock.ConflictError] if another command
-// has pinned a source to something else meanwhile, a *[TargetError], *[EpochError] or *[RulesError] if it
+// has pinned a source to something else meanwhile, a *[frontend.DeclaredTargetError], *[EpochError] or *[RulesError] if it
 // has declared something else, and an *[UnwritableError] if the file cannot be written.
 func (r *Result) WriteLock(ctx context.Context) error {
 	if r.after != nil {

@@ -83,29 +83,16 @@ func (p *pins) find(in frontend.Input) (lock.Source, string, bool) {
 			return s, found, true
 		}
 	}
-	pin, ok := p.file.Pin(in.Source)
-	if ok && (in.Pin == "" || in.Pin == pin || in.Source == in.Written) {
-		p.used[in.Source] = true
-		return in.Source, pin, true
+	s, pin, ok := in.PinIn(p.file)
+	if ok {
+		p.used[s] = true
 	}
-	if pin, ok := p.file.Pin(in.Written); ok && in.Written != in.Source {
-		p.used[in.Written] = true
-		return in.Written, pin, true
-	}
-	return lock.Source{}, "", false
-}
-
-// lockedAs returns the source that stands for in in a lock.
-func lockedAs(in frontend.Input) lock.Source {
-	if in.Pin != "" {
-		return in.Written
-	}
-	return in.Source
+	return s, pin, ok
 }
 
 // miss records that in has no pin, if none may be added. It stays recorded even if in is looked up later.
 func (p *pins) miss(in frontend.Input) {
-	s := lockedAs(in)
+	s := in.LockedAs()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, probing := p.probed[s]; p.locked && !probing {
@@ -116,7 +103,7 @@ func (p *pins) miss(in frontend.Input) {
 // add pins in. If no pin may be added, miss has recorded the source: the new pin then only serves this
 // run, which ends before any step is executed.
 func (p *pins) add(in frontend.Input, pin string) error {
-	s := lockedAs(in)
+	s := in.LockedAs()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, ok := p.probed[s]; ok {
@@ -232,11 +219,6 @@ func (p *pins) err(req *Request, uses []frontend.Use) error {
 	return e
 }
 
-// agree reports whether pin is compatible with the digest or commit that in itself asks for.
-func agree(in frontend.Input, pin string) bool {
-	return in.Pin == "" || in.Pin == pin || in.Source.Kind == lock.Git && strings.HasPrefix(pin, in.Pin)
-}
-
 // compare records the uses that ask for another digest than their pin. Two uses of one URL with two
 // checksums are such a case.
 func (p *pins) compare(uses []frontend.Use) {
@@ -245,7 +227,7 @@ func (p *pins) compare(uses []frontend.Use) {
 		if err != nil || in.Local {
 			continue
 		}
-		if s, pin, ok := p.find(in); ok && !agree(in, pin) {
+		if s, pin, ok := p.find(in); ok && !in.Agrees(pin) {
 			p.changed(s, pin, in.Pin)
 		}
 	}
@@ -293,15 +275,15 @@ func (p *pins) check(ctx context.Context, req *policysession.CheckPolicyRequest)
 		p.miss(in)
 		found := foundPin(req.Source)
 		if found == "" {
-			p.ask(lockedAs(in))
+			p.ask(in.LockedAs())
 			return nil, metaRequest(op, req.Platform), nil
 		}
 		if err := p.add(in, found); err != nil {
 			return deny(err.Error()), nil, nil
 		}
-		pin, s = found, lockedAs(in)
+		pin, s = found, in.LockedAs()
 	}
-	if !agree(in, pin) {
+	if !in.Agrees(pin) {
 		p.changed(s, pin, in.Pin)
 		return deny(fmt.Sprintf("%q is locked to %s", in.Source.Ref, pin)), nil, nil
 	}

@@ -123,7 +123,7 @@ func (d *downloads) apply(v frontend.Vertex) error {
 	exec.Meta.ProxyEnv = &pb.ProxyEnv{HttpProxy: relay.Proxy, HttpsProxy: relay.Proxy, NoProxy: "localhost,127.0.0.1,::1"}
 	exec.Meta.ExtraHosts = nil // the relay answers for all names, and the proxy has the addresses
 	for _, e := range environment {
-		exec.Meta.Env = withDefault(exec.Meta.Env, e.name, e.value)
+		exec.Meta.Env = frontend.WithDefault(exec.Meta.Env, e.name, e.value)
 	}
 	exec.Meta.Env = withJavaOptions(exec.Meta.Env)
 	if key.mode == recorded {

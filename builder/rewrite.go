@@ -2,10 +2,7 @@ package builder
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/kedge-build/kedge/frontend"
@@ -27,19 +24,6 @@ type rewriter struct {
 	err       error
 }
 
-// steadyEnv are variables that make programs behave the same in every run. A Dockerfile overrides them.
-var steadyEnv = []struct{ name, value string }{
-	{"FORCE_SOURCE_DATE", "1"}, // without it, TeX ignores the epoch for \today
-	// Otherwise every process orders its hash tables differently.
-	{"PYTHONHASHSEED", "0"}, // https://docs.python.org/3/using/cmdline.html#envvar-PYTHONHASHSEED
-	{"PERL_HASH_SEED", "0"}, // https://perldoc.perl.org/perlrun#PERL_HASH_SEED
-	// Otherwise a build for debugging leaves folders with random names and the time in its target folder.
-	{"CARGO_INCREMENTAL", "0"}, // https://doc.rust-lang.org/cargo/reference/environment-variables.html
-}
-
-// commitDates are the variables for the time of a commit. Options of git, such as --date, override them.
-var commitDates = []string{"GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"} // https://git-scm.com/docs/git#_git_commits
-
 // edit rewrites one operation in place.
 func (r *rewriter) edit(v frontend.Vertex) {
 	op, md := v.Op, v.Metadata
@@ -53,15 +37,7 @@ func (r *rewriter) edit(v frontend.Vertex) {
 	}
 	// A process without Meta is left to the daemon, which refuses it.
 	if exec := op.GetExec(); exec.GetMeta() != nil {
-		exec.Meta.Env = withDefault(exec.Meta.Env, "SOURCE_DATE_EPOCH", strconv.FormatInt(r.epoch.Unix(), 10))
-		for _, v := range steadyEnv {
-			exec.Meta.Env = withDefault(exec.Meta.Env, v.name, v.value)
-		}
-		if epoch := r.epoch.Unix(); epoch >= 0 {
-			for _, name := range commitDates {
-				exec.Meta.Env = withDefault(exec.Meta.Env, name, fmt.Sprintf("@%d +0000", epoch))
-			}
-		}
+		exec.Meta.Env = frontend.SteadyEnv(exec.Meta.Env, r.epoch)
 		if r.pass.IsSecond() {
 			salted(exec.Meta, r.pass.salt)
 			vary(r.vary, exec, md)
@@ -98,12 +74,4 @@ func (r *rewriter) source(src *pb.SourceOp, in frontend.Input) *pb.SourceOp {
 		src = frontend.Pinned(src, in, pin)
 	}
 	return r.timed(src)
-}
-
-// withDefault sets an environment variable unless env already has it.
-func withDefault(env []string, name, value string) []string {
-	if slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") }) {
-		return env
-	}
-	return append(env, name+"="+value)
 }

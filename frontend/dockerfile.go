@@ -215,6 +215,16 @@ func (d *Dockerfile) GlobalArg(name string, given map[string]string) (string, er
 	return values[name], nil
 }
 
+// Epoch returns what the global ARG SOURCE_DATE_EPOCH says with the build args given: a number, "context", or
+// nothing. BuildKit also lets it name a context or a stage, which is ignored.
+func (d *Dockerfile) Epoch(given map[string]string) (string, error) {
+	value, err := d.GlobalArg("SOURCE_DATE_EPOCH", given)
+	if _, number := strconv.Atoi(value); number != nil && value != "context" {
+		return "", err
+	}
+	return value, err
+}
+
 // StageArg reports whether an ARG in a stage gives a value to name.
 func (d *Dockerfile) StageArg(name string) bool {
 	return slices.ContainsFunc(d.stageArgs, func(arg instructions.KeyValuePairOptional) bool {

@@ -76,6 +76,7 @@ func (g *Graph) Uses() []Use {
 
 // Vertex is an operation of a build, for Rewrite to edit.
 type Vertex struct {
+	Digest   digest.Digest // of the operation as it was
 	Op       *pb.Op
 	Metadata *pb.OpMetadata
 	Step     Step     // as written, without Run, Caches, From and Copies
@@ -120,7 +121,7 @@ func (g *Graph) Rewrite(edit func(Vertex)) (*pb.Definition, error) {
 			md = &pb.OpMetadata{}
 		}
 		if op.Op != nil {
-			edit(Vertex{Op: op, Metadata: md, Step: g.step(n.digest), Args: n.op.GetExec().GetMeta().GetArgs(), Fetched: g.fetchedCopies(n, op), Kept: kept[n.digest], Add: add})
+			edit(Vertex{Digest: n.digest, Op: op, Metadata: md, Step: g.step(n.digest), Args: n.op.GetExec().GetMeta().GetArgs(), Fetched: g.fetchedCopies(n, op), Kept: kept[n.digest], Add: add})
 		}
 		data := g.def.Def[i]
 		if !op.EqualVT(n.op) {

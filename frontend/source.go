@@ -129,6 +129,32 @@ func withoutUser(raw string) string {
 	return u.String()
 }
 
+// LockedAs returns the source that stands for in in a lock.
+func (in Input) LockedAs() lock.Source {
+	if in.Pin != "" {
+		return in.Written
+	}
+	return in.Source
+}
+
+// PinIn returns the pin that f has for in, and the source that has it there: a reference with a digest can be
+// locked with the digest or without.
+func (in Input) PinIn(f *lock.File) (lock.Source, string, bool) {
+	pin, ok := f.Pin(in.Source)
+	if ok && (in.Pin == "" || in.Pin == pin || in.Source == in.Written) {
+		return in.Source, pin, true
+	}
+	if pin, ok := f.Pin(in.Written); ok && in.Written != in.Source {
+		return in.Written, pin, true
+	}
+	return lock.Source{}, "", false
+}
+
+// Agrees reports whether pin is compatible with the digest or commit that in itself asks for.
+func (in Input) Agrees(pin string) bool {
+	return in.Pin == "" || in.Pin == pin || in.Source.Kind == lock.Git && strings.HasPrefix(pin, in.Pin)
+}
+
 // Pinned returns a copy of op that fetches exactly pin. in is the Input of op.
 func Pinned(op *pb.SourceOp, in Input, pin string) *pb.SourceOp {
 	pinned := &pb.SourceOp{Identifier: op.Identifier, Attrs: maps.Clone(op.Attrs)}

@@ -319,7 +319,7 @@ func refusedDownloadsHint(e *builder.RefusedDownloadsError) string {
 	return ""
 }
 
-func targetHint(e *kedge.TargetError) string {
+func targetHint(e *frontend.DeclaredTargetError) string {
 	switch {
 	case e.Gone:
 		return fmt.Sprintf("kedge lock --target %s ships that from now on; to go on as before, name the stage: FROM ... AS NAME", e.Asked)

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/docker"
+	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/publish"
 	"github.com/kedge-build/kedge/store"
 )
@@ -32,7 +32,7 @@ func TestAdvice(t *testing.T) {
 		{&builder.ContextError{Err: errors.New("x")}, exitUsage, "a build context is"},
 		{&store.DamagedError{Dir: "d", Blob: "b"}, exitFailed, damagedHint},
 		{&store.DamagedError{Dir: "d"}, exitFailed, "the store holds only what can be built again: remove d"},
-		{&kedge.TargetError{Asked: "a", Declared: "b"}, exitForbidden, "kedge lock --target a declares that"},
+		{&frontend.DeclaredTargetError{Asked: "a", Declared: "b"}, exitForbidden, "kedge lock --target a declares that"},
 		{&builder.UnlockedError{}, exitForbidden, "kedge lock adds what is missing"},
 		{&unknownError{Nearest: "prune"}, exitUsage, "did you mean prune?"},
 		{fmt.Errorf("loading into Docker: %w", &publish.PlatformsError{}), exitFailed, "turn on containerd's image store"},
