@@ -20,7 +20,7 @@ VERSION_OF = $(shell $(GO) -C $(1) list -m -f '{{.Version}}' $(2))
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: kedge buildkit rootlesskit runc ## bin/kedge, a stock buildkitd and buildctl, rootlesskit, and runc where there is none
@@ -75,6 +75,17 @@ runc:
 	else \
 		echo 'no runc and no crun: apt-get install runc, or libseccomp-dev and pkg-config and then make build'; \
 	fi
+
+# What "# syntax=REGISTRY/kedge" names, built and verified by kedge from programs whose bytes follow from the sources.
+# FRONTENDFLAGS='--push -t REGISTRY/kedge:TAG' publishes it; all flags of kedge build can be given.
+FRONTENDFLAGS ?= -o type=oci,dest=$(BIN)/kedge-frontend.tar
+.PHONY: frontend-image
+frontend-image: build ## the image for "# syntax=" (docs/frontend.md), for linux/amd64 and linux/arm64
+	set -ex; for arch in amd64 arm64; do \
+		GOTOOLCHAIN=$(RELAYGO) GOFLAGS= GOEXPERIMENT= GOOS=linux GOARCH=$$arch GOAMD64=v1 GOARM64=v8.0 CGO_ENABLED=0 \
+			$(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid=' -o $(BIN)/frontend/$$arch/kedge-frontend ./cmd/kedge-frontend; \
+	done
+	$(BIN)/kedge build --locked --verify --platform linux/amd64,linux/arm64 -f cmd/kedge-frontend/Dockerfile $(FRONTENDFLAGS) $(BIN)/frontend
 
 .PHONY: demo
 demo: deps build ## lock, build and verify examples/hello on kedge's own builder

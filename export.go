@@ -17,7 +17,7 @@ import (
 )
 
 // ArgsLabel is the label of an image that names the build args it was built with.
-const ArgsLabel = "dev.kedge.args"
+const ArgsLabel = frontend.ArgsLabel
 
 // An export is what the builders made in one pass, as they made it.
 type export struct {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/lock"
+	"github.com/kedge-build/kedge/store"
 )
 
 func TestProjectTarget(t *testing.T) {
@@ -70,5 +71,12 @@ func TestTargetWithoutLock(t *testing.T) {
 	p.options.Target, p.options.Ships, p.lockfile = "base", true, ""
 	if target, declared, err := p.target(); target != "base" || declared != "base" || err != nil {
 		t.Errorf("%q, %q, %v", target, declared, err)
+	}
+}
+
+// kedge and its frontend mark an image of another target in the same way.
+func TestTargetLabel(t *testing.T) {
+	if store.TargetLabel != frontend.TargetLabel {
+		t.Errorf("%q and %q", store.TargetLabel, frontend.TargetLabel)
 	}
 }

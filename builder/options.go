@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kedge-build/kedge/frontend"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/auth/authprovider"
@@ -123,7 +124,7 @@ func realPath(path string) string {
 
 // frontendOptions returns the options of BuildKit's Dockerfile frontend.
 func (j *job) frontendOptions() map[string]string {
-	opts := map[string]string{"target": j.req.Target}
+	opts := map[string]string{"target": j.req.Target, frontend.ClientLocks: "true"}
 	switch c := j.req.Context; {
 	case c.URL != "":
 		opts["context"] = c.URL

@@ -21,6 +21,8 @@ const root = "kedge"
 var arrows = table(`
 lock: internal/wholefile
 frontend: lock internal/shell
+frontend/gateway: frontend lock
+cmd/kedge-frontend: frontend/gateway
 internal/shell:
 lint: frontend lock internal/shell
 builder/daemon: internal/wholefile
@@ -78,7 +80,7 @@ func table(s string) map[string][]string {
 
 // outside lists modules that only some packages may import.
 var outside = map[string][]string{
-	"github.com/moby/buildkit": {"frontend", "fix", "lint", "policy", "builder", "builder/daemon", root, "cmd/kedge", "internal/demo", "internal/testenv"},
+	"github.com/moby/buildkit": {"frontend", "frontend/gateway", "cmd/kedge-frontend", "fix", "lint", "policy", "builder", "builder/daemon", root, "cmd/kedge", "internal/demo", "internal/testenv"},
 	"github.com/moby/moby":     {"docker"},
 	"github.com/urfave/cli":    {"cmd/kedge"},
 }
