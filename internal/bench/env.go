@@ -19,6 +19,7 @@ import (
 // A bench runs measurements.
 type bench struct {
 	*rig.Rig
+	bin   string // has the programs
 	dir   string // for all files
 	data  string // $XDG_DATA_HOME
 	epoch string // the base image's, in seconds
@@ -34,6 +35,7 @@ func start(ctx context.Context, bin, dir string, stderr io.Writer) (*bench, erro
 	}
 	return &bench{
 		Rig:   r,
+		bin:   bin,
 		dir:   dir,
 		data:  data,
 		epoch: strconv.FormatInt(r.Registry.Created.Unix(), 10),

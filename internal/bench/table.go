@@ -12,7 +12,7 @@ import (
 type row struct {
 	what     string
 	unit     string    // "s", "MiB" or "", a number
-	kedge    []float64 // never empty
+	kedge    []float64 // empty if a program is missing, which note says
 	buildkit []float64 // empty without a comparison
 	goal     float64   // upper bound of the ratio, or of the figure without a comparison
 	worst    bool      // the maximum counts instead of the median
@@ -33,9 +33,12 @@ func (r row) figure() float64 {
 // printTable prints the rows as a Markdown table with aligned columns.
 func printTable(w io.Writer, rows []row) error {
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	fmt.Fprintln(t, "| what\t| kedge: min / median / max\t| buildctl: min / median / max\t| figure\t| goal\t| \t|")
+	fmt.Fprintln(t, "| what\t| kedge: min / median / max\t| yardstick: min / median / max\t| figure\t| goal\t| \t|")
 	fmt.Fprintln(t, "| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t|")
 	for _, r := range rows {
+		if len(r.kedge) == 0 {
+			continue
+		}
 		verdict := "ok"
 		if r.figure() > r.goal {
 			verdict = "MISSED"
