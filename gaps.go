@@ -23,11 +23,11 @@ func (p *plan) gaps(r *builder.Result) []verify.Gap {
 			gaps = append(gaps, gap)
 		}
 	}
+	for _, gap := range p.downloadGaps(r) {
+		add(gap.Kind, gap.Line, "%s", gap.Text)
+	}
 	for _, platform := range r.Platforms {
 		for _, run := range platform.Runs {
-			if programs := frontend.Downloads(run.Args); run.Network && len(programs) > 0 && p.request.Downloads == nil {
-				add(verify.Download, run.Line, "may have downloaded what is not locked: %s", strings.Join(programs, ", "))
-			}
 			for _, target := range run.Caches {
 				add(verify.CacheMount, run.Line, "%s", p.cacheGap(target))
 			}
@@ -48,12 +48,29 @@ func (p *plan) gaps(r *builder.Result) []verify.Gap {
 			}
 		}
 	}
+	slices.SortStableFunc(gaps, func(a, b verify.Gap) int { return cmp.Compare(a.Line, b.Line) })
+	return gaps
+}
+
+// downloadGaps returns which RUNs may have downloaded what the lock does not hold.
+func (p *plan) downloadGaps(r *builder.Result) []verify.Gap {
+	var gaps []verify.Gap
 	if d := p.request.Downloads; d != nil {
 		for _, host := range d.Record.Allowed() {
-			add(verify.Download, 0, "what RUN steps get from %s is not locked", host)
+			gaps = append(gaps, verify.Gap{Kind: verify.Download, Text: fmt.Sprintf("what RUN steps get from %s is not locked", host)})
+		}
+		return gaps
+	}
+	for _, platform := range r.Platforms {
+		for _, run := range platform.Runs {
+			if programs := frontend.Downloads(run.Args); run.Network && len(programs) > 0 {
+				gap := verify.Gap{Kind: verify.Download, Line: run.Line, Text: "may have downloaded what is not locked: " + strings.Join(programs, ", ")}
+				if !slices.Contains(gaps, gap) {
+					gaps = append(gaps, gap)
+				}
+			}
 		}
 	}
-	slices.SortStableFunc(gaps, func(a, b verify.Gap) int { return cmp.Compare(a.Line, b.Line) })
 	return gaps
 }
 

@@ -86,7 +86,7 @@ func Build(ctx context.Context, env Env, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return res, p.remember(res)
+	return res, p.remember(res, first.result)
 }
 
 // Verify builds as [Build] does, executes every step a second time, and compares the two images. That they
@@ -127,7 +127,7 @@ func Verify(ctx context.Context, env Env, o Options) (*Result, error) {
 		return nil, err
 	}
 	res.Verdict, res.NotReleased, res.ClockKept = verdict, notReleased, clockKept(p.options.Vary, first.result)
-	return res, p.remember(res)
+	return res, p.remember(res, first.result)
 }
 
 // start takes o through the arrows that [Build] and [Verify] share. The caller must close both results.

@@ -2,6 +2,7 @@ package kedge
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -132,8 +133,8 @@ func warnedOf(warnings []*client.VertexWarning, l builder.LeftOut) bool {
 	})
 }
 
-// remember tells the store what was built, and what a verification says of it.
-func (p *plan) remember(res *Result) error {
+// remember tells the store what was built, what lint found before, what no lock holds, and what a verification says.
+func (p *plan) remember(res *Result, r *builder.Result) error {
 	b := store.Build{Digest: res.Image.Descriptor.Digest, Target: res.Target, Declared: res.Declared, Args: res.ArgsHash}
 	for _, m := range res.Image.Manifests {
 		b.Manifests = append(b.Manifests, m.Descriptor.Digest)
@@ -151,6 +152,19 @@ func (p *plan) remember(res *Result) error {
 		if b.Lockfile, err = filepath.Abs(res.Lockfile); err != nil {
 			return err
 		}
+	}
+	for _, f := range p.linted {
+		if b.Findings == nil {
+			b.Findings = map[string]int{}
+		}
+		b.Findings[f.Rule]++
+	}
+	for _, gap := range p.downloadGaps(r) {
+		text := gap.Text
+		if gap.Line > 0 {
+			text = fmt.Sprintf("line %d %s", gap.Line, text)
+		}
+		b.Unlocked = append(b.Unlocked, text)
 	}
 	if v := res.Verdict; v != nil {
 		b.Verified = &store.Verified{Reproducible: v.Reproducible, Varied: v.Varied, NotCovered: len(v.NotCovered)}

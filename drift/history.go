@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -19,6 +20,8 @@ import (
 type History struct {
 	Builds []Build
 	Often  []Often // what has moved in most builds, the most frequent first
+	// Shallow says that the clone lacks older commits.
+	Shallow bool
 }
 
 // A Build is a commit that changed the record.
@@ -34,6 +37,7 @@ type Build struct {
 	Files    int
 	Packages int
 	Layers   []Layer
+	Findings map[string]int // of lint, by rule
 	// Moved says what differs from the build before, the largest first: packages, folders and layers. The first
 	// build has none.
 	Moved []Move
@@ -52,6 +56,8 @@ type Move struct {
 type Often struct {
 	Kind, Name string
 	Builds     int
+	// Rules counts those of the builds that came with findings of lint, by rule.
+	Rules map[string]int
 }
 
 const (
@@ -88,6 +94,11 @@ func Log(ctx context.Context, environ []string, dir string, most int) (*History,
 	if err != nil {
 		return nil, &GitError{dir, err}
 	}
+	shallow, err := git.Run(ctx, parent, environ, nil, "rev-parse", "--is-shallow-repository")
+	if err != nil {
+		return nil, &GitError{dir, err}
+	}
+	h.Shallow = strings.TrimSpace(string(shallow)) == "true"
 	for line := range strings.Lines(string(out)) {
 		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), " ", 3)
 		seconds, err := strconv.ParseInt(fields[1], 10, 64)
@@ -170,6 +181,7 @@ func summaries(ctx context.Context, environ []string, dir, record string, builds
 func (s *summary) fill(b *Build) {
 	b.Reason, b.Digest, b.Base, b.Layers = s.image.Reason, s.image.Digest, s.image.Base, s.layers
 	b.Size, b.Download, b.Files, b.Packages = s.image.Size, s.image.Download, s.image.Files, s.image.Packages
+	b.Findings = s.image.Findings
 }
 
 // moves returns what differs from the build before.
@@ -234,21 +246,28 @@ func layerMoves(before, now []Layer) []Move {
 
 // often counts what has moved in how many builds.
 func often(builds []Build) []Often {
-	counts := map[Often]int{}
+	type thing struct{ kind, name string }
+	counts := map[thing]*Often{}
 	for i := range builds {
-		seen := map[Often]bool{}
+		seen := map[thing]bool{}
 		for _, m := range builds[i].Moved {
-			key := Often{Kind: m.Kind, Name: m.Name}
-			if !seen[key] {
-				seen[key] = true
-				counts[key]++
+			key := thing{m.Kind, m.Name}
+			if seen[key] {
+				continue
+			}
+			seen[key] = true
+			if counts[key] == nil {
+				counts[key] = &Often{Kind: m.Kind, Name: m.Name, Rules: map[string]int{}}
+			}
+			counts[key].Builds++
+			for rule := range builds[i].Findings {
+				counts[key].Rules[rule]++
 			}
 		}
 	}
 	var list []Often
-	for key, n := range counts {
-		key.Builds = n
-		list = append(list, key)
+	for _, o := range counts {
+		list = append(list, *o)
 	}
 	slices.SortFunc(list, func(a, b Often) int {
 		return cmp.Or(cmp.Compare(b.Builds, a.Builds), cmp.Compare(a.Kind+a.Name, b.Kind+b.Name))
@@ -257,7 +276,7 @@ func often(builds []Build) []Often {
 }
 
 // LoadCommit reads the record that dir has in a commit. ok is false if git knows no such commit, or if that has no
-// such record.
+// such record. A *GitError says that there is no git.
 func LoadCommit(ctx context.Context, environ []string, dir, commit string) (r *Record, ok bool, err error) {
 	parent, name := filepath.Split(filepath.Clean(dir))
 	parent = cmp.Or(parent, ".")
@@ -265,6 +284,9 @@ func LoadCommit(ctx context.Context, environ []string, dir, commit string) (r *R
 		return nil, false, nil
 	}
 	out, err := git.Run(ctx, parent, environ, nil, "ls-tree", "-r", "-z", "--full-tree", "--name-only", commit+":./"+name)
+	if errors.Is(err, exec.ErrNotFound) {
+		return nil, false, &GitError{dir, err}
+	}
 	if err != nil {
 		return nil, false, ctx.Err()
 	}

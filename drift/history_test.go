@@ -30,6 +30,7 @@ func repository(t *testing.T, images ...v1.Image) (dir string) {
 	for i, img := range images {
 		r := record(t, img)
 		r.Reason = fmt.Sprintf("reason %d", i)
+		r.Findings = []map[string]int{{"native-code": 1}, {"prebuilt": 2}, {"piped-shell": 1}}[i]
 		if err := r.Save(dir); err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +70,7 @@ func TestLog(t *testing.T) {
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if len(h.Often) != 4 || h.Often[0] != (Often{"folder", "/app", 2}) || h.Often[1] != (Often{"layer", "RUN 1", 2}) {
+	if len(h.Often) != 4 || fmt.Sprint(h.Often[:2]) != "[{folder /app 2 map[piped-shell:1 prebuilt:1]} {layer RUN 1 2 map[piped-shell:1 prebuilt:1]}]" || fmt.Sprint(h.Often[2].Rules) != "map[prebuilt:1]" {
 		t.Errorf("%v", h.Often)
 	}
 	if h, err := Log(t.Context(), os.Environ(), dir, 1); err != nil || len(h.Builds) != 1 || h.Builds[0].Subject != "build 2" {
@@ -77,6 +78,13 @@ func TestLog(t *testing.T) {
 	}
 	if h, err := Log(t.Context(), os.Environ(), filepath.Join(filepath.Dir(dir), "Other.drift"), 0); err != nil || len(h.Builds) != 0 {
 		t.Errorf("a record that git does not have: %v, %v", h, err)
+	}
+	clone := filepath.Join(t.TempDir(), "clone")
+	if out, err := exec.Command("git", "clone", "-q", "--depth", "2", "file://"+filepath.Dir(filepath.Dir(dir)), clone).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if shallow, err := Log(t.Context(), os.Environ(), filepath.Join(clone, "app", "Dockerfile.drift"), 0); err != nil || !shallow.Shallow || h.Shallow || len(shallow.Builds) != 1 {
+		t.Errorf("a shallow clone: %+v, %v", shallow, err)
 	}
 	var no *GitError
 	if _, err := Log(t.Context(), os.Environ(), filepath.Join(t.TempDir(), "Dockerfile.drift"), 0); !errors.As(err, &no) {
@@ -86,6 +94,7 @@ func TestLog(t *testing.T) {
 
 func TestLoadCommit(t *testing.T) {
 	dir := repository(t, image(t, v1.Config{}, []item{{name: "a", content: "1"}}), image(t, v1.Config{}, []item{{name: "b", content: "1"}}))
+	path := os.Getenv("PATH")
 	r, ok, err := LoadCommit(t.Context(), os.Environ(), dir, "HEAD~2")
 	if err != nil || !ok || len(r.Files) != 1 || r.Files[0].Path != "/a" {
 		t.Errorf("%+v, %v, %v", r, ok, err)
@@ -95,6 +104,12 @@ func TestLoadCommit(t *testing.T) {
 			t.Errorf("%q: %v, %v, %v", none, r, ok, err)
 		}
 	}
+	t.Setenv("PATH", t.TempDir())
+	var no *GitError
+	if _, _, err := LoadCommit(t.Context(), os.Environ(), dir, "HEAD"); !errors.As(err, &no) {
+		t.Errorf("without git: %v", err)
+	}
+	t.Setenv("PATH", path)
 	if _, ok, err := LoadCommit(t.Context(), os.Environ(), filepath.Join(filepath.Dir(dir), "x.drift"), "HEAD"); ok || err != nil {
 		t.Errorf("no record in the commit: %v, %v", ok, err)
 	}

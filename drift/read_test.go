@@ -243,6 +243,31 @@ func TestSaveLoad(t *testing.T) {
 	if _, err := Load(dir); err != nil {
 		t.Error(err)
 	}
+	// A merge conflict has its line, and may be recorded over. The record of a newer kedge may not.
+	path := filepath.Join(dir, "image")
+	sound, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		header + "<<<<<<< HEAD\nversion = 1\n=======\nversion = 2\n>>>>>>> a\n": "image:2: git left a merge conflict here",
+		header + "version = 2\nnew = true\n":                                    "image: version 2 is newer than this kedge",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var bad *FormatError
+		if _, err := Load(dir); !errors.As(err, &bad) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		} else if err := r.Save(dir); (err == nil) == bad.Newer {
+			t.Errorf("recorded over %q: %v", text, err)
+		} else if now, err := os.ReadFile(path); err != nil || bad.Newer != (string(now) == text) {
+			t.Errorf("%q became %q, %v", text, now, err)
+		}
+	}
+	if err := os.WriteFile(path, sound, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := Load(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}

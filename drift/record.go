@@ -40,6 +40,8 @@ type Record struct {
 	Sources  []string          // where package managers of the image fetch packages, sorted, each once
 	Packages []string          // purls, sorted; one occurs as often as it is installed
 	Files    []File            // sorted by path, folder by folder
+	// Findings counts what lint found before the image was built, by rule. It is no part of what the image is.
+	Findings map[string]int
 }
 
 // A Layer is a layer of an image.

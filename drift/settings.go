@@ -164,13 +164,13 @@ func ParseSettings(name string, text []byte) (Settings, error) {
 		return Settings{}, tomlError(name, err)
 	}
 	if key := otherCase(keys); key != "" { // the decoder takes any case
-		return Settings{}, &FormatError{name, 0, fmt.Sprintf("unknown key %q", key)}
+		return Settings{}, &FormatError{File: name, Msg: fmt.Sprintf("unknown key %q", key)}
 	}
 	s := DefaultSettings()
 	s.File, s.Tmpfs = name, doc.Drift.Tmpfs
 	var errs []error
 	fail := func(format string, args ...any) {
-		errs = append(errs, &FormatError{name, 0, fmt.Sprintf(format, args...)})
+		errs = append(errs, &FormatError{File: name, Msg: fmt.Sprintf(format, args...)})
 	}
 	d := &doc.Drift
 	for key, t := range map[string]struct {

@@ -39,6 +39,8 @@ type FormatError struct {
 	File string
 	Line int // from 1; 0 if it is about the whole file
 	Msg  string
+	// Newer says that a newer kedge wrote it.
+	Newer bool
 }
 
 func (e *FormatError) Error() string {
@@ -90,6 +92,7 @@ func (r *Record) image() []byte {
 	array(&b, "sources", r.Sources, func(s string) string { return s })
 	table(&b, "config", r.Config, quote)
 	table(&b, "folders", r.folders(), func(n int64) string { return strconv.FormatInt(n, 10) })
+	table(&b, "findings", r.Findings, strconv.Itoa)
 	privileged, writable := map[string]string{}, map[string]string{}
 	for i := range r.Files {
 		f := &r.Files[i]
@@ -293,6 +296,7 @@ type document struct {
 	Config   map[string]string `toml:"config"`
 	Folders  map[string]int64  `toml:"folders"`
 
+	Findings   map[string]int    `toml:"findings"`
 	Privileged map[string]string `toml:"privileged"`
 	Writable   map[string]string `toml:"world-writable"`
 }
@@ -300,7 +304,7 @@ type document struct {
 // parseImage reads the file image, whose name in errors is name.
 func parseImage(name string, text []byte) (*document, []Layer, error) {
 	if len(text) > maxText {
-		return nil, nil, &FormatError{name, 0, "it is too large"}
+		return nil, nil, &FormatError{File: name, Msg: "it is too large"}
 	}
 	var version struct {
 		Version int `toml:"version"`
@@ -309,10 +313,10 @@ func parseImage(name string, text []byte) (*document, []Layer, error) {
 		return nil, nil, tomlError(name, err)
 	}
 	if version.Version > formatVersion {
-		return nil, nil, &FormatError{name, 0, fmt.Sprintf("version %d is newer than this kedge, which reads version %d: use a newer kedge", version.Version, formatVersion)}
+		return nil, nil, &FormatError{File: name, Msg: fmt.Sprintf("version %d is newer than this kedge, which reads version %d: use a newer kedge", version.Version, formatVersion), Newer: true}
 	}
 	if version.Version != formatVersion {
-		return nil, nil, &FormatError{name, 0, "no version: this is not a record of kedge drift"}
+		return nil, nil, &FormatError{File: name, Msg: "no version: this is not a record of kedge drift"}
 	}
 	d := &document{}
 	if err := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(d); err != nil {
@@ -324,7 +328,7 @@ func parseImage(name string, text []byte) (*document, []Layer, error) {
 		size, by, _ := strings.Cut(rest, " ")
 		n, err := strconv.ParseInt(size, 10, 64)
 		if err != nil {
-			return nil, nil, &FormatError{name, 0, fmt.Sprintf("%.60q is no layer: DIFFID SIZE INSTRUCTION", s)}
+			return nil, nil, &FormatError{File: name, Msg: fmt.Sprintf("%.60q is no layer: DIFFID SIZE INSTRUCTION", s)}
 		}
 		layers = append(layers, Layer{diffID, n, by})
 	}
@@ -336,14 +340,14 @@ func tomlError(name string, err error) error {
 	var strict *toml.StrictMissingError
 	if errors.As(err, &strict) && len(strict.Errors) > 0 {
 		line, _ := strict.Errors[0].Position()
-		return &FormatError{name, line, fmt.Sprintf("unknown key %q", strings.Join(strict.Errors[0].Key(), "."))}
+		return &FormatError{File: name, Line: line, Msg: fmt.Sprintf("unknown key %q", strings.Join(strict.Errors[0].Key(), "."))}
 	}
 	var decode *toml.DecodeError
 	if errors.As(err, &decode) {
 		line, _ := decode.Position()
-		return &FormatError{name, line, strings.TrimPrefix(decode.Error(), "toml: ")}
+		return &FormatError{File: name, Line: line, Msg: strings.TrimPrefix(decode.Error(), "toml: ")}
 	}
-	return &FormatError{name, 0, strings.TrimPrefix(err.Error(), "toml: ")}
+	return &FormatError{File: name, Msg: strings.TrimPrefix(err.Error(), "toml: ")}
 }
 
 // Load reads the record in the folder dir. The error wraps fs.ErrNotExist if there is none, and is a
@@ -369,13 +373,18 @@ func Load(dir string) (*Record, error) {
 
 // parse reads a record from its files, by their names with slashes. The record's own name is for errors.
 func parse(name string, texts map[string][]byte) (*Record, error) {
+	for _, file := range slices.Sorted(maps.Keys(texts)) {
+		if line := conflict(texts[file]); line > 0 {
+			return nil, &FormatError{File: filepath.Join(name, file), Line: line, Msg: "git left a merge conflict here: take either side of the record as a whole, or record again"}
+		}
+	}
 	d, layers, err := parseImage(filepath.Join(name, imageFile), texts[imageFile])
 	if err != nil {
 		return nil, err
 	}
 	r := &Record{
 		Reason: d.Reason, Digest: d.Digest, Platform: d.Platform, Base: d.Base, Download: d.Download,
-		Layers: layers, Config: d.Config, Sources: d.Sources,
+		Layers: layers, Config: d.Config, Sources: d.Sources, Findings: d.Findings,
 	}
 	if r.Config == nil {
 		r.Config = map[string]string{}
@@ -402,29 +411,43 @@ func (r *Record) parseFiles(name string, text []byte) error {
 		line++
 		f, err := parseFile(scan.Text())
 		if err != nil {
-			return &FormatError{name, line, err.Error()}
+			return &FormatError{File: name, Line: line, Msg: err.Error()}
 		}
 		r.Files = append(r.Files, f)
 	}
 	if err := scan.Err(); err != nil {
-		return &FormatError{name, line + 1, err.Error()}
+		return &FormatError{File: name, Line: line + 1, Msg: err.Error()}
 	}
 	return nil
+}
+
+// conflict returns the line of the first marker of a merge conflict, 0 if there is none. No line of a record begins
+// as a marker does.
+func conflict(text []byte) int {
+	const marker = "<<<<<<< "
+	if bytes.HasPrefix(text, []byte(marker)) {
+		return 1
+	}
+	before, _, found := bytes.Cut(text, []byte("\n"+marker))
+	if !found {
+		return 0
+	}
+	return bytes.Count(before, []byte("\n")) + 2
 }
 
 // canonical returns an error unless the texts are those of r: someone has edited one, or git has merged two
 // records line by line.
 func (r *Record) canonical(name string, have map[string][]byte) error {
-	const why = "it does not agree with the rest of the record: it was edited, or is a merge of two records; take either side as a whole, or record again"
+	const why = "it does not agree with the rest of the record: it was edited, is being written, or is a merge of two records; take either side as a whole, or record again"
 	want := r.Format()
 	for _, file := range slices.Sorted(maps.Keys(want)) {
 		if text, ok := have[file]; !ok || !bytes.Equal(text, want[file]) {
-			return &FormatError{filepath.Join(name, file), differingLine(text, want[file]), why}
+			return &FormatError{File: filepath.Join(name, file), Line: differingLine(text, want[file]), Msg: why}
 		}
 	}
 	for _, file := range slices.Sorted(maps.Keys(have)) {
 		if _, ok := want[file]; !ok {
-			return &FormatError{filepath.Join(name, file), 0, why}
+			return &FormatError{File: filepath.Join(name, file), Msg: why}
 		}
 	}
 	return nil
@@ -447,7 +470,7 @@ func (e *ForeignError) Error() string {
 }
 
 // Save writes the record to the folder dir, replacing the record that is there. It writes no file that stays
-// as it is. The error is a *ForeignError if the folder holds something else.
+// as it is. The error is a *ForeignError if the folder holds something else, and a *FormatError if a newer kedge wrote it.
 func (r *Record) Save(dir string) error {
 	if err := replaceable(dir); err != nil {
 		return err
@@ -482,7 +505,7 @@ func (r *Record) Save(dir string) error {
 	return nil
 }
 
-// replaceable returns an error unless dir is absent, empty or a record.
+// replaceable returns an error unless dir is absent, empty or a record of no newer kedge.
 func replaceable(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
@@ -492,8 +515,12 @@ func replaceable(dir string) error {
 		return err
 	}
 	image, err := wholefile.Read(filepath.Join(dir, imageFile), maxText)
-	if err == nil && bytes.HasPrefix(image, []byte(header)) {
-		return nil
+	if err != nil || !bytes.HasPrefix(image, []byte(header)) {
+		return &ForeignError{dir}
 	}
-	return &ForeignError{dir}
+	var newer *FormatError
+	if _, _, err := parseImage(filepath.Join(dir, imageFile), image); errors.As(err, &newer) && newer.Newer {
+		return err
+	}
+	return nil
 }

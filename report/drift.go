@@ -1,7 +1,9 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/kedge-build/kedge/diff"
 	"github.com/kedge-build/kedge/drift"
+	"github.com/kedge-build/kedge/lint"
 )
 
 // Drift says whether an image is within the thresholds.
@@ -151,7 +154,17 @@ func (t *printer) driftLog(l *DriftLog) {
 			t.printf("  and %d more (--format json has all)\n", len(l.Often)-i)
 			break
 		}
-		t.printf("  %s  %s %s\n", Counted(o.Builds, "build"), o.Kind, shortened(o.Name, 80))
+		with := o.with()
+		if with != "" {
+			with = "; lint: " + with
+		}
+		t.printf("  %s  %s %s%s\n", Counted(o.Builds, "build"), o.Kind, shortened(o.Name, 80), with)
+	}
+	for i, f := range l.found() {
+		if i == 0 {
+			t.printf("\nfindings of lint\n")
+		}
+		t.printf("  %s  %s (practice %d), %s\n", Counted(f.builds, "build"), plain(f.rule), f.practice, f.last())
 	}
 }
 
@@ -164,6 +177,40 @@ func (t *printer) driftTable(l *DriftLog) {
 			grouped(b.Files), grouped(b.Packages), escape(strings.Join(b.most(), ", ")))
 	}
 }
+
+// ruleBuilds counts the builds that came with findings of a rule.
+type ruleBuilds struct {
+	rule             string
+	practice, builds int
+	now              int // findings in the last build
+}
+
+func (f ruleBuilds) last() string { return fmt.Sprintf("%d in the last", f.now) }
+
+// found counts lint's findings, by rule.
+func (l *DriftLog) found() []ruleBuilds {
+	var list []ruleBuilds
+	for i := range l.Builds {
+		for _, f := range l.Builds[i].Findings {
+			at := slices.IndexFunc(list, func(r ruleBuilds) bool { return r.rule == f.Rule })
+			if at < 0 {
+				at = len(list)
+				list = append(list, ruleBuilds{rule: f.Rule, practice: f.Practice})
+			}
+			list[at].builds++
+			if i == len(l.Builds)-1 {
+				list[at].now = f.Count
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b ruleBuilds) int {
+		return cmp.Or(cmp.Compare(b.builds, a.builds), cmp.Compare(a.practice, b.practice), cmp.Compare(a.rule, b.rule))
+	})
+	return list[:min(len(list), maxFound)]
+}
+
+// maxFound bounds the rules that a history lists.
+const maxFound = 50
 
 // commit is the start of the commit's name.
 func (b *DriftBuild) commit() string { return b.Commit[:min(len(b.Commit), 10)] }
@@ -194,7 +241,9 @@ type DriftBuild struct {
 	Files    int          `json:"files"`
 	Packages int          `json:"packages"`
 	Layers   []DriftLayer `json:"layers"`
-	Moved    []DriftMove  `json:"moved"` // against the build before, at most 200
+	// Findings are those of lint before the build.
+	Findings []DriftFinding `json:"findings,omitempty"`
+	Moved    []DriftMove    `json:"moved"` // against the build before, at most 200
 }
 
 // DriftLayer is a layer of a build.
@@ -214,11 +263,41 @@ type DriftMove struct {
 	Bytes  int64  `json:"bytes,omitempty"` // by which a folder or a layer has grown
 }
 
+// DriftFinding counts what a rule of lint found, or the builds that came with its findings.
+type DriftFinding struct {
+	Rule     string `json:"rule"`
+	Practice int    `json:"practice"` // 0 if this kedge does not know the rule
+	Count    int    `json:"count"`
+}
+
 // DriftOften counts the builds in which something moved.
 type DriftOften struct {
 	Kind   string `json:"kind"`
 	Name   string `json:"name"`
 	Builds int    `json:"builds"`
+	// Rules count those of the builds that came with findings of a rule of lint, the most frequent first.
+	Rules []DriftFinding `json:"rules,omitempty"`
+}
+
+// with names the rules, "" if there are none.
+func (o DriftOften) with() string {
+	var words []string
+	for i, f := range o.Rules {
+		if i == maxAlike {
+			words = append(words, fmt.Sprintf("%d more", len(o.Rules)-i))
+			break
+		}
+		words = append(words, fmt.Sprintf("%s in %d", plain(f.Rule), f.Count))
+	}
+	return strings.Join(words, ", ")
+}
+
+// practice returns the practice of a rule of lint.
+func practice(rule string) int {
+	if r := lint.Find(rule); r != nil {
+		return r.Practice
+	}
+	return 0
 }
 
 // NewDriftLog reports the history of the record at path.
@@ -235,10 +314,18 @@ func NewDriftLog(path string, h *drift.History) *Report {
 		for _, m := range b.Moved {
 			build.Moved = append(build.Moved, DriftMove{m.Kind, m.Name, m.From, m.To, m.Bytes})
 		}
+		for _, rule := range slices.Sorted(maps.Keys(b.Findings)) {
+			build.Findings = append(build.Findings, DriftFinding{rule, practice(rule), b.Findings[rule]})
+		}
 		out.Builds = append(out.Builds, build)
 	}
 	for _, o := range h.Often {
-		out.Often = append(out.Often, DriftOften{o.Kind, o.Name, o.Builds})
+		often := DriftOften{Kind: o.Kind, Name: o.Name, Builds: o.Builds}
+		for _, rule := range slices.Sorted(maps.Keys(o.Rules)) {
+			often.Rules = append(often.Rules, DriftFinding{rule, practice(rule), o.Rules[rule]})
+		}
+		slices.SortStableFunc(often.Rules, func(a, b DriftFinding) int { return cmp.Compare(b.Count, a.Count) })
+		out.Often = append(out.Often, often)
 	}
 	return &Report{Version: Version, Verb: "drift log", DriftLog: out}
 }
@@ -247,7 +334,7 @@ func NewDriftLog(path string, h *drift.History) *Report {
 func (m DriftMove) words() string {
 	switch {
 	case m.Kind == "folder" || m.Kind == "layer":
-		return fmt.Sprintf("%s %s", shortened(plain(m.Name), 60), signed(m.Bytes))
+		return shortened(plain(m.Name), 60) + " " + m.change()
 	case m.First == "":
 		return fmt.Sprintf("%s added, %s", plain(m.Name), plain(m.Second))
 	case m.Second == "":

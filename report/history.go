@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -38,6 +39,7 @@ type historyPage struct {
 	Total  int
 	Charts []chart
 	Often  table
+	Found  table
 	Layers []spark
 	Builds []historyBuild
 	More   int
@@ -71,6 +73,7 @@ type historyBuild struct {
 	Files, Packages         int
 	Most, Moved             []text
 	MoreMoved               int
+	Found                   text
 }
 
 // writeHistory writes the history of a record as a page without a script.
@@ -105,7 +108,14 @@ func newHistoryPage(l *DriftLog) *historyPage {
 		newChart("Packages", l.Builds, whole, func(b *DriftBuild) int64 { return int64(b.Packages) }),
 	}
 	p.Often = tabulate(l.Often, func(o DriftOften) entry {
-		return newEntry(o.Kind, o.Name, grouped(o.Builds), lastMove(l.Builds, o))
+		last := lastMove(l.Builds, o)
+		if with := o.with(); with != "" {
+			last += "; lint: " + with
+		}
+		return newEntry(o.Kind, o.Name, grouped(o.Builds), last)
+	})
+	p.Found = tabulate(l.found(), func(f ruleBuilds) entry {
+		return newEntry(strconv.Itoa(f.practice), f.rule, grouped(f.builds), grouped(f.now))
 	})
 	p.Layers = sparks(l.Builds)
 	left := budget(maxListing)
@@ -188,6 +198,8 @@ func lastMove(builds []DriftBuild, o DriftOften) string {
 // change says how it moved, without its name.
 func (m DriftMove) change() string {
 	switch {
+	case (m.Kind == "folder" || m.Kind == "layer") && m.Bytes == 0:
+		return "changed"
 	case m.Kind == "folder" || m.Kind == "layer":
 		return signed(m.Bytes)
 	case m.First == "":
@@ -245,6 +257,11 @@ func newHistoryBuild(b *DriftBuild) historyBuild {
 	for _, words := range b.most() {
 		out.Most = append(out.Most, visible(words, maxName))
 	}
+	var found []string
+	for _, f := range b.Findings {
+		found = append(found, fmt.Sprintf("%s (%d)", f.Rule, f.Count))
+	}
+	out.Found = visible(strings.Join(found, ", "), maxText)
 	const most = 40
 	for i, m := range b.Moved {
 		if i == most {
@@ -258,7 +275,7 @@ func newHistoryBuild(b *DriftBuild) historyBuild {
 
 // cost is about how many bytes of HTML the build takes.
 func (b *historyBuild) cost() int {
-	n := 900 + b.Subject.cost() + b.Reason.cost()
+	n := 900 + b.Subject.cost() + b.Reason.cost() + b.Found.cost()
 	for _, t := range append(slices.Clone(b.Most), b.Moved...) {
 		n += 30 + t.cost()
 	}

@@ -156,7 +156,7 @@ func drifted() *Report {
 
 // driftLog is a history of n builds.
 func driftLog(n int) *Report {
-	l := &DriftLog{Record: "Dockerfile.drift", Builds: []DriftBuild{}, Often: []DriftOften{{"package", "deb/openssl", n - 1}, {"folder", "/usr/lib", n - 1}}}
+	l := &DriftLog{Record: "Dockerfile.drift", Builds: []DriftBuild{}, Often: []DriftOften{{"package", "deb/openssl", n - 1, []DriftFinding{{"piped-shell", 4, n - 1}, {"prebuilt", 6, 1}}}, {"folder", "/usr/lib", n - 1, nil}}}
 	for i := range n {
 		b := DriftBuild{
 			Commit: strings.Repeat(fmt.Sprintf("%04x", i), 10), Time: epoch.AddDate(0, 0, i), Subject: fmt.Sprintf("Build %d of <b>the</b> app", i), Digest: digest(fmt.Sprint(i)), Base: "debian 12",
@@ -166,6 +166,7 @@ func driftLog(n int) *Report {
 		if i > 0 {
 			b.Moved = []DriftMove{{"package", "deb/openssl", fmt.Sprintf("3.0.%d", i-1), fmt.Sprintf("3.0.%d", i), 0}, {Kind: "package", Name: "deb/new", Second: "1"}, {Kind: "folder", Name: "/usr/lib", Bytes: 1_000_000}, {Kind: "layer", Name: "RUN apt-get install -y openssl # buildkit", Bytes: -5}}
 			b.Reason = "a security fix"
+			b.Findings = []DriftFinding{{"piped-shell", 4, i}, {"prebuilt", 6, 1}}
 		}
 		l.Builds = append(l.Builds, b)
 	}
@@ -386,8 +387,8 @@ func hostile() map[string]*Report {
 	driftOf := &Drift{Diff: diff, Settings: vectors[1]}
 	for _, v := range vectors {
 		log.Builds = append(log.Builds, DriftBuild{Commit: v, Subject: v, Reason: v, Digest: v, Base: v, Size: -1, Files: -1,
-			Layers: []DriftLayer{{v, -1, v}}, Moved: []DriftMove{{v, v, v, v, 1}, {"package", v, v, v, 0}, {"folder", v, "", "", -1}}})
-		log.Often = append(log.Often, DriftOften{v, v, 1})
+			Layers: []DriftLayer{{v, -1, v}}, Findings: []DriftFinding{{v, -1, -1}}, Moved: []DriftMove{{v, v, v, v, 1}, {"package", v, v, v, 0}, {"folder", v, "", "", -1}}})
+		log.Often = append(log.Often, DriftOften{v, v, 1, []DriftFinding{{v, -1, -1}}})
 		conditions = append(conditions, Condition{v, false, v})
 		driftOf.Reasons = append(driftOf.Reasons, DriftReason{v, v, v, 1})
 		driftOf.Counts = append(driftOf.Counts, DriftCount{v, v, v, true})

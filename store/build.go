@@ -29,6 +29,10 @@ type Build struct {
 	Target     string          `json:"target"`
 	Declared   string          `json:"declared"` // the target that ships
 	Args       string          `json:"args"`     // the hash of the build args
+	// Unlocked says which RUNs may have downloaded what no lock has.
+	Unlocked []string `json:"unlocked,omitempty"`
+	// Findings counts what lint found before the build, by rule.
+	Findings map[string]int `json:"findings,omitempty"`
 	// Verified is the verdict of the last verification; nil if there was none.
 	Verified *Verified `json:"verified,omitempty"`
 }

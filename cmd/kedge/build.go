@@ -230,6 +230,7 @@ func (p *process) recordBuilt(ctx context.Context, st *store.Store, res *kedge.R
 	if err != nil {
 		return err
 	}
+	r.Findings = found(st, r.Digest)
 	if err := saveDrift(r, dir, ""); err != nil {
 		return err
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/kedge-build/kedge/diff/source"
 	"github.com/kedge-build/kedge/drift"
 	"github.com/kedge-build/kedge/report"
+	"github.com/kedge-build/kedge/store"
+	"github.com/opencontainers/go-digest"
 	"github.com/urfave/cli/v2"
 )
 
@@ -66,12 +68,27 @@ func (p *process) record(c *cli.Context, name, reason string) error {
 		if err != nil {
 			return err
 		}
+		st, err := p.openStore(c.Context)
+		if err != nil {
+			return err
+		}
+		defer st.Close()
+		r.Findings = found(st, r.Digest)
 		if err := saveDrift(r, dir, reason); err != nil {
 			return err
 		}
 		fmt.Fprintf(p.stdout, "%s: %s, %s, %s\n", dir, report.Counted(len(r.Files), "path"), report.Counted(len(r.Packages), "package"), r.Digest)
 		return nil
 	})
+}
+
+// found returns what lint found before kedge built an image: nothing if this kedge has not built it.
+func found(st *store.Store, dgst string) map[string]int {
+	b, err := st.Build(digest.Digest(dgst))
+	if err != nil {
+		return nil
+	}
+	return b.Findings
 }
 
 // saveDrift writes a record. Without a reason, the record of an image that has not changed keeps its own.
@@ -158,6 +175,9 @@ func (p *process) driftAgainst(c *cli.Context) (r *drift.Record, name string, er
 		r, err = p.readDrift(c.Context, img)
 		return err
 	})
+	if err != nil {
+		err = fmt.Errorf("%q is no folder with a record, and no commit that has one: %w", name, err)
+	}
 	return r, name, err
 }
 
@@ -216,6 +236,9 @@ func (p *process) driftLog(c *cli.Context) error {
 	h, err := drift.Log(c.Context, p.environ, dir, c.Int("max-count"))
 	if err != nil {
 		return err
+	}
+	if h.Shallow {
+		p.say("warning: the clone is shallow, so older builds are missing: git fetch --unshallow")
 	}
 	return p.report(c, report.NewDriftLog(dir, h))
 }

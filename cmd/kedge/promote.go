@@ -101,6 +101,11 @@ func builtConditions(b *store.Build) []report.Condition {
 		return []report.Condition{locked, verified}
 	case b.Lockfile == "":
 		locked.Text = "it was built without a lockfile, or the lock could not be written"
+	case len(b.Unlocked) > 0:
+		locked.Text = fmt.Sprintf("built from %s, which does not hold what RUN downloads: %s (kedge lock --downloads)", b.Lockfile, b.Unlocked[0])
+		if n := len(b.Unlocked) - 1; n > 0 {
+			locked.Text += fmt.Sprintf(" and %d more", n)
+		}
 	default:
 		locked.Yes, locked.Text = true, "built from "+b.Lockfile
 	}
