@@ -177,7 +177,7 @@ func (p *project) resolveOrExecute(ctx context.Context, req *builder.Request) (*
 	if err != nil {
 		return nil, err
 	}
-	return builder.Join(results, *resolved), nil
+	return builder.Join(results, *resolved)
 }
 
 // execute has one builder execute req, again if it must.

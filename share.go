@@ -134,9 +134,12 @@ func (p *plan) build(ctx context.Context, e *export, req *builder.Request, share
 		root.Platform = &s.result.Platforms[0].Platform // of a manifest; an index says it itself
 		results, roots = append(results, s.result), append(roots, root)
 	}
-	e.shares, e.result = made, builder.Join(results, *resolved)
-	var err error
-	e.result.Root, err = e.ingest.Join(ctx, roots)
+	joined, err := builder.Join(results, *resolved)
+	if err != nil {
+		return err
+	}
+	e.shares, e.result = made, joined
+	joined.Root, err = e.ingest.Join(ctx, roots)
 	return err
 }
 

@@ -10,13 +10,19 @@ import (
 )
 
 // Join returns the result of a build whose platforms several builders built in passes of one kind. It has no root.
-// resolved is what all of them built from.
-func Join(results []*Result, resolved Resolution) *Result {
+// resolved is what all of them built from. The error is a *[ChangedContextError] if a file of the context changed
+// before each of them had it.
+func Join(results []*Result, resolved Resolution) (*Result, error) {
 	joined := *results[0]
 	joined.Resolution = resolved
 	joined.Root.Digest = ""
 	joined.sent, joined.locals, joined.downloadKeys = maps.Clone(joined.sent), maps.Clone(joined.locals), maps.Clone(joined.downloadKeys)
 	for _, r := range results[1:] {
+		for key, sum := range r.sent {
+			if before, ok := joined.sent[key]; ok && before != sum {
+				return nil, &ChangedContextError{Path: withoutMount(key)}
+			}
+		}
 		joined.Platforms = append(joined.Platforms[:len(joined.Platforms):len(joined.Platforms)], r.Platforms...)
 		joined.Started = earliest(joined.Started, r.Started)
 		joined.Finished = latest(joined.Finished, r.Finished)
@@ -29,7 +35,7 @@ func Join(results []*Result, resolved Resolution) *Result {
 		maps.Copy(joined.locals, r.locals)
 		maps.Copy(joined.downloadKeys, r.downloadKeys)
 	}
-	return &joined
+	return &joined, nil
 }
 
 func earliest(a, b time.Time) time.Time {

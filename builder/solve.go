@@ -105,7 +105,7 @@ func (j *job) run(ctx context.Context, out *export) (*Result, error) {
 			return nil, &ChangedContextError{Path: path}
 		}
 	}
-	result.Warnings, result.leftovers = j.steps.warnings, j.leftovers()
+	result.Warnings, result.leftovers, result.caches = j.steps.warnings, j.leftovers(), j.pass.caches
 	j.downloads.report(result)
 	result.Started, result.Finished = j.steps.started, j.steps.finished
 	result.LastRunStarted, result.LastRunFinished = j.steps.lastRunStarted, j.steps.lastRunFinished
