@@ -16,6 +16,8 @@ var steady = []struct{ name, value string }{
 	{"PERL_HASH_SEED", "0"}, // https://perldoc.perl.org/perlrun#PERL_HASH_SEED
 	// Otherwise a build for debugging leaves folders with random names and the time in its target folder.
 	{"CARGO_INCREMENTAL", "0"}, // https://doc.rust-lang.org/cargo/reference/environment-variables.html
+	// Otherwise it has what cargo asked the compiler, in the order of random hashes.
+	{"CARGO_CACHE_RUSTC_INFO", "0"},
 }
 
 // commitDates are the variables for the time of a commit. Options of git, such as --date, override them.

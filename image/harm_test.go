@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -488,5 +489,36 @@ func TestFilesLikeWhiteouts(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
+	}
+}
+
+// TestBonds: of what Cargo keeps of units, only what is out of date goes, and what follows from that.
+func TestBonds(t *testing.T) {
+	unit := func(local string, deps ...string) string {
+		return fmt.Sprintf(`{"rustc":1,"deps":[%s],"local":[%s]}`, strings.Join(deps, ","), local)
+	}
+	dep := func(hash string) string { // 16 digits of hexadecimal, from the lowest byte
+		sum, err := hex.DecodeString(hash)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf(`[2,"a",false,%d]`, binary.LittleEndian.Uint64(sum))
+	}
+	const script, lib, bin, other = "0000000000000001", "0000000000000002", "00000000000000ff", "ff00000000000003"
+	clock := fmt.Sprintf(`{"Precalculated":"%d.000000001s (Cargo.lock)"}`, late.Unix())
+	const folder = "app/target/debug/.fingerprint/"
+	got := written(t, Options{}, tarball(t, file("etc/passwd", "root")), tarball(t,
+		// The order of a layer is that of names.
+		file(folder+"bin-1/bin-a", bin), file(folder+"bin-1/bin-a.json", unit(`{"CheckDepInfo":{"dep_info":"x"}}`, dep(other), dep(lib))),
+		file(folder+"lib-1/dep-lib-a", "\x00"), file(folder+"lib-1/invoked.timestamp", "This file"), file(folder+"lib-1/lib-a", lib), file(folder+"lib-1/lib-a.json", unit("", dep(script))),
+		file(folder+"other-1/lib-other", other), file(folder+"other-1/lib-other.json", unit("", dep("0100000000000000"))),
+		file(folder+"script-1/run", script), file(folder+"script-1/run.json", unit(clock, dep(lib))), // a circle, which Cargo never writes
+	))
+	want := []string{
+		folder + "lib-1/dep-lib-a \x00", folder + "lib-1/invoked.timestamp This file", folder + "other-1/lib-other " + other,
+		folder + "other-1/lib-other.json " + unit("", dep("0100000000000000")),
+	}
+	if diff := gocmp.Diff([][]string{want}, got); diff != "" {
+		t.Error(diff)
 	}
 }

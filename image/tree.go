@@ -38,6 +38,7 @@ type entry struct {
 	facts   rules.Facts // for the rule
 	folder  bool        // whose content a rule may drop
 	undo    bool        // the rule only added to what the layers below have
+	bond    rules.Bond  // for the rule
 	off     bool        // a compiled file that no rule rewrites
 	skip    bool        // no file, but a global header
 }
@@ -235,6 +236,9 @@ func (s *scanner) choose(e *entry, found []*rules.Rule, content []byte) {
 			continue
 		}
 		e.rule, e.undo = r, undo
+		if r.Bonds() {
+			e.bond = r.Bond(part, e.facts)
+		}
 		return
 	}
 }
@@ -373,6 +377,7 @@ func (t *tree) plan(entries []entry, epoch time.Time, set rules.Set, m *rules.Ma
 	p := &plan{epoch: epoch, drop: map[int]string{}, time: map[int]int64{}, rewrite: map[int]change{}, touched: map[int]touch{}}
 	whiteouts := set.Has(rules.WhiteoutOfNothing)
 	t.spare(entries)
+	spareFresh(entries)
 	for i := range entries {
 		if w, ok := layer.ParseWhiteout(entries[i].Name); ok && !t.Hide(w) && whiteouts && !m.Keeps(entries[i].Name) {
 			p.drop[i] = rules.WhiteoutOfNothing
@@ -429,6 +434,41 @@ func (t *tree) spare(entries []entry) {
 			name = path.Join(parent(e.Name), name)
 			return index.lookup(name) != nil || t.lookup(name) != nil
 		}) {
+			e.rule = nil
+		}
+	}
+}
+
+// spareFresh takes back the rules of files with bonds that are neither out of date nor follow one that is.
+func spareFresh(entries []entry) {
+	follow := map[string][]*entry{} // by a name of what they follow
+	var next []*entry
+	for i := range entries {
+		e := &entries[i]
+		if e.rule == nil || !e.rule.Bonds() {
+			continue
+		}
+		for _, name := range e.bond.Follows {
+			follow[name] = append(follow[name], e)
+		}
+		if e.bond.Stale {
+			next = append(next, e)
+		}
+	}
+	stale := map[*entry]bool{}
+	for len(next) > 0 {
+		e := next[len(next)-1]
+		next = next[:len(next)-1]
+		if stale[e] {
+			continue
+		}
+		stale[e] = true
+		for _, name := range e.bond.Is {
+			next = append(next, follow[name]...)
+		}
+	}
+	for i := range entries {
+		if e := &entries[i]; e.rule != nil && e.rule.Bonds() && !stale[e] {
 			e.rule = nil
 		}
 	}

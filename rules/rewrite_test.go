@@ -175,9 +175,17 @@ func FuzzRewrite(f *testing.F) {
 	f.Add([]byte(goCacheEntry(1800000000000000000)), epoch.Unix())
 	f.Add([]byte("# ninja log v6\n3\t9\t1800000000123456789\tb.o\taf\n0\t8\t1800000000123456789\ta.o\t1f\n"), epoch.Unix())
 	f.Add([]byte(ninjaDatabase(1800000000e9, []string{"b.o", "b.c"}, []string{"a.o", "a.c", "b.c"})), epoch.Unix())
+	f.Add([]byte(keybox(late.Unix())), epoch.Unix())
+	f.Add([]byte(`{"lastUpdateCheck":1800000000000}`), epoch.Unix())
+	f.Add([]byte(cargoRecord("1795977071.337971019s (Cargo.lock)")), epoch.Unix())
 	fuzzed := Facts{Epoch: epoch.Unix(), Made: late.Unix(), Days: BuildDays(late.Unix(), 0)}
 	f.Fuzz(func(t *testing.T, content []byte, source int64) {
 		for _, r := range slices.Concat(table1, table) {
+			if r.bond != nil {
+				for _, name := range []string{"a", "a.json"} {
+					r.bond(content, Facts{Epoch: epoch.Unix(), Name: name})
+				}
+			}
 			if r.rewrite == nil || !r.Covers(content, fuzzed) {
 				continue
 			}

@@ -35,6 +35,9 @@ type Rule struct {
 	// change to the file is dropped.
 	rewrite func(content []byte, f Facts) []byte
 
+	// bond, if set, says which files of a layer belong together.
+	bond func(content []byte, f Facts) Bond
+
 	// name, if set, must match the path, too.
 	name *regexp.Regexp
 
@@ -90,6 +93,12 @@ func (r *Rule) ByBeginning() bool { return r.head }
 // Beside returns names of files. The rule applies only to a file that has one of them beside it; nil means to any
 // file.
 func (r *Rule) Beside() []string { return r.beside }
+
+// Bonds reports whether the rule drops only files that are out of date, and those that follow one; see Bond.
+func (r *Rule) Bonds() bool { return r.bond != nil }
+
+// Bond returns how a file that the rule covers depends on others.
+func (r *Rule) Bond(content []byte, f Facts) Bond { return r.bond(content, f) }
 
 // Whole reports whether the rule also drops folders and links.
 func (r *Rule) Whole() bool { return r.whole }

@@ -126,7 +126,7 @@ var Differences = []Difference{
 	},
 	{
 		ID: "epoch", Pattern: regexp.MustCompile(`^tree /env content: `),
-		What: "RUN steps see `SOURCE_DATE_EPOCH`, `FORCE_SOURCE_DATE`, `PYTHONHASHSEED`, `PERL_HASH_SEED`, `CARGO_INCREMENTAL`, `GIT_AUTHOR_DATE` and `GIT_COMMITTER_DATE`",
-		Why:  "many programs use the first as the time of the build; the others make TeX do so, fix the order of hash tables in Python and Perl, keep random names out of the folder that Cargo builds in, and date the commits that git makes",
+		What: "RUN steps see `SOURCE_DATE_EPOCH`, `FORCE_SOURCE_DATE`, `PYTHONHASHSEED`, `PERL_HASH_SEED`, `CARGO_INCREMENTAL`, `CARGO_CACHE_RUSTC_INFO`, `GIT_AUTHOR_DATE` and `GIT_COMMITTER_DATE`",
+		Why:  "many programs use the first as the time of the build; the others make TeX do so, fix the order of hash tables in Python and Perl, keep random names and orders out of the folder that Cargo builds in, and date the commits that git makes",
 	},
 }

@@ -27,6 +27,7 @@ man_index() { mandb -q && man -k anchor | grep kedge; }
 useradd_again() { useradd -m bob && id bob && su - bob -c id && userdel -r bob; }
 passwords_are_dated() { date=$(chage -l ada | sed -n 's/^Last password change[^:]*: //p'); test "$date" = "Jan 01, 2024" && pwck -r -q; }
 password_works() { printf 'secret\n' | timeout 10 su nobody -s /bin/sh -c 'su - ada -c id' | grep '(ada)'; }
+gpg_takes_keys() { gpg --batch --import /usr/share/keyrings/debian-archive-keyring.gpg; gpg --list-keys | grep Debian && gpg --batch --check-trustdb; }
 login_works() { command -v lastlog > /dev/null || return 0; id clerk && timeout 10 script -qec 'login -f clerk' /dev/null < /dev/null | grep '(clerk)' && test -s /var/log/lastlog; }
 logins_are_recorded() { command -v lastlog > /dev/null || return 0; last -f /var/log/wtmp | grep clerk && lastlog -u clerk | grep -v Never | grep clerk; }
 mail_arrives() { python3 -c 'import mailbox; b = mailbox.mbox("/var/mail/ada"); b.add("Subject: a\n\nb"); b.close()' && grep 'Subject: a' /var/mail/ada; }
@@ -137,6 +138,7 @@ check mandb man_index
 check chage passwords_are_dated
 check su password_works
 check login login_works
+check gpg gpg_takes_keys
 check last logins_are_recorded
 check useradd useradd_again
 check mail mail_arrives
