@@ -20,7 +20,7 @@ const maxKeys = 4 << 20 // bytes of a file with keys; bundles of certificates ha
 
 var (
 	pemBegin  = []byte("-----BEGIN ")
-	sshPublic = regexp.MustCompile(`^(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-\S+|sk-\S+) AAAA[\w+/=]+`)
+	sshPublic = regexp.MustCompile(`^(?:ssh|ecdsa|sk)-[\w.@-]+ AAAA[\w+/=]+`)
 	// A key in BIND's configuration, or after a name for a key.
 	keyText = regexp.MustCompile(`(\bkey\s+"?[\w.-]+"?\s*\{\s*algorithm\s+"?hmac-[\w-]+"?\s*;\s*secret\s+"[A-Za-z0-9+/]*)$|` +
 		`(?i:\b[\w.-]*(?:(?:encryption|signing|secret|private|session|master|cookie|auth|access|api|jwt|hmac)[._-]?key|secret)(?:[._-]?base)?["']?\s*(?:=>|[:=])\s*["']?)([A-Za-z0-9+/_-]*)$`)

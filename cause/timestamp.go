@@ -161,8 +161,12 @@ var stamps = []stamp{
 		parse: func(s string) (time.Time, bool) { return epochText(s, 1e6) },
 	},
 	{
-		format: "epoch seconds", re: regexp.MustCompile(`\b1\d{9}(?:\.\d+)?\b`), unit: 2 * time.Second,
-		parse: func(s string) (time.Time, bool) { s, _, _ = strings.Cut(s, "."); return epochText(s, 1e9) },
+		// In the maps of NIS, and so in those of Postfix, it follows its key.
+		format: "epoch seconds", re: regexp.MustCompile(`(?:\b|YP_LAST_MODIFIED)1\d{9}(?:\.\d+)?\b`), unit: 2 * time.Second,
+		parse: func(s string) (time.Time, bool) {
+			s, _, _ = strings.Cut(strings.TrimPrefix(s, "YP_LAST_MODIFIED"), ".")
+			return epochText(s, 1e9)
+		},
 	},
 	{
 		format: "time of day", need: ":", re: regexp.MustCompile(`\b` + clock24 + `\b`),
