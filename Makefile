@@ -91,9 +91,12 @@ frontend-image: build ## the image for "# syntax=" (docs/frontend.md), for linux
 demo: deps build ## lock, build and verify examples/hello on kedge's own builder
 	$(GO) run ./internal/demo
 
+# Scripts wait for the network and for a clock more than they compute.
+PARALLEL ?= 4
+
 .PHONY: test
 test: deps testdeps build engines ## all tests, with real daemons; installs what they need
-	KEDGE_TEST_REQUIRE=1 $(GO) test -count=1 -shuffle=on -timeout=$(TESTTIMEOUT) ./...
+	KEDGE_TEST_REQUIRE=1 $(GO) test -count=1 -shuffle=on -parallel=$(PARALLEL) -timeout=$(TESTTIMEOUT) ./...
 
 # The base image's date is the mirror's: no test may depend on it.
 .PHONY: test-dates
@@ -101,7 +104,7 @@ DATED := build_locks|cache_times|context_(http|modes)|explain|lock_(forms|refres
 test-dates: deps testdeps build ## the scripts that have to do with dates, on base images from 2001 and 2035
 	set -e; for created in 2001-02-03T04:05:06Z 2035-06-07T08:09:10Z; do \
 		KEDGE_TEST_REQUIRE=1 KEDGE_TEST_BASE_CREATED=$$created \
-			$(GO) test -count=1 -shuffle=on -timeout=$(TESTTIMEOUT) -run '^TestScript$$/^($(DATED))' ./cmd/kedge; \
+			$(GO) test -count=1 -shuffle=on -parallel=$(PARALLEL) -timeout=$(TESTTIMEOUT) -run '^TestScript$$/^($(DATED))' ./cmd/kedge; \
 	done
 
 .PHONY: test-downloads

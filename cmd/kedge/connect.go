@@ -82,16 +82,16 @@ func (p *process) openBuilder(ctx context.Context, c *cli.Context) (*builder.Bui
 // openNamed connects to the builder with a name or an address, or starts kedge's own if the name is empty. Of several
 // nodes it takes the first one.
 func (p *process) openNamed(ctx context.Context, c *cli.Context, name string) (*builder.Builder, error) {
+	o, err := p.builderOptions(c, name)
+	if err != nil {
+		return nil, err
+	}
 	if name != "" && !strings.Contains(name, "://") {
 		b, err := docker.New(p.env).Builder(name)
 		if err != nil {
 			return nil, err
 		}
-		return p.openNode(ctx, c, b, docker.Share{Node: b.Nodes[0], Platforms: askedPlatforms(c)})
-	}
-	o, err := p.builderOptions(c, name)
-	if err != nil {
-		return nil, err
+		return p.openNode(ctx, b, docker.Share{Node: b.Nodes[0], Platforms: askedPlatforms(c)}, o)
 	}
 	if name != "" {
 		p.note("using builder %q", name)
@@ -108,12 +108,9 @@ func (p *process) builderOptions(c *cli.Context, name string) (o builder.Options
 	return o, err
 }
 
-// openNode connects to a node of one of buildx's builders, or to the Engine of a context.
-func (p *process) openNode(ctx context.Context, c *cli.Context, b *docker.Builder, s docker.Share) (*builder.Builder, error) {
-	o, err := p.builderOptions(c, b.Name)
-	if err != nil {
-		return nil, err
-	}
+// openNode connects to a node of one of buildx's builders, or to the Engine of a context. o is what the command line
+// says of the builder.
+func (p *process) openNode(ctx context.Context, b *docker.Builder, s docker.Share, o builder.Options) (*builder.Builder, error) {
 	conn, err := docker.New(p.env).Connect(ctx, b, s)
 	if err != nil {
 		return nil, err

@@ -22,6 +22,10 @@ func (p *process) openNodes(c *cli.Context) (nodes []kedge.Node, second *builder
 		b, err := p.openBuilder(c.Context, c)
 		return []kedge.Node{{Builder: b}}, nil, err
 	}
+	o, err := p.builderOptions(c, name)
+	if err != nil {
+		return nil, nil, err
+	}
 	group, err := docker.New(p.env).Builder(name)
 	if err != nil {
 		return nil, nil, err
@@ -36,7 +40,7 @@ func (p *process) openNodes(c *cli.Context) (nodes []kedge.Node, second *builder
 		if b, ok := open[s.Node.Name]; ok {
 			return b, nil
 		}
-		if b, err = p.openNode(c.Context, c, group, s); err == nil {
+		if b, err = p.openNode(c.Context, group, s, o); err == nil {
 			open[s.Node.Name] = b
 		}
 		return b, err
