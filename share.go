@@ -98,7 +98,7 @@ func (p *plan) build(ctx context.Context, e *export, req *builder.Request, share
 		e.shares[0].result = e.result
 		return nil
 	}
-	status := newSharedStatus(req.Status)
+	status := &sharedStatus{to: req.Status}
 	defer status.close()
 	fixed := *req
 	if resolved == nil {
@@ -148,8 +148,6 @@ type sharedStatus struct {
 	to      chan *client.SolveStatus // nil: nothing is displayed
 	waiting sync.WaitGroup
 }
-
-func newSharedStatus(to chan *client.SolveStatus) *sharedStatus { return &sharedStatus{to: to} }
 
 // of returns the channel for one run, which closes it. Its steps have the name of a node in front. A run without a name
 // is the first, and the only one whose warnings are displayed.

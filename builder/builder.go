@@ -76,6 +76,8 @@ type Info struct {
 	Version  string // of BuildKit; empty if it does not say
 	Platform string // that it runs on; empty if it does not say
 	ID       string // of its first worker, the same however it is reached
+	// Platforms are those that it can build for, also under emulation.
+	Platforms []ocispec.Platform
 }
 
 // Info asks the daemon about itself.
@@ -90,6 +92,9 @@ func (b *Builder) Info(ctx context.Context) (Info, error) {
 	if err != nil {
 		return info, b.lost(err)
 	}
+	for _, w := range workers {
+		info.Platforms = append(info.Platforms, w.Platforms...)
+	}
 	if len(workers) > 0 {
 		info.ID = workers[0].ID
 		if own := workers[0].Platforms; len(own) > 0 { // the first of them
@@ -97,19 +102,6 @@ func (b *Builder) Info(ctx context.Context) (Info, error) {
 		}
 	}
 	return info, nil
-}
-
-// Platforms returns those that the daemon can build for, also under emulation.
-func (b *Builder) Platforms(ctx context.Context) ([]ocispec.Platform, error) {
-	workers, err := b.client.ListWorkers(ctx)
-	if err != nil {
-		return nil, b.lost(err)
-	}
-	var all []ocispec.Platform
-	for _, w := range workers {
-		all = append(all, w.Platforms...)
-	}
-	return all, nil
 }
 
 // AddressError says that the builder at Address does not answer.

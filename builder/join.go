@@ -2,6 +2,7 @@ package builder
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,14 +24,14 @@ func Join(results []*Result, resolved Resolution) (*Result, error) {
 				return nil, &ChangedContextError{Path: withoutMount(key)}
 			}
 		}
-		joined.Platforms = append(joined.Platforms[:len(joined.Platforms):len(joined.Platforms)], r.Platforms...)
+		joined.Platforms = slices.Concat(joined.Platforms, r.Platforms)
 		joined.Started = earliest(joined.Started, r.Started)
 		joined.Finished = latest(joined.Finished, r.Finished)
 		joined.LastRunStarted = latest(joined.LastRunStarted, r.LastRunStarted)
 		joined.LastRunFinished = latest(joined.LastRunFinished, r.LastRunFinished)
-		joined.Refused = append(joined.Refused[:len(joined.Refused):len(joined.Refused)], r.Refused...)
-		joined.Silent = append(joined.Silent[:len(joined.Silent):len(joined.Silent)], r.Silent...)
-		joined.leftovers = append(joined.leftovers[:len(joined.leftovers):len(joined.leftovers)], r.leftovers...)
+		joined.Refused = slices.Concat(joined.Refused, r.Refused)
+		joined.Silent = slices.Concat(joined.Silent, r.Silent)
+		joined.leftovers = slices.Concat(joined.leftovers, r.leftovers)
 		maps.Copy(joined.sent, r.sent)
 		maps.Copy(joined.locals, r.locals)
 		maps.Copy(joined.downloadKeys, r.downloadKeys)

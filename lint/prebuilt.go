@@ -152,18 +152,18 @@ func (p *project) compiled(name string) (what, machine string) {
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return "", ""
 	}
-	head := make([]byte, 64)
-	if scripts.MatchString(name) {
+	head, script := make([]byte, 64), scripts.MatchString(name)
+	if script {
 		head = make([]byte, maxHead)
 	}
 	n, err := io.ReadFull(f, head)
 	if err != nil && n < 8 {
 		return "", ""
 	}
-	if scripts.MatchString(name) {
-		if minified(head[:n]) {
-			return "minified", ""
-		}
+	switch {
+	case script && minified(head[:n]):
+		return "minified", ""
+	case script:
 		return "", ""
 	}
 	return compiledHead(head[:n], path.Base(name))

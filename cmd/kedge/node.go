@@ -53,7 +53,8 @@ func (p *process) openNodes(c *cli.Context) (nodes []kedge.Node, second *builder
 		if err != nil {
 			return nil, err
 		}
-		return b.Platforms(c.Context)
+		info, err := b.Info(c.Context)
+		return info.Platforms, err
 	})
 	if err != nil {
 		return nil, nil, err
@@ -102,11 +103,7 @@ func (p *process) otherNode(ctx context.Context, group *docker.Builder, s docker
 			p.note("node %q does not make the second build: %v", n.Name, err)
 			continue
 		}
-		other, err := b.Info(ctx)
-		if err != nil || other.ID == about.ID {
-			continue
-		}
-		if have, err := b.Platforms(ctx); err == nil && canBuild(append(have, n.Platforms...), want) {
+		if other, err := b.Info(ctx); err == nil && other.ID != about.ID && canBuild(append(other.Platforms, n.Platforms...), want) {
 			return b
 		}
 	}

@@ -135,10 +135,7 @@ func (p *pinned) declare(ctx context.Context, in *input, parsed *frontend.Docker
 	if target != declared {
 		p.opts["label:"+frontend.TargetLabel] = target
 	}
-	if err := p.setEpoch(ctx, in, parsed); err != nil {
-		return err
-	}
-	return nil
+	return p.setEpoch(ctx, in, parsed)
 }
 
 // setEpoch finds the epoch: that of the build args, else the Dockerfile's, else the lock's.
