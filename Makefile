@@ -119,7 +119,7 @@ test-short: ## the tests that need nothing but Go
 bench: deps build ## how long builds take, with kedge and without
 	$(GO) run ./internal/bench
 
-# More flags: CORPUSFLAGS='-out FILE -resume'.
+# More flags: CORPUSFLAGS='-out FILE -resume -offline'.
 .PHONY: corpus
 corpus: deps build ## how many of the contexts below CORPUS (folders, or packages) come out the same
 	$(GO) run ./internal/corpus $(CORPUSFLAGS) $(or $(CORPUS),$(addprefix packages:,bullseye bookworm trixie sid) internal/corpus/apps)

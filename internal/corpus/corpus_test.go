@@ -68,6 +68,29 @@ func TestRecord(t *testing.T) {
 	}
 }
 
+// An image that is replayed offline is compared with the one that was built, and a failure says why.
+func TestOffline(t *testing.T) {
+	built := []string{"sha256:1"}
+	for _, test := range []struct {
+		replayed string
+		err      error
+		want     *outcome
+	}{
+		{"sha256:1", nil, &outcome{Same: true, Digests: []string{"sha256:1", "sha256:1"}}},
+		{"sha256:2", nil, &outcome{Digests: []string{"sha256:1", "sha256:2"}}},
+		{"", &commandError{errors.New("exit status 4"), "kedge: not locked\nhint: lock it\n"}, &outcome{Error: "not locked"}},
+	} {
+		if diff := cmp.Diff(test.want, offline(built, test.replayed, test.err)); diff != "" {
+			t.Errorf("%q, %v (-want +got):\n%s", test.replayed, test.err, diff)
+		}
+	}
+	for text, ok := range map[string]bool{`{"digest":"sha256:1","verdict":{}}`: true, `{"verdict":{}}`: false, `x`: false} {
+		if _, err := parseAnswer([]byte(text)); (err == nil) != ok {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 // Only what keys, certificates and databases explain differs by design.
 func TestDesign(t *testing.T) {
 	for verdict, want := range map[string]bool{
@@ -115,39 +138,43 @@ func TestPrintTable(t *testing.T) {
 		want    string
 	}{
 		{"both", []result{
-			{Context: "c/same", BuildKit: &outcome{Same: true}, Kedge: &outcome{Same: true}},
+			{Context: "c/same", BuildKit: &outcome{Same: true}, Kedge: &outcome{Same: true}, Offline: &outcome{Same: true}},
 			{Context: "c/differs", BuildKit: &outcome{}, Kedge: &outcome{Verdict: verdict}},
 			{Context: "c/kedge fails", BuildKit: &outcome{}, Kedge: &outcome{Error: "oh"}},
 			{Context: "c/config", BuildKit: &outcome{Error: "flaky"}, Kedge: &outcome{Verdict: []byte(`{"platforms":[{},{"layers":[{"paths":[]}]}]}`)}},
 			{Context: "c/neither", BuildKit: &outcome{Error: "E: no"}, Kedge: &outcome{Error: "E: no\n2"}},
 			{Context: "d/server", Kedge: &outcome{Verdict: designed}},
-		}, `| context       | builds    | identical with BuildKit's own means | identical with kedge | differs by design | what is left                                          | causes                                            |
-| ---           | ---       | ---                                 | ---                  | ---               | ---                                                   | ---                                               |
-| c/same        | yes       | yes                                 | yes                  |                   |                                                       |                                                   |
-| c/differs     | yes       | no                                  | no                   |                   | 4: /c\|d, /e, /etc/a, …                               | timestamp 2, random 1, uuid 1                     |
-| c/kedge fails | yes       | no                                  | failed: oh           |                   |                                                       |                                                   |
-| c/config      | yes       | failed: flaky                       | no                   |                   | 2: (config), (order)                                  |                                                   |
-| c/neither     | no: E: no |                                     |                      |                   |                                                       |                                                   |
-| d/server      | yes       |                                     | no                   | yes               | 3: /etc/a.pem, /var/lib/s/ibdata1, /var/lib/s/m/t.frm | certificate 1, database 1, timestamp 1, unknown 1 |
+			{Context: "d/moved", Kedge: &outcome{Same: true}, Offline: &outcome{}},
+			{Context: "d/asks", Kedge: &outcome{Same: true}, Offline: &outcome{Error: "not locked"}},
+		}, `| context       | builds    | identical with BuildKit's own means | identical with kedge | replayed offline   | differs by design | what is left                                          | causes                                            |
+| ---           | ---       | ---                                 | ---                  | ---                | ---               | ---                                                   | ---                                               |
+| c/same        | yes       | yes                                 | yes                  | yes                |                   |                                                       |                                                   |
+| c/differs     | yes       | no                                  | no                   |                    |                   | 4: /c\|d, /e, /etc/a, …                               | timestamp 2, random 1, uuid 1                     |
+| c/kedge fails | yes       | no                                  | failed: oh           |                    |                   |                                                       |                                                   |
+| c/config      | yes       | failed: flaky                       | no                   |                    |                   | 2: (config), (order)                                  |                                                   |
+| c/neither     | no: E: no |                                     |                      |                    |                   |                                                       |                                                   |
+| d/server      | yes       |                                     | no                   |                    | yes               | 3: /etc/a.pem, /var/lib/s/ibdata1, /var/lib/s/m/t.frm | certificate 1, database 1, timestamp 1, unknown 1 |
+| d/moved       | yes       |                                     | yes                  | no                 |                   |                                                       |                                                   |
+| d/asks        | yes       |                                     | yes                  | failed: not locked |                   |                                                       |                                                   |
 
-6 contexts, 5 build. Identical, of what builds:
+8 contexts, 7 build. Identical, of what builds:
 
 - with BuildKit's own means: 1 of 4, 25.0 %
-- with kedge: 1 of 5, 20.0 %; by design different: 1
-  - c: 1 of 4, 25.0 %
-  - d: 0 of 1, 0.0 %; by design different: 1
+- with kedge: 3 of 7, 42.9 %; by design different: 1; replayed offline: 1 of 3, 33.3 %
+  - c: 1 of 4, 25.0 %; replayed offline: 1 of 1, 100.0 %
+  - d: 2 of 3, 66.7 %; by design different: 1; replayed offline: 0 of 2, 0.0 %
 `},
-		{"kedge alone", []result{{Context: "a", Kedge: &outcome{Same: true}}}, `| context | builds | identical with BuildKit's own means | identical with kedge | differs by design | what is left | causes |
-| ---     | ---    | ---                                 | ---                  | ---               | ---          | ---    |
-| a       | yes    |                                     | yes                  |                   |              |        |
+		{"kedge alone", []result{{Context: "a", Kedge: &outcome{Same: true}}}, `| context | builds | identical with BuildKit's own means | identical with kedge | replayed offline | differs by design | what is left | causes |
+| ---     | ---    | ---                                 | ---                  | ---              | ---               | ---          | ---    |
+| a       | yes    |                                     | yes                  |                  |                   |              |        |
 
 1 contexts, 1 build. Identical, of what builds:
 
 - with kedge: 1 of 1, 100.0 %
 `},
-		{"nothing builds", []result{{Context: "a", Kedge: &outcome{Error: "x"}}}, `| context | builds | identical with BuildKit's own means | identical with kedge | differs by design | what is left | causes |
-| ---     | ---    | ---                                 | ---                  | ---               | ---          | ---    |
-| a       | no: x  |                                     |                      |                   |              |        |
+		{"nothing builds", []result{{Context: "a", Kedge: &outcome{Error: "x"}}}, `| context | builds | identical with BuildKit's own means | identical with kedge | replayed offline | differs by design | what is left | causes |
+| ---     | ---    | ---                                 | ---                  | ---              | ---               | ---          | ---    |
+| a       | no: x  |                                     |                      |                  |                   |              |        |
 
 1 contexts, 0 build. Identical, of what builds:
 

@@ -35,6 +35,7 @@ type options struct {
 	bin      string // the folder of the programs
 	buildkit bool
 	keep     string
+	offline  bool
 	out      string
 	resume   bool
 	timeout  time.Duration
@@ -46,6 +47,7 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "bin", "the `DIR` of kedge, buildkitd and buildctl")
 	flag.BoolVar(&o.buildkit, "buildkit", true, "also measure BuildKit's own means")
 	flag.StringVar(&o.keep, "keep", "", "keep what kedge has built, in $XDG_DATA_HOME `DIR`")
+	flag.BoolVar(&o.offline, "offline", false, "also record what is identical with kedge, and replay it on a builder that has nothing, without a network")
 	flag.StringVar(&o.out, "out", "", "write a line of JSON to `FILE` for every context, as soon as it is done")
 	flag.BoolVar(&o.resume, "resume", false, "continue what -out FILE has the beginning of")
 	flag.DurationVar(&o.timeout, "timeout", 15*time.Minute, "how long two builds of a context may take")
@@ -103,11 +105,11 @@ func run(ctx context.Context, o options, args []string, stdout, stderr io.Writer
 		return err
 	}
 	defer func() { err = errors.Join(err, record.Close()) }()
-	m := &measurement{Rig: r, dir: dir, data: data, buildkit: o.buildkit, keep: o.keep != "", vary: o.vary, log: stderr}
+	m := &measurement{Rig: r, dir: dir, data: data, buildkit: o.buildkit, keep: o.keep != "", vary: o.vary, offline: o.offline, log: stderr}
 	var results []result
 	for i, c := range contexts {
 		res, ok := done[c.name]
-		if !ok || o.buildkit && res.BuildKit == nil {
+		if !ok || o.buildkit && res.BuildKit == nil || o.offline && res.Kedge.same() && res.Offline == nil {
 			if res, err = m.measure(ctx, c, o.timeout); err != nil {
 				return fmt.Errorf("measuring %q: %w", c.name, err)
 			}

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +33,7 @@ type measurement struct {
 	buildkit  bool   // also measure BuildKit alone
 	keep      bool   // keep kedge's store
 	vary      string // what kedge verify --vary gets, "" for its default
+	offline   bool   // also replay what is identical without a network
 	log       io.Writer
 }
 
@@ -52,6 +54,13 @@ func (m *measurement) measure(ctx context.Context, c buildContext, timeout time.
 	if ctx.Err() == nil {
 		m.say("%s: kedge verify", c.name)
 		res.Kedge = within(m.verify)
+	}
+	if ctx.Err() == nil && m.offline && res.Kedge.same() {
+		m.say("%s: recorded, and replayed offline", c.name)
+		res.Offline = within(func(ctx context.Context, c buildContext) *outcome {
+			replayed, err := m.replay(ctx, c)
+			return offline(res.Kedge.Digests, replayed, err)
+		})
 	}
 	if ctx.Err() != nil {
 		return res, ctx.Err() // an interrupted build has no result
@@ -92,11 +101,15 @@ func (m *measurement) buildTwice(ctx context.Context, c buildContext) *outcome {
 	return &outcome{Same: digests[0] == digests[1], Digests: digests}
 }
 
-// verify builds a context twice with kedge. It leaves no lockfile in the context.
+// lockfile is the lockfile of the context that is measured, which gets none itself.
+func (m *measurement) lockfile() string { return filepath.Join(m.dir, "lock", "Dockerfile.lock") }
+
+// verify builds a context twice with kedge.
 func (m *measurement) verify(ctx context.Context, c buildContext) *outcome {
-	lockfile := filepath.Join(m.dir, "Dockerfile.lock")
-	defer os.Remove(lockfile)
-	args := []string{"verify", "--builder=" + m.Addr, "--no-cache", "--progress=plain", "--format=json", "--lockfile=" + lockfile}
+	if err := os.MkdirAll(filepath.Dir(m.lockfile()), 0o755); err != nil {
+		return &outcome{Error: reason(err)}
+	}
+	args := []string{"verify", "--builder=" + m.Addr, "--no-cache", "--progress=plain", "--format=json", "--lockfile=" + m.lockfile()}
 	if m.vary != "" {
 		args = append(args, "--vary="+m.vary)
 	}
@@ -106,18 +119,62 @@ func (m *measurement) verify(ctx context.Context, c buildContext) *outcome {
 	if err != nil && !differ {
 		return &outcome{Error: reason(err)}
 	}
-	var said struct {
-		Verdict json.RawMessage `json:"verdict"`
+	said, err := parseAnswer(answer)
+	if err != nil {
+		return &outcome{Error: reason(err)}
 	}
-	if err := json.Unmarshal(answer, &said); err != nil {
-		return &outcome{Error: reason(fmt.Errorf("reading the verdict: %w", err))}
+	return &outcome{Same: !differ, Digests: []string{said.Digest}, Verdict: said.Verdict}
+}
+
+// replay records the downloads of a context that verify has built, and builds it from the record with a builder that
+// has nothing, in a network without a route. It returns the digest.
+func (m *measurement) replay(ctx context.Context, c buildContext) (_ string, err error) {
+	if _, err := m.command(ctx, m.Kedge, "lock", "--downloads", "--builder="+m.Addr, "--progress=plain", "--lockfile="+m.lockfile(), c.dir); err != nil {
+		return "", err
 	}
-	return &outcome{Same: !differ, Verdict: said.Verdict}
+	away, err := m.StartClosed(ctx, filepath.Join(m.dir, "closed"))
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, away.Stop()) }()
+	out, err := output(ctx, away.Command(ctx, m.Kedge, "build", "--offline", "--builder="+away.Addr, "--progress=plain", "--format=json", "--lockfile="+m.lockfile(), c.dir))
+	if err != nil {
+		return "", err
+	}
+	said, err := parseAnswer(out)
+	return said.Digest, err
+}
+
+// offline compares a replayed image with the one that verify has built.
+func offline(built []string, replayed string, err error) *outcome {
+	if err != nil {
+		return &outcome{Error: reason(err)}
+	}
+	return &outcome{Same: slices.Equal(built, []string{replayed}), Digests: append(slices.Clone(built), replayed)}
+}
+
+// An answer is what kedge says of an image.
+type answer struct {
+	Digest  string          `json:"digest"`
+	Verdict json.RawMessage `json:"verdict"`
+}
+
+func parseAnswer(text []byte) (a answer, err error) {
+	if err = json.Unmarshal(text, &a); err == nil && a.Digest == "" {
+		err = errors.New("it has no digest")
+	}
+	if err != nil {
+		err = fmt.Errorf("reading kedge's answer: %w", err)
+	}
+	return a, err
 }
 
 // clean removes the files of the builds.
 func (m *measurement) clean(ctx context.Context) error {
 	if _, err := m.command(ctx, m.Buildctl, "--addr="+m.Addr, "prune", "--all"); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Dir(m.lockfile())); err != nil {
 		return err
 	}
 	if !m.keep {
@@ -159,15 +216,18 @@ func (e *commandError) Unwrap() error { return e.err }
 
 // command runs a program and returns its stdout, even with a *commandError.
 func (m *measurement) command(ctx context.Context, program string, args ...string) ([]byte, error) {
+	return output(ctx, rig.Command(ctx, m.Env, program, args...))
+}
+
+func output(ctx context.Context, cmd *exec.Cmd) ([]byte, error) {
 	var stdout, stderr bytes.Buffer
-	cmd := rig.Command(ctx, m.Env, program, args...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	if cause := context.Cause(ctx); cause != nil {
 		return nil, cause
 	}
 	if err != nil {
-		err = &commandError{fmt.Errorf("running %s: %w", filepath.Base(program), err), stderr.String()}
+		err = &commandError{fmt.Errorf("running %s: %w", filepath.Base(cmd.Path), err), stderr.String()}
 	}
 	return stdout.Bytes(), err
 }

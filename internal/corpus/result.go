@@ -19,13 +19,15 @@ type result struct {
 	Seconds  float64   `json:"seconds"`
 	BuildKit *outcome  `json:"buildkit,omitempty"` // nil if it was not measured
 	Kedge    *outcome  `json:"kedge,omitempty"`
+	// Offline compares the image that kedge has built with the one that was replayed without a network.
+	Offline *outcome `json:"offline,omitempty"`
 }
 
 // An outcome is the result of two builds.
 type outcome struct {
 	Error   string          `json:"error,omitempty"` // why a build failed
 	Same    bool            `json:"same"`
-	Digests []string        `json:"digests,omitempty"` // of BuildKit's images
+	Digests []string        `json:"digests,omitempty"` // of the images; kedge verify has that of the first
 	Verdict json.RawMessage `json:"verdict,omitempty"` // kedge's JSON
 }
 
@@ -53,6 +55,9 @@ func (r result) String() string {
 	s := fmt.Sprintf("identical with kedge: %s; %.0f s", r.Kedge, r.Seconds)
 	if r.BuildKit != nil {
 		s = fmt.Sprintf("identical with BuildKit: %s; %s", r.BuildKit, s)
+	}
+	if r.Offline != nil {
+		s = fmt.Sprintf("%s; offline: %s", s, r.Offline)
 	}
 	return s
 }
@@ -150,7 +155,7 @@ func within(path string, folders map[string]bool) bool {
 const shownPaths = 3
 
 // A tally counts the contexts of one corpus, or of all.
-type tally struct{ contexts, built, tried, buildkit, kedge, design int }
+type tally struct{ contexts, built, tried, buildkit, kedge, design, replayed, offline int }
 
 func (t *tally) add(r result, design bool) {
 	t.contexts++
@@ -163,6 +168,12 @@ func (t *tally) add(r result, design bool) {
 	}
 	if r.BuildKit.same() {
 		t.buildkit++
+	}
+	if r.Offline != nil {
+		t.replayed++
+	}
+	if r.Offline.same() {
+		t.offline++
 	}
 	switch {
 	case r.Kedge.same():
@@ -177,6 +188,9 @@ func (t *tally) rate() string {
 	if t.design > 0 {
 		s += fmt.Sprintf("; by design different: %d", t.design)
 	}
+	if t.replayed > 0 {
+		s += "; replayed offline: " + share(t.offline, t.replayed)
+	}
 	return s
 }
 
@@ -189,8 +203,8 @@ func (r result) corpus() string {
 // printTable prints results as a Markdown table with aligned columns, and the totals.
 func printTable(w io.Writer, results []result) error {
 	t := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	fmt.Fprintln(t, "| context\t| builds\t| identical with BuildKit's own means\t| identical with kedge\t| differs by design\t| what is left\t| causes\t|")
-	fmt.Fprintln(t, "| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t|")
+	fmt.Fprintln(t, "| context\t| builds\t| identical with BuildKit's own means\t| identical with kedge\t| replayed offline\t| differs by design\t| what is left\t| causes\t|")
+	fmt.Fprintln(t, "| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t|")
 	var all tally
 	var names []string
 	corpora := map[string]*tally{}
@@ -221,8 +235,8 @@ func printTable(w io.Writer, results []result) error {
 		}
 		corpora[name].add(r, differs.design)
 		all.add(r, differs.design)
-		fmt.Fprintf(t, "| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t|\n", cell(r.Context), cell(builds), cell(withBuildKit),
-			cell(withKedge), design, cell(listed(differs.paths)), cell(strings.Join(differs.causes, ", ")))
+		fmt.Fprintf(t, "| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t| %s\t|\n", cell(r.Context), cell(builds), cell(withBuildKit),
+			cell(withKedge), cell(r.Offline.String()), design, cell(listed(differs.paths)), cell(strings.Join(differs.causes, ", ")))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -68,25 +68,28 @@ func Start(ctx context.Context, bin, dir, data string, log io.Writer) (_ *Rig, e
 	if r.Registry, err = ServeDebian(ctx, filepath.Join(dir, "registry"), log); err != nil {
 		return nil, err
 	}
-	return r, r.startBuildkitd(dir)
+	r.daemon, err = r.daemonBelow(dir, r.Addr)
+	return r, err
 }
 
-func (r *Rig) startBuildkitd(dir string) error {
+// daemonBelow starts a buildkitd for which the rig's registry is Docker Hub, and which writes only below dir. The
+// words in front are a program that executes it.
+func (r *Rig) daemonBelow(dir, addr string, front ...string) (*Daemon, error) {
 	config := filepath.Join(dir, "buildkitd.toml")
 	content := "[worker.oci]\n  gc = false\n" + MirrorConfig(r.Registry.Addr)
 	if err := os.WriteFile(config, []byte(content), 0o644); err != nil {
-		return err
+		return nil, err
 	}
 	logFile, err := os.Create(filepath.Join(dir, "buildkitd.log"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer logFile.Close()
-	cmd := exec.Command(r.Buildkitd, "--config="+config, "--root="+filepath.Join(dir, "root"),
-		"--addr="+r.Addr, "--oci-worker-net=host")
+	words := append(front, r.Buildkitd, "--config="+config, "--root="+filepath.Join(dir, "root"), "--addr="+addr, "--oci-worker-net=host")
+	cmd := exec.Command(words[0], words[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = r.Env, logFile, logFile
-	r.daemon, err = StartDaemon(cmd, func() error {
-		conn, err := net.Dial("unix", strings.TrimPrefix(r.Addr, "unix://"))
+	daemon, err := StartDaemon(cmd, func() error {
+		conn, err := net.Dial("unix", strings.TrimPrefix(addr, "unix://"))
 		if err != nil {
 			return err
 		}
@@ -94,9 +97,9 @@ func (r *Rig) startBuildkitd(dir string) error {
 	})
 	if err != nil {
 		text, _ := os.ReadFile(logFile.Name())
-		return fmt.Errorf("%w\n%s", err, Tail(string(text)))
+		return nil, fmt.Errorf("%w\n%s", err, Tail(string(text)))
 	}
-	return nil
+	return daemon, nil
 }
 
 // Stop ends the daemon and the registry.
