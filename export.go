@@ -14,6 +14,7 @@ import (
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
+	"github.com/opencontainers/go-digest"
 )
 
 // ArgsLabel is the label of an image that names the build args it was built with.
@@ -114,12 +115,21 @@ func (p *plan) canonicalise(ctx context.Context, e *export) (store.Image, error)
 }
 
 func (p *plan) write(ctx context.Context, e *export) (store.Image, error) {
+	var downloads []digest.Digest
+	if d := p.request.Downloads; d != nil {
+		for _, entry := range d.Record.Entries() {
+			if entry.Digest != "" {
+				downloads = append(downloads, entry.Digest)
+			}
+		}
+	}
 	var sources []image.Source
 	for _, platform := range e.result.Platforms {
 		src := image.Source{
 			Platform: platform.Platform, BaseLayers: platform.BaseLayers, BaseHistory: platform.BaseHistory, BaseRef: platform.BaseRef,
 			Keep: map[int][]string{}, Run: map[int]bool{}, Mounts: map[int]bool{},
-			Copies: map[int][]rules.Copy{}, Inputs: map[int][]string{}, Lines: map[int]int{}, Copied: map[int]bool{}, Text: p.words(e.result, platform.Steps), Clock: e.clock,
+			Copies: map[int][]rules.Copy{}, Inputs: map[int][]string{}, Lines: map[int]int{}, Copied: map[int]bool{}, Text: p.words(e.result, platform.Steps),
+			Downloads: downloads, Clock: e.clock,
 		}
 		for i, step := range platform.Steps {
 			at := platform.BaseLayers + i

@@ -21,6 +21,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/klauspost/compress/gzip"
+	"github.com/opencontainers/go-digest"
 )
 
 // layered returns the layers above the base of an image for which change changes what the builder says.
@@ -330,6 +331,10 @@ func TestChecksumsHold(t *testing.T) {
 	got, err := layered(t, rawImage{layers: [][]byte{tarball(t, file("a.gz", archive))}}, func(s *Source) { s.Text = "RUN echo " + hex.EncodeToString(s256[:]) + " a.gz | sha256sum -c" })
 	if err != nil || !slices.Equal(got[0], []string{"a.gz " + archive}) {
 		t.Errorf("the Dockerfile: %v, %v", got, err)
+	}
+	got, err = layered(t, rawImage{layers: [][]byte{tarball(t, file("a.gz", archive))}}, func(s *Source) { s.Downloads = []digest.Digest{digest.NewDigestFromBytes(digest.SHA256, s256[:])} })
+	if err != nil || !slices.Equal(got[0], []string{"a.gz " + archive}) {
+		t.Errorf("a recorded download: %v, %v", got, err)
 	}
 	// The sum is in a lower layer, a higher one, or one of the base image.
 	sum := tarball(t, file("sums", sums["sha256sum"]))

@@ -68,6 +68,8 @@ type Source struct {
 	Lines map[int]int
 	// Text is what the Dockerfile and its arguments say: values and digests in it were chosen.
 	Text string
+	// Downloads are the files that RUNs are known to have downloaded.
+	Downloads []digest.Digest
 	// Clock is how far the clock of RUNs was ahead.
 	Clock time.Duration
 }

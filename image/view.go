@@ -83,6 +83,9 @@ func (in *Ingest) view(ctx context.Context, e export) (*view, error) {
 	v.named, v.volumes = e.config.names()
 	text := &surveyor{seen: map[uint64]struct{}{}}
 	_, _ = text.Write([]byte(e.Text + "\n"))
+	for _, d := range e.Downloads {
+		_, _ = text.Write([]byte(d.Encoded() + "\n"))
+	}
 	v.digests = append(v.digests, text.Digests)
 	for i, l := range e.layers {
 		scan := func(s *surveyor) error {
