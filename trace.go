@@ -21,7 +21,7 @@ import (
 func (p *plan) traces(ctx context.Context, m store.Manifest, first, second *builder.Result) ([]trace.Finding, error) {
 	s := trace.Search{
 		Builds: []trace.Window{{From: second.Started, To: second.Finished}},
-		Epoch:  first.Epoch, Given: []string{string(p.text)}, Inputs: func(ctx context.Context, fn func(string, []byte)) error { return inputFiles(ctx, first.Sent, fn) },
+		Epoch:  first.Epoch, Base: second.NewestBase, Given: []string{string(p.text)}, Inputs: func(ctx context.Context, fn func(string, []byte)) error { return inputFiles(ctx, first.Sent, fn) },
 	}
 	if !first.LastRunStarted.IsZero() {
 		s.Builds = append(s.Builds, trace.Window{From: first.Started, To: first.Finished})

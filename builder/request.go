@@ -123,6 +123,9 @@ type Result struct {
 	Refused []*network.UnreplayableError
 	Silent  []SilentLookup // by steps whose downloads could be recorded
 
+	// NewestBase is the newest creation time of the base images of all stages. Only a second pass has it.
+	NewestBase time.Time
+
 	// Warnings are the frontend's.
 	Warnings []*client.VertexWarning
 

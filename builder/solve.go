@@ -65,6 +65,11 @@ func (j *job) run(ctx context.Context, out *export) (*Result, error) {
 			return nil, err
 		}
 		result.Args, result.Settings = def.args, def.compileSettings()
+		if j.pass.IsSecond() {
+			if result.NewestBase, err = j.newestBase(ctx, c, def.uses()); err != nil {
+				return nil, err
+			}
+		}
 		if out == nil && !j.dry {
 			return gateway.NewResult(), nil
 		}

@@ -60,8 +60,8 @@ type Search struct {
 	Builds  []Window
 	Zone    *time.Location // the time zone of the steps; nil: UTC
 	Machine []Fact
-	// Days are those of the epoch and the commit: a file may have them whatever the clock says.
-	Epoch, Commit time.Time
+	// A file may have the days of these, whatever the clock says: the epoch, the commit and the newest base image.
+	Epoch, Commit, Base time.Time
 	// Given are texts that the build was given, such as the Dockerfile and build args.
 	Given []string
 	// Inputs calls fn for each file of the build context that this machine has, with its path; it may be nil.

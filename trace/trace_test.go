@@ -260,6 +260,19 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// TestFindWithBase looks for the day of a base image: only a step that reads the clock is certain to have written it.
+func TestFindWithBase(t *testing.T) {
+	for text, certain := range map[string]bool{"RUN cp /etc/base /x": false, "RUN date +%F > /x": true} {
+		s, m, steps := write(t, testLayer{files: map[string]string{"/etc/base": "2026-11-09"}}, testLayer{run(text), map[string]string{"/x": "2026-11-09"}})
+		for day, want := range map[time.Time]bool{built: certain, built.AddDate(0, 0, -1): true} {
+			found, err := Find(t.Context(), s, m, steps, Search{Builds: []Window{window1}, Base: day})
+			if err != nil || len(found) != 1 || found[0].Certain != want || (found[0].Why == "") != want {
+				t.Errorf("%s, base of %s: %+v, %v", text, day, found, err)
+			}
+		}
+	}
+}
+
 func TestFindInStage(t *testing.T) {
 	s, m, steps := write(t, testLayer{frontend.Step{Line: 9, Text: "COPY --from=b /x /x", Run: true, From: []frontend.Step{run("RUN apt-get update"), {Line: 4, Text: "RUN date > /x", Run: true}}}, map[string]string{"/x": "2026-11-09"}})
 	found, err := Find(t.Context(), s, m, steps, Search{Builds: []Window{window1}})

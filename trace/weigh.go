@@ -14,6 +14,7 @@ import (
 	gopath "path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/internal/layer"
@@ -104,8 +105,10 @@ func (f *finder) judge(e *evidence, c *candidate) {
 		c.Why = "the step downloads, and may have brought the number along"
 	case c.origin.clock != notAsked:
 		c.Certain = true
-	case f.committed():
+	case f.builtOn(f.search.Commit):
 		c.Why = "it is the day of the commit, too"
+	case f.builtOn(f.search.Base):
+		c.Why = "it is the day of a base image, too"
 	case c.origin.loads:
 		c.Why = "the step downloads, and may have brought the date along"
 	case c.note || c.inName, c.binary && e.clock:
@@ -125,14 +128,9 @@ func (f *finder) given(date string) bool {
 	return slices.ContainsFunc(f.search.Given, func(s string) bool { return strings.Contains(s, date) })
 }
 
-// committed reports whether the commit is of a day on which a build ran.
-func (f *finder) committed() bool {
-	for _, w := range f.search.Builds {
-		if sameDay(f.search.Commit, w.From) || sameDay(f.search.Commit, w.To) {
-			return true
-		}
-	}
-	return false
+// builtOn reports whether a build ran on the day of t.
+func (f *finder) builtOn(t time.Time) bool {
+	return slices.ContainsFunc(f.search.Builds, func(w Window) bool { return sameDay(t, w.From) || sameDay(t, w.To) })
 }
 
 // entry reads what packages say about candidates, and the sums of the candidates' files.
