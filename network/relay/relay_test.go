@@ -18,13 +18,13 @@ import (
 // images are the digests of the digests of the two images. Another one takes every RUN with locked downloads out of everybody's
 // cache: change these only together with a change of the relay that is worth it.
 var images = map[string]digest.Digest{
-	"386":     "sha256:182edb087da28b3573e6ff2df7ec9c54bea24b82b5413cd13436e173cf6b8d04",
-	"amd64":   "sha256:b1c6f2a1a7600fd0a2f571be17bb799748b0931c3ab0bafe16b506205c939e96",
-	"arm":     "sha256:2f81003b3df875af045a3c111c845d3dbbd151650080e0a62b9d92be7f8f608d",
-	"arm64":   "sha256:2352567089a804fc556c39a9282df646c579024c117e8e79d04809be0f60b54c",
-	"ppc64le": "sha256:f71448645ac14390a47e725ac6b5d4b2ae5102556f684ab22bf9d6ff58e16673",
-	"riscv64": "sha256:b91af989dc2e01815f58c38e1f209ce8cf0f65fbf2b456f5185a4be95480b592",
-	"s390x":   "sha256:afc4e0308f7e23cf13c404a56a75edff8b111af49b5897262da819588efc4c73",
+	"386":     "sha256:e3c924637072b444cfeac5bfbafb2d6f4a2079b73716b3a8767185d5ee7b05ff",
+	"amd64":   "sha256:b2f1083efbc92c031450083e83289aaddece72c1f3db08ef32d40305ae237b28",
+	"arm":     "sha256:b9868f806fdac05acb060f985a88bc2dffb23a8bea3b678e4d0b71cf636bc342",
+	"arm64":   "sha256:ff88147c55ba6751d39510aa73f27e09cd0231e1ace8c377e0292158d477bafe",
+	"ppc64le": "sha256:5388ce1786fde2f02783a42a864c9a61e2cd251ae7f9925481f3fe0931bb6855",
+	"riscv64": "sha256:d724c44a97d0051fdc4474dcb8bbc3c030ec75d92effd25fb5fd4bcce798b1bf",
+	"s390x":   "sha256:dbe33cfbae2e707f7b34e581c286f55f7dd511114ed10ecbb1f184f192e21234",
 }
 
 func TestFrozen(t *testing.T) {

@@ -147,6 +147,61 @@ func TestSlowReader(t *testing.T) {
 	}
 }
 
+// TestEnd sends any number of bytes to a relay that reads one at a time. The end follows them, whatever turn it comes in.
+func TestEnd(t *testing.T) {
+	pair := func() [2]int {
+		fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { syscall.Close(fds[0]); syscall.Close(fds[1]) })
+		return fds
+	}
+	for size := range 40 {
+		epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server, client := pair(), pair()
+		a, b := &end{fd: server[1], events: syscall.EPOLLIN}, &end{fd: client[0], events: syscall.EPOLLIN}
+		a.other, b.other = b, a
+		r := &relay{epoll: epoll, ends: map[int]*end{a.fd: a, b.fd: b}, buffer: make([]byte, 1)}
+		for fd := range r.ends {
+			if err := r.wait(fd, syscall.EPOLLIN); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := syscall.Write(server[0], make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Shutdown(server[0], syscall.SHUT_WR); err != nil {
+			t.Fatal(err)
+		}
+		for events := make([]syscall.EpollEvent, 8); ; {
+			n, err := syscall.EpollWait(epoll, events, 0)
+			if err == syscall.EINTR {
+				continue
+			}
+			if err != nil || n == 0 {
+				break
+			}
+			for _, e := range events[:n] {
+				r.move(r.ends[int(e.Fd)])
+			}
+		}
+		got := make([]byte, 100)
+		n, err := syscall.Read(client[1], got)
+		end, endErr := syscall.Read(client[1], got[max(n, 0):])
+		if size == 0 {
+			end, endErr = n, err
+		}
+		if n != size || end != 0 || endErr != nil {
+			t.Errorf("%d bytes: read %d (%v), and then %d (%v)", size, n, err, end, endErr)
+		}
+		syscall.Close(epoll)
+	}
+}
+
 func exitCode(err error) int {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

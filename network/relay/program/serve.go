@@ -150,7 +150,8 @@ func (r *relay) change(e *end, events uint32) {
 
 // copy copies from one end to the other until that would block. It reports whether the connection lives.
 func (r *relay) copy(from, to *end) bool {
-	for turns := 0; turns < 16; turns++ { // other connections have their turn, too
+	// Other connections have their turn, too. After the end nothing comes that would wake this one again.
+	for turns := 0; turns < 16 || from.eof; turns++ {
 		if len(to.waiting) > 0 {
 			n, ok := write(to.fd, to.waiting)
 			if !ok {
