@@ -22,6 +22,7 @@ import (
 	"github.com/kedge-build/kedge/rules"
 	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/crypto/blake2b"
 )
 
 // layered returns the layers above the base of an image for which change changes what the builder says.
@@ -60,6 +61,7 @@ func moded(mode int64) func(*tar.Header) { return func(h *tar.Header) { h.Mode =
 
 const (
 	grownLog   = aLog + "libc6\n"
+	hsts       = "# HSTS 1.0 Known Hosts database for GNU Wget.\n"
 	auxCache   = "glibc-ld.so.auxcache-2.0"
 	pipEntry   = "root/.cache/pip/http/a"
 	pipContent = "cc=4,"
@@ -74,7 +76,8 @@ func TestFilesBelow(t *testing.T) {
 		file("var/log/dpkg.log", "old\n").with(at(old)), file("var/log/wtmp", record).with(at(old)), file("var/log/btmp", "").with(at(old)),
 		file("var/cache/ldconfig/aux-cache", auxCache+"1").with(at(old)), file("etc/machine-id", "").with(at(old)),
 		file("root/.bash_history", "export TOKEN=abc\n").with(at(old)), file("etc/group-", "a:x:1:\n").with(at(old)),
-		file("usr/share/fonts/.uuid", "0f8fad5b-d9cb-469f-a165-70867728950e").with(at(old)), file("root/.wget-hsts", "mine").with(at(old)),
+		file("usr/share/fonts/.uuid", "0f8fad5b-d9cb-469f-a165-70867728950e").with(at(old)), file("root/.wget-hsts", hsts+"a.example\t0\t0\t1\t2\nb.example\t0\t0\t1\t2\n").with(at(old)),
+		file("root/.npm/_logs/1.log", "0 verbose cli a\n1 info token\n").with(at(old)), file("root/.erlang.cookie", "AAAAAAAAAAAAAAAAAAAA").with(at(old)),
 		file(pipEntry, "mine").with(at(old)), folder("tmp").with(at(old)), file("tmp/go-build123456/a", "mine").with(at(old)))
 	for _, test := range []struct {
 		name  string
@@ -110,6 +113,9 @@ func TestFilesBelow(t *testing.T) {
 		{"a font's id with another mode", file("usr/share/fonts/.uuid", "1f8fad5b-d9cb-469f-a165-70867728950e").with(moded(0o600)), true},
 		{"a font's id that was deleted", file("usr/share/fonts/.wh..uuid", ""), true},
 		{"a list of hosts that was emptied", file("root/.wget-hsts", ""), true},
+		{"a list of hosts without one of them", file("root/.wget-hsts", hsts+"a.example\t0\t0\t1\t2\n"), true},
+		{"a log of npm without a line", file("root/.npm/_logs/1.log", "0 verbose cli a\n"), true},
+		{"another cookie", file("root/.erlang.cookie", "BBBBBBBBBBBBBBBBBBBB"), true},
 		{"a machine id that was deleted", file("etc/.wh.machine-id", ""), true},
 		{"a machine id that became a link", symlink("etc/machine-id", "/run/id"), true},
 		{"a cached response over a file", file(pipEntry, "yours"), true},
@@ -285,6 +291,7 @@ func gzippedAt(t testing.TB, when time.Time, content string) string {
 func TestChecksumsHold(t *testing.T) {
 	archive, plain := gzippedAt(t, late, "a"), gzippedAt(t, epoch, "a")
 	m, s1, s256, s384, s512 := md5.Sum([]byte(archive)), sha1.Sum([]byte(archive)), sha256.Sum256([]byte(archive)), sha512.Sum384([]byte(archive)), sha512.Sum512([]byte(archive))
+	s224, b256, b512 := sha256.Sum224([]byte(archive)), blake2b.Sum256([]byte(archive)), blake2b.Sum512([]byte(archive))
 	std, raw := base64.StdEncoding.EncodeToString, base64.RawURLEncoding.EncodeToString
 	sums := map[string]string{
 		"sha256sum":               hex.EncodeToString(s256[:]) + "  a.gz\n",
@@ -293,6 +300,9 @@ func TestChecksumsHold(t *testing.T) {
 		"md5sums of dpkg":         hex.EncodeToString(m[:]) + "  usr/share/a.gz\n",
 		"sha512sum":               hex.EncodeToString(s512[:]) + "  a.gz\n",
 		"sha384sum":               hex.EncodeToString(s384[:]) + "  a.gz\n",
+		"sha224sum":               hex.EncodeToString(s224[:]) + "  a.gz\n",
+		"b2sum":                   hex.EncodeToString(b512[:]) + "  a.gz\n",
+		"b2sum -l 256":            hex.EncodeToString(b256[:]) + "  a.gz\n",
 		"capitals":                strings.ToUpper(hex.EncodeToString(s256[:])),
 		"a digest of OCI":         `{"digest":"sha256:` + hex.EncodeToString(s256[:]) + `"}`,
 		"npm's integrity":         `{"integrity":"sha512-` + std(s512[:]) + `"}`,
@@ -337,7 +347,7 @@ func TestChecksumsHold(t *testing.T) {
 		t.Errorf("a recorded download: %v, %v", got, err)
 	}
 	// The sum is in a lower layer, a higher one, or one of the base image.
-	sum := tarball(t, file("sums", sums["sha256sum"]))
+	sum, signature := tarball(t, file("sums", sums["sha256sum"])), tarball(t, file("a.gz.asc", "-----BEGIN PGP SIGNATURE-----"))
 	archived := tarball(t, file("a.gz", archive))
 	for name, test := range map[string]struct {
 		raw rawImage
@@ -346,6 +356,10 @@ func TestChecksumsHold(t *testing.T) {
 		"a lower layer":  {rawImage{layers: [][]byte{sum, archived}}, 1},
 		"a higher layer": {rawImage{layers: [][]byte{archived, sum}}, 0},
 		"the base":       {rawImage{base: [][]byte{sum}, layers: [][]byte{archived}}, 0},
+
+		"a signature in its layer":    {rawImage{layers: [][]byte{tarball(t, file("a.gz", archive), file("a.gz.sig", "x"))}}, 0},
+		"a signature in a lower one":  {rawImage{layers: [][]byte{signature, archived}}, 1},
+		"a signature in a higher one": {rawImage{layers: [][]byte{archived, signature}}, 0},
 	} {
 		got, err := layered(t, test.raw, nil)
 		if err != nil {
@@ -354,6 +368,10 @@ func TestChecksumsHold(t *testing.T) {
 		if !slices.Contains(got[test.at], "a.gz "+archive) {
 			t.Errorf("%s: the archive changed", name)
 		}
+	}
+	got, err = layered(t, rawImage{layers: [][]byte{tarball(t, file("a.gz", archive), file("b.gz.sig", "x"), file("x/a.gz.sig", "x"))}}, nil)
+	if err != nil || !slices.Contains(got[0], "a.gz "+plain) {
+		t.Errorf("the signature of another file: %v, %v", got, err)
 	}
 	// The base's archive, also moved, keeps its bytes.
 	for name, layer := range map[string][]byte{

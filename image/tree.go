@@ -252,18 +252,20 @@ func grown(below *entry, content []byte) (more []byte, ok bool) {
 	return content[below.Size:], string(sum[:]) == string(below.Sum)
 }
 
-// heldArchive reports whether a rule would change a file although the image holds its digest.
+// heldArchive reports whether a rule would change a file although the image holds its digest or its signature.
 func (s *scanner) heldArchive(r *rules.Rule, content []byte, f rules.Facts) bool {
 	if bytes.Equal(content, r.Rewrite(content, f)) {
 		return false
 	}
-	key := archiveKey(content)
-	held := s.view.held(key)
 	if s.archives == nil {
 		s.archives = map[string]bool{}
 	}
-	s.archives[key] = held
-	return held
+	any := false
+	for _, key := range []string{archiveKey(content), signedKey + f.Name} {
+		s.archives[key] = s.view.held(key)
+		any = any || s.archives[key]
+	}
+	return any
 }
 
 // narrow returns the rules that may touch an entry of this type over what the layers below have at its path.

@@ -24,11 +24,13 @@ import (
 	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/crypto/blake2b"
 )
 
 // A view is what rules need to know of a whole image: the paths that it names, and the digests that stand in it.
 type view struct {
 	named, volumes []string // sorted, without a slash before them
+	signed         []string // files with a detached signature, without a slash before them
 	words          []string // that the Dockerfile and its arguments name, of rules.Words
 	digests        [][]byte // of each layer; see survey
 	days           []int64  // on which RUNs of the layers so far ran
@@ -41,6 +43,8 @@ type view struct {
 type survey struct {
 	// Named are the targets of symbolic links that rules must know, sorted.
 	Named []string
+	// Signed are the files beside which there is a detached signature.
+	Signed []string
 	// Digests are the first eight bytes of everything in the files that looks like a digest.
 	Digests []byte
 }
@@ -48,7 +52,7 @@ type survey struct {
 // surveyed returns the survey of a layer that the store keeps under an id, or that scan makes.
 func (in *Ingest) surveyed(layer digest.Digest, scan func(*surveyor) error) (survey, error) {
 	var s survey
-	id := digest.FromString("survey 1 " + layer.String())
+	id := digest.FromString("survey 2 " + layer.String())
 	if listing, ok := in.store.Listing(id); ok && gob.NewDecoder(bytes.NewReader(listing)).Decode(&s) == nil {
 		return s, nil
 	}
@@ -101,6 +105,7 @@ func (in *Ingest) view(ctx context.Context, e export) (*view, error) {
 			return nil, atLine(fmt.Errorf("layer %s: %w", l.Digest, err), e.Lines[i])
 		}
 		v.named = append(v.named, s.Named...)
+		v.signed = append(v.signed, s.Signed...)
 		v.digests = append(v.digests, s.Digests)
 	}
 	v.named = slices.DeleteFunc(v.named, func(name string) bool { return !rules.Concerns(name) })
@@ -143,14 +148,22 @@ func (v *view) chosen(word string) bool {
 	return err == nil && len(id) == 16 && v.has(id)
 }
 
+// signedKey begins the key of a file that a signature may be beside.
+const signedKey = "signed "
+
 // archiveKey holds the first eight bytes of the digests of a file by which others may know it.
 func archiveKey(content []byte) string {
-	m, s1, s2, s3, s5 := md5.Sum(content), sha1.Sum(content), sha256.Sum256(content), sha512.Sum384(content), sha512.Sum512(content)
-	return hex.EncodeToString(slices.Concat(m[:8], s1[:8], s2[:8], s3[:8], s5[:8]))
+	m, s1 := md5.Sum(content), sha1.Sum(content)
+	s224, s256, s384, s512 := sha256.Sum224(content), sha256.Sum256(content), sha512.Sum384(content), sha512.Sum512(content)
+	b256, b512 := blake2b.Sum256(content), blake2b.Sum512(content)
+	return hex.EncodeToString(slices.Concat(m[:8], s1[:8], s224[:8], s256[:8], s384[:8], s512[:8], b256[:8], b512[:8]))
 }
 
-// held reports whether a digest of a file stands in the image.
+// held reports whether a digest of a file stands in the image, or a signature beside the file.
 func (v *view) held(key string) bool {
+	if name, ok := strings.CutPrefix(key, signedKey); ok {
+		return slices.Contains(v.signed, name)
+	}
 	sums, err := hex.DecodeString(key)
 	for err == nil && len(sums) >= 8 {
 		if v.has(sums) {
@@ -167,6 +180,10 @@ type surveyor struct {
 	seen map[uint64]struct{}
 	run  []byte // the characters of a digest that the last block ended with
 }
+
+// signatures are the endings of files with a detached signature of the file whose name is before them: of OpenPGP,
+// minisign, signify, Sigstore and S/MIME.
+var signatures = []string{".asc", ".gpg", ".minisig", ".p7s", ".sig", ".sign", ".sigstore"}
 
 // ownIDs are files whose own ids are no mention of them.
 var ownIDs = []string{"etc/machine-id", "var/lib/dbus/machine-id"}
@@ -187,6 +204,9 @@ func (s *surveyor) scan(r *layer.Reader) error {
 		case h.Typeflag == tar.TypeSymlink:
 			s.link(name, h.Linkname)
 		case h.Typeflag == tar.TypeReg && !slices.Contains(ownIDs, name):
+			if ext := path.Ext(name); slices.Contains(signatures, ext) {
+				s.Signed = append(s.Signed, strings.TrimSuffix(name, ext))
+			}
 			s.run = s.run[:0]
 			if _, err := io.CopyBuffer(onlyWriter{s}, onlyReader{r}, buf); err != nil {
 				return fmt.Errorf("read layer: entry %q: %w", h.Name, err)
@@ -278,7 +298,7 @@ func (s *surveyor) take(run []byte) {
 	}
 	text := string(run)
 	for _, part := range strings.FieldsFunc(text, func(r rune) bool { return !strings.ContainsRune("0123456789abcdefABCDEF", r) }) {
-		if slices.Contains([]int{32, 40, 64, 96, 128}, len(part)) {
+		if slices.Contains([]int{32, 40, 56, 64, 96, 128}, len(part)) {
 			if sum, err := hex.DecodeString(part); err == nil {
 				s.note(sum)
 			}

@@ -17,7 +17,8 @@ const intro = `A rule touches only by-products of a tool, and only if nothing th
 - What an environment variable, WORKDIR, the command or a symbolic link names stays, with all below it, if it is a path
   of the rule or below one. So does everything at or below a VOLUME.
 - Folders stay, except those with names that a tool made up.
-- An archive stays if its MD5, SHA-1, SHA-256 or SHA-512 stands anywhere in the image, or if it is a recorded download of a RUN.
+- An archive stays if its MD5, SHA-1, SHA-2 or BLAKE2b digest stands anywhere in the image, if a detached signature is
+  beside it, or if it is a recorded download of a RUN.
 
 ` + "`--normalize=-ID`" + ` switches a rule off, ` + "`--normalize=none`" + ` all of them; ` + "`# kedge: keep=PATH`" + ` above an
 instruction keeps what its layer has at PATH and below. If a rule drops a change, the file of the layers below stays.

@@ -44,7 +44,7 @@ type Rule struct {
 	beside  []string // one of these must be in the same folder
 	head    bool     // covers decides by the beginning of a file
 	whole   bool     // it drops everything at and below its paths, also folders and links, whatever the content
-	log     bool     // its files only grow: a change to what lower layers have is dropped if it only added
+	log     bool     // a change to what lower layers have is dropped only if it added to the end
 	empties bool     // its rewrite loses what the file says
 	choice  bool     // what it rewrites may have been chosen: a COPY that asks for it by name gets it as it is
 	value   bool     // what it finds could also be a value from a file that a RUN mounted
@@ -103,7 +103,7 @@ func (r *Rule) Bond(content []byte, f Facts) Bond { return r.bond(content, f) }
 // Whole reports whether the rule also drops folders and links.
 func (r *Rule) Whole() bool { return r.whole }
 
-// Grows reports whether the tool of the rule only ever adds to its files.
+// Grows reports whether the rule undoes only those changes to what lower layers have that add to the end of a file.
 func (r *Rule) Grows() bool { return r.log }
 
 // Archive reports whether the rule must leave a file alone if a digest of it stands elsewhere in the image.
