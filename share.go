@@ -3,6 +3,8 @@ package kedge
 import (
 	"context"
 	"fmt"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -82,7 +84,7 @@ func (p *plan) build(ctx context.Context, e *export, req *builder.Request, share
 		mu.Lock()
 		defer mu.Unlock()
 		if e.ingest == nil {
-			o.Sums = filesum.Open(p.env.Sums, p.env.now)
+			o.Sums, o.Place = filesum.Open(p.env.Sums, p.env.now), p.place()
 			e.ingest, err = image.NewIngest(ctx, p.env.Store, epoch, o)
 		}
 		return e.ingest, err
@@ -141,6 +143,17 @@ func (p *plan) build(ctx context.Context, e *export, req *builder.Request, share
 	e.shares, e.result = made, joined
 	joined.Root, err = e.ingest.Join(ctx, roots)
 	return err
+}
+
+// place names what p builds, for an [image.Ingest].
+func (p *plan) place() string {
+	words := append([]string{p.dockerfile.Path, p.options.Context, p.target}, p.request.Platforms...)
+	for i, path := range words[:2] {
+		if abs, err := filepath.Abs(path); err == nil {
+			words[i] = abs
+		}
+	}
+	return strings.Join(words, "\n")
 }
 
 // A sharedStatus displays several runs of builders as one.

@@ -533,7 +533,7 @@ func TestBadRecordsAreIgnored(t *testing.T) {
 	want, _ := build(t, testStore(t), Options{}, raw)
 	otherLayer := func(s *store.Store) store.Record {
 		img, _ := build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{tarball(t, file("other", "other"))}})
-		r, ok := s.AnyRawRecord(img.Manifests[0].Layers[0].Raw, epoch)
+		r, ok := s.RawRecords(epoch)(img.Manifests[0].Layers[0].Raw)
 		if !ok {
 			t.Fatal("no record")
 		}
@@ -702,7 +702,7 @@ func TestWriteInterrupted(t *testing.T) {
 	go func() {
 		// In the middle of compression.
 		for {
-			if e, err := os.ReadDir(filepath.Join(in.draft.Dir(), "ingest")); err == nil && len(e) > 0 {
+			if e, err := filepath.Glob(filepath.Join(in.draft.Dir(), "spool-*")); err == nil && len(e) > 0 {
 				break
 			}
 			time.Sleep(time.Millisecond)

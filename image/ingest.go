@@ -1,11 +1,9 @@
 package image
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -17,7 +15,9 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
+	"github.com/kedge-build/kedge/internal/chunk"
 	"github.com/kedge-build/kedge/internal/filesum"
+	"github.com/kedge-build/kedge/internal/layer"
 	"github.com/kedge-build/kedge/internal/strictjson"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/secret"
@@ -36,9 +36,12 @@ type Ingest struct {
 	draft     *store.Draft
 	epoch     time.Time
 	opts      IngestOptions
+	rawRecord func() func(raw digest.Digest) (store.Record, bool)
 	claimed   sync.Map     // digests of raw layers that Info claimed to have
 	checked   sync.Map     // by digest of a blob of the Store: whether its content was right
 	surveys   []keptSurvey // of this export
+	open      sync.Once    // for earlier
+	earlier   *earlier
 }
 
 type blobStore interface{ content.Store }
@@ -105,6 +108,9 @@ type IngestOptions struct {
 	// Sums, if not nil, remembers which blobs are whole. Without Check, each is read once, and again if its file
 	// changes.
 	Sums *filesum.Cache
+	// Place names what is built: parts of layers that are equal to those of its last image are not compressed again.
+	// Empty: nothing is remembered.
+	Place string
 	// Second is for the second build of a verification, which takes nothing from memory. Its layers
 	// usually exist already, so Write computes the diffID of each before compressing anything. It implies
 	// All and Check.
@@ -115,6 +121,7 @@ type IngestOptions struct {
 // close the Ingest; until then the store cannot be pruned.
 func NewIngest(ctx context.Context, st *store.Store, epoch time.Time, opts IngestOptions) (*Ingest, error) {
 	in := &Ingest{store: st, epoch: time.Unix(epoch.Unix(), 0).UTC(), opts: opts}
+	in.rawRecord = sync.OnceValue(func() func(digest.Digest) (store.Record, bool) { return st.RawRecords(in.epoch) })
 	var err error
 	if in.draft, err = st.NewDraft(ctx); err != nil {
 		return nil, fmt.Errorf("start an export: %w", err)
@@ -130,6 +137,7 @@ func (in *Ingest) Close() error {
 	if in.opts.Sums != nil {
 		_ = in.opts.Sums.Save() // without it the next build reads the blobs again
 	}
+	in.earlier.close()
 	if err := in.draft.Close(); err != nil {
 		return fmt.Errorf("end an export: %w", err)
 	}
@@ -150,7 +158,7 @@ func (in *Ingest) Info(ctx context.Context, dgst digest.Digest) (content.Info, e
 	if in.opts.All || in.opts.Second {
 		return content.Info{}, err
 	}
-	if r, ok := in.store.AnyRawRecord(dgst, in.epoch); ok && in.sound(ctx, r.Digest) {
+	if r, ok := in.rawRecord()(dgst); ok && in.sound(ctx, r.Digest) {
 		in.claimed.Store(dgst, true)
 		return content.Info{Digest: dgst, Size: r.RawSize}, nil
 	}
@@ -194,7 +202,7 @@ func (in *Ingest) Writer(ctx context.Context, opts ...content.WriterOpt) (conten
 			return nil, fmt.Errorf("blob %s: %w", dgst, errdefs.ErrAlreadyExists)
 		}
 	}
-	return in.blobStore.Writer(ctx, opts...)
+	return newSpool(in.draft.Dir(), w)
 }
 
 // ReaderAt implements content.Provider for blobs that were sent and for those of the Store.
@@ -226,8 +234,7 @@ func (in *Ingest) Join(ctx context.Context, roots []ocispec.Descriptor) (ocispec
 		return ocispec.Descriptor{}, err
 	}
 	desc := ocispec.Descriptor{MediaType: joined.MediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
-	err = content.WriteBlob(ctx, in.blobStore, desc.Digest.String(), bytes.NewReader(data), desc)
-	return desc, err
+	return desc, in.spoolBlob(ctx, desc, data)
 }
 
 // Write writes the canonical image of an export into the Store and lists it there, without a name if it
@@ -265,6 +272,7 @@ func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []
 		return store.Image{}, fmt.Errorf("write image: %w", err)
 	}
 	in.keepSurveys()
+	in.keepPlace(layers)
 	var img store.Image
 	for i, e := range exports {
 		m, err := in.writeManifest(ctx, e, layers[i], opts)
@@ -394,6 +402,9 @@ func (in *Ingest) adopt(ctx context.Context, dgst digest.Digest) error {
 	moved, err := in.draft.Adopt(ctx, dgst)
 	if moved {
 		in.checked.Store(dgst, true)
+		if in.opts.Sums != nil {
+			in.store.Learn(dgst, in.opts.Sums)
+		}
 	}
 	return err
 }
@@ -432,50 +443,68 @@ func newLayer(r store.Record, raw digest.Digest) store.Layer {
 	}
 }
 
-// readRaw calls fn with the stored bytes of a raw layer.
-func (in *Ingest) readRaw(ctx context.Context, raw rawLayer, fn func(io.ReadCloser) error) error {
-	ra, err := in.ReaderAt(ctx, ocispec.Descriptor{Digest: raw.digest})
-	if errdefs.IsNotFound(err) {
-		return in.notSent(raw.digest, err)
+// openRaw opens a raw layer. The Reader checks its diffID, unless that is the digest that the layer had when it came.
+func (in *Ingest) openRaw(ctx context.Context, l store.Layer) (*layer.Reader, error) {
+	dgst := l.Descriptor.Digest
+	if l.DiffID == "" {
+		return nil, errors.New("the config names no diffID")
 	}
+	ra, err := in.blobStore.ReaderAt(ctx, l.Descriptor)
+	sent := err == nil
+	if errdefs.IsNotFound(err) {
+		ra, err = in.store.ReaderAt(ctx, l.Descriptor)
+	}
+	if errdefs.IsNotFound(err) {
+		return nil, in.notSent(dgst, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if ra.Size() != l.Descriptor.Size {
+		return nil, errors.Join(fmt.Errorf("it has %d bytes, its descriptor says %d", ra.Size(), l.Descriptor.Size), ra.Close())
+	}
+	if sent && dgst == l.DiffID {
+		return layer.OpenPlain(ctx, ra, ra.Size()), nil
+	}
+	return layer.Open(ctx, store.NewReader(ra), layer.Digests{DiffID: l.DiffID})
+}
+
+// readRaw calls fn with a raw layer.
+func (in *Ingest) readRaw(ctx context.Context, raw rawLayer, fn func(*layer.Reader) error) error {
+	r, err := in.openRaw(ctx, store.Layer{Descriptor: ocispec.Descriptor{Digest: raw.digest, Size: raw.size}, DiffID: raw.diffID})
 	if err != nil {
 		return err
 	}
-	defer ra.Close()
-	if ra.Size() != raw.size {
-		return fmt.Errorf("it has %d bytes, its descriptor says %d", ra.Size(), raw.size)
-	}
-	return fn(io.NopCloser(content.NewReader(ra)))
+	defer r.Close()
+	return fn(r)
 }
 
 // compressLayer writes the canonical blob of a raw layer into the Draft.
-func (in *Ingest) compressLayer(ctx context.Context, raw rawLayer, p *plan) (_ store.Record, err error) {
-	ref := "canonical-" + raw.under.String() + "-" + raw.digest.String()
-	w, err := in.blobStore.Writer(ctx, content.WithRef(ref))
+func (in *Ingest) compressLayer(ctx context.Context, raw rawLayer, p *plan) (r store.Record, err error) {
+	w, err := newSpool(in.draft.Dir(), content.WriterOpts{})
 	if err != nil {
-		return store.Record{}, err
+		return r, err
 	}
-	defer func() {
-		w.Close()
-		if err != nil {
-			err = errors.Join(err, in.Abort(context.WithoutCancel(ctx), ref))
-		}
-	}()
-	r := store.Record{}
-	err = in.readRaw(ctx, raw, func(src io.ReadCloser) (err error) {
-		r.DiffID, err = p.compress(ctx, w, src, raw.diffID)
+	defer w.Close()
+	var known chunk.Source
+	if in.opts.Place != "" && !in.opts.Second {
+		in.open.Do(func() { in.earlier = in.openEarlier(ctx) })
+		known = in.earlier.find
+	}
+	var parts []chunk.Part
+	err = in.readRaw(ctx, raw, func(src *layer.Reader) (err error) {
+		r.DiffID, parts, err = p.compress(w, src, known)
 		return err
 	})
 	if err != nil {
-		return store.Record{}, err
+		return r, err
 	}
-	status, err := w.Status()
-	if err != nil {
-		return store.Record{}, err
+	r.Digest, r.Size = w.Digest(), w.status.Offset
+	if err := w.Commit(ctx, r.Size, r.Digest); err != nil {
+		return r, err
 	}
-	r.Digest, r.Size = w.Digest(), status.Offset
-	if cerr := w.Commit(ctx, r.Size, r.Digest); cerr != nil && !errdefs.IsAlreadyExists(cerr) {
-		return store.Record{}, cerr
+	if known != nil {
+		in.draft.KeepListing(partsID(r.Digest), chunk.EncodeParts(parts))
 	}
 	return r, nil
 }
@@ -557,10 +586,23 @@ func (in *Ingest) writeBlob(ctx context.Context, mediaType string, data []byte) 
 	if in.store.CheckBlob(ctx, desc) == nil { // cheap, because it is small
 		return desc, nil
 	}
-	if err := content.WriteBlob(ctx, in.blobStore, desc.Digest.String(), bytes.NewReader(data), desc); err != nil {
+	if err := in.spoolBlob(ctx, desc, data); err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	return desc, in.adopt(ctx, desc.Digest)
+}
+
+// spoolBlob writes a blob into the Draft.
+func (in *Ingest) spoolBlob(ctx context.Context, desc ocispec.Descriptor, data []byte) error {
+	w, err := newSpool(in.draft.Dir(), content.WriterOpts{Desc: desc})
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if _, err := w.Write(data); err != nil {
+		return err
+	}
+	return w.Commit(ctx, desc.Size, desc.Digest)
 }
 
 // list adds a written image to the index, with the repositories of its base layers.

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -93,19 +92,9 @@ func beginEntry(tw *tar.Writer, begin func(*tar.Header) error, h *tar.Header) er
 // onlyReader hides other methods, so that io.CopyBuffer uses its buffer.
 type onlyReader struct{ io.Reader }
 
-// canonicalise reads a raw layer in any compression and writes the canonical tar to dst, cut into chunks.
-// If dst is nil, it only hashes the tar. It returns the diffID of the canonical tar. The raw layer must
-// have the diffID want.
-func (p *plan) canonicalise(ctx context.Context, dst *chunk.Writer, raw io.ReadCloser, want digest.Digest) (digest.Digest, error) {
-	if want == "" {
-		return "", errors.New("the config names no diffID")
-	}
-	src, err := layer.Open(ctx, raw, layer.Digests{DiffID: want})
-	if err != nil {
-		return "", fmt.Errorf("read layer: %w", err)
-	}
-	defer src.Close()
-
+// canonicalise reads a raw layer and writes the canonical tar to dst, cut into chunks. If dst is nil, it only hashes
+// the tar. It returns the diffID of the canonical tar.
+func (p *plan) canonicalise(dst *chunk.Writer, src *layer.Reader) (digest.Digest, error) {
 	diffID := sha256.New()
 	w := bufio.NewWriterSize(diffID, 256<<10)
 	begin := func(*tar.Header) error { return nil }
@@ -122,18 +111,20 @@ func (p *plan) canonicalise(ctx context.Context, dst *chunk.Writer, raw io.ReadC
 	return digest.NewDigest(digest.SHA256, diffID), nil
 }
 
-// compress canonicalises a raw layer and writes it to dst as gzip.
-func (p *plan) compress(ctx context.Context, dst io.Writer, raw io.ReadCloser, want digest.Digest) (digest.Digest, error) {
+// compress canonicalises a raw layer and writes it to dst as gzip. It takes chunks from known and returns its own,
+// unless known is nil.
+func (p *plan) compress(dst io.Writer, src *layer.Reader, known chunk.Source) (digest.Digest, []chunk.Part, error) {
 	zw, err := chunk.NewWriter(dst, gzipLevel, min(runtime.GOMAXPROCS(0), maxChunks))
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	diffID, err := p.canonicalise(ctx, zw, raw, want)
+	zw.Reuse(known)
+	diffID, err := p.canonicalise(zw, src)
 	// Close also ends the goroutines of zw, so it must run after a failure, too.
 	if cerr := zw.Close(); err == nil && cerr != nil {
 		err = fmt.Errorf("compress layer: %w", cerr)
 	}
-	return diffID, err
+	return diffID, zw.Parts(), err
 }
 
 // A cutter cuts a layer into chunks. The names of some entries start a chunk, so that an edit does not

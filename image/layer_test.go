@@ -522,7 +522,13 @@ func normalise(ctx context.Context, dst io.Writer, src io.Reader, epoch time.Tim
 }
 
 func compress(ctx context.Context, dst io.Writer, raw io.Reader, want digest.Digest, epoch time.Time) (digest.Digest, error) {
-	return (&plan{epoch: epoch}).compress(ctx, dst, io.NopCloser(raw), want)
+	r, err := layer.Open(ctx, io.NopCloser(raw), layer.Digests{DiffID: want})
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	diffID, _, err := (&plan{epoch: epoch}).compress(dst, r, nil)
+	return diffID, err
 }
 
 type readerFunc func([]byte) (int, error)

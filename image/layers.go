@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/gob"
 	"fmt"
-	"io"
 	"runtime"
 	"slices"
 
@@ -161,13 +160,8 @@ func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highe
 		return !highest || o != nil && o.Type == e.Type && o.Size == e.Size
 	}
 	var entries []entry
-	scan := func() error {
-		return w.in.readRaw(ctx, raw, func(src io.ReadCloser) error {
-			r, err := layer.Open(ctx, src, layer.Digests{}) // writeLayer checks the diffID
-			if err != nil {
-				return err
-			}
-			defer r.Close()
+	scan := func() (err error) {
+		return w.in.readRaw(ctx, raw, func(r *layer.Reader) error {
 			s.days, s.archives = nil, nil
 			entries, err = s.scan(r)
 			return err
@@ -212,8 +206,8 @@ func (v *view) ran(days []int64) {
 func (in *Ingest) writeLayer(ctx context.Context, raw rawLayer, p *plan, whole bool) (store.Layer, error) {
 	if in.opts.Second {
 		var diffID digest.Digest
-		err := in.readRaw(ctx, raw, func(src io.ReadCloser) (err error) {
-			diffID, err = p.canonicalise(ctx, nil, src, raw.diffID)
+		err := in.readRaw(ctx, raw, func(src *layer.Reader) (err error) {
+			diffID, err = p.canonicalise(nil, src)
 			return err
 		})
 		if err != nil {

@@ -271,6 +271,7 @@ func TestKilled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer in.Close() // never, but it keeps the lock from the garbage collector
 		newExport(t, small(t, "killed")).send(t, in)
 		writeFile(t, filepath.Join(dir, "ready"), nil)
 		time.Sleep(time.Hour)

@@ -117,11 +117,10 @@ func (in *Ingest) view(ctx context.Context, e export) (*view, error) {
 // openLayer opens a layer of an export as the builder made it.
 func (in *Ingest) openLayer(ctx context.Context, e export, i int) (*layer.Reader, error) {
 	l := store.Layer{Descriptor: e.layers[i], DiffID: e.config.diffIDs[i]}
-	r, err := store.OpenLayer(ctx, in, l)
-	if err != nil && i >= e.BaseLayers {
-		return nil, in.notSent(l.Descriptor.Digest, err)
+	if i < e.BaseLayers {
+		return store.OpenLayer(ctx, in, l)
 	}
-	return r, err
+	return in.openRaw(ctx, l)
 }
 
 // has reports whether a digest, or another value of that form, stands in the image.

@@ -72,6 +72,17 @@ func (s *Store) Whole(dgst digest.Digest, sums *filesum.Cache) bool {
 	return err == nil && hex.EncodeToString(sum[:]) == dgst.Encoded()
 }
 
+// Learn makes sums know a blob that was just written with its digest.
+func (s *Store) Learn(dgst digest.Digest, sums *filesum.Cache) {
+	path, err := s.blobPath(dgst)
+	if err != nil || dgst.Algorithm() != digest.SHA256 {
+		return
+	}
+	if sum, err := hex.DecodeString(dgst.Encoded()); err == nil {
+		sums.Learn(path, filesum.Sum(sum))
+	}
+}
+
 // Mismatch returns the *DamagedError about a blob that does not have its digest.
 func (s *Store) Mismatch(dgst digest.Digest) error {
 	return &DamagedError{s.dir, dgst, fmt.Errorf("blob %s: its content has another digest", dgst)}

@@ -3,9 +3,11 @@ package store
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,7 +16,6 @@ import (
 	"github.com/distribution/reference"
 	"github.com/gofrs/flock"
 	"github.com/kedge-build/kedge/internal/strictjson"
-	"github.com/kedge-build/kedge/internal/wholefile"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -79,7 +80,7 @@ func (d *Draft) remove() error {
 	return errors.Join(err, os.RemoveAll(d.dir))
 }
 
-// Adopt moves a blob of the Draft into the Store, where it replaces a blob with that name, and reports
+// Adopt writes a blob of the Draft to disk and moves it into the Store, where it replaces a blob with that name, and reports
 // whether it did. If the Draft does not have the blob, the Store must: else the error wraps
 // errdefs.ErrNotFound.
 func (d *Draft) Adopt(ctx context.Context, dgst digest.Digest) (moved bool, err error) {
@@ -91,6 +92,9 @@ func (d *Draft) Adopt(ctx context.Context, dgst digest.Digest) (moved bool, err 
 		return false, err
 	}
 	draft := filepath.Join(d.dir, ocispec.ImageBlobsDir, dgst.Algorithm().String(), dgst.Encoded())
+	if err := syncFile(draft); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
 	if err := os.Rename(draft, target); err != nil {
 		// The blob was not sent, or two layers share it and it was moved already.
 		if _, err := d.store.Info(ctx, dgst); err == nil {
@@ -110,7 +114,7 @@ type Source struct {
 // List adds images without a name to the index, if they are not there yet, and records where blobs of
 // base images came from. All blobs must have been adopted.
 func (d *Draft) List(ctx context.Context, tops []ocispec.Descriptor, sources []Source) error {
-	if err := syncDir(d.store.path(ocispec.ImageBlobsDir, "sha256")); err != nil {
+	if err := syncFile(d.store.path(ocispec.ImageBlobsDir, "sha256")); err != nil {
 		return err
 	}
 	return d.store.withIndexLock(ctx, func() error {
@@ -130,9 +134,9 @@ func (d *Draft) List(ctx context.Context, tops []ocispec.Descriptor, sources []S
 	})
 }
 
-// syncDir writes the renames in a directory to disk.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
+// syncFile writes a file to disk, or the renames in a directory.
+func syncFile(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
@@ -170,8 +174,13 @@ func (d *Draft) WriteRecord(r Record) error {
 	return nil
 }
 
+// writeLayerFile does not wait for the disk: what a crash damages is ignored.
 func (d *Draft) writeLayerFile(name string, data []byte) error {
-	return wholefile.WriteVia(d.dir, d.store.path(layersDir, name), data, 0o666)
+	tmp := filepath.Join(d.dir, "layer-"+rand.Text())
+	if err := os.WriteFile(tmp, data, 0o666); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	return os.Rename(tmp, d.store.path(layersDir, name))
 }
 
 // KeepListing keeps the listing of a layer, which is a form of its entries that only the caller knows. A

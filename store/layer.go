@@ -17,8 +17,11 @@ func OpenBlob(ctx context.Context, from content.Provider, desc ocispec.Descripto
 	if err != nil {
 		return nil, err
 	}
-	return blobReader{content.NewReader(ra), ra}, nil
+	return NewReader(ra), nil
 }
+
+// NewReader returns a reader of a blob from its start. Its Close closes ra.
+func NewReader(ra content.ReaderAt) io.ReadCloser { return blobReader{content.NewReader(ra), ra} }
 
 type blobReader struct {
 	io.Reader

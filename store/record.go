@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -156,32 +157,26 @@ func (s *Store) RawRecord(raw digest.Digest, epoch time.Time, under digest.Diges
 	return s.readRecord(rawName(raw, epoch.Unix(), under))
 }
 
-// rawRecordNames returns the names of the records of a raw layer over any layers.
-func (s *Store) rawRecordNames(raw digest.Digest, epoch time.Time) []string {
-	if raw.Validate() != nil {
-		return nil
-	}
-	files, err := os.ReadDir(s.path(layersDir))
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, f := range files {
-		if strings.HasPrefix(f.Name(), rawPrefix(raw, epoch.Unix())) {
-			names = append(names, f.Name())
+// RawRecords returns a function that returns one of the records of a raw layer, over any layers. It knows the
+// records that there are now.
+func (s *Store) RawRecords(epoch time.Time) func(raw digest.Digest) (Record, bool) {
+	files, _ := os.ReadDir(s.path(layersDir)) // sorted
+	return func(raw digest.Digest) (Record, bool) {
+		if raw.Validate() != nil {
+			return Record{}, false
 		}
-	}
-	return names
-}
-
-// AnyRawRecord returns one of the records of a raw layer.
-func (s *Store) AnyRawRecord(raw digest.Digest, epoch time.Time) (Record, bool) {
-	for _, name := range s.rawRecordNames(raw, epoch) {
-		if r, ok := s.readRecord(name); ok {
-			return r, true
+		prefix := rawPrefix(raw, epoch.Unix())
+		first, _ := slices.BinarySearchFunc(files, prefix, func(f fs.DirEntry, prefix string) int { return strings.Compare(f.Name(), prefix) })
+		for _, f := range files[first:] {
+			if !strings.HasPrefix(f.Name(), prefix) {
+				break
+			}
+			if r, ok := s.readRecord(f.Name()); ok {
+				return r, true
+			}
 		}
+		return Record{}, false
 	}
-	return Record{}, false
 }
 
 // sources returns the repositories that have a blob, with their hosts.

@@ -2,6 +2,7 @@ package chunk
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -18,8 +19,11 @@ type Writer struct {
 	begun   chan *work // in progress, in the order of the content
 	crc     uint32     // of the content
 	size    uint32     // of the content, modulo 2^32
+	source  Source
 
-	w      io.Writer     // used by drain until ended is closed
+	w      io.Writer // used by drain until ended is closed, as are the following
+	parts  []Part
+	offset int64
 	ended  chan struct{} // closed when drain ends
 	failed chan struct{} // closed when err is set
 	err    error
@@ -31,6 +35,7 @@ type work struct {
 	content []byte
 	flags   Flags
 	chunk   bytes.Buffer
+	part    Part
 	done    chan error
 }
 
@@ -54,12 +59,19 @@ func NewWriter(w io.Writer, level, n int) (*Writer, error) {
 	return c, nil
 }
 
+// Reuse makes c take chunks from src, and list its own as Parts. It must be called before Write.
+func (c *Writer) Reuse(src Source) { c.source = src }
+
+// Parts returns the chunks that c has written. It must be called after Close.
+func (c *Writer) Parts() []Part { return c.parts }
+
 // drain writes the header and the chunks.
 func (c *Writer) drain() {
 	defer close(c.ended)
 	write := func(b []byte, err error) {
 		if err == nil && c.err == nil {
 			_, err = c.w.Write(b)
+			c.offset += int64(len(b))
 		}
 		if err != nil && c.err == nil {
 			c.err = err
@@ -69,6 +81,10 @@ func (c *Writer) drain() {
 	write(header, nil)
 	for k := range c.begun {
 		err := <-k.done
+		if c.source != nil {
+			k.part.Offset = c.offset + markSize
+			c.parts = append(c.parts, k.part)
+		}
 		write(k.chunk.Bytes(), err)
 		c.idle <- k
 	}
@@ -112,17 +128,50 @@ func (c *Writer) next(f Flags) error {
 	default:
 	}
 	k := c.filling
-	go func() { k.done <- k.compress() }()
+	go func() { k.done <- k.compress(c.source) }()
 	c.begun <- k
 	c.filling = <-c.idle
 	c.filling.content, c.filling.flags = c.filling.content[:0], f
 	return nil
 }
 
-// compress compresses the content into a chunk with its mark.
-func (k *work) compress() error {
+// compress compresses the content into a chunk with its mark, unless src has that chunk.
+func (k *work) compress(src Source) error {
 	k.chunk.Reset()
 	k.chunk.Write(make([]byte, markSize))
+	if src == nil {
+		return k.deflated()
+	}
+	k.part = Part{Content: sha256.Sum256(k.content)}
+	if !k.reused(src) {
+		if err := k.deflated(); err != nil {
+			return err
+		}
+		k.part.Chunk = sha256.Sum256(k.chunk.Bytes()[markSize:])
+	}
+	k.part.Length = k.chunk.Len() - markSize
+	return nil
+}
+
+// reused takes the chunk from src.
+func (k *work) reused(src Source) bool {
+	blob, part, ok := src(k.part.Content)
+	if !ok || part.Length <= 0 || part.Length > maxLength {
+		return false
+	}
+	k.chunk.Grow(part.Length)
+	old := k.chunk.AvailableBuffer()[:part.Length]
+	if n, _ := blob.ReadAt(old, part.Offset); n < len(old) || sha256.Sum256(old) != part.Chunk {
+		return false
+	}
+	k.chunk.Write(old)
+	k.part.Chunk = part.Chunk
+	copy(k.chunk.Bytes(), mark(part.Length, k.flags))
+	return true
+}
+
+// deflated compresses the content.
+func (k *work) deflated() error {
 	k.deflate.Reset(&k.chunk)
 	if _, err := k.deflate.Write(k.content); err != nil {
 		return err

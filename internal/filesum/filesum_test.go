@@ -315,3 +315,22 @@ func TestNotRegular(t *testing.T) {
 		}
 	}
 }
+
+// TestLearn: a file that was just written is known, in this Cache and in later ones, until it is edited.
+func TestLearn(t *testing.T) {
+	dir := t.TempDir()
+	cache, file := filepath.Join(dir, "sums"), filepath.Join(dir, "file")
+	write(t, file, large)
+	c := Open(cache, time.Now)
+	c.Learn(file, sha256.Sum256([]byte(large)))
+	save(t, c)
+	for _, c := range []*Cache{c, Open(cache, time.Now)} {
+		if sum, ok := c.Known(file); !ok || sum != sha256.Sum256([]byte(large)) {
+			t.Error("the file is not known")
+		}
+	}
+	time.Sleep(20 * time.Millisecond) // more than a tick
+	write(t, file, strings.Replace(large, "one", "two", 1))
+	check(t, Open(cache, time.Now), file)
+	c.Learn(filepath.Join(dir, "missing"), sha256.Sum256(nil)) // nothing to know
+}

@@ -124,6 +124,18 @@ func Open(ctx context.Context, blob io.ReadCloser, want Digests) (_ *Reader, err
 	return r, nil
 }
 
+// A Blob is a stored layer.
+type Blob interface {
+	io.ReaderAt
+	io.Closer
+}
+
+// OpenPlain starts to read an uncompressed layer whose digests were checked. It reads little of the content that its
+// caller skips. Reading fails when ctx is done. The Reader owns blob.
+func OpenPlain(ctx context.Context, blob Blob, size int64) *Reader {
+	return &Reader{tar: tar.NewReader(&window{ctx: ctx, r: blob, size: size}), budget: &Budget{}, blob: blob}
+}
+
 // NewReader returns a Reader of a part of an uncompressed layer, whose digests it cannot check. All parts
 // of a layer share one Budget.
 func NewReader(part io.Reader, b *Budget) *Reader {
@@ -217,10 +229,12 @@ func (r *Reader) Read(p []byte) (int, error) {
 
 // Close frees the decompressor and closes the blob.
 func (r *Reader) Close() error {
-	if r.stream == nil {
+	if r.stream != nil {
+		r.stream.Close()
+	}
+	if r.blob == nil {
 		return nil
 	}
-	r.stream.Close()
 	return r.blob.Close()
 }
 
