@@ -81,11 +81,13 @@ func Again(req *Request, err error, attempt int) (*Request, bool) {
 	var asked *AskedError
 	var stranded *StrandedError
 	var damaged *DamagedError
+	var restored *network.RestoredError
 	again := *req
 	switch {
 	case errors.As(err, &asked) && attempt < maxAttempts:
 		again.Downloads = req.Downloads.with(asked)
 	case errors.As(err, &stranded) && attempt == 1:
+	case errors.As(err, &restored) && attempt < maxAttempts:
 	case errors.As(err, &damaged) && damaged.Kept == nil && attempt <= 2:
 	default:
 		return req, false

@@ -6,6 +6,7 @@ import (
 	"crypto/sha1" //nolint:gosec // the format of Java's key stores has it
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/kedge-build/kedge/frontend"
@@ -270,7 +272,10 @@ func TestAgain(t *testing.T) {
 			t.Errorf("attempt %d: %v", attempt, ok)
 		}
 	}
-	for _, err := range []error{nil, errors.New("failed"), &network.NotLockedError{}} {
+	if _, ok := Again(req, fmt.Errorf("solve: %w", &network.RestoredError{}), 2); !ok {
+		t.Error("a build that got a part of a damaged body does not begin again")
+	}
+	for _, err := range []error{nil, errors.New("failed"), &network.NotLockedError{}, &network.MissingError{}} {
 		if _, ok := Again(req, err, 1); ok {
 			t.Errorf("%v begins again", err)
 		}
@@ -365,6 +370,54 @@ func TestStreamConn(t *testing.T) {
 	<-c.sent
 	if _, err := c.Write([]byte("late")); err == nil {
 		t.Error("a closed connection is written to")
+	}
+}
+
+// TestStreamConnReadFrom sends readers of all sizes, between writes.
+func TestStreamConnReadFrom(t *testing.T) {
+	p := newPipe(t, "")
+	c := newStreamConn(p, nil)
+	var want bytes.Buffer
+	for i, size := range []int{0, 1, 1000, maxMessage - 1, maxMessage, 2*maxMessage + 1, 3} {
+		want.WriteString("head")
+		want.Write(bytes.Repeat([]byte{byte(i)}, size))
+	}
+	go func() {
+		defer c.Close()
+		for i, size := range []int{0, 1, 1000, maxMessage - 1, maxMessage, 2*maxMessage + 1, 3} {
+			if _, err := c.Write([]byte("head")); err != nil {
+				t.Error(err)
+			}
+			body := io.Reader(bytes.NewReader(bytes.Repeat([]byte{byte(i)}, size)))
+			switch i % 3 {
+			case 1:
+				body = io.LimitReader(io.MultiReader(body, iotest.ErrReader(errors.New("beyond the limit"))), int64(size))
+			case 2:
+				body = iotest.HalfReader(body)
+			}
+			if n, err := c.ReadFrom(body); err != nil || n != int64(size) {
+				t.Errorf("%d of %d bytes, %v", n, size, err)
+			}
+		}
+	}()
+	var got bytes.Buffer
+	for got.Len() < want.Len() {
+		data := <-p.out
+		if len(data) > maxMessage {
+			t.Errorf("a message of %d bytes", len(data))
+		}
+		got.Write(data)
+	}
+	if !bytes.Equal(got.Bytes(), want.Bytes()) {
+		t.Error("other bytes arrive than were sent")
+	}
+	<-c.sent
+	if _, err := c.ReadFrom(strings.NewReader("late")); err == nil {
+		t.Error("a closed connection is written to")
+	}
+	broken := errors.New("broken")
+	if _, err := newStreamConn(newPipe(t, ""), nil).ReadFrom(iotest.ErrReader(broken)); !errors.Is(err, broken) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -137,8 +137,9 @@ type messageStream interface {
 	RecvMsg(m any) error
 }
 
-// maxMessage bounds the bytes that wait to be sent, and so those of a message. Larger messages cost less each.
-const maxMessage = 1 << 20
+// maxMessage bounds the bytes that wait to be sent, and so those of a message. Larger messages cost less each, but
+// gRPC's largest pooled buffer has 1 MiB, which also holds the message's header.
+const maxMessage = 1<<20 - 64
 
 // A streamConn is a connection whose bytes are messages of a stream. What is written goes out in as few messages
 // as possible.
@@ -215,24 +216,69 @@ func (c *streamConn) send(stream messageStream) {
 // Write implements net.Conn.
 func (c *streamConn) Write(p []byte) (n int, err error) {
 	for n < len(p) {
-		c.mu.Lock()
-		for len(c.buf) >= maxMessage && !c.closed && c.err == nil {
-			c.change.Wait()
-		}
-		if c.closed && c.err == nil {
-			c.err = net.ErrClosed
-		}
-		if err := c.err; err != nil {
-			c.mu.Unlock()
+		err := c.fill(func() {
+			part := p[n:min(len(p), n+maxMessage-len(c.buf))]
+			c.buf = append(c.buf, part...)
+			n += len(part)
+		})
+		if err != nil {
 			return n, err
 		}
-		part := p[n:min(len(p), n+maxMessage-len(c.buf))]
-		c.buf = append(c.buf, part...)
-		n += len(part)
-		c.change.Broadcast()
-		c.mu.Unlock()
 	}
 	return n, nil
+}
+
+// ReadFrom implements io.ReaderFrom. It reads into the messages.
+func (c *streamConn) ReadFrom(r io.Reader) (n int64, err error) {
+	size := int64(maxMessage)
+	if limited, ok := r.(*io.LimitedReader); ok {
+		size = min(size, limited.N)
+	}
+	var data []byte
+	for {
+		if int64(cap(data)) < size {
+			data = make([]byte, size)
+		}
+		read, readErr := r.Read(data[:size])
+		for rest := data[:read]; len(rest) > 0; {
+			err := c.fill(func() {
+				if len(c.buf) == 0 && len(rest) == read {
+					c.buf, data, rest = rest, c.buf, nil
+					return
+				}
+				part := rest[:min(len(rest), maxMessage-len(c.buf))]
+				c.buf, rest = append(c.buf, part...), rest[len(part):]
+			})
+			if err != nil {
+				return n, err
+			}
+		}
+		n += int64(read)
+		if readErr == io.EOF {
+			return n, nil
+		}
+		if readErr != nil {
+			return n, readErr
+		}
+	}
+}
+
+// fill has add extend c.buf, as soon as there is room for more.
+func (c *streamConn) fill(add func()) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.buf) >= maxMessage && !c.closed && c.err == nil {
+		c.change.Wait()
+	}
+	if c.closed && c.err == nil {
+		c.err = net.ErrClosed
+	}
+	if c.err != nil {
+		return c.err
+	}
+	add()
+	c.change.Broadcast()
+	return nil
 }
 
 // Close implements net.Conn. What was written is still sent.

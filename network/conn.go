@@ -96,6 +96,9 @@ func (p *Proxy) refuseRaw(step Step, host string) {
 
 func (c *bufferedConn) Read(p []byte) (int, error) { return c.r.Read(p) }
 
+// ReadFrom implements io.ReaderFrom, which net/http uses for bodies.
+func (c *bufferedConn) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.Conn, r) }
+
 // handshake ends the TLS of a connection. The host is that of CONNECT, or else the server name.
 func (p *Proxy) handshake(ctx context.Context, c net.Conn, to origin) (*tls.Conn, origin, error) {
 	secure := tls.Server(c, &tls.Config{

@@ -78,6 +78,14 @@ func (e *DamagedError) Error() string {
 	return fmt.Sprintf("the cached download %s is damaged", e.Digest)
 }
 
+// A RestoredError says that a step got a part of a damaged body, which has been fetched again since. The build has
+// to begin again.
+type RestoredError struct{ Entry Entry }
+
+func (e *RestoredError) Error() string {
+	return fmt.Sprintf("the cached download of %s (%s) was damaged, and has been fetched again", e.Entry.URL, e.Entry.Digest)
+}
+
 // A BusyError says that the cache cannot be pruned because another process is using it.
 type BusyError struct{ Dir string }
 

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -140,16 +141,51 @@ func (p *Proxy) replay(w http.ResponseWriter, r *http.Request, step Step, u *url
 		writeHead(w, e)
 		return
 	}
-	body, err := p.body(r.Context(), e, u)
-	if err != nil {
+	end := func(err error) {
 		if r.Context().Err() == nil && p.o.Failed != nil {
 			p.o.Failed(step, err)
 		}
 		hold(r)
 	}
+	if e.Size >= streamed && e.Status == http.StatusOK && r.Method == http.MethodGet && r.Header.Get("Range") == "" && !conditional(r.Header) {
+		if body := p.o.Cache.stream(e.Digest, e.Size); body != nil {
+			defer body.Close()
+			setHeader(w, e)
+			serveBody(w, r, e, &mended{body, func() {
+				err := p.restore(r.Context(), e, u)
+				if err == nil {
+					err = &RestoredError{e}
+				}
+				end(err)
+			}})
+			return
+		}
+	}
+	body, err := p.body(r.Context(), e, u)
+	if err != nil {
+		end(err)
+	}
 	defer body.Close()
 	setHeader(w, e)
 	serveBody(w, r, e, body)
+}
+
+// streamed is the size from which a body is checked while it is sent, instead of before. If it is damaged, the
+// step has got a part of it, and the build has to begin again.
+const streamed = 8 << 20
+
+// A mended body calls damaged, which does not return, if it is damaged.
+type mended struct {
+	*stream
+	damaged func()
+}
+
+func (m *mended) Read(p []byte) (int, error) {
+	n, err := m.stream.Read(p)
+	if bad := (*DamagedError)(nil); errors.As(err, &bad) {
+		m.damaged()
+	}
+	return n, err
 }
 
 // writeHead writes the answer to a HEAD request whose body is unknown.

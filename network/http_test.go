@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -614,6 +615,63 @@ func TestDamagedBody(t *testing.T) {
 	var missing *MissingError
 	if errs := b.failed(); len(errs) != 1 || !errors.As(errs[0], &missing) || !strings.Contains(missing.Error(), b.origin.URL+"/f") {
 		t.Errorf("failed with %v", errs)
+	}
+}
+
+// A large body is checked while it is sent. If it is damaged, no step goes on with it: it is fetched again, and the build has
+// to begin again. A request for a part gets the right one at once.
+func TestDamagedLargeBody(t *testing.T) {
+	content := strings.Repeat("the same ", streamed/9+1)
+	current := atomic.Value{}
+	current.Store(content)
+	b := newBed(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, current.Load().(string)) })
+	b.recording()
+	b.want(b.get(step1, b.origin.URL+"/f"), 200, content)
+	b.want(b.get(step1, b.secure.URL+"/f"), 200, content)
+	b.stop()
+	file := b.cache.blob(b.record.Entries()[0].Digest)
+	replace := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file+".new", []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flipped := content[:len(content)-1] + "X"
+	for range 2 { // the file is another, and then known
+		replace(content)
+		b.replaying()
+		b.want(b.get(step1, b.origin.URL+"/f"), 200, content)
+		b.want(b.get(step1, b.secure.URL+"/f"), 200, content)
+	}
+	for _, damaged := range []string{flipped, "X" + content[1:]} {
+		replace(damaged)
+		b.replaying()
+		before := len(b.failed())
+		if got := b.get(step1, b.origin.URL+"/f"); got.err == nil {
+			t.Errorf("a damaged body is an answer of %d bytes", len(got.body))
+		}
+		var restored *RestoredError
+		if errs := b.failed()[before:]; len(errs) != 1 || !errors.As(errs[0], &restored) {
+			t.Errorf("failed with %v", errs)
+		}
+		b.replaying()
+		b.want(b.get(step1, b.origin.URL+"/f"), 200, content)
+	}
+	replace(flipped)
+	b.replaying()
+	b.want(b.get(step1, b.origin.URL+"/f", "Range", "bytes="+strconv.Itoa(len(content)-1)+"-"), 206, " ")
+
+	current.Store("another")
+	replace(flipped)
+	b.replaying()
+	before := len(b.failed())
+	got := b.get(step1, b.origin.URL+"/f")
+	var missing *MissingError
+	if errs := b.failed()[before:]; got.err == nil || len(errs) != 1 || !errors.As(errs[0], &missing) {
+		t.Errorf("%d bytes, %v, failed with %v", len(got.body), got.err, errs)
 	}
 }
 
