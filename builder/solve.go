@@ -210,7 +210,7 @@ func (j *job) solve(ctx context.Context, c gateway.Client, def *definition, rw *
 		} else {
 			out.AddRef(p.id, ref)
 		}
-		platform := Platform{Steps: g.Layers(), Runs: p.graph.Runs()}
+		platform := Platform{Steps: p.graph.Layers(), Runs: p.graph.Runs()} // without the mounts that rw adds
 		if use := g.BaseUse(); use != nil {
 			if in, err := frontend.Identify(use.Op); err == nil {
 				platform.BaseRef = in.Source.Ref
