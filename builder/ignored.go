@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/internal/wholefile"
 	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
@@ -117,7 +118,7 @@ func IgnoreFile(dockerfile Dockerfile, dir string) (string, []string) {
 		names = []string{p + ".dockerignore", names[0]}
 	}
 	for _, name := range names {
-		f, err := os.Open(name)
+		f, _, err := wholefile.Open(name)
 		if err != nil {
 			if errors.Is(err, os.ErrNotExist) {
 				continue

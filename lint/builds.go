@@ -65,7 +65,7 @@ func (p *project) builds() []ciBuild {
 			continue
 		}
 		for _, name := range names {
-			f, err := p.Context.Open(name)
+			f, err := p.open(name)
 			if err != nil {
 				continue
 			}

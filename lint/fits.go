@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"path"
 	"regexp"
@@ -17,20 +18,25 @@ import (
 // maxManifest bounds what is read of a manifest or a lockfile.
 const maxManifest = 32 << 20
 
+// open opens a regular file of the context. It refuses a pipe, which could block.
+func (p *project) open(name string) (fs.File, error) {
+	info, err := fs.Stat(p.Context, name)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p.Context.Open(name)
+}
+
 // read returns the content of a file of the context.
 func (p *project) read(name string) ([]byte, error) {
-	f, err := p.Context.Open(name)
+	f, err := p.open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", name)
-	}
 	return io.ReadAll(io.LimitReader(f, maxManifest))
 }
 

@@ -144,14 +144,11 @@ func (p *project) allowed(name string) bool {
 
 // compiled returns what a file of the context is if a compiler made it, and the architecture that it is for.
 func (p *project) compiled(name string) (what, machine string) {
-	f, err := p.Context.Open(name)
+	f, err := p.open(name)
 	if err != nil {
 		return "", ""
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return "", ""
-	}
 	head, script := make([]byte, 64), scripts.MatchString(name)
 	if script {
 		head = make([]byte, maxHead)
