@@ -40,6 +40,7 @@ var tools = []tool{
  && echo '{"name":"x","version":"1.0.0","lockfileVersion":3,"packages":{"":{"name":"x","version":"1.0.0","dependencies":{"left-pad":"1.3.0"}},"node_modules/left-pad":{"version":"1.3.0"}}}' >package-lock.json && npm ci`},
 	{name: "npm-install", public: true, run: `RUN npm install is-odd@3.0.1 && node -e 'require("is-odd")'`},
 	{name: "yarn", public: true, run: `RUN echo '{}' >package.json && yarn add is-odd@3.0.1 && node -e 'require("is-odd")' && yarn cache clean`},
+	{name: "yarn-4", public: true, run: `RUN echo '{"name":"x"}' >package.json && echo 'nodeLinker: node-modules' >.yarnrc.yml && touch yarn.lock && yarn4 add is-odd@3.0.1 && node -e 'require("is-odd")' && rm -r .yarn /root/.yarn`},
 	{name: "pnpm", public: true, run: `RUN echo '{}' >package.json && pnpm add is-odd@3.0.1 && node -e 'require("is-odd")' && rm -r /root/.local/state`},
 	{name: "go", public: true, run: `RUN go mod init x && printf 'package main\nimport "golang.org/x/text/language"\nfunc main() { println(language.English.String()) }\n' >main.go && go mod tidy && go build -o x . && ./x && rm -r /root/.cache /root/.config`},
 	{name: "go-env", public: true, run: `ENV GOFLAGS=-mod=mod GOPROXY=https://proxy.golang.org
@@ -67,6 +68,7 @@ RUN wget -qO- --compression=auto https://files.example.com/gzip | grep -x 'packe
 	{name: "cargo", run: `RUN cargo init -q --vcs none --name x && printf '[source.crates-io]\nreplace-with = "here"\n[source.here]\nregistry = "sparse+https://crates.example.com/index/"\n' >/root/config.toml && mkdir -p .cargo && mv /root/config.toml .cargo/ \
  && printf 'kedgedep = "1"\n' >>Cargo.toml && echo 'fn main() { println!("{}", kedgedep::VERSION) }' >src/main.rs && cargo build -q && ./target/debug/x >/got && rm -r target /root/.cargo/registry/index`},
 	{name: "gem", run: `RUN gem install --no-document --clear-sources --source https://gems.example.com kedgedep && ruby -e 'require "kedgedep"; p KEDGEDEP' >/got`},
+	{name: "bundler", run: `RUN printf 'source "https://gems.example.com"\ngem "kedgedep"\n' >Gemfile && bundle install && bundle exec ruby -e 'require "kedgedep"; p KEDGEDEP' >/got && rm -r /root/.bundle`},
 	{name: "composer", run: `RUN echo '{"repositories":[{"type":"composer","url":"https://composer.example.com"},{"packagist.org":false}],"require":{"kedge/dep":"1.0.0"}}' >composer.json && COMPOSER_ALLOW_SUPERUSER=1 composer install --no-interaction && cat vendor/kedge/dep/version`},
 	{name: "maven", run: `RUN mkdir -p /root/.m2 && echo '<settings><mirrors><mirror><id>m</id><mirrorOf>*</mirrorOf><url>https://maven.example.com/maven2</url></mirror></mirrors></settings>' >/root/.m2/settings.xml \
  && echo '<project><modelVersion>4.0.0</modelVersion><parent><groupId>test.kedge</groupId><artifactId>parent</artifactId><version>1.0</version><relativePath/></parent><artifactId>x</artifactId><packaging>pom</packaging></project>' >pom.xml && mvn -B -q validate && cat /root/.m2/repository/test/kedge/parent/1.0/parent-1.0.pom`},
