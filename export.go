@@ -111,6 +111,9 @@ func (p *plan) canonicalise(ctx context.Context, e *export) (store.Image, error)
 			whole.close()
 		}
 	}
+	if whiteout := (*image.WhiteoutError)(nil); errors.As(err, &whiteout) {
+		err = &image.WhiteoutError{File: p.name, Line: whiteout.Line, Path: whiteout.Path}
+	}
 	return img, p.locateSecrets(err, e.result)
 }
 
