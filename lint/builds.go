@@ -8,6 +8,7 @@ import (
 	"maps"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -262,7 +263,7 @@ func workflowBuilds(doc *yaml.Node) (builds []ciBuild) {
 			}
 			builds = append(builds, b)
 		}
-		builds = append(builds, scriptBuilds(scripts)...)
+		builds = append(builds, scriptBuilds(scripts, false)...)
 	})
 	return builds
 }
@@ -277,17 +278,36 @@ func gitlabBuilds(doc *yaml.Node) (builds []ciBuild) {
 				scripts = append(scripts, n)
 			}
 		}
-		builds = append(builds, scriptBuilds(scripts)...)
+		builds = append(builds, scriptBuilds(scripts, true)...)
 	})
 	return builds
 }
 
-// scriptBuilds returns the builds of shell scripts that run one after the other. A later push of a name counts. After
-// cd, a path means another one.
-func scriptBuilds(scripts []*yaml.Node) (builds []ciBuild) {
+// expression matches what GitHub replaces before a shell runs the script.
+var expression = regexp.MustCompile(`\$\{\{[^{}]*\}\}`)
+
+// variable returns a shell's name for an expression of another language: equal expressions have equal names.
+func variable(expression string) string {
+	name := strings.Map(func(r rune) rune {
+		if r < 0x80 && isNameByte(byte(r)) {
+			return r
+		}
+		return '_'
+	}, strings.TrimSpace(expression))
+	if name == "" || '0' <= name[0] && name[0] <= '9' {
+		name = "_" + name
+	}
+	return name
+}
+
+// scriptBuilds returns the builds of shell scripts that run one after the other, in one shell or each in its own. A
+// later push of a name counts. After cd, a path means another one.
+func scriptBuilds(scripts []*yaml.Node, oneShell bool) (builds []ciBuild) {
+	moved := false
 	for _, n := range scripts {
-		moved := false
-		for _, c := range shell.Script(scalar(n), nil) {
+		moved = moved && oneShell
+		script := expression.ReplaceAllStringFunc(scalar(n), func(e string) string { return "${" + variable(e[3:len(e)-2]) + "}" })
+		for _, c := range shell.Script(script, nil) {
 			words := c.Words[1:]
 			moved = moved || c.Name() == "cd" || c.Name() == "pushd"
 			if !slices.Contains([]string{"docker", "podman", "buildah", "kedge"}, c.Name()) || len(words) == 0 {

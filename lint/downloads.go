@@ -2,6 +2,7 @@ package lint
 
 import (
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -69,7 +70,7 @@ func checkUncheckedDownloads(p *project, add func(Finding)) {
 		}
 		for n, c := range i.commands {
 			url := urlOf(c.Words)
-			if !isFetch(c) || url == "" || commitHash.MatchString(url) || movingWord(url) != "" || slices.ContainsFunc(c.Words, func(w string) bool {
+			if !isFetch(c) || url == "" || commitHash.MatchString(url) || movingWord(url) != "" || proof.MatchString(url) || slices.ContainsFunc(c.Words, func(w string) bool {
 				return slices.Contains([]string{"-I", "--head", "--spider", "-X", "--data", "-d"}, w)
 			}) {
 				continue
@@ -84,11 +85,34 @@ func checkUncheckedDownloads(p *project, add func(Finding)) {
 					shelled = shelled || runsInput(other)
 				}
 			}
-			if keep && !shelled && c.Outer < 0 {
+			if keep && !shelled && c.Outer < 0 && !i.checksLater(url, c.Words) {
 				add(Finding{Line: p.at(i, c), Message: fmt.Sprintf("nothing checks what %s downloads from %s", c.Name(), url)})
 			}
 		}
 	}
+}
+
+// proof matches URLs of what others are checked with.
+var proof = regexp.MustCompile(`(?i)\.(asc|sig|minisig|sha(1|224|256|384|512)(sum)?s?(\.txt)?|md5(sum)?|pem|crt)$|/(sha\d+sums|[^/]*checksums?)[^/]*$`)
+
+// checksLater reports whether a later RUN of the stage checks a file that a command downloads from a URL.
+func (i *instruction) checksLater(url string, words []string) bool {
+	if i.stage == nil {
+		return false
+	}
+	names := []string{path.Base(url)}
+	for n, w := range words[:len(words)-1] {
+		if strings.HasPrefix(w, "-") && strings.ContainsAny(w[len(w)-1:], "oO") || strings.HasPrefix(w, "--output") {
+			names = append(names, path.Base(words[n+1]))
+		}
+	}
+	for _, later := range i.stage.instructions[slices.Index(i.stage.instructions, i)+1:] {
+		checks := slices.ContainsFunc(later.commands, func(c shell.Command) bool { return slices.Contains(checkers, c.Name()) })
+		if checks && slices.ContainsFunc(names, func(name string) bool { return name != "-" && strings.Contains(later.text, name) }) {
+			return true
+		}
+	}
+	return false
 }
 
 var (
@@ -102,7 +126,8 @@ func movingWord(url string) string {
 	if commitHash.MatchString(path) {
 		return ""
 	}
-	return strings.Trim(moving.FindString(path), "/.")
+	// A component of a Debian archive is no branch.
+	return strings.Trim(moving.FindString(strings.ReplaceAll(path, "/pool/main/", "/pool/")), "/.")
 }
 
 func checkMovingURLs(p *project, add func(Finding)) {
@@ -123,7 +148,7 @@ func checkGitClone(p *project, add func(Finding)) {
 			if urlOf(c.Words) == "" && !slices.ContainsFunc(c.Words, func(w string) bool { return strings.Contains(w, "git@") || strings.HasPrefix(w, "$") }) {
 				continue
 			}
-			later := append(slices.Clone(i.commands[n:]), i.laterCommands()...)
+			later := ofClone(append(slices.Clone(i.commands[n:]), i.laterCommands()...))
 			if commitHash.MatchString(i.text) || checksOut(later) {
 				continue
 			}
@@ -139,6 +164,33 @@ func checkGitClone(p *project, add func(Finding)) {
 }
 
 var versionTag = regexp.MustCompile(`^[A-Za-z/_-]*[0-9]+([._-][0-9]+)+[-._A-Za-z0-9]*$|^(v|version|release|rel|tag)[-_]?[0-9]+$`)
+
+// ofClone returns the commands from a clone on, without those of other clones: a checkout is of the clone in whose
+// folder it runs or, if cd does not say, of the last one.
+func ofClone(commands []shell.Command) (own []shell.Command) {
+	folder := func(words []string) string {
+		rest := plain(words)
+		if len(rest) == 0 {
+			return ""
+		}
+		return strings.TrimSuffix(path.Base(rest[len(rest)-1]), ".git")
+	}
+	home, at, others := folder(commands[0].Words), "", false
+	for n, c := range commands {
+		switch {
+		case c.Name() == "cd" || c.Name() == "pushd":
+			at = folder(c.Words[1:])
+		case c.Name() != "git":
+		case n > 0 && slices.Contains(c.Words, "clone"):
+			others, at = true, ""
+			continue
+		case n > 0 && others && at != home && !slices.Contains(c.Words, home):
+			continue
+		}
+		own = append(own, c)
+	}
+	return own
+}
 
 // checkedOut returns the branch or the tag that commands take, or "".
 func checkedOut(commands []shell.Command) string {

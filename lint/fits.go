@@ -13,6 +13,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/mod/modfile"
 )
 
 // maxManifest bounds what is read of a manifest or a lockfile.
@@ -66,14 +67,38 @@ func checkFits(p *project, add func(Finding)) {
 	})
 }
 
-// npmFits compares the dependencies in package.json with those that package-lock.json was made from. Locks of
-// version 1 do not have them.
-func npmFits(manifest, lock []byte) string {
-	type dependencies struct {
-		Dependencies, DevDependencies, OptionalDependencies map[string]string
+// A packageJSON is what a package.json says about dependencies.
+type packageJSON struct {
+	Dependencies, DevDependencies, OptionalDependencies, PeerDependencies map[string]string
+}
+
+// fits compares the dependencies with the specifiers that a lockfile was made from.
+func (m packageJSON) fits(locked map[string]string) string {
+	wanted := map[string]string{}
+	for _, part := range []map[string]string{m.Dependencies, m.DevDependencies, m.OptionalDependencies} {
+		maps.Copy(wanted, part)
 	}
-	var want dependencies
-	var have struct{ Packages map[string]dependencies }
+	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		switch spec, ok := locked[name]; {
+		case !ok:
+			return fmt.Sprintf("it lacks %s", name)
+		case spec != wanted[name]:
+			return fmt.Sprintf("it was made for %s %s, not %s", name, spec, wanted[name])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(locked)) {
+		_, wants := wanted[name]
+		if _, peer := m.PeerDependencies[name]; !wants && !peer {
+			return fmt.Sprintf("it still has %s", name)
+		}
+	}
+	return ""
+}
+
+// npmFits compares package.json with what package-lock.json was made from. Locks of version 1 do not have that.
+func npmFits(manifest, lock []byte) string {
+	var want packageJSON
+	var have struct{ Packages map[string]packageJSON }
 	if json.Unmarshal(manifest, &want) != nil || json.Unmarshal(lock, &have) != nil {
 		return ""
 	}
@@ -81,33 +106,16 @@ func npmFits(manifest, lock []byte) string {
 	if !ok {
 		return ""
 	}
-	all := func(d dependencies) map[string]string {
-		m := map[string]string{}
-		for _, part := range []map[string]string{d.Dependencies, d.DevDependencies, d.OptionalDependencies} {
-			maps.Copy(m, part)
-		}
-		return m
+	locked := map[string]string{}
+	for _, part := range []map[string]string{root.Dependencies, root.DevDependencies, root.OptionalDependencies} {
+		maps.Copy(locked, part)
 	}
-	wanted, locked := all(want), all(root)
-	for _, name := range slices.Sorted(maps.Keys(wanted)) {
-		if locked[name] != wanted[name] {
-			if locked[name] == "" {
-				return fmt.Sprintf("it lacks %s", name)
-			}
-			return fmt.Sprintf("it was made for %s %s, not %s", name, locked[name], wanted[name])
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(locked)) {
-		if _, ok := wanted[name]; !ok {
-			return fmt.Sprintf("it still has %s", name)
-		}
-	}
-	return ""
+	return want.fits(locked)
 }
 
 // npmEmpty reports whether a package.json has no dependencies.
 func npmEmpty(manifest []byte) bool {
-	var m struct{ Dependencies, DevDependencies, OptionalDependencies map[string]string }
+	var m packageJSON
 	return json.Unmarshal(manifest, &m) == nil && len(m.Dependencies)+len(m.DevDependencies)+len(m.OptionalDependencies) == 0
 }
 
@@ -130,23 +138,25 @@ func composerEmpty(manifest []byte) bool {
 	return true
 }
 
-var goRequire = regexp.MustCompile(`(?m)^\s*(?:require\s+)?([a-zA-Z0-9][\w.~-]*(?:\.\w+)[^\s()]*)\s+(v[0-9][^\s]*)`)
-
-// goFits looks for the sum of each required module. One that is replaced by a folder has none.
+// goFits looks for the sum of each required module. One that is replaced has another, or none.
 func goFits(manifest, lock []byte) string {
-	text := string(manifest)
+	m, err := modfile.Parse("go.mod", manifest, nil)
+	if err != nil {
+		return ""
+	}
+	replaced := map[string]bool{}
+	for _, r := range m.Replace {
+		replaced[r.Old.Path] = true
+	}
 	sums := map[string]bool{}
 	for line := range strings.Lines(string(lock)) {
 		if f := strings.Fields(line); len(f) == 3 {
 			sums[f[0]+" "+strings.TrimSuffix(f[1], "/go.mod")] = true
 		}
 	}
-	for _, m := range goRequire.FindAllStringSubmatch(text, -1) {
-		if strings.Contains(text, "replace") && regexp.MustCompile(regexp.QuoteMeta(m[1])+`(\s+v\S+)?\s*=>`).MatchString(text) {
-			continue
-		}
-		if !sums[m[1]+" "+m[2]] {
-			return fmt.Sprintf("it has no sum of %s %s", m[1], m[2])
+	for _, r := range m.Require {
+		if !replaced[r.Mod.Path] && !sums[r.Mod.Path+" "+r.Mod.Version] {
+			return fmt.Sprintf("it has no sum of %s %s", r.Mod.Path, r.Mod.Version)
 		}
 	}
 	return ""
@@ -207,24 +217,20 @@ func bundlerFits(manifest, lock []byte) string {
 	return ""
 }
 
-// pnpmFits compares the dependencies in package.json with those that pnpm-lock.yaml was made from. What changes them
-// on the way, such as overrides, makes the answer unknown.
+// pnpmFits compares package.json with what pnpm-lock.yaml was made from. What changes dependencies on the way, such as
+// overrides, makes the answer unknown, as does a name with two specifiers.
 func pnpmFits(manifest, lock []byte) string {
-	type dependencies struct {
-		Dependencies, DevDependencies, OptionalDependencies, PeerDependencies map[string]string
-	}
-	type locked map[string]struct{ Specifier string }
-	type importer struct {
-		Dependencies         locked `yaml:"dependencies"`
-		DevDependencies      locked `yaml:"devDependencies"`
-		OptionalDependencies locked `yaml:"optionalDependencies"`
-	}
-	var want dependencies
+	type specifiers map[string]struct{ Specifier string }
+	var want packageJSON
 	var have struct {
-		Importers map[string]importer `yaml:"importers"`
-		Overrides any                 `yaml:"overrides"`
-		Ignored   any                 `yaml:"ignoredOptionalDependencies"`
-		Pnpmfile  string              `yaml:"pnpmfileChecksum"`
+		Importers map[string]struct {
+			Dependencies         specifiers `yaml:"dependencies"`
+			DevDependencies      specifiers `yaml:"devDependencies"`
+			OptionalDependencies specifiers `yaml:"optionalDependencies"`
+		} `yaml:"importers"`
+		Overrides any    `yaml:"overrides"`
+		Ignored   any    `yaml:"ignoredOptionalDependencies"`
+		Pnpmfile  string `yaml:"pnpmfileChecksum"`
 	}
 	if json.Unmarshal(manifest, &want) != nil || yaml.Unmarshal(lock, &have) != nil || have.Overrides != nil || have.Ignored != nil || have.Pnpmfile != "" {
 		return ""
@@ -233,36 +239,18 @@ func pnpmFits(manifest, lock []byte) string {
 	if !ok {
 		return ""
 	}
-	specifiers := map[string]string{}
-	for _, part := range []locked{root.Dependencies, root.DevDependencies, root.OptionalDependencies} {
+	for name, spec := range want.DevDependencies {
+		if other, twice := want.Dependencies[name]; twice && other != spec {
+			return ""
+		}
+	}
+	locked := map[string]string{}
+	for _, part := range []specifiers{root.Dependencies, root.DevDependencies, root.OptionalDependencies} {
 		for name, d := range part {
-			specifiers[name] = d.Specifier
+			locked[name] = d.Specifier
 		}
 	}
-	wanted := map[string]string{}
-	for _, part := range []map[string]string{want.DevDependencies, want.Dependencies, want.OptionalDependencies} {
-		for name, spec := range part {
-			if other, twice := wanted[name]; twice && other != spec {
-				return ""
-			}
-			wanted[name] = spec
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(wanted)) {
-		switch spec, ok := specifiers[name]; {
-		case !ok:
-			return fmt.Sprintf("it lacks %s", name)
-		case spec != wanted[name]:
-			return fmt.Sprintf("it was made for %s %s, not %s", name, spec, wanted[name])
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(specifiers)) {
-		_, wants := wanted[name]
-		if _, peer := want.PeerDependencies[name]; !wants && !peer {
-			return fmt.Sprintf("it still has %s", name)
-		}
-	}
-	return ""
+	return want.fits(locked)
 }
 
 // composerFits looks for each requirement among the locked packages, and what they replace or provide.

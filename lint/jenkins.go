@@ -1,76 +1,134 @@
 package lint
 
 import (
+	"regexp"
 	"strings"
 
+	"github.com/kedge-build/kedge/internal/shell"
 	"go.yaml.in/yaml/v3"
 )
 
-// jenkinsBuilds reads the sh steps of a Jenkinsfile. One in a dir block runs in another folder, and is left out; what
-// Groovy puts into a string stays unknown, as a variable does.
+// jenkinsBuilds reads the sh steps of a Jenkinsfile, and the calls of docker.build. One in a dir block is of another
+// folder, and is left out; what Groovy puts into a string stays unknown, as a variable does. A build of
+// agent { dockerfile } is not pushed, and is left out.
 func jenkinsBuilds(text []byte) []ciBuild {
-	var scripts []*yaml.Node
-	s := string(text)
-	depth, dir, opens := 0, 0, false // dir is the depth of the outermost dir block, 0 outside of any
-	word := ""                       // the last identifier; "sh" until its script has come
-	for pos := 0; pos < len(s); {
-		rest := s[pos:]
-		c := rest[0]
-		switch {
+	j := jenkinsfile{text: string(text), images: map[string]int{}}
+	j.read()
+	return append(j.builds, scriptBuilds(j.scripts, false)...)
+}
+
+// A jenkinsfile is a Jenkinsfile that is being read.
+type jenkinsfile struct {
+	text    string
+	pos     int
+	scripts []*yaml.Node
+	builds  []ciBuild
+	images  map[string]int // indexes of builds, by the variables that hold the images
+
+	depth, dir int    // dir is the depth of the outermost dir block, 0 outside of any
+	opens      bool   // the next block is one of dir
+	word       string // the last identifier; "sh" until its script has come, and "sh ..." before a named argument
+}
+
+func (j *jenkinsfile) line() int { return 1 + strings.Count(j.text[:j.pos], "\n") }
+
+func (j *jenkinsfile) read() {
+	for j.pos < len(j.text) {
+		rest := j.text[j.pos:]
+		size := 1
+		switch c := rest[0]; {
 		case strings.HasPrefix(rest, "//"):
-			pos += lineEnd(rest)
-			continue
+			size = lineEnd(rest)
 		case strings.HasPrefix(rest, "/*"):
-			if pos += 2; strings.Contains(s[pos:], "*/") {
-				pos += strings.Index(s[pos:], "*/") + 2
+			size = 2
+			if end := strings.Index(rest[2:], "*/"); end >= 0 {
+				size = end + 4
 			}
-			continue
 		case c == '"' || c == '\'':
-			text, size := groovyString(rest)
-			if word == "sh" && dir == 0 {
-				scripts = append(scripts, &yaml.Node{Kind: yaml.ScalarNode, Value: text, Line: 1 + strings.Count(s[:pos], "\n")})
-				word = ""
+			var script string
+			script, size = groovyString(rest)
+			if j.word == "sh" && j.dir == 0 {
+				j.scripts = append(j.scripts, &yaml.Node{Kind: yaml.ScalarNode, Value: script, Line: j.line()})
+				j.word = ""
 			}
-			pos += size
-			continue
 		case isNameByte(c):
-			size := 1
 			for size < len(rest) && isNameByte(rest[size]) {
 				size++
 			}
-			name := rest[:size]
-			pos += size
-			after := strings.TrimLeft(s[pos:], " \t")
-			switch {
-			case word == "sh" && strings.HasPrefix(after, ":"):
-				if name != "script" { // of the named arguments, script is the command
-					word = "sh ..."
-				}
-			case word == "sh ..." && strings.HasPrefix(after, ":"):
-				if name == "script" {
-					word = "sh"
-				}
-			default:
-				word = name
-			}
-			opens = opens || name == "dir" && strings.HasPrefix(after, "(")
-			continue
+			j.name(rest[:size], rest[size:])
 		case c == '{':
-			if depth++; opens && dir == 0 {
-				dir = depth
+			if j.depth++; j.opens && j.dir == 0 {
+				j.dir = j.depth
 			}
-			opens = false
+			j.opens = false
 		case c == '}':
-			if depth == dir {
-				dir = 0
+			if j.depth == j.dir {
+				j.dir = 0
 			}
-			depth--
-		case c == '\n' && !strings.HasPrefix(word, "sh"):
-			word = ""
+			j.depth--
+		case c == '\n' && !strings.HasPrefix(j.word, "sh"):
+			j.word = ""
 		}
-		pos++
+		j.pos += size
 	}
-	return scriptBuilds(scripts)
+}
+
+// name reads an identifier, with what stands after it.
+func (j *jenkinsfile) name(name, rest string) {
+	after := strings.TrimLeft(rest, " \t")
+	named := strings.HasPrefix(after, ":")
+	switch {
+	case j.word == "sh" && named:
+		if name != "script" { // of the named arguments, script is the command
+			j.word = "sh ..."
+		}
+	case j.word == "sh ..." && named:
+		if name == "script" {
+			j.word = "sh"
+		}
+	default:
+		j.word = name
+	}
+	j.opens = j.opens || name == "dir" && strings.HasPrefix(after, "(")
+	if i, ok := j.images[name]; ok && strings.HasPrefix(rest, ".push(") {
+		j.builds[i].pushed = true
+	}
+	if args, ok := strings.CutPrefix(rest, ".build("); ok && name == "docker" && j.dir == 0 {
+		j.build(args)
+	}
+}
+
+// assigned matches the variable that a value is given.
+var assigned = regexp.MustCompile(`(\w+)\s*=\s*$`)
+
+// build reads the arguments of docker.build: the name of the image, and the rest of a docker build command.
+func (j *jenkinsfile) build(args string) {
+	var words []string
+	for args = strings.TrimSpace(args); args != "" && strings.ContainsAny(args[:1], `'"`); {
+		word, size := groovyString(args)
+		words = append(words, word)
+		args = strings.TrimSpace(args[size:])
+		args = strings.TrimSpace(strings.TrimPrefix(args, ","))
+	}
+	end, ok := strings.CutPrefix(args, ")")
+	if !ok || len(words) == 0 || len(words) > 2 { // an argument is an expression
+		return
+	}
+	b, ok := commandBuild(nil)
+	if len(words) == 2 {
+		if commands := shell.Script("build "+words[1], nil); len(commands) > 0 {
+			b, ok = commandBuild(commands[0].Words[1:])
+		}
+	}
+	if !ok {
+		return
+	}
+	b.name, b.line, b.images = "docker.build", j.line(), append(b.images, words[0])
+	b.pushed = strings.HasPrefix(end, ".push(")
+	if v := assigned.FindStringSubmatch(j.text[:j.pos]); v != nil {
+		j.images[v[1]] = len(j.builds)
+	}
+	j.builds = append(j.builds, b)
 }
 
 func lineEnd(s string) int {
@@ -80,7 +138,8 @@ func lineEnd(s string) int {
 	return len(s)
 }
 
-// groovyString reads the string that s begins with, and returns its text and its size in s.
+// groovyString reads the string that s begins with, and returns its text and its size in s. An expression in it
+// becomes a shell's variable.
 func groovyString(s string) (text string, size int) {
 	quote := s[:1]
 	if triple := strings.Repeat(quote, 3); strings.HasPrefix(s, triple) {
@@ -93,6 +152,10 @@ func groovyString(s string) (text string, size int) {
 			return b.String(), n + len(quote)
 		case s[n] == '\n' && len(quote) == 1: // it does not end
 			return "", n
+		case s[n] == '$' && quote[0] == '"' && strings.HasPrefix(s[n:], "${"):
+			expression := s[n+2 : n+groovyExpression(s[n:])]
+			b.WriteString("${" + variable(expression) + "}")
+			n += len(expression) + 2
 		case s[n] == '\\' && n+1 < len(s):
 			switch n++; s[n] {
 			case '\n': // the line goes on
@@ -101,6 +164,8 @@ func groovyString(s string) (text string, size int) {
 				b.WriteByte('\n')
 			case 't':
 				b.WriteByte('\t')
+			case '$': // it is the shell's
+				b.WriteString("$")
 			default:
 				b.WriteByte(s[n])
 			}
@@ -109,4 +174,22 @@ func groovyString(s string) (text string, size int) {
 		}
 	}
 	return "", len(s)
+}
+
+// groovyExpression returns the size of a ${...} without its closing brace.
+func groovyExpression(s string) int {
+	depth := 0
+	for n, c := range s {
+		switch c {
+		case '{':
+			depth++
+		case '}':
+			if depth--; depth == 0 {
+				return n
+			}
+		case '\n':
+			return n
+		}
+	}
+	return len(s)
 }

@@ -57,7 +57,7 @@ var ecosystems = []ecosystem{
 			if sub(args, "ci", "clean-install", "install-clean", "cit", "install-ci-test") {
 				return true, ""
 			}
-			return sub(args, "install", "i", "in", "add", "it", "install-test") && bare(args) && !flag(args, "-g", "--global"), "npm ci"
+			return sub(args, "install", "i", "in", "add", "it", "install-test") && bare(withoutValues(args, npmValues)) && !flag(args, "-g", "--global"), "npm ci"
 		},
 	},
 	{
@@ -80,7 +80,7 @@ var ecosystems = []ecosystem{
 			if sub(args, "fetch", "ci") {
 				return true, ""
 			}
-			if !sub(args, "install", "i") || !bare(args) || flag(args, "-g", "--global") {
+			if !sub(args, "install", "i") || !bare(withoutValues(args, npmValues)) || flag(args, "-g", "--global") {
 				return false, ""
 			}
 			if flag(args, "--frozen-lockfile", "--offline") || i.env["CI"] != "" {
@@ -142,9 +142,10 @@ var ecosystems = []ecosystem{
 	{
 		name: "Go", manifests: []string{"go.mod"}, locks: []string{"go.sum"}, write: "go mod tidy",
 		programs: []string{"go"}, fits: goFits, empty: func(m []byte) bool { return goFits(m, nil) == "" },
-		installs: func(_ string, args []string, _ *instruction) (bool, string) {
+		installs: func(_ string, args []string, i *instruction) (bool, string) {
 			if len(args) > 1 && args[0] == "mod" && args[1] == "tidy" {
-				return true, "go mod download"
+				writes := slices.ContainsFunc(i.commands, func(c shell.Command) bool { return c.Name() != "go" && slices.Contains(c.Words, "go.sum") })
+				return !writes, "go mod download" // a RUN that then copies or compares go.sum is there to write it
 			}
 			if len(args) > 1 && args[0] == "mod" && args[1] == "download" || sub(args, "build", "install", "test", "run") {
 				if flag(args, "-mod") && slices.Contains(args, "-mod=mod") {
@@ -430,7 +431,7 @@ func checkUnversioned(p *project, add func(Finding)) {
 		fix := ""
 		switch name := c.Name(); {
 		case (name == "npm" && sub(args, "install", "i", "add") || name == "pnpm" && sub(args, "add", "install", "i")) && len(plain(args)) > 1:
-			for _, w := range plain(args)[1:] {
+			for _, w := range plain(withoutValues(args, npmValues))[1:] {
 				if at := strings.LastIndex(w, "@"); at <= 0 || w[at+1:] == "latest" || w[at+1:] == "next" {
 					names = append(names, w)
 				}
@@ -491,16 +492,24 @@ var pipValues = []string{
 	"--upgrade-strategy", "--config-settings", "-C", "--python",
 }
 
+// npmValues are options of npm and pnpm whose next word is their value.
+var npmValues = []string{"-w", "--workspace", "--prefix", "-C", "--dir", "--registry", "--cache", "--loglevel", "--omit", "--include", "--tag", "--userconfig", "--filter", "-F"}
+
+// withoutValues drops the words that are values of options.
+func withoutValues(args, options []string) (rest []string) {
+	for n := 0; n < len(args); n++ {
+		if rest = append(rest, args[n]); slices.Contains(options, args[n]) {
+			n++
+		}
+	}
+	return rest
+}
+
 func pipNames(args []string) []string {
 	var names []string
-	for n := 0; n < len(args); n++ {
-		a := args[n]
-		switch {
-		case slices.Contains(pipValues, a):
-			n++
-		case strings.HasPrefix(a, "-") || a == "install":
-		case strings.Contains(a, "==") || strings.Contains(a, " @ ") || strings.HasSuffix(a, ".whl") || strings.HasSuffix(a, ".tar.gz") || strings.HasSuffix(a, ".txt"):
-		default:
+	for _, a := range plain(withoutValues(args, pipValues)) {
+		exact := strings.Contains(a, "==") || strings.Contains(a, " @ ") || strings.HasSuffix(a, ".whl") || strings.HasSuffix(a, ".tar.gz") || strings.HasSuffix(a, ".txt")
+		if a != "install" && !exact {
 			names = append(names, a)
 		}
 	}

@@ -108,12 +108,16 @@ func TestRules(t *testing.T) {
 		{"unchecked-download", "FROM a\nRUN curl -fI https://x.io/", nil, nil, false},
 		{"unchecked-download", "FROM a\nADD https://x.io/x /x", nil, nil, false},
 		{"unchecked-download", "FROM a\nRUN wget https://x.io/archive/0123456789012345678901234567890123456789.zip", nil, nil, false},
+		{"unchecked-download", "FROM a\nRUN curl -o /b/tool https://x.io/tool-$ARCH\nRUN minisign -Vm /b/tool -P key", nil, nil, false},
+		{"unchecked-download", "FROM a\nRUN curl -O https://x.io/tool-1.0\nRUN echo 'abc  other' | sha256sum -c", nil, nil, true},
+		{"unchecked-download", "FROM a\nRUN curl -O https://x.io/tool.sha256sum", nil, nil, false},
 		{"moving-url", "FROM a\nRUN wget https://raw.githubusercontent.com/a/b/master/c", nil, nil, true},
 		{"moving-url", "FROM a\nRUN wget -O- https://raw.githubusercontent.com/a/b/master/c | sh", nil, nil, false}, // piped-shell says more
 		{"moving-url", "FROM a\nRUN curl -L https://x.io/releases/latest/download/c -o c", nil, nil, true},
 		{"moving-url", "FROM a\nRUN wget https://raw.githubusercontent.com/a/b/0123456789012345678901234567890123456789/c", nil, nil, false},
 		{"unchecked-download", "FROM a\nRUN curl -L https://x.io/releases/latest/download/c -o c", nil, nil, false}, // moving-url says more
 		{"moving-url", "FROM a\nRUN wget https://x.io/v1.2/maintenance.tar.gz", nil, nil, false},
+		{"moving-url", "FROM a\nRUN wget https://snapshot.debian.org/archive/debian/20250721T022532Z/pool/main/d/d/d_1_all.deb", nil, nil, false},
 		{"git-branch", "FROM a\nRUN git clone https://x.io/a.git", nil, nil, true},
 		{"git-branch", "FROM a\nRUN git clone --depth 1 -b v1 https://x.io/a.git /a", nil, nil, true},
 		{"git-branch", "FROM a\nRUN git clone https://x.io/a.git && cd a && git checkout 0123456789012345678901234567890123456789", nil, nil, false},
@@ -169,6 +173,9 @@ func TestRules(t *testing.T) {
 		{"prebuilt", "FROM a\nCOPY . /", map[string]string{"app.js": strings.Repeat("a(function(){b=1;});\n", 400), "d.js": "x = \"" + strings.Repeat("QUJD", 4000) + "\";\n", ".yarn/releases/yarn-4.cjs": strings.Repeat("a(function(){b=1;});", 400)}, nil, false},
 		{"unlocked-install", "FROM a\nCOPY package*.json ./\nRUN npm install", node, nil, true},
 		{"unlocked-install", "FROM a\nCOPY . .\nRUN cd x && npm i --no-audit", node, nil, true},
+		{"unlocked-install", "FROM a\nCOPY . .\nRUN npm install --prefix web", map[string]string{"web/package.json": "{}", "web/package-lock.json": "{}"}, nil, true},
+		{"unlocked-install", "FROM a\nCOPY . .\nRUN go mod tidy && go build", map[string]string{"go.mod": "module a\n", "go.sum": ""}, nil, true},
+		{"unlocked-install", "FROM a\nCOPY . .\nRUN go mod tidy && cp go.mod go.sum /out", map[string]string{"go.mod": "module a\n", "go.sum": ""}, nil, false},
 		{"unlocked-install", "FROM a\nCOPY . .\nRUN [\"npm\", \"install\"]", node, nil, true},
 		{"unlocked-install", "FROM a\nRUN --mount=type=bind,source=package.json,target=package.json --mount=type=bind,source=package-lock.json,target=package-lock.json npm install", node, nil, true},
 		{"unlocked-install", "FROM a\nCOPY package*.json ./\nRUN npm ci", node, nil, false},
@@ -192,6 +199,7 @@ func TestRules(t *testing.T) {
 		{"missing-lock", "FROM a\nCOPY . .\nRUN go build", map[string]string{"go.mod": "module a\nrequire example.com/b v1.0.0\n"}, nil, true},
 		{"unversioned-install", "FROM a\nRUN npm install -g typescript", nil, nil, true},
 		{"unversioned-install", "FROM a\nRUN npm install -g typescript@5.4.2 --loglevel=error", nil, nil, false},
+		{"unversioned-install", "FROM a\nRUN npm install -w web --omit=dev", nil, nil, false},
 		{"unversioned-install", "FROM a\nRUN pip install --no-cache-dir requests", nil, nil, true},
 		{"unversioned-install", "FROM a\nRUN python3 -m pip install -U pip", nil, nil, true},
 		{"unversioned-install", "FROM a\nRUN pip install --index-url https://x.io requests==2.31.0 -t /x", nil, nil, false},
@@ -207,6 +215,7 @@ func TestRules(t *testing.T) {
 		{"stale-lock", "FROM a\nCOPY . .\nRUN npm ci", node, nil, false},
 		{"stale-lock", "FROM a\nCOPY . .\nRUN go build", map[string]string{"go.mod": "module a\nrequire example.com/b v1.1.0\n", "go.sum": "example.com/b v1.0.0 h1:x=\n"}, nil, true},
 		{"stale-lock", "FROM a\nCOPY . .\nRUN go build", map[string]string{"go.mod": "module a\nrequire example.com/b v1.1.0\nreplace example.com/b => ../b\n", "go.sum": ""}, nil, false},
+		{"stale-lock", "FROM a\nCOPY . .\nRUN go build", map[string]string{"go.mod": "module a\nexclude (\n\texample.com/b v1.1.0\n)\n", "go.sum": ""}, nil, false},
 		{"stale-lock", "FROM a\nCOPY . .\nRUN cargo build", map[string]string{"Cargo.toml": "[package]\nname = \"a\"\n[dependencies]\nserde = \"1\"\n", "Cargo.lock": "name = \"a\"\n"}, nil, true},
 		{"stale-lock", "FROM a\nCOPY . .\nRUN bundle install", map[string]string{"Gemfile": "gem 'rack'\n", "Gemfile.lock": "GEM\n\nDEPENDENCIES\n  rack (~> 3)\n\n"}, nil, false},
 	}
@@ -293,11 +302,13 @@ func TestOtherStages(t *testing.T) {
 // A tag with a version is a remark, a branch is a warning, and both are named.
 func TestGitRefs(t *testing.T) {
 	for dockerfile, want := range map[string]string{
-		"RUN git clone -b v1.2.0 https://x.io/a":                                  "info: git fetches the tag v1.2.0, which its owner can move",
-		"ARG V=gopls/v0.20\nRUN git clone https://x.io/a && git -C a checkout $V": "info: git fetches the tag gopls/v0.20, which its owner can move",
-		"RUN git clone https://x.io/a\nRUN cd a && git reset --hard main":         "warning: git fetches what main is on the day of the build",
-		"RUN git clone --branch=release/2.44/master https://x.io/a":               "warning: git fetches what release/2.44/master is on the day of the build",
-		"RUN git clone https://x.io/a":                                            "warning: git fetches whatever the default branch is on the day of the build",
+		"RUN git clone -b v1.2.0 https://x.io/a":                                                                                                       "info: git fetches the tag v1.2.0, which its owner can move",
+		"ARG V=gopls/v0.20\nRUN git clone https://x.io/a && git -C a checkout $V":                                                                      "info: git fetches the tag gopls/v0.20, which its owner can move",
+		"RUN git clone https://x.io/a\nRUN cd a && git reset --hard main":                                                                              "warning: git fetches what main is on the day of the build",
+		"RUN git clone --branch=release/2.44/master https://x.io/a":                                                                                    "warning: git fetches what release/2.44/master is on the day of the build",
+		"RUN git clone https://x.io/a && make -C a\nRUN git clone https://x.io/b.git && cd b && git checkout 0123456789012345678901234567890123456789": "warning: git fetches whatever the default branch is on the day of the build",
+		"RUN git clone https://x.io/a.git && git clone /b && cd a && git checkout v1.2":                                                                "info: git fetches the tag v1.2, which its owner can move",
+		"RUN git clone https://x.io/a":                                                                                                                 "warning: git fetches whatever the default branch is on the day of the build",
 	} {
 		found, err := Check(t.Context(), Input{Name: "Dockerfile", Dockerfile: []byte("FROM a\n" + dockerfile)})
 		if err != nil || len(found) != 1 || string(found[0].Level)+": "+found[0].Message != want {
@@ -402,6 +413,108 @@ func TestFits(t *testing.T) {
 	}
 }
 
+// The builds that a Jenkinsfile, a workflow or a GitLab job asks for, in the styles of their documentation.
+func TestScriptedBuilds(t *testing.T) {
+	for _, test := range []struct {
+		name, text string
+		read       func([]byte) []ciBuild
+		want       []string // LINE IMAGES TARGET, and whether it is pushed
+	}{
+		{"declarative", `pipeline {
+    agent any
+    environment { REGISTRY = 'registry.example.com' }
+    stages {
+        stage('Build') {
+            steps {
+                sh """
+                    docker build --target dev \\
+                        -t ${env.REGISTRY}/app:${env.BUILD_ID} .
+                    docker push ${env.REGISTRY}/app:${env.BUILD_ID}
+                """
+            }
+        }
+        stage('Test') {
+            when { expression { params.RUN ==~ /(?i)(Y|it's)/ } }
+            steps {
+                sh(script: 'docker build --target test .', returnStatus: true)
+                sh 'docker push other'
+            }
+        }
+    }
+    post { always { junit '**/*.xml' } }
+}
+`, jenkinsBuilds, []string{"7 [$env_REGISTRY/app:$env_BUILD_ID] dev pushed", "17 [] test"}},
+		{"multi-line", `node {
+    checkout scm
+    def tag = sh returnStdout: true, script: 'git describe'
+    sh label: "build it's image", script: '''
+        set -e
+        docker build --target=dev -t x/app:$TAG .
+        docker push x/app:$TAG
+    '''
+    stage('Other') { dir('other') { sh 'docker build --target dev --push .' } }
+    echo "docker build --push ${sh(script: 'true', returnStdout: true)}"
+}
+`, jenkinsBuilds, []string{"4 [x/app:$TAG] dev pushed"}},
+		{"docker.build", `node {
+    checkout scm
+    docker.withRegistry('https://registry.example.com', 'credentials-id') {
+        def customImage = docker.build("my-image:${env.BUILD_ID}", "--target dev .")
+        customImage.inside { sh 'make test' }
+        customImage.push()
+        customImage.push('latest')
+    }
+    def testImage = docker.build("test-image", "./dockerfiles/test")
+    testImage.push()
+    def app = docker.build 'paren-less'
+    docker.build("plain").push('x')
+    docker.build("computed", args)
+    dir('sub') { docker.build("sub").push() }
+}
+`, jenkinsBuilds, []string{"4 [my-image:${env_BUILD_ID}] dev pushed", "12 [plain]  pushed"}},
+		{"agent dockerfile", `pipeline {
+    agent {
+        dockerfile {
+            filename 'Dockerfile.build'
+            dir 'build'
+            additionalBuildArgs '--build-arg version=1.0.2 --target dev'
+        }
+    }
+    stages { stage('x') { steps { sh 'docker build -t r/x --push .' } } }
+}
+`, jenkinsBuilds, []string{"9 [r/x]  pushed"}},
+		{"GitHub", `jobs:
+  a:
+    steps:
+    - run: |
+        docker build --target dev -t ghcr.io/${{ github.repository }}:x .
+        docker push ghcr.io/${{github.repository}}:x
+    - run: cd x
+    - run: docker build .
+`, yamlBuilds(workflowBuilds), []string{"4 [ghcr.io/$github_repository:x] dev pushed", "8 [] "}},
+		{"GitLab", `build:
+  before_script: [docker login]
+  script:
+  - docker build -t $CI_REGISTRY_IMAGE:a .
+  - cd sub
+  - docker build -t $CI_REGISTRY_IMAGE:b .
+  - docker push $CI_REGISTRY_IMAGE:a
+`, yamlBuilds(gitlabBuilds), []string{"4 [$CI_REGISTRY_IMAGE:a]  pushed"}},
+	} {
+		var got []string
+		for _, b := range test.read([]byte(test.text)) {
+			pushed := ""
+			if b.pushed {
+				pushed = " pushed"
+			}
+			got = append(got, fmt.Sprint(b.line, " ", b.images, " ", b.target, pushed))
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.name, diff)
+		}
+	}
+}
+
 // A minified script that git tracks is a remark.
 func TestMinified(t *testing.T) {
 	in := Input{Name: "Dockerfile", Dockerfile: []byte("FROM a\nCOPY . /"), Context: folder(map[string]string{"a.min.js": strings.Repeat("a(function(){b=1;});", 400)})}
@@ -416,6 +529,7 @@ func TestMinified(t *testing.T) {
 
 func FuzzBuildFiles(f *testing.F) {
 	f.Add([]byte("variable \"R\" { default = null }\ntarget \"a\" {\n  inherits = [\"a\"] // x\n  args = { V: 1.5, \"W\" = -1 }\n  tags = [for t in X : \"${t}:%{ if y }1%{ endif }\"]\n}\n"))
+	f.Add([]byte("def x = docker.build(\"a:${b {}}\", '-t y .')\nx.push()"))
 	f.Add([]byte("node { dir('x') { sh(label: 'a', script: \"\"\"docker build \\\n -t x .\"\"\") } /* } */ }"))
 	f.Add([]byte("services: {a: {build: ., image: x}}"))
 	f.Fuzz(func(t *testing.T, text []byte) {
