@@ -19,6 +19,7 @@ import (
 	"github.com/kedge-build/kedge/verify"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/opencontainers/go-digest"
 )
 
 // A Result is an image in the store, and how it was built.
@@ -152,6 +153,18 @@ func (p *plan) remember(res *Result, r *builder.Result) error {
 		if b.Lockfile, err = filepath.Abs(res.Lockfile); err != nil {
 			return err
 		}
+	}
+	if p.text != nil {
+		b.Text = digest.FromBytes(p.text)
+	}
+	b.Pins = map[string]string{}
+	for s := range r.Used {
+		if pin, ok := r.Lock.Pin(s); ok {
+			b.Pins[string(s.Kind)+" "+s.Ref] = pin
+		}
+	}
+	if d := p.request.Downloads; d != nil {
+		b.Pins[store.DownloadsPin] = d.Record.Sum().String()
 	}
 	for _, f := range p.linted {
 		if b.Findings == nil {

@@ -19,7 +19,7 @@ import (
 // A History is what git has of a record, the oldest build first.
 type History struct {
 	Builds []Build
-	Often  []Often // what has moved in most builds, the most frequent first
+	Often  []Often // what has moved in more than one build, the most frequent first
 	// Shallow says that the clone lacks older commits.
 	Shallow bool
 }
@@ -66,14 +66,14 @@ const (
 	batch    = 50  // builds that are read from git at once
 )
 
-// A GitError says that git has no history of a record.
+// A GitError says that git could not tell about a record.
 type GitError struct {
 	Dir string
 	Err error
 }
 
 func (e *GitError) Error() string {
-	return fmt.Sprintf("reading the history of %q from git: %v", e.Dir, e.Err)
+	return fmt.Sprintf("asking git about %q: %v", e.Dir, e.Err)
 }
 
 func (e *GitError) Unwrap() error { return e.Err }
@@ -244,7 +244,7 @@ func layerMoves(before, now []Layer) []Move {
 	return list
 }
 
-// often counts what has moved in how many builds.
+// often counts the builds in which something has moved, if there are several.
 func often(builds []Build) []Often {
 	type thing struct{ kind, name string }
 	counts := map[thing]*Often{}
@@ -267,12 +267,34 @@ func often(builds []Build) []Often {
 	}
 	var list []Often
 	for _, o := range counts {
-		list = append(list, *o)
+		if o.Builds > 1 {
+			list = append(list, *o)
+		}
 	}
 	slices.SortFunc(list, func(a, b Often) int {
 		return cmp.Or(cmp.Compare(b.Builds, a.Builds), cmp.Compare(a.Kind+a.Name, b.Kind+b.Name))
 	})
 	return list[:min(len(list), maxOften)]
+}
+
+// Uncommitted returns those of the paths, of one checkout, that are not as the last commit has them. Outside of a
+// checkout there are none. The error is a *GitError.
+func Uncommitted(ctx context.Context, environ []string, paths ...string) (changed []string, err error) {
+	for _, path := range paths {
+		dir, name := filepath.Split(filepath.Clean(path))
+		dir = cmp.Or(dir, ".")
+		if !git.InCheckout(dir) {
+			continue
+		}
+		out, err := git.Run(ctx, dir, environ, nil, "status", "--porcelain", "--ignored", "--untracked-files=all", "--", name)
+		if err != nil {
+			return nil, &GitError{path, err}
+		}
+		if len(out) > 0 {
+			changed = append(changed, path)
+		}
+	}
+	return changed, nil
 }
 
 // LoadCommit reads the record that dir has in a commit. ok is false if git knows no such commit, or if that has no

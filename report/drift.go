@@ -142,8 +142,12 @@ func (t *printer) driftLog(l *DriftLog) {
 	fmt.Fprintln(w, "COMMIT\tDATE\tDIGEST\tSIZE\tFILES\tPACKAGES\tMOVED MOST")
 	for i := range slices.Backward(l.Builds) {
 		b := &l.Builds[i]
+		moved := strings.Join(b.most(), ", ")
+		if b.Reason != "" {
+			moved = strings.TrimSpace(fmt.Sprintf("%s (accepted: %s)", moved, shortened(plain(b.Reason), 100)))
+		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", plain(b.commit()), b.Time.Format(time.DateOnly), plain(b.short()),
-			human(b.Size), b.Files, b.Packages, strings.Join(b.most(), ", "))
+			human(b.Size), b.Files, b.Packages, moved)
 	}
 	_ = w.Flush() // a buffer takes all
 	for i, o := range l.Often {
@@ -170,11 +174,11 @@ func (t *printer) driftLog(l *DriftLog) {
 
 // driftTable writes the builds as a table, the newest first.
 func (t *printer) driftTable(l *DriftLog) {
-	t.printf("\n| commit | date | size | files, packages | moved most |\n| --- | --- | ---: | ---: | --- |\n")
+	t.printf("\n| commit | date | size | files, packages | moved most | accepted because |\n| --- | --- | ---: | ---: | --- | --- |\n")
 	for i := range slices.Backward(l.Builds) {
 		b := &l.Builds[i]
-		t.printf("| %s | %s | %s | %s, %s | %s |\n", code(b.commit()), b.Time.Format(time.DateOnly), human(b.Size),
-			grouped(b.Files), grouped(b.Packages), escape(strings.Join(b.most(), ", ")))
+		t.printf("| %s | %s | %s | %s, %s | %s | %s |\n", code(b.commit()), b.Time.Format(time.DateOnly), human(b.Size),
+			grouped(b.Files), grouped(b.Packages), escape(strings.Join(b.most(), ", ")), escape(b.Reason))
 	}
 }
 

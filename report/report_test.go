@@ -448,7 +448,7 @@ func markups(s string) (found []string) {
 		}
 	}
 	for _, line := range strings.Split(rest, "\n") {
-		if n := strings.Count(line, "|"); n != 0 && (!strings.HasPrefix(line, "|") || n < 4 || n > 6) {
+		if n := strings.Count(line, "|"); n != 0 && (!strings.HasPrefix(line, "|") || n < 4 || n > 7) {
 			found = append(found, fmt.Sprintf("a row with %d bars: %q", n, line))
 		}
 	}

@@ -25,10 +25,13 @@ type Build struct {
 	// them finds the Build.
 	Manifests  []digest.Digest `json:"manifests,omitempty"`
 	Dockerfile string          `json:"dockerfile,omitempty"` // absolute; empty if it was no file of this machine
+	Text       digest.Digest   `json:"text,omitempty"`       // of the Dockerfile; empty if only the builder could read it
 	Lockfile   string          `json:"lockfile,omitempty"`   // absolute; empty if nothing holds the lock
 	Target     string          `json:"target"`
 	Declared   string          `json:"declared"` // the target that ships
 	Args       string          `json:"args"`     // the hash of the build args
+	// Pins are those of the sources that it was built from, by their kind and reference, and that of the downloads.
+	Pins map[string]string `json:"pins,omitempty"`
 	// Unlocked says which RUNs may have downloaded what no lock has.
 	Unlocked []string `json:"unlocked,omitempty"`
 	// Findings counts what lint found before the build, by rule.
@@ -36,6 +39,9 @@ type Build struct {
 	// Verified is the verdict of the last verification; nil if there was none.
 	Verified *Verified `json:"verified,omitempty"`
 }
+
+// DownloadsPin is the key in Build.Pins of the record of what RUN steps download.
+const DownloadsPin = "downloads"
 
 // Verified is what a verification said of an image.
 type Verified struct {
@@ -46,7 +52,7 @@ type Verified struct {
 
 const (
 	buildsDir    = "builds"
-	buildVersion = 1
+	buildVersion = 2
 	maxBuild     = 1 << 20 // bytes of a file in builds
 )
 

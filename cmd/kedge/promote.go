@@ -6,12 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/kedge-build/kedge"
+	"github.com/kedge-build/kedge/drift"
 	"github.com/kedge-build/kedge/lint"
+	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/publish"
 	"github.com/kedge-build/kedge/report"
 	"github.com/kedge-build/kedge/store"
@@ -66,15 +72,23 @@ func (p *process) conditions(c *cli.Context, promotion *publish.Promotion) ([]re
 	if err != nil {
 		return nil, err
 	}
-	list := append(builtConditions(build), labelConditions(build, labels)...)
-	for _, condition := range []func(*cli.Context, *publish.Promotion) (report.Condition, error){p.driftCondition, p.lintCondition} {
-		answer, err := condition(c, promotion)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, answer)
+	locks, declared, err := lockConditions(build)
+	if err != nil {
+		return nil, err
 	}
-	return list, nil
+	drifted, err := p.driftCondition(c, promotion)
+	if err != nil {
+		return nil, err
+	}
+	linted, err := p.lintCondition(c, build)
+	if err != nil {
+		return nil, err
+	}
+	target, args := labelConditions(build, labels)
+	if declared.Text != "" {
+		target = declared
+	}
+	return []report.Condition{locks, verifiedCondition(build), target, args, drifted, linted}, nil
 }
 
 // buildOf returns the record of the build of an image, nil if this kedge has not built it.
@@ -91,41 +105,73 @@ func (p *process) buildOf(ctx context.Context, promotion *publish.Promotion) (*s
 	return &b, err
 }
 
-// builtConditions are those that the record of the build answers.
-func builtConditions(b *store.Build) []report.Condition {
-	locked, verified := report.Condition{Name: "locked"}, report.Condition{Name: "verified"}
+const notBuilt = "this kedge has not built the image, or has forgotten it"
+
+// lockConditions say whether a full lock had all that the image was built from, and still has it; target is the answer
+// to that condition if the lock has declared another target since.
+func lockConditions(b *store.Build) (locked, target report.Condition, err error) {
+	locked.Name, target.Name = "locked", "target"
 	switch {
 	case b == nil:
-		locked.Text = "this kedge has not built the image, or has forgotten it"
-		verified.Text = locked.Text
-		return []report.Condition{locked, verified}
+		locked.Text = notBuilt
+		return locked, target, nil
 	case b.Lockfile == "":
 		locked.Text = "it was built without a lockfile, or the lock could not be written"
+		return locked, target, nil
 	case len(b.Unlocked) > 0:
 		locked.Text = fmt.Sprintf("built from %s, which does not hold what RUN downloads: %s (kedge lock --downloads)", b.Lockfile, b.Unlocked[0])
 		if n := len(b.Unlocked) - 1; n > 0 {
 			locked.Text += fmt.Sprintf(" and %d more", n)
 		}
-	default:
-		locked.Yes, locked.Text = true, "built from "+b.Lockfile
+		return locked, target, nil
 	}
-	switch {
-	case b.Verified == nil:
-		verified.Text = "it was built, and not verified"
-	case !b.Verified.Reproducible:
-		verified.Text = "two builds differed"
-	default:
-		verified.Yes, verified.Text = true, "two builds, the same bit for bit"
-		if n := b.Verified.NotCovered; n > 0 {
-			verified.Text += fmt.Sprintf("; %s not covered", report.Counted(n, "thing"))
+	f, exists, err := lock.Read(b.Lockfile)
+	if err != nil {
+		return locked, target, err
+	}
+	if !exists {
+		locked.Text = fmt.Sprintf("built from %s, which is gone", b.Lockfile)
+		return locked, target, nil
+	}
+	if f.Target != b.Declared {
+		target.Text = fmt.Sprintf("%q was declared when it was built, and now the lock declares %q", b.Declared, f.Target)
+	}
+	pins := map[string]string{store.DownloadsPin: f.Downloads.String()}
+	for _, s := range f.Sources() {
+		pins[string(s.Kind)+" "+s.Ref], _ = f.Pin(s)
+	}
+	for _, source := range slices.Sorted(maps.Keys(b.Pins)) {
+		if pins[source] != b.Pins[source] {
+			locked.Text = fmt.Sprintf("built from %s, which has another pin for %s by now: build again", b.Lockfile, source)
+			return locked, target, nil
 		}
 	}
-	return []report.Condition{locked, verified}
+	locked.Yes, locked.Text = true, "built from "+b.Lockfile
+	return locked, target, nil
+}
+
+// verifiedCondition says whether the last verification of the image said yes.
+func verifiedCondition(b *store.Build) report.Condition {
+	answer := report.Condition{Name: "verified"}
+	switch {
+	case b == nil:
+		answer.Text = notBuilt
+	case b.Verified == nil:
+		answer.Text = "it was built, and not verified"
+	case !b.Verified.Reproducible:
+		answer.Text = "two builds differed"
+	default:
+		answer.Yes, answer.Text = true, "two builds, the same bit for bit"
+		if n := b.Verified.NotCovered; n > 0 {
+			answer.Text += fmt.Sprintf("; %s not covered", report.Counted(n, "thing"))
+		}
+	}
+	return answer
 }
 
 // labelConditions are those that the labels of the image answer.
-func labelConditions(b *store.Build, labels []map[string]string) []report.Condition {
-	target, args := report.Condition{Name: "target", Yes: true, Text: "no label says that it is not the one that ships"}, report.Condition{Name: "args", Yes: len(labels) > 0}
+func labelConditions(b *store.Build, labels []map[string]string) (target, args report.Condition) {
+	target, args = report.Condition{Name: "target", Yes: true, Text: "no label says that it is not the one that ships"}, report.Condition{Name: "args", Yes: len(labels) > 0}
 	if b != nil {
 		target.Text = fmt.Sprintf("%q ships", b.Declared)
 		if b.Target != b.Declared {
@@ -146,12 +192,27 @@ func labelConditions(b *store.Build, labels []map[string]string) []report.Condit
 			args.Text = hash
 		}
 	}
-	return []report.Condition{target, args}
+	return target, args
 }
 
-// driftCondition holds the image to the thresholds. Without a record the answer is no.
+// driftCondition holds the image to the thresholds, as git has them and the record: one that nobody has reviewed
+// would say yes to anything. Without a record the answer is no.
 func (p *process) driftCondition(c *cli.Context, promotion *publish.Promotion) (report.Condition, error) {
 	answer := report.Condition{Name: "drift"}
+	record := []string{drift.Path(c.String("file"))}
+	settings, err := drift.FindSettings(filepath.Dir(c.String("file")))
+	if err != nil {
+		return answer, err
+	}
+	if settings != "" {
+		record = append(record, settings)
+	}
+	if changed, err := drift.Uncommitted(c.Context, p.environ, record...); err != nil {
+		return answer, err
+	} else if len(changed) > 0 {
+		answer.Text = fmt.Sprintf("%s is not as the last commit has it", strings.Join(changed, " and "))
+		return answer, nil
+	}
 	r, err := p.judgeImage(c, "docker://"+promotion.From())
 	if none := (*noRecordError)(nil); errors.As(err, &none) {
 		answer.Text = none.Error()
@@ -170,8 +231,15 @@ func (p *process) driftCondition(c *cli.Context, promotion *publish.Promotion) (
 }
 
 // lintCondition asks lint about the Dockerfile, its context and its lock.
-func (p *process) lintCondition(c *cli.Context, _ *publish.Promotion) (report.Condition, error) {
+func (p *process) lintCondition(c *cli.Context, b *store.Build) (report.Condition, error) {
 	file := c.String("file")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return report.Condition{}, err
+	}
+	if b != nil && b.Text != digest.FromBytes(text) {
+		return report.Condition{Name: "lint", Text: fmt.Sprintf("the image was not built from %s as it is now", file)}, nil
+	}
 	linted, err := kedge.Lint(c.Context, kedge.Env{Now: time.Now, Environ: p.environ, Stdin: p.stdin}, kedge.Options{
 		Context: cmp.Or(c.String("context"), filepath.Dir(file)), Dockerfile: file,
 	})
