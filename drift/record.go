@@ -15,6 +15,8 @@ package drift
 import (
 	"archive/tar"
 	"cmp"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -26,6 +28,54 @@ const formatVersion = 1
 
 // Path returns the path of the record of a Dockerfile.
 func Path(dockerfile string) string { return dockerfile + ".drift" }
+
+// PlatformPath returns the path of the record of one platform in the folder of an image that has several.
+func PlatformPath(dir, platform string) string {
+	return filepath.Join(dir, strings.ReplaceAll(platform, "/", "-"))
+}
+
+// Platforms returns the paths of the records of platforms in dir, sorted: none if it is one record, or none.
+func Platforms(dir string) []string {
+	images, err := filepath.Glob(filepath.Join(dir, "*", imageFile))
+	if err != nil { // dir is no pattern that can be read
+		return nil
+	}
+	for i := range images {
+		images[i] = filepath.Dir(images[i])
+	}
+	return images
+}
+
+// Arrange makes room in dir for a record of each of the platforms, or for the only one if there are none: it removes
+// the records that no platform has any more. The error is as that of Save.
+func Arrange(dir string, platforms ...string) error {
+	var keep []string
+	for _, p := range platforms {
+		keep = append(keep, PlatformPath(dir, p))
+	}
+	if _, err := os.Stat(filepath.Join(dir, imageFile)); err == nil && len(keep) > 0 {
+		if err := replaceable(dir); err != nil {
+			return err
+		}
+		for _, name := range []string{filesDir, packagesFile, imageFile} {
+			if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, old := range Platforms(dir) {
+		if slices.Contains(keep, old) {
+			continue
+		}
+		if err := replaceable(old); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(old); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // A Record is what an image of one platform is.
 type Record struct {

@@ -117,6 +117,7 @@ func (i *instruction) checksLater(url string, words []string) bool {
 
 var (
 	commitHash = regexp.MustCompile(`\b[0-9a-f]{40}\b`)
+	shortHash  = regexp.MustCompile(`^[0-9a-f]{7,39}$`)
 	moving     = regexp.MustCompile(`(?:^|/)(?:(?:raw|blob|archive|tarball|zipball|refs/heads)/)?(?:main|master|develop|trunk|HEAD|nightly|latest)(?:/|\.tar|\.zip|$)`)
 )
 
@@ -219,7 +220,7 @@ func checksOut(commands []shell.Command) bool {
 	return slices.ContainsFunc(commands, func(c shell.Command) bool {
 		text := strings.Join(c.Words[1:], " ")
 		return c.Name() == "git" && !slices.Contains(c.Words, "clone") && slices.ContainsFunc([]string{"checkout", "reset", "switch", "fetch"}, func(w string) bool { return slices.Contains(c.Words, w) }) &&
-			(strings.Contains(text, "$") || commitHash.MatchString(text))
+			(strings.Contains(text, "$") || commitHash.MatchString(text) || slices.ContainsFunc(c.Words, shortHash.MatchString))
 	})
 }
 

@@ -125,6 +125,7 @@ func TestRules(t *testing.T) {
 		{"git-branch", "FROM a\nRUN git clone /src /dst", nil, nil, false},
 		{"git-branch", "FROM a\nRUN git clone https://x.io/a\nWORKDIR a\nARG C\nRUN git pull && git checkout $C", nil, nil, false},
 		{"git-branch", "FROM a\nARG C=0123456789012345678901234567890123456789\nRUN git clone https://x.io/a && git -C a checkout $C", nil, nil, false},
+		{"git-branch", "FROM a\nRUN git clone https://x.io/a && git -C a checkout cf505ea", nil, nil, false},
 		{"git-branch", "FROM a\nARG C=main\nRUN git clone https://x.io/a && git -C a checkout $C", nil, nil, true},
 		{"package-upgrade", "FROM a\nRUN apt-get update && apt-get -y upgrade", nil, nil, true},
 		{"package-upgrade", "FROM a\nRUN apk upgrade --no-cache", nil, nil, true},

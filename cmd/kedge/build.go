@@ -219,22 +219,21 @@ func localDockerfile(c *cli.Context) string {
 	return cmp.Or(c.String("file"), filepath.Join(c.Args().First(), "Dockerfile"))
 }
 
-// recordBuilt writes the record of drift of an image that was built: of several platforms, this machine's.
+// recordBuilt writes the record of drift of an image that was built, of each platform.
 func (p *process) recordBuilt(ctx context.Context, st *store.Store, res *kedge.Result, dir string) error {
-	img, err := source.Open(ctx, "store:"+res.Image.Descriptor.Digest.String(), source.Options{Store: st})
+	images, err := imagesOf(ctx, "store:"+res.Image.Descriptor.Digest.String(), dir, source.Options{Store: st})
 	if err != nil {
 		return err
 	}
-	defer img.Close()
-	r, err := p.readDrift(ctx, img)
-	if err != nil {
+	if err := images.arrange(dir); err != nil {
 		return err
 	}
-	r.Findings = found(st, r.Digest)
-	if err := saveDrift(r, dir, ""); err != nil {
-		return err
+	for _, img := range images {
+		if _, err := p.recordImage(ctx, st, img, ""); err != nil {
+			return err
+		}
+		p.note("recorded in %s", img.record)
 	}
-	p.note("recorded in %s", dir)
 	return nil
 }
 

@@ -30,7 +30,7 @@ func (p *process) promoteVerb() *cli.Command {
 		Name: "promote", Usage: "give an image a name in another repository, if every condition holds", ArgsUsage: "SRC DST",
 		Description: "The conditions: built by this kedge from a full lock, of the target that ships, with the label of\nits build args, verified, within the thresholds of drift, and no error of lint.",
 		Flags: []cli.Flag{
-			driftFileFlag(), platformFlag(), formatFlag(), reportFlag(),
+			driftFileFlag(), formatFlag(), reportFlag(),
 			&cli.StringFlag{Name: "context", Usage: "the build context for lint: a `FOLDER` (default: that of the Dockerfile)"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "print the answers, and copy nothing"},
 		},
@@ -213,7 +213,7 @@ func (p *process) driftCondition(c *cli.Context, promotion *publish.Promotion) (
 		answer.Text = fmt.Sprintf("%s is not as the last commit has it", strings.Join(changed, " and "))
 		return answer, nil
 	}
-	r, err := p.judgeImage(c, "docker://"+promotion.From())
+	reports, err := p.judgeImage(c, "docker://"+promotion.From())
 	if none := (*noRecordError)(nil); errors.As(err, &none) {
 		answer.Text = none.Error()
 		return answer, nil
@@ -221,11 +221,14 @@ func (p *process) driftCondition(c *cli.Context, promotion *publish.Promotion) (
 	if err != nil {
 		return answer, err
 	}
-	answer.Yes, answer.Text = r.Yes(), r.Headline()
-	for i, reason := range r.Drift.Reasons {
-		if i < 3 && !answer.Yes {
+	for _, r := range reports {
+		if answer.Yes, answer.Text = r.Yes(), r.Headline(); answer.Yes {
+			continue
+		}
+		for _, reason := range r.Drift.Reasons[:min(3, len(r.Drift.Reasons))] {
 			answer.Text += "; " + reason.Text
 		}
+		break
 	}
 	return answer, nil
 }

@@ -170,6 +170,11 @@ func (o Options) pick(entries []v1.Descriptor, alone bool) (v1.Descriptor, error
 	want, _ := o.platform()
 	missing := &PlatformError{Platform: want.String()}
 	for _, d := range entries {
+		if o.platforms != nil && d.Platform != nil && !isAttestation(d) {
+			*o.platforms = append(*o.platforms, *d.Platform)
+		}
+	}
+	for _, d := range entries {
 		if d.Platform == nil || isAttestation(d) {
 			continue
 		}

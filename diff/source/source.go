@@ -42,6 +42,8 @@ type Options struct {
 	// TempDir is for copies of archives that do not allow random access: compressed ones, and those of an
 	// Engine. Empty means the system's directory.
 	TempDir string
+
+	platforms *[]v1.Platform // takes those of indexes, for Platforms
 }
 
 // An Image is an open image. Its layers are read from their source, so it must be closed after the last
@@ -132,6 +134,21 @@ func Open(ctx context.Context, name string, o Options) (*Image, error) {
 		return nil, errors.Join(fmt.Errorf("opening image %q: %w", name, err), img.Close())
 	}
 	return img, nil
+}
+
+// Platforms returns the platforms of an image that is an index, without attestations; none for another. The platform
+// of the options does not count.
+func Platforms(ctx context.Context, name string, o Options) ([]v1.Platform, error) {
+	var found []v1.Platform
+	o.Platform, o.platforms = nil, &found
+	img, err := Open(ctx, name, o)
+	if err == nil {
+		err = img.Close()
+	}
+	if missing := (*PlatformError)(nil); errors.As(err, &missing) && len(found) > 0 {
+		err = nil // it has none for this machine
+	}
+	return found, err
 }
 
 func (o Options) open(ctx context.Context, name string, img *Image) error {
