@@ -473,7 +473,7 @@ func TestTextAndMarkdownEscape(t *testing.T) {
 			t.Errorf("%q is not noticed", bad)
 		}
 	}
-	for _, bad := range []string{"<b>", "`x`", "[x](y)", "https://example.org", "@user", "#1", "| a | b | c | d | e | f |", "a|b"} {
+	for _, bad := range []string{"<b>", "`x`", "[x](y)", "https://example.org", "@user", "#1", "| a | b | c | d | e | f | g |", "a|b"} {
 		if len(markups(bad)) == 0 {
 			t.Errorf("%q is not noticed", bad)
 		}

@@ -61,7 +61,7 @@ func TestBuild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{"", "{}", `{"version":2}`, `{"version":1,"unknown":1}`} {
+	for _, text := range []string{"", "{}", `{"version":3}`, `{"version":2,"unknown":1}`} {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -139,7 +139,7 @@ func (p *process) driftCheck(c *cli.Context) error {
 	return p.reports(c, reports)
 }
 
-// reports prints the reports about an image, of which there is one for each platform. JSON and a page are about one.
+// reports prints the reports about an image, one for each platform. JSON and a page are about a single one.
 func (p *process) reports(c *cli.Context, reports []*report.Report) error {
 	if len(reports) > 1 && (c.String("format") == string(report.JSON) || c.String("report") != "") {
 		return usagef("there are %d platforms: --platform says which one JSON and a page are about", len(reports))
