@@ -1,11 +1,29 @@
 package kedge
 
 import (
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kedge-build/kedge/builder"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
+
+// TestClockKept has no library for one of two platforms.
+func TestClockKept(t *testing.T) {
+	platform := func(arch string) builder.Platform {
+		return builder.Platform{Platform: ocispec.Platform{OS: "linux", Architecture: arch}}
+	}
+	v := Vary{Clock: DefaultClock, Builder: []builder.Variation{builder.VaryCPUs}}
+	if got := varied(v, &builder.Result{Platforms: []builder.Platform{platform(runtime.GOARCH), platform("mips64le")}}).words(); !slices.Equal(got, []string{"cpus"}) {
+		t.Errorf("the verdict says %q", got)
+	}
+	if got := varied(v, &builder.Result{Platforms: []builder.Platform{platform(runtime.GOARCH)}}); builder.CanMoveClock(runtime.GOARCH) != (got.Clock != 0) {
+		t.Errorf("the verdict says %q", got.words())
+	}
+}
 
 func TestParseVary(t *testing.T) {
 	const day = 24 * time.Hour

@@ -30,11 +30,20 @@ func (p *plan) compare(ctx context.Context, first, second built) (*verify.Verdic
 		}
 		traces[platforms.Format(m.Platform)] = found
 	}
+	vary := varied(p.options.Vary, first.result)
 	return verify.Compare(ctx, p.env.Store, first.image, second.image, verify.Builds{
 		Steps: steps(first.result), Dockerfile: p.text, Name: patchName(p.dockerfile), Traces: traces,
-		Hints: hints(p.options.Vary, first.result, second.result), Varied: p.options.Vary.words(),
+		Hints: hints(vary, first.result, second.result), Varied: vary.words(),
 		NotCovered: p.gaps(first.result),
 	})
+}
+
+// varied returns v without the clock if the builder did not move it on each platform: a verdict must not say that it did.
+func varied(v Vary, r *builder.Result) Vary {
+	if len(clockKept(v, r)) > 0 {
+		v.Clock = 0
+	}
+	return v
 }
 
 // clockKept returns the platforms whose clock v moves and the builder cannot.

@@ -123,6 +123,9 @@ func (m *measurement) verify(ctx context.Context, c buildContext) *outcome {
 	if err != nil {
 		return &outcome{Error: reason(err)}
 	}
+	if m.vary != "" && m.vary != "none" && !bytes.Contains(said.Verdict, []byte(`"varied":`)) {
+		return &outcome{Error: "kedge did not vary " + m.vary} // it has no library to move a clock
+	}
 	return &outcome{Same: !differ, Digests: []string{said.Digest}, Verdict: said.Verdict}
 }
 
