@@ -41,11 +41,12 @@ var (
 	dpkgLine         = regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (?:startup|status|install|upgrade|configure|trigproc|disappear|remove|purge|conffile) `)
 	alternativesLine = regexp.MustCompile(`^update-alternatives \d{4}-\d\d-\d\d \d\d:\d\d:\d\d: `)
 	historyLine      = regexp.MustCompile(`^(?:Start-Date|Commandline|Requested-By|Comment|Install|Reinstall|Upgrade|Downgrade|Remove|Purge|Disappeared|Error|End-Date): `)
-	bootstrapLine    = regexp.MustCompile(`(?m)^(?:gpgv: |Selecting previously unselected package |Unpacking |Setting up )`)
+	bootstrapLog     = regexp.MustCompile(`(?ms)^Selecting previously unselected package \S+\.$.*^Setting up \S+ \(\S+\) \.\.\.$`)
+	termLog          = regexp.MustCompile(`(?s)^\n*Log started: \d{4}-\d\d-\d\d  .*\nLog ended: \d{4}-\d\d-\d\d  [\d:]+\n+$`)
 	pacmanLine       = regexp.MustCompile(`^\[\d{4}-\d\d-\d\dT?[ \d:+-]*\] \[[A-Z-]+\] `)
 	aptitudeReport   = regexp.MustCompile(`^\n*(?:=+\n+)?Aptitude \S+: log report\n[A-Z][a-z]{2}, [A-Z][a-z]{2} [ \d]\d \d{4} \d\d:\d\d:\d\d `)
 	datedLine        = regexp.MustCompile(`^\n*(?:[A-Z]+ |# |\[)?(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d )`)
-	fontconfigLine   = regexp.MustCompile(`(?m)^(?:/.*: (?:caching|skipping|failed)|.*fc-cache: (?:succeeded|failed))`)
+	fontconfigLine   = regexp.MustCompile(`^(?:/[^:]*|fc-cache): [a-z]`)
 )
 
 func isPackageLog(content []byte, f Facts) bool {
@@ -57,9 +58,9 @@ func isPackageLog(content []byte, f Facts) bool {
 	case "history.log":
 		return lines(content, historyLine)
 	case "term.log":
-		return bytes.HasPrefix(bytes.TrimLeft(content, "\n"), []byte("Log started: "))
+		return termLog.Match(content)
 	case "bootstrap.log":
-		return bootstrapLine.Match(content)
+		return bootstrapLog.Match(content)
 	case "aptitude":
 		return aptitudeReport.Match(content)
 	case "pacman.log":
@@ -70,7 +71,7 @@ func isPackageLog(content []byte, f Facts) bool {
 
 func isSystemLog(content []byte, f Facts) bool {
 	if path.Base(f.Name) == "fontconfig.log" {
-		return fontconfigLine.Match(content)
+		return lines(content, fontconfigLine)
 	}
 	return bytes.HasPrefix(content, []byte("LPKSHHRH"))
 }

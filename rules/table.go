@@ -31,7 +31,7 @@ var table = []Rule{
 		Why:    "They say when packages were installed, and the next run begins a new one.",
 		Never:  "A file whose lines do not have the form of that log stays. So does a log that was shortened, or that replaces one with other lines.",
 		Link:   "https://wiki.debian.org/ReproducibleInstalls",
-		paths:  []string{"var/log/apt/history.log", "var/log/apt/term.log", "var/log/dpkg.log", "var/log/alternatives.log", "var/log/bootstrap.log", "var/log/apk.log", "var/log/dnf*.log", "var/log/hawkey.log", "var/log/yum.log", "var/log/zypper.log", "var/log/zypp/history", "var/log/pacman.log", "var/log/aptitude"},
+		paths:  []string{"var/log/apt/history.log", "var/log/apt/term.log", "var/log/dpkg.log", "var/log/alternatives.log", "var/log/bootstrap.log", "var/log/apk.log", "var/log/dnf.log", "var/log/dnf5.log", "var/log/dnf.librepo.log", "var/log/dnf.rpm.log", "var/log/hawkey.log", "var/log/yum.log", "var/log/zypper.log", "var/log/zypp/history", "var/log/pacman.log", "var/log/aptitude"},
 		covers: isPackageLog,
 	},
 	{
