@@ -46,10 +46,15 @@ func start(ctx context.Context, bin, dir string, stderr io.Writer) (*bench, erro
 // command runs a program and returns its duration and its peak memory in
 // bytes, even if the program fails.
 func (b *bench) command(ctx context.Context, program string, args ...string) (took time.Duration, peak int64, err error) {
+	return b.commandIn(ctx, b.Env, program, args...)
+}
+
+// commandIn is command in another environment.
+func (b *bench) commandIn(ctx context.Context, env []string, program string, args ...string) (took time.Duration, peak int64, err error) {
 	// Data of earlier runs must not be written to disk during this one.
 	syscall.Sync()
 	var out bytes.Buffer
-	cmd := rig.Command(ctx, b.Env, program, args...)
+	cmd := rig.Command(ctx, env, program, args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	begin := time.Now()
 	if err = cmd.Start(); err == nil {

@@ -1,7 +1,7 @@
 // Command bench compares kedge with BuildKit's own way to a reproducible image,
 // buildctl with rewrite-timestamp, on the same buildkitd, and with docker buildx
 // build. Run it as root at the root of the repository, as `make bench` does.
-// Arguments (small, large, memory, diff, downloads, relay, loop) choose
+// Arguments (small, large, memory, diff, downloads, relay, loop, engine) choose
 // parts. docs/performance.md explains the figures.
 //
 // It writes only to a temporary folder, and leaves no process. It fails if it
@@ -35,7 +35,7 @@ func main() {
 }
 
 func run(ctx context.Context, n int, parts []string, stdout, stderr io.Writer) (err error) {
-	all := []string{"small", "large", "memory", "diff", "downloads", "relay", "loop"}
+	all := []string{"small", "large", "memory", "diff", "downloads", "relay", "loop", "engine"}
 	for _, part := range parts {
 		if !slices.Contains(all, part) {
 			return fmt.Errorf("no part %q: there are %s", part, strings.Join(all, ", "))
@@ -91,6 +91,8 @@ func run(ctx context.Context, n int, parts []string, stdout, stderr io.Writer) (
 			more, err = b.relay(ctx, n)
 		case "loop":
 			more, err = b.loop(ctx, n)
+		case "engine":
+			more, err = b.engine(ctx, n)
 		}
 		if err != nil {
 			return err

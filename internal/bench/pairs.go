@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -98,7 +99,7 @@ func (b *bench) loop(ctx context.Context, n int) ([]row, error) {
 		{source, "FROM debian:bookworm-slim\nRUN apt-get update && apt-get install -y --no-install-recommends build-essential\n" +
 			steps.String() + "COPY files/main.c /srv/main.c\nRUN gcc -o /srv/main /srv/main.c\n", 7, 1 << 10},
 	} {
-		if err := writeFiles(c.dir, c.dockerfile, c.files, c.size); err != nil {
+		if err := writeFiles(c.dir, c.dockerfile, c.files, c.size, 0); err != nil {
 			return nil, err
 		}
 	}
@@ -123,15 +124,18 @@ func (b *bench) loop(ctx context.Context, n int) ([]row, error) {
 	return rows, nil
 }
 
-// writeFiles writes a context with files of random data.
-func writeFiles(dir, dockerfile string, files, size int) error {
+// writeFiles writes a context with files of random data, which follow from seed.
+func writeFiles(dir, dockerfile string, files, size int, seed uint64) error {
 	if err := os.MkdirAll(filepath.Join(dir, "files"), 0o755); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
 		return err
 	}
-	random := rand.NewChaCha8([32]byte{byte(files), byte(files >> 8)})
+	var key [32]byte
+	binary.BigEndian.PutUint64(key[:], uint64(files))
+	binary.BigEndian.PutUint64(key[8:], seed)
+	random := rand.NewChaCha8(key)
 	content := make([]byte, size)
 	for i := range files {
 		_, _ = random.Read(content) // never fails
