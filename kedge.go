@@ -29,10 +29,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/docker/cli/cli/config/configfile"
 	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/lint"
 	"github.com/kedge-build/kedge/network"
 	"github.com/kedge-build/kedge/store"
 	"github.com/kedge-build/kedge/trace"
@@ -141,7 +143,10 @@ func start(ctx context.Context, env Env, o Options, pass builder.Pass) (_ *plan,
 			err = errors.Join(err, p.close())
 		}
 	}()
-	if p.linted, err = p.lintFirst(ctx); err != nil {
+	p.linted = sync.OnceValues(func() ([]lint.Finding, error) { return p.lintFirst(ctx) })
+	if p.options.Lint == LintWarn {
+		go func() { _, _ = p.linted() }() // beside the build, whose end waits for it
+	} else if _, err := p.linted(); err != nil {
 		return nil, nil, err
 	}
 	resolved, err := p.resolve(ctx)

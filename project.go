@@ -41,7 +41,7 @@ type project struct {
 	stale map[lock.Source]bool // sources of the lock that pins leaves out, to be looked up again
 	fetch fetched
 
-	linted []lint.Finding // before the build
+	linted func() ([]lint.Finding, error) // what lint finds before the build; it waits for that
 }
 
 // fetched describes a context or Dockerfile that the builder fetched. The zero value stands for a build

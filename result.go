@@ -77,9 +77,13 @@ type Result struct {
 // finish returns the result of a build whose image is written.
 func (p *plan) finish(ctx context.Context, first *export, img store.Image) (*Result, error) {
 	r := first.result
+	linted, err := p.linted()
+	if err != nil {
+		return nil, err
+	}
 	res := &Result{
 		Image: img, ArgsHash: frontend.Hash(r.Args), Target: p.target, Declared: p.declared, Lock: r.Lock, Epoch: r.Epoch,
-		Dockerfile: p.name, Lockfile: p.lockfile, Linted: p.linted, NotSought: p.tooShort, Warnings: r.Warnings, Credentials: credentials(r),
+		Dockerfile: p.name, Lockfile: p.lockfile, Linted: linted, NotSought: p.tooShort, Warnings: r.Warnings, Credentials: credentials(r),
 		Checkout: checkout(ctx, p.env.Environ, p.request.Tracked, r.Sent),
 	}
 	if res.NotChecked == nil {
@@ -166,7 +170,7 @@ func (p *plan) remember(res *Result, r *builder.Result) error {
 	if d := p.request.Downloads; d != nil {
 		b.Pins[store.DownloadsPin] = d.Record.Sum().String()
 	}
-	for _, f := range p.linted {
+	for _, f := range res.Linted {
 		if b.Findings == nil {
 			b.Findings = map[string]int{}
 		}
