@@ -111,6 +111,11 @@ test-dates: deps testdeps build ## the scripts that have to do with dates, on ba
 test-downloads: deps testdeps build ## what package managers and other programs download, recorded and replayed without a network
 	KEDGE_TEST_REQUIRE=1 $(GO) test -tags downloads -count=1 -timeout=$(TESTTIMEOUT) -run '^TestTools$$' -v ./cmd/kedge
 
+.PHONY: test-buildx
+test-buildx: deps build engines ## the integration tests of buildx, with kedge in front of it
+	@sh hack/deps docker-registry $(BIN)/docker-registry
+	KEDGE_TEST_REQUIRE=1 $(GO) test -tags buildx -count=1 -timeout=$(TESTTIMEOUT) -run '^TestBuildx$$' -v ./internal/parity
+
 .PHONY: test-short
 test-short: ## the tests that need nothing but Go
 	$(GO) test -short -shuffle=on ./...

@@ -1,7 +1,7 @@
 // Package bake reads the targets of a bake definition, as docker buildx bake --print resolves them, and says
 // how kedge builds each.
 //
-//	d, err := bake.Parse(printed)
+//	d, err := bake.Parse(printed, dir, url)
 //	for _, t := range d.Targets {
 //		words := append([]string{"build"}, t.Words()...)
 //	}
@@ -12,6 +12,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/url"
+	gopath "path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,6 +24,9 @@ import (
 // A Definition is what a bake definition asks for.
 type Definition struct {
 	Targets []*Target // each after those that its contexts name
+
+	dir string // the working folder
+	url string // of the definition, if it is not of this machine
 }
 
 // A Target is one image to build.
@@ -38,7 +43,9 @@ type Target struct {
 	Context, Dockerfile string
 	Stage               string // the stage to build; empty for the last one
 
-	words []string // the other flags of kedge build
+	words    []string // the other flags of kedge build
+	contexts []string // the named ones that are no targets
+	needs    privileges
 }
 
 // printed is the form that docker buildx bake --print has.
@@ -114,8 +121,9 @@ func (e entry) csv() string {
 	return strings.Join(fields, ",")
 }
 
-// Parse reads what docker buildx bake --print wrote.
-func Parse(data []byte) (*Definition, error) {
+// Parse reads what docker buildx bake --print wrote in the folder dir, an absolute path. url is that of a definition
+// in a git repository or an archive, and is empty for the files of this machine.
+func Parse(data []byte, dir, url string) (*Definition, error) {
 	var p printed
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
@@ -125,7 +133,7 @@ func Parse(data []byte) (*Definition, error) {
 	}
 	asked := map[string]bool{}
 	p.expand("default", asked, map[string]bool{})
-	d, done := &Definition{}, map[string]bool{}
+	d, done := &Definition{dir: dir, url: url}, map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(p.Target)) {
 		if err := d.add(&p, name, asked, done, nil); err != nil {
 			return nil, err
@@ -159,7 +167,7 @@ func (d *Definition) add(p *printed, name string, asked, done map[string]bool, p
 	if pt == nil {
 		return fmt.Errorf("target %q is not defined", name)
 	}
-	t, err := newTarget(name, pt, asked[name])
+	t, err := d.newTarget(name, pt, asked[name])
 	if err != nil {
 		return fmt.Errorf("target %q: %w", name, err)
 	}
@@ -173,12 +181,12 @@ func (d *Definition) add(p *printed, name string, asked, done map[string]bool, p
 	return nil
 }
 
-func newTarget(name string, p *printedTarget, asked bool) (*Target, error) {
+func (d *Definition) newTarget(name string, p *printedTarget, asked bool) (*Target, error) {
 	t := &Target{Name: name, Asked: asked, Linked: map[string]string{}, Context: ".", Stage: p.Target}
 	if p.Context != nil {
 		t.Context = strings.TrimPrefix(*p.Context, "cwd://")
 	}
-	t.dockerfile(p)
+	t.dockerfile(p, d.dir)
 	add := func(flag string, values ...string) {
 		for _, value := range values {
 			t.words = append(t.words, "--"+flag+"="+value)
@@ -188,7 +196,12 @@ func newTarget(name string, p *printedTarget, asked bool) (*Target, error) {
 		if target, ok := strings.CutPrefix(p.Contexts[name], "target:"); ok {
 			t.Linked[name] = target
 		} else {
-			add("build-context", name+"="+strings.TrimPrefix(p.Contexts[name], "cwd://"))
+			path, err := d.context(p.Contexts[name])
+			if err != nil {
+				return nil, err
+			}
+			t.contexts = append(t.contexts, path)
+			add("build-context", name+"="+path)
 		}
 	}
 	pairs(p.Args, func(name string, value *string) {
@@ -207,10 +220,13 @@ func newTarget(name string, p *printedTarget, asked bool) (*Target, error) {
 	for _, list := range []struct {
 		flag    string
 		entries []entry
-	}{{"attest", p.Attest}, {"cache-from", p.CacheFrom}, {"secret", p.Secret}, {"policy", p.Policy}} {
+	}{{"attest", p.Attest}, {"cache-from", p.CacheFrom}, {"secret", p.Secret}} {
 		for _, e := range list.entries {
 			add(list.flag, e.csv())
 		}
+	}
+	for _, e := range p.Policy {
+		add("policy", e.policy())
 	}
 	for _, e := range p.SSH {
 		add("ssh", e.ssh())
@@ -251,11 +267,40 @@ func newTarget(name string, p *printedTarget, asked bool) (*Target, error) {
 			add("output", e.csv())
 		}
 	}
+	t.require(p)
 	return t, nil
 }
 
+// context returns a named context as kedge build has it. A folder of a definition that is not of this machine is
+// one of its repository, never of this machine.
+func (d *Definition) context(word string) (string, error) {
+	path, here := strings.CutPrefix(word, "cwd://")
+	if here || d.url == "" || Remote(word) {
+		return path, nil
+	}
+	base, fragment, _ := strings.Cut(d.url, "#")
+	base, query, _ := strings.Cut(base, "?")
+	if !strings.HasSuffix(base, ".git") && strings.HasPrefix(base, "http") {
+		return "", fmt.Errorf("context %q is a folder of %q, which is not a git repository", word, d.url)
+	}
+	ref, dir, _ := strings.Cut(fragment, ":")
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return "", fmt.Errorf("the URL %q of the definition: %w", d.url, err)
+	}
+	dir = gopath.Join("/", dir, values.Get("subdir"), word)[1:]
+	if len(values) == 0 {
+		return base + "#" + ref + ":" + dir, nil
+	}
+	values.Set("subdir", dir)
+	if ref != "" {
+		values.Set("ref", ref)
+	}
+	return base + "?" + values.Encode(), nil
+}
+
 // dockerfile sets the path of the Dockerfile, which the definition has relative to the context.
-func (t *Target) dockerfile(p *printedTarget) {
+func (t *Target) dockerfile(p *printedTarget, dir string) {
 	name := "Dockerfile"
 	if p.Dockerfile != nil && *p.Dockerfile != "" {
 		name = *p.Dockerfile
@@ -265,6 +310,8 @@ func (t *Target) dockerfile(p *printedTarget) {
 	case p.DockerfileInline != nil:
 		inline := plain(*p.DockerfileInline)
 		t.Inline = &inline
+	case relative && t.Remote() && !filepath.IsAbs(here):
+		t.Dockerfile = filepath.Join(dir, here) // kedge build takes another path as one in the context
 	case relative:
 		t.Dockerfile = here
 	case t.Remote():
@@ -277,9 +324,11 @@ func (t *Target) dockerfile(p *printedTarget) {
 }
 
 // Remote reports whether the context is none of this machine's folders.
-func (t *Target) Remote() bool {
-	return t.Context == "-" || strings.Contains(t.Context, "://") || strings.HasPrefix(t.Context, "git@") ||
-		strings.HasPrefix(t.Context, "github.com/")
+func (t *Target) Remote() bool { return Remote(t.Context) }
+
+// Remote reports whether a context, or the first argument of bake, is none of this machine's folders.
+func Remote(context string) bool {
+	return context == "-" || strings.Contains(context, "://") || strings.HasPrefix(context, "git@") || strings.HasPrefix(context, "github.com/")
 }
 
 // Ships reports whether the image leaves this machine.
@@ -332,6 +381,27 @@ func (e entry) ssh() string {
 		word += "=" + strings.Join(all, ",")
 	}
 	return word
+}
+
+// policy returns the entry as --policy has it.
+func (e entry) policy() string {
+	if e.fields == nil {
+		return e.text
+	}
+	if e.value("Disabled") == "true" || e.value("disabled") == "true" {
+		return "disabled=true"
+	}
+	var fields []string
+	files, _ := e.fields["Files"].([]any)
+	for _, file := range files {
+		if object, ok := file.(map[string]any); ok {
+			fields = append(fields, fmt.Sprintf("filename=%v", object["Filename"]))
+		}
+	}
+	if e.value("Reset") == "true" {
+		fields = append(fields, "reset=true")
+	}
+	return strings.Join(fields, ",")
 }
 
 // plain undoes what --print does so that its output is a definition again.

@@ -34,7 +34,7 @@ const definition = `{
       "pull": true, "no-cache": true, "network": "none", "no-cache-filter": ["run"], "shm-size": "128m",
       "ulimits": ["nofile=1:2"], "resources": {"memory": "1g", "cpu-shares": 5000000}, "call": "build",
       "entitlements": ["network.host", "fs.read=/x"], "extra-hosts": {"h": "1.2.3.4,1.2.3.5"},
-      "policy": [{"disabled": true}]
+      "policy": [{"Disabled": true, "Files": null, "Reset": false}, {"Disabled": false, "Files": [{"Data": null, "Filename": "a.rego"}]}]
     },
     "base": {"context": ".", "dockerfile": "Dockerfile", "tags": ["base"], "output": [{"type": "docker"}], "cache-to": [{"type": "inline"}]},
     "test": {"context": "https://example.com/a.git#main", "dockerfile": "test/Dockerfile", "contexts": {"base": "target:base"}, "dockerfile-inline": null}
@@ -42,7 +42,7 @@ const definition = `{
 }`
 
 func TestParse(t *testing.T) {
-	d, err := Parse([]byte(definition))
+	d, err := Parse([]byte(definition), "/work", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestParse(t *testing.T) {
 		"app": {
 			"--build-context=data=data", "--build-context=image=docker-image://debian", "--build-arg=A=${x} %{y}", "--build-arg=FROM_ENV", "--label=a.b=c,d",
 			"--add-host=h=1.2.3.4", "--add-host=h=1.2.3.5", "--attest=type=provenance,mode=max", "--attest=type=sbom,disabled=true",
-			"--cache-from=type=registry,ref=r/c", "--secret=env=TOKEN,id=token", "--policy=disabled=true", "--ssh=default=/a,/b", "--ssh=x",
+			"--cache-from=type=registry,ref=r/c", "--secret=env=TOKEN,id=token", "--policy=disabled=true", "--policy=filename=a.rego", "--ssh=default=/a,/b", "--ssh=x",
 			"--platform=linux/arm64", "--platform=linux/amd64", "--no-cache-filter=run", "--ulimit=nofile=1:2", "--allow=network.host",
 			"--resource=cpu-shares=5000000", "--resource=memory=1g", "--network=none", "--shm-size=128m", "--call=build", "--pull=true", "--no-cache=true",
 			"--annotation=manifest:a=${b}", "--tag=app:2", "--tag=app:1", `--cache-to=type=local,"dest=cache, 1"`, "--output=type=registry",
@@ -89,7 +89,7 @@ func TestShips(t *testing.T) {
 		`{"type": "docker"}`: false, `{"type": "docker", "dest": "a.tar"}`: true, `{"type": "oci", "dest": "a.tar"}`: true,
 		`{"type": "local", "dest": "out"}`: false, `{"type": "cacheonly"}`: false, `"type=registry"`: true,
 	} {
-		d, err := Parse([]byte(`{"target": {"default": {"output": [` + output + `]}}}`))
+		d, err := Parse([]byte(`{"target": {"default": {"output": [`+output+`]}}}`), "/work", "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +100,7 @@ func TestShips(t *testing.T) {
 }
 
 func TestInline(t *testing.T) {
-	d, err := Parse([]byte(`{"target": {"default": {"context": "/x", "dockerfile-inline": "FROM a\nENV B=$${C}\n"}}}`))
+	d, err := Parse([]byte(`{"target": {"default": {"context": "/x", "dockerfile-inline": "FROM a\nENV B=$${C}\n"}}}`), "/work", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestParseErrors(t *testing.T) {
 		`{"target": {"a": {"contexts": {"x": "target:b"}}}}`:                                       `target "b" is not defined`,
 		`{"target": {"a": {"output": [3]}}}`:                                                       "cannot unmarshal",
 	} {
-		if _, err := Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Parse([]byte(text), "/work", ""); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
@@ -127,7 +127,7 @@ func TestParseErrors(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(definition))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		d, err := Parse(data)
+		d, err := Parse(data, "/work", "")
 		if err != nil {
 			return
 		}

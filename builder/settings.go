@@ -94,7 +94,7 @@ func (e *RefusedError) Unwrap() error { return e.Err }
 type GatewayError struct{ Host string }
 
 func (e *GatewayError) Error() string {
-	return fmt.Sprintf("host %q: the builder does not know the address of host-gateway", e.Host)
+	return fmt.Sprintf("host %q: host-gateway is not supported by the builder, which does not know the address", e.Host)
 }
 
 // CacheError says that the builder does not support a type of cache.

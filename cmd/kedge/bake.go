@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,11 +13,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/kedge-build/kedge/bake"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/publish"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/util/progress/progressui"
+	"github.com/opencontainers/go-digest"
 	"github.com/urfave/cli/v2"
 )
 
@@ -26,7 +32,7 @@ func resolveFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "file", Aliases: []string{"f"}, Usage: "a definition `FILE`: HCL, JSON or a compose file, or - for standard input (default: those in the folder)"},
 		&cli.StringSliceFlag{Name: "set", Usage: "override a value of targets, `TARGET.KEY=VALUE`"},
 		&cli.StringSliceFlag{Name: "var", Usage: "set a variable of the definition, `NAME=VALUE`"},
-		&cli.StringSliceFlag{Name: "allow", Usage: "allow the `ENTITLEMENT` network.host, security.insecure or device to a RUN"},
+		&cli.StringSliceFlag{Name: "allow", Usage: "allow the definition a `PRIVILEGE`: fs.read=PATH, fs.write=PATH, fs=PATH, ssh, network.host and others"},
 		&cli.StringFlag{Name: "provenance", Usage: "attach provenance: true, false or `ATTRIBUTES`"},
 		&cli.StringFlag{Name: "sbom", Usage: "attach a list of the image's contents: true, false or `ATTRIBUTES`"},
 		&cli.BoolFlag{Name: "push", Usage: "push the images to the registries of their names"},
@@ -41,6 +47,7 @@ func (p *process) bakeVerb() *cli.Command {
 	resolve := resolveFlags()
 	shared := append(append([]cli.Flag{p.lockedFlag(), varyFlag()}, builderFlags()...),
 		&cli.StringFlag{Name: "progress", Value: "auto", Usage: "auto, tty, plain, rawjson, none or quiet", EnvVars: []string{"BUILDKIT_PROGRESS"}},
+		policyFlag(),
 		&cli.BoolFlag{Name: "verify", Usage: "build each target a second time and compare"},
 		&cli.BoolFlag{Name: "debug", Aliases: []string{"D"}, Usage: "print details of warnings and errors"})
 	return &cli.Command{
@@ -50,6 +57,7 @@ func (p *process) bakeVerb() *cli.Command {
 			&cli.BoolFlag{Name: "check", Usage: "short for --call=check"},
 			&cli.BoolFlag{Name: "print", Usage: "print what would be built, and build nothing"},
 			&cli.StringFlag{Name: "list", Usage: "print the `targets` or the variables of the definition"},
+			&cli.StringFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "how targets are built side by side: `N` at once, fail-fast or defer-error; both by MODE,parallel=N"},
 			&cli.StringFlag{Name: "metadata-file", Usage: "write what was built, as JSON by target, to `FILE`"},
 		}),
 		Action: func(c *cli.Context) error { return p.bake(c, resolve, shared) },
@@ -64,6 +72,14 @@ func (p *process) bake(c *cli.Context, resolve, shared []cli.Flag) error {
 	if c.Bool("check") {
 		args = append(args, "--call=check")
 	}
+	args = append(args, "--progress="+c.String("progress"))
+	if name := c.String("builder"); name != "" && !strings.Contains(name, "://") {
+		args = append(args, "--builder="+name) // it reads a definition that is not of this machine
+	}
+	jobs, err := bake.ParseJobs(c.String("jobs"))
+	if err != nil {
+		return usageError{err}
+	}
 	if c.String("list") != "" {
 		return p.resolveBake(c.Context, p.stdout, append(append(args, "--list="+c.String("list")), c.Args().Slice()...))
 	}
@@ -75,8 +91,19 @@ func (p *process) bake(c *cli.Context, resolve, shared []cli.Flag) error {
 	if err := p.resolveBake(c.Context, &printed, args); err != nil {
 		return err
 	}
-	d, err := bake.Parse(printed.Bytes())
+	url := ""
+	if bake.Remote(c.Args().First()) {
+		url = c.Args().First()
+	}
+	dir, err := os.Getwd()
 	if err != nil {
+		return err
+	}
+	d, err := bake.Parse(printed.Bytes(), dir, url)
+	if err != nil {
+		return err
+	}
+	if err := p.checkPrivileges(c, d, url != ""); err != nil {
 		return err
 	}
 	if path := c.String("metadata-file"); path != "" {
@@ -84,7 +111,9 @@ func (p *process) bake(c *cli.Context, resolve, shared []cli.Flag) error {
 			return err
 		}
 	}
-	b := &baking{process: p, locked: c.Bool("locked"), verify: c.Bool("verify"), built: map[string]*baked{}}
+	b := &baking{process: p, verify: c.Bool("verify"), jobs: jobs, built: map[string]*baked{}}
+	b.call, b.json = c.String("call"), strings.Contains(c.String("call"), "format=json")
+	b.noPolicy = slices.Contains(c.StringSlice("policy"), "disabled=true")
 	for _, f := range shared {
 		if name := f.Names()[0]; name != "verify" {
 			b.words = append(b.words, repeated(c, name)...)
@@ -95,6 +124,11 @@ func (p *process) bake(c *cli.Context, resolve, shared []cli.Flag) error {
 	}
 	defer os.RemoveAll(b.dir)
 	code := b.run(c.Context, d)
+	if b.json {
+		if err := b.writeCalls(printed.Bytes()); err != nil {
+			return err
+		}
+	}
 	if err := b.writeMetadata(c.String("metadata-file")); err != nil {
 		return err
 	}
@@ -125,12 +159,31 @@ func repeated(c *cli.Context, name string) []string {
 	return words
 }
 
-// A bakeError says that docker buildx could not resolve a definition. It has printed why.
-type bakeError struct{ err error }
-
-func (e *bakeError) Error() string { return "docker buildx bake --print: " + e.err.Error() }
-
-func (e *bakeError) Unwrap() error { return e.err }
+// checkPrivileges ends with an error if a definition needs what the command line does not allow. remote says that the
+// definition is not of this machine.
+func (p *process) checkPrivileges(c *cli.Context, d *bake.Definition, remote bool) error {
+	allowed := bake.Allowed{Words: c.StringSlice("allow"), Set: c.StringSlice("set"), Paths: true}
+	for _, name := range []string{"BAKE_ALLOW_REMOTE_FS_ACCESS", "BUILDX_BAKE_ENTITLEMENTS_FS"} {
+		value := p.env[name]
+		if value == "" || name == "BAKE_ALLOW_REMOTE_FS_ACCESS" && !remote {
+			continue
+		}
+		on, err := strconv.ParseBool(value)
+		if err != nil {
+			return usagef("$%s is %q: %v", name, value, err)
+		}
+		allowed.Paths = on == (name == "BUILDX_BAKE_ENTITLEMENTS_FS")
+	}
+	err := d.Check(allowed)
+	if refused := (*bake.PrivilegeError)(nil); errors.As(err, &refused) && p.view.mode != progressui.RawJSONMode {
+		fmt.Fprintf(p.stderr, "Your build is requesting privileges for following possibly insecure capabilities:\n\n")
+		for _, need := range refused.Needs {
+			fmt.Fprintf(p.stderr, " - %s\n", harmless(need))
+		}
+		fmt.Fprintln(p.stderr)
+	}
+	return err
+}
 
 // resolveBake runs docker buildx bake, which reads a definition and builds nothing.
 func (p *process) resolveBake(ctx context.Context, out io.Writer, args []string) error {
@@ -138,23 +191,28 @@ func (p *process) resolveBake(ctx context.Context, out io.Writer, args []string)
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, program, append(args, "--progress=quiet")...)
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Args[0] = "docker-buildx"
 	cmd.Env = slices.DeleteFunc(slices.Clone(p.environ), func(kv string) bool { return strings.HasPrefix(kv, "DOCKER_CLI_PLUGIN_ORIGINAL_CLI_COMMAND=") })
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = p.stdin, out, p.stderr
-	if err := cmd.Run(); err != nil {
-		return &bakeError{err}
+	err = cmd.Run()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && ctx.Err() == nil {
+		return statusError(exitFailed) // buildx has said why
 	}
-	return nil
+	return err
 }
 
 // A baking builds the targets of a definition.
 type baking struct {
-	process        *process
-	locked, verify bool
-	words          []string // flags for each target
-	dir            string   // a temporary folder
-	screen         *screen
+	process  *process
+	verify   bool
+	call     string
+	json     bool // what call answers is one document
+	noPolicy bool // whatever the definition says
+	jobs     bake.Jobs
+	words    []string // flags for each target
+	dir      string   // a temporary folder
+	screen   *screen
 
 	built map[string]*baked
 }
@@ -163,6 +221,7 @@ type baking struct {
 type baked struct {
 	done           chan struct{}
 	code           int
+	aborted        bool // because of another target
 	stdout, stderr bytes.Buffer
 	metadata       map[string]any
 }
@@ -172,6 +231,9 @@ func (b *baking) run(ctx context.Context, d *bake.Definition) int {
 	locks := lockfiles(d)
 	b.screen = newScreen(b.process)
 	before := map[string]*baked{} // the last target that uses a lockfile which does not exist yet
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	slots := make(chan struct{}, cmp.Or(b.jobs.Parallel, len(d.Targets)))
 	for _, t := range d.Targets {
 		b.built[t.Name] = &baked{done: make(chan struct{})}
 	}
@@ -189,12 +251,16 @@ func (b *baking) run(ctx context.Context, d *bake.Definition) int {
 			}
 			before[path] = result
 		}
+		slots <- struct{}{} // in this order, so that a target waits only for those that have one
 		go func() {
 			defer close(result.done)
 			for _, other := range wait {
 				<-other.done
 			}
-			b.build(ctx, t, locks[t.Name], result)
+			defer func() { <-slots }()
+			if b.build(ctx, t, locks[t.Name], result); result.code != exitOK && b.jobs.FailFast {
+				stop(errStopped)
+			}
 		}()
 	}
 	code := exitOK
@@ -203,16 +269,42 @@ func (b *baking) run(ctx context.Context, d *bake.Definition) int {
 		<-result.done
 		code = worse(code, result.code)
 	}
+	if code != exitOK && len(d.Targets) > 1 && !b.jobs.FailFast {
+		b.summarise(d)
+	}
 	b.screen.close()
 	for _, t := range d.Targets {
 		result := b.built[t.Name]
 		_, _ = b.process.stderr.Write(result.stderr.Bytes())
-		if result.stdout.Len() > 0 {
+		if result.stdout.Len() > 0 && !b.json {
 			fmt.Fprintf(b.process.stdout, "target  %s\n%s", t.Name, &result.stdout)
 		}
 	}
 	return code
 }
+
+// summarise shows what became of each target, as docker buildx bake --jobs=defer-error does.
+func (b *baking) summarise(d *bake.Definition) {
+	now := time.Now()
+	v := &client.Vertex{Digest: digest.FromString(b.dir), Name: "[internal] target results", Started: &now, Completed: &now}
+	st := &client.SolveStatus{Vertexes: []*client.Vertex{v}}
+	for _, t := range d.Targets {
+		outcome := "failed"
+		switch result := b.built[t.Name]; {
+		case result.code == exitOK:
+			outcome = "succeeded"
+		case result.aborted || result.code == exitInterrupt:
+			outcome = "aborted"
+		}
+		st.Statuses = append(st.Statuses, &client.VertexStatus{
+			ID: t.Name + ": " + outcome, Vertex: v.Digest, Name: outcome, Timestamp: now, Started: &now, Completed: &now,
+		})
+	}
+	b.screen.status <- st
+}
+
+// errStopped is why a target is not built after another failed.
+var errStopped = errors.New("another target failed")
 
 // worse returns the exit code that says more: a failure comes before what the lock forbids, and that before a
 // verdict.
@@ -235,6 +327,9 @@ func (b *baking) build(ctx context.Context, t *bake.Target, l bakeLock, result *
 	if b.verify {
 		words = append(words, "--verify")
 	}
+	if b.call != "" {
+		words = append(words, "--call="+b.call)
+	}
 	if l.path != "" {
 		words = append(words, "--lockfile="+l.path)
 	}
@@ -246,7 +341,7 @@ func (b *baking) build(ctx context.Context, t *bake.Target, l bakeLock, result *
 		digest, ok := other.metadata["containerimage.digest"].(string)
 		if other.code != exitOK || !ok {
 			child.say("not built, because target %q was not", t.Linked[name])
-			result.code = exitFailed
+			result.code, result.aborted = exitFailed, true
 			return
 		}
 		words = append(words, "--build-context="+name+"=oci-layout://"+b.process.storeDir()+"@"+digest)
@@ -254,7 +349,13 @@ func (b *baking) build(ctx context.Context, t *bake.Target, l bakeLock, result *
 	if t.Inline != nil {
 		child.stdin = strings.NewReader(*t.Inline)
 	}
-	result.code = child.exitCode(ctx, child.runVerb(ctx, append(words, t.Words()...)))
+	err := child.runVerb(ctx, append(words, b.own(t)...))
+	if stopped := context.Cause(ctx); err != nil && errors.Is(stopped, errStopped) {
+		child.say("not built, because %v", stopped)
+		result.code, result.aborted = exitFailed, true
+	} else {
+		result.code = child.exitCode(ctx, err)
+	}
 	data, err := os.ReadFile(metadata)
 	if err == nil {
 		err = json.Unmarshal(data, &result.metadata)
@@ -263,6 +364,31 @@ func (b *baking) build(ctx context.Context, t *bake.Target, l bakeLock, result *
 		child.say("%v", err)
 		result.code = worse(result.code, exitFailed)
 	}
+}
+
+// own returns the words of a target itself.
+func (b *baking) own(t *bake.Target) []string {
+	return slices.DeleteFunc(t.Words(), func(word string) bool {
+		// The definition has no format of a call.
+		return b.noPolicy && strings.HasPrefix(word, "--policy=") || b.call != "" && strings.HasPrefix(word, "--call=")
+	})
+}
+
+// writeCalls prints the definition with what the frontend answered for each target, as docker buildx bake does.
+func (b *baking) writeCalls(printed []byte) error {
+	var document map[string]map[string]any
+	if err := json.Unmarshal(printed, &document); err != nil {
+		return err
+	}
+	call, _, _ := strings.Cut(b.call, ",")
+	for name, target := range document["target"] {
+		answer := map[string]any{"build": target}
+		if out := b.built[name].stdout.Bytes(); json.Valid(out) {
+			answer[call] = json.RawMessage(out)
+		}
+		document["target"][name] = answer
+	}
+	return printJSON(b.process.stdout, document)
 }
 
 // writeMetadata writes what was built by target, as docker buildx bake does.

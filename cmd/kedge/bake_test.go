@@ -169,10 +169,53 @@ func TestBake(t *testing.T) {
 		t.Errorf("a target that ships has the label of one that does not: %v", labels)
 	}
 
-	// Errors of docker buildx are its own.
-	if _, errs := runKedge(t, home.env, exitFailed, "bake", "nope"); !strings.Contains(errs, "failed to find target nope") {
+	// Errors of docker buildx are its own, and stand there once.
+	if _, errs := runKedge(t, home.env, exitFailed, "bake", "nope"); !strings.Contains(errs, "failed to find target nope") || strings.Contains(errs, "exit status") {
 		t.Error(errs)
 	}
+
+	// One target at a time, and what became of each; the first failure ends the rest if that is asked for.
+	_, errs = runKedge(t, home.env, exitFailed, "bake", "--jobs=defer-error,parallel=1", "--progress=plain", "after", "dev")
+	for _, want := range []string{"[internal] target results", "broken: failed", "after: aborted", "dev: succeeded"} {
+		if !strings.Contains(errs, want) {
+			t.Errorf("no %q in %s", want, errs)
+		}
+	}
+	_, errs = runKedge(t, home.env, exitFailed, "bake", "--jobs=fail-fast,parallel=1", "broken", "dev")
+	if !strings.Contains(errs, "dev: kedge: not built, because another target failed") || strings.Contains(errs, "target results") {
+		t.Error(errs)
+	}
+
+	// A call's answers are one document.
+	out, _ = runKedge(t, home.env, 0, "bake", "--call=check,format=json", "dev", "prod")
+	var called struct{ Target map[string]map[string]any }
+	if err := json.Unmarshal([]byte(out), &called); err != nil || called.Target["dev"]["check"] == nil || called.Target["prod"]["build"] == nil {
+		t.Errorf("%v: %s", err, out)
+	}
+
+	// A definition reads what is below the folder, unless it is allowed more.
+	elsewhere := write(t, map[string]string{"Dockerfile": "FROM tiny\n", "token": "x"})
+	definition := "target \"default\" {\n  context = \"" + elsewhere + "\"\n}\n"
+	if err := os.WriteFile("outside.hcl", []byte(definition), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, errs = runKedge(t, home.env, exitFailed, "bake", "-f", "outside.hcl")
+	for _, want := range []string{" - Read access to path ", "kedge: additional privileges requested: pass \"--allow=fs.read="} {
+		if !strings.Contains(errs, want) {
+			t.Errorf("no %q in %s", want, errs)
+		}
+	}
+	runKedge(t, home.env, 0, "bake", "-f", "outside.hcl", "--allow=fs.read="+elsewhere)
+	runKedge(t, slices.Concat(home.env, []string{"BUILDX_BAKE_ENTITLEMENTS_FS=0"}), 0, "bake", "-f", "outside.hcl")
+
+	// A policy of the definition is refused, unless the command line says that there is none.
+	if err := os.WriteFile("policy.hcl", []byte("target \"default\" {\n  context = \"multi\"\n  policy = [{ filename = \"p.rego\" }]\n}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs := runKedge(t, home.env, exitUsage, "bake", "-f", "policy.hcl"); !strings.Contains(errs, `policy "filename=p.rego": kedge's lock`) {
+		t.Error(errs)
+	}
+	runKedge(t, home.env, 0, "bake", "-f", "policy.hcl", "--policy=disabled=true")
 }
 
 func registryLabels(t *testing.T, registry *testenv.Registry, repository string) map[string]string {
@@ -192,7 +235,7 @@ func TestLockfiles(t *testing.T) {
 	t.Chdir(t.TempDir())
 	parse := func(text string) map[string]bakeLock {
 		t.Helper()
-		d, err := bake.Parse([]byte(text))
+		d, err := bake.Parse([]byte(text), "/", "")
 		if err != nil {
 			t.Fatal(err)
 		}

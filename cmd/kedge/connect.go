@@ -121,6 +121,7 @@ func (p *process) openNode(ctx context.Context, b *docker.Builder, s docker.Shar
 	o.CACert, o.Cert, o.Key, o.ServerName = conn.CACert, conn.Cert, conn.Key, conn.ServerName
 	o.Dial, o.Session, o.Wait, o.Done = conn.Dial, conn.Session, conn.Wait, conn.Close
 	p.note("using builder %q, node %q of the %s driver", b.Name, conn.Node, conn.Driver)
+	p.builder, p.driver = b.Name, conn.Driver
 	return builder.Open(ctx, o)
 }
 

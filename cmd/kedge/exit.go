@@ -71,9 +71,7 @@ func (p *process) exitCode(ctx context.Context, err error) int {
 		src.Print(p.stderr)
 	}
 	code, hint := advice(err, p.verbs)
-	for line := range strings.SplitSeq(withoutPolicy(err.Error()), "\n") {
-		p.say("%s", line)
-	}
+	p.sayError(withoutPolicy(err.Error()))
 	if hint != "" {
 		p.hint(hint)
 	}
@@ -81,6 +79,17 @@ func (p *process) exitCode(ctx context.Context, err error) int {
 		fmt.Fprintf(p.stderr, "%+v\n", stack.Formatter(err))
 	}
 	return code
+}
+
+// sayError prints an error. To those who run docker buildx it begins as an error of buildx does.
+func (p *process) sayError(text string) {
+	for i, line := range strings.Split(text, "\n") {
+		if i == 0 && p.plugin == buildxName {
+			fmt.Fprintf(p.stderr, "ERROR: %s\n", harmless(line))
+			continue
+		}
+		p.say("%s", line)
+	}
 }
 
 // withoutPolicy removes from an error's text that BuildKit looked a source up for a policy: kedge's lock is

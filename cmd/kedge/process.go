@@ -19,6 +19,8 @@ type process struct {
 	plugin         string   // the name by which docker runs this program, if it does
 	verbs          []string // of the command line
 	view           view     // set before a verb runs
+	// builder is the name of one of buildx's builders, if it builds, and driver is its driver.
+	builder, driver string
 	// screen, if there is one, shows the progress of this process under a name, among others.
 	screen     *screen
 	screenName string

@@ -22,7 +22,11 @@ type view struct {
 // it; --progress=none and $BUILDKIT_PROGRESS only change how progress is shown.
 func (p *process) parseView(c *cli.Context) (view, error) {
 	v := view{mode: progressui.DisplayMode(c.String("progress")), quiet: c.Bool("quiet"), debug: c.Bool("debug")}
-	fromEnv := string(v.mode) == p.env["BUILDKIT_PROGRESS"]
+	env := progressui.DisplayMode(p.env["BUILDKIT_PROGRESS"])
+	if v.mode == progressui.AutoMode && env != "" {
+		v.mode = env
+	}
+	fromEnv := v.mode == env
 	switch v.mode {
 	case progressui.AutoMode:
 	case progressui.TtyMode, progressui.PlainMode, progressui.RawJSONMode:
@@ -55,9 +59,13 @@ func (p *process) display(title string) (chan *client.SolveStatus, func()) {
 	status := make(chan *client.SolveStatus)
 	done := make(chan struct{})
 	var warnings []client.VertexWarning
-	d, err := progressui.NewDisplay(p.stderr, p.view.mode, progressui.WithPhase(title))
+	options := []progressui.DisplayOpt{progressui.WithPhase(title)}
+	if p.builder != "" && title == "" { // in the words of docker buildx
+		options = append(options, progressui.WithDesc(fmt.Sprintf("building with %q instance using %s driver", p.builder, p.driver), p.driver+":"+p.builder))
+	}
+	d, err := progressui.NewDisplay(p.stderr, p.view.mode, options...)
 	if err != nil {
-		d, err = progressui.NewDisplay(p.stderr, progressui.PlainMode, progressui.WithPhase(title))
+		d, err = progressui.NewDisplay(p.stderr, progressui.PlainMode, options...)
 	}
 	go func() {
 		defer close(done)

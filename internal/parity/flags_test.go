@@ -108,6 +108,8 @@ var flagCases = []Case{
 	},
 	{Name: "epoch by a build arg", Files: one("FROM tiny\nLABEL a=b\n"), Args: []string{"--build-arg", "SOURCE_DATE_EPOCH=1700000000", "."}},
 	{Name: "index for one platform", Files: one("FROM tiny\nLABEL a=b\n"), Args: []string{"--build-arg=BUILDKIT_MULTI_PLATFORM=1", "."}},
+	{Name: "progress by the environment, over auto", Files: one("FROM tiny\nLABEL a=b\n"), Env: []string{"BUILDKIT_PROGRESS=rawjson"}, Args: []string{"--progress=auto", "."}, Says: []string{`"vertexes":[`}},
+	{Name: "the builder in the progress", Files: one("FROM tiny\nLABEL a=b\n"), Args: []string{"."}, Says: []string{`#0 building with "parity" instance using remote driver`}},
 	{Name: "progress by the environment", Files: one("FROM tiny\nLABEL a=b\n"), Env: []string{"BUILDKIT_PROGRESS=rawjson"}, Args: []string{"."}, Says: []string{`"vertexes":[`}},
 	{
 		Name: "pull of a base that has moved", Files: one("FROM $SIDE/pulled:1\n"), Before: [][]string{{"-o", "type=oci,dest=-", "."}}, Args: []string{"--pull", "."},

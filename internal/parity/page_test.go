@@ -182,6 +182,18 @@ without the containerd image store. The configuration is the same, and container
 	for _, d := range Differences {
 		fmt.Fprintf(&b, "| %s | %s |\n", d.What, d.Why)
 	}
+	b.WriteString(`
+## The tests of buildx
+
+` + "`make test-buildx`" + ` runs the integration tests of ` + "`docker buildx build` and `bake`" + ` with kedge in front of buildx, as ` + "`kedge install --buildx`" + ` puts it
+there, on a remote builder. Those that pass with buildx pass, except these:
+
+| tests | reason |
+| --- | --- |
+`)
+	for _, s := range Suite {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", strings.ReplaceAll(s.Tests, "|", `\|`), s.Why)
+	}
 	return b.String()
 }
 

@@ -64,6 +64,8 @@ func program(t testing.TB, name string) string {
 		candidates = []string{bin(t, "docker.io/docker"), name}
 	case "compose":
 		candidates = []string{bin(t, "docker-compose"), "docker-compose"}
+	case "docker-registry", "busybox":
+		candidates = []string{bin(t, "docker-registry/"+name), name}
 	case "buildctl", "buildx", "kedge", "rootlesskit", "runc":
 		candidates = []string{bin(t, name), name}
 	default:
