@@ -284,9 +284,15 @@ func withoutMount(key string) string {
 }
 
 // ChangedContextError says that a file of the build context, or the Dockerfile, changed between the two
-// builds of a verification.
-type ChangedContextError struct{ Path string }
+// builds of a verification, or before each node of one build had it.
+type ChangedContextError struct {
+	Path  string
+	Nodes bool
+}
 
 func (e *ChangedContextError) Error() string {
+	if e.Nodes {
+		return fmt.Sprintf("%q changed before each node had it: their platforms are no single build", e.Path)
+	}
 	return fmt.Sprintf("%q changed between the two builds: they cannot be compared", e.Path)
 }

@@ -21,7 +21,7 @@ func Join(results []*Result, resolved Resolution) (*Result, error) {
 	for _, r := range results[1:] {
 		for key, sum := range r.sent {
 			if before, ok := joined.sent[key]; ok && before != sum {
-				return nil, &ChangedContextError{Path: withoutMount(key)}
+				return nil, &ChangedContextError{Path: withoutMount(key), Nodes: true}
 			}
 		}
 		joined.Platforms = slices.Concat(joined.Platforms, r.Platforms)

@@ -2,6 +2,7 @@ package builder
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 )
@@ -23,7 +24,7 @@ func TestJoin(t *testing.T) {
 	}
 	far.sent["context\x00a"] = "edited"
 	var changed *ChangedContextError
-	if _, err := Join([]*Result{near, far}, Resolution{}); !errors.As(err, &changed) || changed.Path != "a" {
+	if _, err := Join([]*Result{near, far}, Resolution{}); !errors.As(err, &changed) || changed.Path != "a" || strings.Contains(err.Error(), "two builds") {
 		t.Errorf("a file that changed between two nodes: %v", err)
 	}
 }

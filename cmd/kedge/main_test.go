@@ -46,6 +46,7 @@ func TestScript(t *testing.T) {
 			e.Setenv("BUILDKIT_PROGRESS", "plain")
 			e.Setenv("BUILDX_NO_DEFAULT_LOAD", "1") // a test must not load into the machine's Docker
 			e.Setenv("REGISTRY", registry.Addr)
+			e.Setenv("RUN", filepath.Base(filepath.Dir(e.WorkDir))) // another name for each run of the scripts
 			e.Setenv("EXAMPLES", filepath.Join(testenv.Repository(t), "examples"))
 			e.Setenv("KEDGE_BUILDKITD", filepath.Join(testenv.Repository(t), "bin", "buildkitd"))
 			e.Setenv("PATH", e.Getenv("PATH")+":"+filepath.Join(testenv.Repository(t), "bin")) // buildctl
