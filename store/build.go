@@ -63,11 +63,12 @@ func (s *Store) buildPath(dgst digest.Digest) (string, error) {
 	return s.path(buildsDir, dgst.Algorithm().String()+"-"+dgst.Encoded()+".json"), nil
 }
 
-// SaveBuild remembers a build. Without a verdict it keeps the one that the image has.
+// SaveBuild remembers a build. Without a verdict it keeps the one that the image has, also as a platform of an index,
+// and those of its platforms that were verified alone or in another index.
 func (s *Store) SaveBuild(b Build) error {
 	b.Version = buildVersion
-	if old, err := s.Build(b.Digest); err == nil && b.Verified == nil && old.Digest == b.Digest {
-		b.Verified = old.Verified
+	if old, err := s.Build(b.Digest); err == nil && b.Verified == nil {
+		b.Verified = old.Verified // the record that a digest leads to is of it, or of an index that has it
 	}
 	data, err := json.Marshal(b)
 	if err != nil {
@@ -78,6 +79,9 @@ func (s *Store) SaveBuild(b Build) error {
 	}
 	for _, dgst := range slices.Compact(append([]digest.Digest{b.Digest}, b.Manifests...)) {
 		path, err := s.buildPath(dgst)
+		if old, err := s.Build(dgst); err == nil && b.Verified == nil && old.Verified != nil {
+			continue
+		}
 		if err == nil {
 			err = wholefile.WriteBytes(path, data, 0o666) // another process that opens the store cleans tmp
 		}

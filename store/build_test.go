@@ -91,6 +91,49 @@ func TestBuild(t *testing.T) {
 }
 
 // A process that opens the store, and cleans up there, does not take from another what that is about to write.
+// A build that was not verified leaves the verdicts of manifests that it shares with others.
+func TestSaveBuildOfSeveralPlatforms(t *testing.T) {
+	amd64, arm64, index := digest.FromString("amd64"), digest.FromString("arm64"), digest.FromString("index")
+	alone := Build{Digest: amd64}
+	both := Build{Digest: index, Manifests: []digest.Digest{amd64, arm64}}
+	verified := func(b Build) Build {
+		b.Verified = &Verified{Reproducible: true}
+		return b
+	}
+	for name, test := range map[string]struct {
+		builds []Build
+		want   []digest.Digest
+	}{
+		"one of them alone, then both":           {[]Build{verified(alone), both}, []digest.Digest{amd64}},
+		"both, then one alone":                   {[]Build{verified(both), alone}, []digest.Digest{amd64, arm64, index}},
+		"both, one alone, and both again":        {[]Build{verified(both), alone, both}, []digest.Digest{amd64, arm64, index}},
+		"neither":                                {[]Build{alone, both, alone}, nil},
+		"both, then with another for a platform": {[]Build{verified(both), {Digest: digest.FromString("other"), Manifests: []digest.Digest{digest.FromString("new"), arm64}}}, []digest.Digest{amd64, arm64, index}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Open(t.Context(), t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			for _, b := range test.builds {
+				if err := s.SaveBuild(b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var got []digest.Digest
+			for _, dgst := range []digest.Digest{amd64, arm64, index, digest.FromString("other"), digest.FromString("new")} {
+				if b, err := s.Build(dgst); err == nil && b.Verified != nil {
+					got = append(got, dgst)
+				}
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 func TestSaveBuildWhileOthersOpen(t *testing.T) {
 	dir := t.TempDir()
 	s, err := Open(t.Context(), dir)
