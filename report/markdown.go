@@ -79,6 +79,7 @@ func writeMarkdown(w io.Writer, r *Report) error {
 			t.printf("\n%s\n", escape(n))
 		}
 	}
+	t.printf("\n") // another report may follow, in a summary of several steps
 	_, err := w.Write(t.Bytes())
 	return err
 }

@@ -146,6 +146,18 @@ func (p *process) reports(c *cli.Context, reports []*report.Report) error {
 	}
 	var no error
 	for _, r := range reports {
+		if len(reports) > 1 {
+			var name string
+			if r.DriftLog != nil {
+				name = filepath.Base(r.DriftLog.Record)
+			} else {
+				name = r.Drift.Diff.Second.Platform
+			}
+			if c.String("format") == string(report.Markdown) {
+				name = "### " + name
+			}
+			fmt.Fprintf(p.stdout, "%s\n\n", name)
+		}
 		if err := p.report(c, r); err != nil && !errors.Is(err, errNo) {
 			return err
 		} else if err != nil {
