@@ -170,7 +170,7 @@ func FuzzStep(f *testing.F) {
 }
 
 func TestSettingsRefused(t *testing.T) {
-	for text, want := range map[string]string{
+	cases := map[string]string{
 		"[drift]\npercnt = 1":                                             `kedge.toml:2: unknown key "drift.percnt"`,
 		"[drift":                                                          "kedge.toml:1: ",
 		"[drift]\npercent = -1":                                           "drift.percent is not a number",
@@ -179,8 +179,8 @@ func TestSettingsRefused(t *testing.T) {
 		"[drift]\nbytes = \"ten\"":                                        "drift.bytes is not a size",
 		"[drift]\nbytes = -1":                                             "drift.bytes is not a size",
 		"[drift]\nfiles-added = 1.5":                                      "drift.files-added is not a number",
-		"[drift]\ntmpfs = [\"run\"]":                                      `"run" is not the absolute path`,
-		"[[drift.path]]\nmatch = \"a\"":                                   "rule 1 of [[drift.path]]: it has no reason",
+		"[drift]\ntmpfs = [\"run\"]":                                      `kedge.toml:2: drift.tmpfs has "run", which is not the absolute path`,
+		"[[drift.path]]\nmatch = \"a\"":                                   "kedge.toml:1: [[drift.path]]: it has no reason",
 		"[[drift.path]]\nreason = \"r\"":                                  "match says what it is about",
 		rule("path", "level = \"maybe\""):                                 `level "maybe" is not`,
 		rule("path", "level = \"ignore\"\nfiles = 1"):                     "only a rule of level allow has a limit",
@@ -191,9 +191,28 @@ func TestSettingsRefused(t *testing.T) {
 		rule("path", "level = \"allow\"\nfiles = -1"):                     "files is not a number",
 		"[[drift.path]]\nmatch = \"[\"\nlevel = \"warn\"\nreason = \"r\"": "match \"[\"",
 		rule("path", "level = \"warn\"\nuntil = \"soon\""):                "kedge.toml:5: ",
-		"[drift]\nperCent = 1":                                            `unknown key "perCent"`,
-		"[lnt]":                                                           "unknown key",
-	} {
+		"[drift]\nperCent = 1":                                            `kedge.toml:2: unknown key "perCent"`,
+		"[lnt]":                                                           "kedge.toml:1: unknown key",
+		"[drift]\ntmpfs = \"/run\"":                                       "kedge.toml:2: ",
+		"[drift]\npackages-added = -1\n" + rule("path", "level = \"allow\"") + "\n" + rule("path", "level = \"maybe\""): "kedge.toml:2: drift.packages-added is not a number from 0, or \"any\"\nkedge.toml:7: [[drift.path]]: level \"maybe\"",
+		rule("path", "level = \"allow\"\nbytes = true"):                                                                 "kedge.toml:1: [[drift.path]]: bytes is not a size",
+		rule("package", "level = 1"):                     "kedge.toml:4: ",
+		rule("package", "level = \"allow\"\nup = true"):  "kedge.toml:5: ",
+		"[[drift.setting]]\nmatch = 1":                   "kedge.toml:2: ",
+		"[[drift.setting]]\nmatch = \"a\"\nreason = [1]": "kedge.toml:3: ",
+		"drift = 1": "kedge.toml:1: ",
+	}
+	for _, key := range []string{"percent", "bytes", "files-added", "files-removed", "files-changed", "packages-added", "packages-removed", "packages-major", "packages-minor", "packages-patch", "packages-down"} {
+		for _, value := range []string{"true", "[1]", "\"none\"", "2026-01-01"} {
+			cases["[drift]\n# the threshold\n "+key+" = "+value] = "kedge.toml:3: drift." + key + " is not a "
+		}
+		for _, value := range []string{"0", "7", "\"any\""} {
+			if _, err := ParseSettings("kedge.toml", []byte("[drift]\n"+key+" = "+value)); err != nil {
+				t.Errorf("%s = %s: %v", key, value, err)
+			}
+		}
+	}
+	for text, want := range cases {
 		_, err := ParseSettings("kedge.toml", []byte(text))
 		var bad *FormatError
 		if !errors.As(err, &bad) || !strings.Contains(err.Error(), want) {

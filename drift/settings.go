@@ -2,10 +2,13 @@ package drift
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -164,14 +167,16 @@ func ParseSettings(name string, text []byte) (Settings, error) {
 		return Settings{}, tomlError(name, err)
 	}
 	if key := otherCase(keys); key != "" { // the decoder takes any case
-		return Settings{}, &FormatError{File: name, Msg: fmt.Sprintf("unknown key %q", key)}
+		return Settings{}, &FormatError{File: name, Line: lineOf(text, regexp.QuoteMeta(key), 0), Msg: fmt.Sprintf("unknown key %q", key)}
 	}
 	s := DefaultSettings()
 	s.File, s.Tmpfs = name, doc.Drift.Tmpfs
-	var errs []error
-	fail := func(format string, args ...any) {
-		errs = append(errs, &FormatError{File: name, Msg: fmt.Sprintf(format, args...)})
+	var errs []*FormatError
+	before, _, _ := bytes.Cut(text, []byte("[["))
+	fail := func(key, why string) {
+		errs = append(errs, &FormatError{File: name, Line: lineOf(before, key+`\s*=`, 0), Msg: "drift." + key + " " + why})
 	}
+	const wantsNumber = `is not a number from 0, or "any"`
 	d := &doc.Drift
 	for key, t := range map[string]struct {
 		value any
@@ -183,44 +188,44 @@ func ParseSettings(name string, text []byte) (Settings, error) {
 		"packages-patch": {d.PackagesPatch, &s.PackagesPatch}, "packages-down": {d.PackagesDown, &s.PackagesLower},
 	} {
 		if !count(t.value, t.limit) {
-			fail(`drift.%s is not a number from 0, or "any"`, key)
+			fail(key, wantsNumber)
 		}
 	}
 	if !size(d.Bytes, &s.Bytes) {
-		fail(`drift.bytes is not a size such as "20MB", a number of bytes, or "any"`)
+		fail("bytes", `is not a size such as "20MB", a number of bytes, or "any"`)
 	}
-	switch v := d.Percent.(type) {
-	case nil:
-	case int64:
-		s.Percent = float64(v)
-	case float64:
-		s.Percent = v
-	case string:
-		if s.Percent = Any; v != "any" {
-			fail(`drift.percent is not a number from 0, or "any"`)
-		}
-	default:
-		fail(`drift.percent is not a number from 0, or "any"`)
-	}
-	if _, isText := d.Percent.(string); !isText && !(s.Percent >= 0) {
-		fail(`drift.percent is not a number from 0, or "any"`)
+	if !percent(d.Percent, &s.Percent) {
+		fail("percent", wantsNumber)
 	}
 	for _, dir := range s.Tmpfs {
 		if !strings.HasPrefix(dir, "/") {
-			fail("drift.tmpfs: %q is not the absolute path of a folder", dir)
+			fail("tmpfs", fmt.Sprintf("has %q, which is not the absolute path of a folder", dir))
 		}
 	}
 	for kind, list := range map[string][]ruleDocument{"path": d.Path, "package": d.Package, "setting": d.Setting} {
 		for i := range list {
 			rule, err := list[i].rule(kind)
 			if err != nil {
-				fail("rule %d of [[drift.%s]]: %v", i+1, kind, err)
+				errs = append(errs, &FormatError{File: name, Line: lineOf(text, `\[\[\s*drift\s*\.\s*`+kind+`\s*\]\]`, i), Msg: fmt.Sprintf("[[drift.%s]]: %v", kind, err)})
 			}
 			s.Rules = append(s.Rules, rule)
 		}
 	}
-	slices.SortStableFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return s, errors.Join(errs...)
+	slices.SortFunc(errs, func(a, b *FormatError) int { return cmp.Or(cmp.Compare(a.Line, b.Line), strings.Compare(a.Msg, b.Msg)) })
+	var joined error
+	for _, err := range errs {
+		joined = errors.Join(joined, err)
+	}
+	return s, joined
+}
+
+// lineOf returns the number of the n-th line, from 0, that begins with a pattern; 0 if there is none.
+func lineOf(text []byte, pattern string, n int) int {
+	at := regexp.MustCompile(`(?m)^[ \t]*`+pattern).FindAllIndex(text, n+1)
+	if len(at) <= n {
+		return 0
+	}
+	return 1 + bytes.Count(text[:at[n][0]], []byte("\n"))
 }
 
 // otherCase returns a key with a capital letter, if there is one.
@@ -258,6 +263,22 @@ func count(value any, limit *int64) bool {
 		return v == "any"
 	}
 	return false
+}
+
+// percent reads a threshold that may have a fraction.
+func percent(value any, limit *float64) bool {
+	if v, ok := value.(float64); ok {
+		*limit = v
+		return v >= 0
+	}
+	whole := int64(math.MinInt64)
+	if !count(value, &whole) {
+		return false
+	}
+	if whole != math.MinInt64 {
+		*limit = float64(whole)
+	}
+	return true
 }
 
 // size reads a number of bytes.
