@@ -112,6 +112,9 @@ func (t *printer) drift(d *Drift) {
 		}
 		t.printf("  %s  %s\n", reason.Level, reason.Words())
 	}
+	if !d.Within {
+		t.printf("  if that is meant: kedge drift accept REASON, and commit the record\n")
+	}
 }
 
 // reasons writes the tables that a reviewer reads first.
@@ -189,7 +192,7 @@ type ruleBuilds struct {
 	now              int // findings in the last build
 }
 
-func (f ruleBuilds) last() string { return fmt.Sprintf("%d in the last", f.now) }
+func (f ruleBuilds) last() string { return Counted(f.now, "finding") + " in the last" }
 
 // found counts lint's findings, by rule.
 func (l *DriftLog) found() []ruleBuilds {
@@ -340,7 +343,7 @@ func (m DriftMove) words() string {
 	case m.Kind == "folder" || m.Kind == "layer":
 		return shortened(plain(m.Name), 60) + " " + m.change()
 	case m.First == "":
-		return fmt.Sprintf("%s added, %s", plain(m.Name), plain(m.Second))
+		return fmt.Sprintf("%s %s added", plain(m.Name), plain(m.Second))
 	case m.Second == "":
 		return fmt.Sprintf("%s removed", plain(m.Name))
 	}

@@ -203,7 +203,7 @@ func (m DriftMove) change() string {
 	case m.Kind == "folder" || m.Kind == "layer":
 		return signed(m.Bytes)
 	case m.First == "":
-		return "added, " + m.Second
+		return m.Second + " added"
 	case m.Second == "":
 		return "removed"
 	}
