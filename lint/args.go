@@ -35,7 +35,7 @@ func checkVolatileArgs(p *project, add func(Finding)) {
 			}
 			for name := range declared {
 				if use != "" && mentionsVariable(i.text, name) {
-					add(Finding{Line: i.start, Message: fmt.Sprintf("%s reaches %s: the image is another for every value", name, use)})
+					add(Finding{Line: i.start, Message: fmt.Sprintf("%s reaches %s: every value gives another image", name, use)})
 				}
 			}
 		}

@@ -42,7 +42,7 @@ func checkPipedShell(p *project, add func(Finding)) {
 			return
 		}
 		if i.runsOutput(n) {
-			add(Finding{Line: p.at(i, c), Message: fmt.Sprintf("%s runs a script that the server can change at any time", c.Name())})
+			add(Finding{Line: p.at(i, c), Message: fmt.Sprintf("a shell runs what %s downloads, and the server can change that at any time", c.Name())})
 		}
 	})
 }
@@ -153,11 +153,11 @@ func checkGitClone(p *project, add func(Finding)) {
 			if commitHash.MatchString(i.text) || checksOut(later) {
 				continue
 			}
-			f := Finding{Line: p.at(i, c), Message: "git fetches whatever the default branch is on the day of the build"}
+			f := Finding{Line: p.at(i, c), Message: "git fetches whatever is on the default branch on the day of the build"}
 			if ref := checkedOut(later); versionTag.MatchString(ref) {
 				f.Level, f.Message = Info, fmt.Sprintf("git fetches the tag %s, which its owner can move", ref)
 			} else if ref != "" {
-				f.Message = fmt.Sprintf("git fetches what %s is on the day of the build", ref)
+				f.Message = fmt.Sprintf("git fetches whatever is on %s on the day of the build", ref)
 			}
 			add(f)
 		}
@@ -267,7 +267,7 @@ func checkUnsigned(p *project, add func(Finding)) {
 		for _, c := range i.commands {
 			for _, word := range unsigned {
 				if strings.Contains(strings.Join(c.Words, " "), word) {
-					add(Finding{Line: p.find(i, word), Message: fmt.Sprintf("%s takes packages that nobody has signed", word)})
+					add(Finding{Line: p.find(i, word), Message: fmt.Sprintf("%s lets in packages without a signature", word)})
 				}
 			}
 		}

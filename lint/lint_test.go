@@ -305,11 +305,11 @@ func TestGitRefs(t *testing.T) {
 	for dockerfile, want := range map[string]string{
 		"RUN git clone -b v1.2.0 https://x.io/a":                                                                                                       "info: git fetches the tag v1.2.0, which its owner can move",
 		"ARG V=gopls/v0.20\nRUN git clone https://x.io/a && git -C a checkout $V":                                                                      "info: git fetches the tag gopls/v0.20, which its owner can move",
-		"RUN git clone https://x.io/a\nRUN cd a && git reset --hard main":                                                                              "warning: git fetches what main is on the day of the build",
-		"RUN git clone --branch=release/2.44/master https://x.io/a":                                                                                    "warning: git fetches what release/2.44/master is on the day of the build",
-		"RUN git clone https://x.io/a && make -C a\nRUN git clone https://x.io/b.git && cd b && git checkout 0123456789012345678901234567890123456789": "warning: git fetches whatever the default branch is on the day of the build",
+		"RUN git clone https://x.io/a\nRUN cd a && git reset --hard main":                                                                              "warning: git fetches whatever is on main on the day of the build",
+		"RUN git clone --branch=release/2.44/master https://x.io/a":                                                                                    "warning: git fetches whatever is on release/2.44/master on the day of the build",
+		"RUN git clone https://x.io/a && make -C a\nRUN git clone https://x.io/b.git && cd b && git checkout 0123456789012345678901234567890123456789": "warning: git fetches whatever is on the default branch on the day of the build",
 		"RUN git clone https://x.io/a.git && git clone /b && cd a && git checkout v1.2":                                                                "info: git fetches the tag v1.2, which its owner can move",
-		"RUN git clone https://x.io/a":                                                                                                                 "warning: git fetches whatever the default branch is on the day of the build",
+		"RUN git clone https://x.io/a":                                                                                                                 "warning: git fetches whatever is on the default branch on the day of the build",
 	} {
 		found, err := Check(t.Context(), Input{Name: "Dockerfile", Dockerfile: []byte("FROM a\n" + dockerfile)})
 		if err != nil || len(found) != 1 || string(found[0].Level)+": "+found[0].Message != want {

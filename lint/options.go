@@ -51,7 +51,7 @@ func checkDate(p *project, add func(Finding)) {
 		case !piped(i, slices.IndexFunc(i.commands, func(o shell.Command) bool { return o.Pipeline == c.Pipeline })):
 			return
 		}
-		add(Finding{Line: p.find(i, "date"), Message: "the time of the build becomes a part of the image"})
+		add(Finding{Line: p.find(i, "date"), Message: "the time of the build becomes part of the image"})
 	})
 }
 
@@ -180,7 +180,7 @@ func checkProfile(p *project, add func(Finding)) {
 			text := uncommented(i.text)
 			generates = generates || strings.Contains(text, "-fprofile-generate") || strings.Contains(text, "profile-generate=") || strings.Contains(text, "-fprofile-instr-generate")
 			if use := slices.IndexFunc([]string{"-fprofile-use", "profile-use=", "-fprofile-instr-use"}, func(w string) bool { return strings.Contains(text, w) }); generates && use >= 0 {
-				add(Finding{Line: p.find(i, []string{"-fprofile-use", "profile-use=", "-fprofile-instr-use"}[use]), Message: "the compiler is led by a profile that this build itself measured: counts of a run are not the same twice"})
+				add(Finding{Line: p.find(i, []string{"-fprofile-use", "profile-use=", "-fprofile-instr-use"}[use]), Message: "the compiler uses a profile that this build itself measured: no two runs count the same"})
 			}
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 )
 
-// platformWords are names of bases that are no images.
+// isImage reports whether a name is an image's, and not a stage's.
 func isImage(p *project, name string) bool {
 	return name != "" && name != "scratch" && p.stage(name) == nil && !strings.Contains(name, "$") && !strings.Contains(name, "://")
 }
@@ -43,7 +43,7 @@ func checkLock(p *project, add func(Finding)) {
 		return
 	}
 	if p.Lock == nil {
-		add(Finding{Message: fmt.Sprintf("there is no %s: tags and URLs mean what they mean on the day of the build", path.Base(p.Lockfile)), Fix: "kedge lock"})
+		add(Finding{Message: fmt.Sprintf("there is no %s: a tag or a URL gives whatever it names on the day of the build", path.Base(p.Lockfile)), Fix: fmt.Sprintf("Run kedge lock, and commit %s.", path.Base(p.Lockfile))})
 		return
 	}
 	if p.LockUntracked != "" {

@@ -5,13 +5,13 @@ var Rules = []Rule{
 	{
 		ID: "volatile-arg", Practice: 1, Level: Warning, check: checkVolatileArgs,
 		What: "a build arg with a date, a commit or a host reaches a layer, a label or the environment",
-		Why:  "The image is another for every commit and every run, though nothing in it changed.",
-		Fix:  "Set it where the image is pushed, as an annotation: kedge build --annotation KEY=VALUE.",
+		Why:  "Every commit and every run gives another image, even if nothing else has changed.",
+		Fix:  "Leave it out, or make it an annotation: kedge build --annotation KEY=VALUE.",
 	},
 	{
 		ID: "base-arg", Practice: 1, Level: Warning, check: checkBaseArgs,
 		What: "the base depends on a build arg without a default",
-		Why:  "Who forgets the argument builds from something else, or not at all.",
+		Why:  "Someone who forgets the argument builds from something else, or not at all.",
 		Fix:  "Give it a default: ARG NAME=VALUE.",
 	},
 	{
@@ -23,13 +23,13 @@ var Rules = []Rule{
 	{
 		ID: "lock", Practice: 2, Level: Warning, check: checkLock, hadolint: []string{"DL3006", "DL3007"},
 		What: "there is no lockfile, git does not keep it, or it has no pin for a source",
-		Why:  "A tag and a URL mean what they mean on the day of the build.",
-		Fix:  "kedge lock",
+		Why:  "A tag or a URL gives whatever it names on the day of the build.",
+		Fix:  "Run kedge lock, and commit the lockfile.",
 	},
 	{
 		ID: "end-of-life", Practice: 2, Level: Warning, check: checkEndOfLife,
 		What: "the base is a release of Debian or Ubuntu whose support has ended",
-		Why:  "Its packages move to an archive, so that the build breaks, and get no security updates.",
+		Why:  "Its packages get no security updates, and move to an archive, which breaks the build.",
 		Fix:  "Move to a supported release.",
 		Link: "https://wiki.debian.org/DebianReleases",
 	},
@@ -49,7 +49,7 @@ var Rules = []Rule{
 		ID: "piped-shell", Practice: 4, Level: Error, check: checkPipedShell,
 		What: "a download goes straight into a shell",
 		Why:  "The server decides on the day of the build what runs.",
-		Fix:  "ADD the script, which the lock pins, and run the file.",
+		Fix:  "Download it with ADD, which the lock pins, and RUN the file.",
 	},
 	{
 		ID: "unchecked-download", Practice: 4, Level: Warning, check: checkUncheckedDownloads,
@@ -119,7 +119,7 @@ var Rules = []Rule{
 	},
 	{
 		ID: "measured-profile", Practice: 5, Level: Warning, check: checkProfile,
-		What: "the compiler is led by a profile that the same build measured",
+		What: "the compiler uses a profile that the same build measured",
 		Why:  "A profile counts what a run did, and no two runs do the same.",
 		Fix:  "Commit the profile, and COPY it.",
 	},
