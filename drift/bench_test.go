@@ -42,7 +42,11 @@ func BenchmarkRead(b *testing.B) {
 			}
 		}
 		between := time.Now()
-		if _, _, err := Read(b.Context(), img, ReadOptions{}); err != nil {
+		r, _, err := Read(b.Context(), img, ReadOptions{})
+		if err == nil {
+			err = r.Save(filepath.Join(b.TempDir(), "Dockerfile.drift"))
+		}
+		if err != nil {
 			b.Fatal(err)
 		}
 		once, recorded = once+between.Sub(start), recorded+time.Since(between)
