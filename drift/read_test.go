@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -271,6 +272,55 @@ func TestSaveLoad(t *testing.T) {
 	if _, err := Load(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
+}
+
+// TestArrange: records of platforms replace one record and are replaced by one, and what is none stays.
+func TestArrange(t *testing.T) {
+	r := record(t, image(t, v1.Config{}, []item{{name: "a", content: "1"}}))
+	dir := filepath.Join(t.TempDir(), "Dockerfile.drift")
+	arrange := func(platforms ...string) {
+		t.Helper()
+		if err := Arrange(dir, platforms...); err != nil {
+			t.Fatal(err)
+		}
+		paths := []string{dir}
+		if len(platforms) > 0 {
+			paths = nil
+		}
+		for _, p := range platforms {
+			paths = append(paths, PlatformPath(dir, p))
+		}
+		for _, path := range paths {
+			if err := r.Save(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(platforms) == 0 {
+			paths = nil
+		}
+		if got := Platforms(dir); !slices.Equal(got, paths) {
+			t.Errorf("%q has %q", platforms, got)
+		}
+		if _, err := Load(dir); (err == nil) != (len(platforms) == 0) {
+			t.Errorf("%q: %v", platforms, err)
+		}
+	}
+	arrange()
+	arrange("linux/amd64", "linux/arm/v7")
+	arrange("linux/amd64")
+	mine := filepath.Join(dir, "mine")
+	if err := os.WriteFile(mine, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, platforms := range [][]string{nil, {"linux/arm64"}} {
+		if err := Arrange(dir, platforms...); !errors.As(err, new(*ForeignError)) || len(Platforms(dir)) != 1 {
+			t.Errorf("%q: %v", platforms, err)
+		}
+	}
+	if err := os.Remove(mine); err != nil {
+		t.Fatal(err)
+	}
+	arrange()
 }
 
 // TestSaveRefuses: what is no record is not replaced.

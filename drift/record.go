@@ -15,6 +15,8 @@ package drift
 import (
 	"archive/tar"
 	"cmp"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,7 +55,19 @@ func Arrange(dir string, platforms ...string) error {
 	for _, p := range platforms {
 		keep = append(keep, PlatformPath(dir, p))
 	}
-	if _, err := os.Stat(filepath.Join(dir, imageFile)); err == nil && len(keep) > 0 {
+	records := Platforms(dir)
+	if _, err := os.Stat(filepath.Join(dir, imageFile)); err != nil {
+		entries, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if len(entries) > len(records) {
+			return &ForeignError{dir}
+		}
+	} else if len(keep) > 0 {
 		if err := replaceable(dir); err != nil {
 			return err
 		}
@@ -63,7 +77,7 @@ func Arrange(dir string, platforms ...string) error {
 			}
 		}
 	}
-	for _, old := range Platforms(dir) {
+	for _, old := range records {
 		if slices.Contains(keep, old) {
 			continue
 		}
