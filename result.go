@@ -170,6 +170,11 @@ func (p *plan) remember(res *Result, r *builder.Result) error {
 	if d := p.request.Downloads; d != nil {
 		b.Pins[store.DownloadsPin] = d.Record.Sum().String()
 	}
+	for _, w := range r.Warnings {
+		if text, ok := strings.CutPrefix(string(w.Short), "InvalidBaseImagePlatform: "); ok {
+			b.Foreign = append(b.Foreign, text)
+		}
+	}
 	for _, f := range res.Linted {
 		if b.Findings == nil {
 			b.Findings = map[string]int{}

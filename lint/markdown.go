@@ -98,5 +98,6 @@ downloads in a later RUN. The fourth was read with the mended rules; its two wro
 The two that are left take the revision of a package for one of a repository. No Dockerfile has more than 22 findings, and text shows three of each rule.
 
 What it overlooks was not measured. It does not know what scripts of the context do, what a base image's ONBUILD does, or what HCL files of bake compute.
-Whether a digest in the Dockerfile is another platform's only the registry knows: kedge build warns of it (InvalidBaseImagePlatform).
+Whether a digest in the Dockerfile is another platform's only the registry knows: kedge build warns of it (InvalidBaseImagePlatform), and kedge promote
+does not copy such an image.
 `

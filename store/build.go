@@ -32,6 +32,8 @@ type Build struct {
 	Args       string          `json:"args"`     // the hash of the build args
 	// Pins are those of the sources that it was built from, by their kind and reference, and that of the downloads.
 	Pins map[string]string `json:"pins,omitempty"`
+	// Foreign says which base images are for another platform than the one they were used for.
+	Foreign []string `json:"foreign,omitempty"`
 	// Unlocked says which RUNs may have downloaded what no lock has.
 	Unlocked []string `json:"unlocked,omitempty"`
 	// Findings counts what lint found before the build, by rule.

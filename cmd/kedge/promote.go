@@ -243,6 +243,9 @@ func (p *process) lintCondition(c *cli.Context, b *store.Build) (report.Conditio
 	if b != nil && b.Text != digest.FromBytes(text) {
 		return report.Condition{Name: "lint", Text: fmt.Sprintf("the image was not built from %s as it is now", file)}, nil
 	}
+	if b != nil && len(b.Foreign) > 0 {
+		return report.Condition{Name: "lint", Text: b.Foreign[0]}, nil
+	}
 	linted, err := kedge.Lint(c.Context, kedge.Env{Now: time.Now, Environ: p.environ, Stdin: p.stdin}, kedge.Options{
 		Context: cmp.Or(c.String("context"), filepath.Dir(file)), Dockerfile: file,
 	})
