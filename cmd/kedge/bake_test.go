@@ -193,7 +193,7 @@ func TestBake(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 
-	// A definition reads what is below the folder, unless it is allowed more.
+	// A definition reads only files below the folder, unless it is allowed more.
 	elsewhere := write(t, map[string]string{"Dockerfile": "FROM tiny\n", "token": "x"})
 	definition := "target \"default\" {\n  context = \"" + elsewhere + "\"\n}\n"
 	if err := os.WriteFile("outside.hcl", []byte(definition), 0o644); err != nil {
