@@ -2,6 +2,7 @@ package kedge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -127,7 +128,7 @@ func (p *plan) build(ctx context.Context, e *export, req *builder.Request, share
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return err
+		return releaseShares(ctx, made, err)
 	}
 	var results []*builder.Result
 	var roots []ocispec.Descriptor
@@ -138,10 +139,22 @@ func (p *plan) build(ctx context.Context, e *export, req *builder.Request, share
 	}
 	joined, err := builder.Join(results, *resolved)
 	if err != nil {
-		return err
+		return releaseShares(ctx, made, err)
+	}
+	if joined.Root, err = e.ingest.Join(ctx, roots); err != nil {
+		return releaseShares(ctx, made, err)
 	}
 	e.shares, e.result = made, joined
-	joined.Root, err = e.ingest.Join(ctx, roots)
+	return nil
+}
+
+// releaseShares releases those shares of a second pass that were made before err ended it, and returns err.
+func releaseShares(ctx context.Context, made []share, err error) error {
+	for _, s := range made {
+		if s.result != nil && s.pass.IsSecond() {
+			err = errors.Join(err, s.by.Release(context.WithoutCancel(ctx), s.result))
+		}
+	}
 	return err
 }
 

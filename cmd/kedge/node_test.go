@@ -57,6 +57,23 @@ func TestNodes(t *testing.T) {
 		t.Errorf("a failure on a node: %s", errs)
 	}
 
+	// A second build that fails on one node leaves nothing on the other, which is faster.
+	late := write(t, map[string]string{
+		"Dockerfile": "FROM --platform=$BUILDPLATFORM debian:bookworm-slim AS build\nARG TARGETARCH\n" +
+			"RUN --network=none mkdir /late && if [ $(umask) = 0002 ] && [ $TARGETARCH = arm64 ]; then sleep 4; exit 1; fi\nFROM scratch\nCOPY --from=build /late /\n",
+	})
+	runKedge(t, docker.env, exitOK, append([]string{"build", "--builder", "pair", late}, both...)...)
+	before := usage(t, shared)
+	_, errs = runKedge(t, docker.env, exitFailed, append([]string{"verify", "--builder", "pair", "--vary", "umask", late}, both...)...)
+	if !strings.Contains(errs, `node "far": `) {
+		t.Errorf("a second build that fails: %s", errs)
+	}
+	for id, record := range usage(t, shared) {
+		if before[id] == "" && strings.Contains(record, "mkdir /late") {
+			t.Errorf("left on the other node: %s", record)
+		}
+	}
+
 	// The node that does not make the first build makes the second, unless it cannot.
 	out, _ = runKedge(t, docker.env, exitOK, "verify", "--builder", "twins", "--locked", dir)
 	if !regexp.MustCompile(`(?m)^first   builder unix://.*\nsecond  builder tcp://`).MatchString(out) {
