@@ -107,6 +107,16 @@ func newSuite(t *testing.T) *suite {
 	} {
 		symlink(t, target, path)
 	}
+	const instances = "/tmp/buildx-integration-remote-*" // the tests leave them there
+	before, _ := filepath.Glob(instances)
+	t.Cleanup(func() {
+		after, _ := filepath.Glob(instances)
+		for _, dir := range after {
+			if !slices.Contains(before, dir) {
+				_ = os.RemoveAll(dir)
+			}
+		}
+	})
 	mirror := filepath.Join(s.dir, "mirror")
 	s.env = []string{
 		"HOME=" + home, "TMPDIR=" + t.TempDir(), "BUILDKIT_REGISTRY_MIRROR_DIR=" + mirror, "GIT_CONFIG_GLOBAL=" + os.DevNull,
