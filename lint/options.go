@@ -2,6 +2,7 @@ package lint
 
 import (
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -139,38 +140,77 @@ func checkFlagsFromArgs(p *project, add func(Finding)) {
 	}
 }
 
+// A setting is what a stage says about how something is compiled.
+type setting struct {
+	stage *stage
+	text  string
+	line  int
+}
+
 func checkFlagsDiffer(p *project, add func(Finding)) {
 	behind := p.sources(p.ships)
-	type value struct {
-		stage *stage
-		text  string
-		line  int
-	}
-	first := map[string]value{}
+	variables, sources := map[string]setting{}, map[string]setting{}
 	for _, s := range p.stages {
 		if !behind[s] {
 			continue
 		}
 		for _, i := range s.instructions {
-			env, ok := i.cmd.(*instructions.EnvCommand)
-			if !ok {
-				continue
+			if env, ok := i.cmd.(*instructions.EnvCommand); ok {
+				for _, kv := range env.Env {
+					if !strings.HasSuffix(kv.Key, "FLAGS") || kv.Key == "MAKEFLAGS" {
+						continue
+					}
+					now := setting{s, strings.Trim(kv.Value, `"'`), p.find(i, kv.Key)}
+					if before, ok := conflict(variables, kv.Key, now); ok && !slices.Contains(s.chain(), before.stage) {
+						add(Finding{Line: now.line, Message: fmt.Sprintf("%s is %q here and %q at line %d: two stages behind one image compile differently", kv.Key, now.text, before.text, before.line)})
+					}
+				}
 			}
-			for _, kv := range env.Env {
-				if !strings.HasSuffix(kv.Key, "FLAGS") || kv.Key == "MAKEFLAGS" {
+			for _, c := range i.commands {
+				source, flags := compiles(c)
+				if source == "" {
 					continue
 				}
-				now := value{s, strings.Trim(kv.Value, `"'`), i.start}
-				before, set := first[kv.Key]
-				if set && before.stage != s && before.text != now.text && !slices.Contains(s.chain(), before.stage) {
-					add(Finding{Line: p.find(i, kv.Key), Message: fmt.Sprintf("%s is %q here and %q at line %d: two stages behind one image compile differently", kv.Key, now.text, before.text, before.line)})
-				}
-				if !set {
-					first[kv.Key] = now
+				now := setting{s, flags, p.at(i, c)}
+				if before, ok := conflict(sources, source, now); ok {
+					add(Finding{Line: now.line, Message: fmt.Sprintf("%s is compiled with %q here and with %q at line %d: two stages behind one image compile it differently", source, now.text, before.text, before.line)})
 				}
 			}
 		}
 	}
+}
+
+// conflict returns the first setting of a key, if another stage has another text there.
+func conflict(first map[string]setting, key string, now setting) (before setting, ok bool) {
+	before, ok = first[key]
+	if !ok {
+		first[key] = now
+	}
+	return before, ok && before.stage != now.stage && before.text != now.text
+}
+
+var (
+	compiler   = regexp.MustCompile(`^(?:.*-)?(?:gcc|g\+\+|cc|c\+\+|clang|clang\+\+|rustc)(?:-[\d.]+)?$`)
+	sourceFile = regexp.MustCompile(`\.(?:c|cc|cpp|cxx|m|f90|rs)$`)
+)
+
+// compiles returns the sources that a command compiles, and its options in one order; "" if it compiles none. Output
+// files and libraries are no options.
+func compiles(c shell.Command) (sources, flags string) {
+	if !compiler.MatchString(c.Name()) {
+		return "", ""
+	}
+	var files, options []string
+	for _, w := range c.Words[1:] {
+		switch {
+		case sourceFile.MatchString(w):
+			files = append(files, path.Base(w))
+		case len(w) > 2 && strings.ContainsRune("OgmfDCs", rune(w[1])) && w[0] == '-':
+			options = append(options, w)
+		}
+	}
+	slices.Sort(options)
+	return strings.Join(files, " "), strings.Join(options, " ")
 }
 
 func checkProfile(p *project, add func(Finding)) {

@@ -113,9 +113,9 @@ var Rules = []Rule{
 	},
 	{
 		ID: "flags-differ", Practice: 5, Level: Warning, check: checkFlagsDiffer,
-		What: "two stages behind one image set a variable with compiler options differently",
+		What: "two stages behind one image set a variable with compiler options differently, or compile the same source with other options",
 		Why:  "Parts of one program are compiled differently.",
-		Fix:  "Set it once, in a stage that both come from.",
+		Fix:  "Set it once, or compile once, in a stage that both come from.",
 	},
 	{
 		ID: "measured-profile", Practice: 5, Level: Warning, check: checkProfile,
