@@ -4,7 +4,6 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
-	"github.com/zclconf/go-cty/cty/convert"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -43,8 +42,9 @@ func tooDeep(text []byte) bool {
 	return false
 }
 
-// An hclReader turns the text of an HCL file into what the same file in JSON has. The value of an expression that
-// needs a variable or a function is its text with a $ before it, so that it equals no literal.
+// An hclReader turns the text of an HCL file into what the same file in JSON has. Only literals have values: to
+// evaluate 1e999999999 or nested loops takes forever. The value of another expression is its text with a $ before it,
+// so that it equals no literal.
 type hclReader []byte
 
 // body reads attributes and blocks. A block TYPE "NAME" is the key NAME of the key TYPE.
@@ -85,15 +85,29 @@ func (r hclReader) value(e hclsyntax.Expression) *yaml.Node {
 		for _, item := range e.Items {
 			set(n, r.value(item.KeyExpr).Value, item.KeyExpr.Range().Start.Line, r.value(item.ValueExpr))
 		}
-	default:
-		v, diags := e.Value(nil)
-		s, err := convert.Convert(v, cty.String)
-		switch {
-		case diags.HasErrors() || err != nil || !s.IsKnown():
-			n.Value = "$" + string(e.Range().SliceBytes(r))
-		case !s.IsNull():
-			n.Value = s.AsString()
+	case *hclsyntax.ObjectConsKeyExpr:
+		if n.Value = hcl.ExprAsKeyword(e); n.Value == "" {
+			return r.value(e.Wrapped)
 		}
+	case *hclsyntax.ParenthesesExpr:
+		return r.value(e.Expression)
+	case *hclsyntax.LiteralValueExpr:
+		if !e.Val.IsNull() {
+			n.Value = r.text(e)
+		}
+	case *hclsyntax.TemplateExpr:
+		for _, part := range e.Parts {
+			literal, ok := part.(*hclsyntax.LiteralValueExpr)
+			if !ok || literal.Val.Type() != cty.String {
+				n.Value = "$" + r.text(e)
+				break
+			}
+			n.Value += literal.Val.AsString()
+		}
+	default:
+		n.Value = "$" + r.text(e)
 	}
 	return n
 }
+
+func (r hclReader) text(e hclsyntax.Expression) string { return string(e.Range().SliceBytes(r)) }
