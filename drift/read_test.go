@@ -277,7 +277,7 @@ func TestSaveLoad(t *testing.T) {
 // TestArrange: records of platforms replace one record and are replaced by one, and what is none stays.
 func TestArrange(t *testing.T) {
 	r := record(t, image(t, v1.Config{}, []item{{name: "a", content: "1"}}))
-	dir := filepath.Join(t.TempDir(), "Dockerfile.drift")
+	dir := filepath.Join(t.TempDir(), "[a]*.drift") // no pattern
 	arrange := func(platforms ...string) {
 		t.Helper()
 		if err := Arrange(dir, platforms...); err != nil {
@@ -321,6 +321,17 @@ func TestArrange(t *testing.T) {
 		t.Fatal(err)
 	}
 	arrange()
+}
+
+// An image may call its platform anything, and its record stays below the folder.
+func TestPlatformPath(t *testing.T) {
+	for platform, want := range map[string]string{
+		"linux/arm/v7": "d/linux-arm-v7", "": "d/unknown", ".": "d/unknown", "..": "d/unknown", "../..": "d/-..", "linux/../x": "d/linux-..-x",
+	} {
+		if got := PlatformPath("d", platform); got != want {
+			t.Errorf("%q: %q, not %q", platform, got, want)
+		}
+	}
 }
 
 // TestSaveRefuses: what is no record is not replaced.

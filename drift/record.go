@@ -31,21 +31,24 @@ const formatVersion = 1
 // Path returns the path of the record of a Dockerfile.
 func Path(dockerfile string) string { return dockerfile + ".drift" }
 
-// PlatformPath returns the path of the record of one platform in the folder of an image that has several.
+// PlatformPath returns the path of the record of one platform in the folder of an image that has several. It is below
+// dir whatever an image calls its platform.
 func PlatformPath(dir, platform string) string {
-	return filepath.Join(dir, strings.ReplaceAll(platform, "/", "-"))
+	name := strings.TrimLeft(strings.ReplaceAll(platform, "/", "-"), ".")
+	return filepath.Join(dir, cmp.Or(name, "unknown"))
 }
 
 // Platforms returns the paths of the records of platforms in dir, sorted: none if it is one record, or none.
 func Platforms(dir string) []string {
-	images, err := filepath.Glob(filepath.Join(dir, "*", imageFile))
-	if err != nil { // dir is no pattern that can be read
-		return nil
+	entries, _ := os.ReadDir(dir) // sorted
+	var records []string
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if _, err := os.Stat(filepath.Join(path, imageFile)); err == nil {
+			records = append(records, path)
+		}
 	}
-	for i := range images {
-		images[i] = filepath.Dir(images[i])
-	}
-	return images
+	return records
 }
 
 // Arrange makes room in dir for a record of each of the platforms, or for the only one if there are none: it removes
