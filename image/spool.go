@@ -79,6 +79,9 @@ func (s *spool) Commit(_ context.Context, size int64, expected digest.Digest, _ 
 	if expected != "" && expected != dgst {
 		return fmt.Errorf("blob %s, expected %s: %w", dgst, expected, errdefs.ErrFailedPrecondition)
 	}
+	if err := s.file.Close(); err != nil { // it can be the first to say that the disk is full
+		return err
+	}
 	target := filepath.Join(s.dir, ocispec.ImageBlobsDir, dgst.Algorithm().String(), dgst.Encoded())
 	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 		return err

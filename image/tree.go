@@ -260,12 +260,12 @@ func (s *scanner) heldArchive(r *rules.Rule, content []byte, f rules.Facts) bool
 	if s.archives == nil {
 		s.archives = map[string]bool{}
 	}
-	any := false
+	held := false
 	for _, key := range []string{archiveKey(content), signedKey + f.Name} {
 		s.archives[key] = s.view.held(key)
-		any = any || s.archives[key]
+		held = held || s.archives[key]
 	}
-	return any
+	return held
 }
 
 // narrow returns the rules that may touch an entry of this type over what the layers below have at its path.
