@@ -90,7 +90,6 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// A process that opens the store, and cleans up there, does not take from another what that is about to write.
 // A build that was not verified leaves the verdicts of manifests that it shares with others.
 func TestSaveBuildOfSeveralPlatforms(t *testing.T) {
 	amd64, arm64, index := digest.FromString("amd64"), digest.FromString("arm64"), digest.FromString("index")
@@ -134,6 +133,7 @@ func TestSaveBuildOfSeveralPlatforms(t *testing.T) {
 	}
 }
 
+// TestSaveBuildWhileOthersOpen: opening a store, which cleans up there, removes no file that another process is about to write.
 func TestSaveBuildWhileOthersOpen(t *testing.T) {
 	dir := t.TempDir()
 	s, err := Open(t.Context(), dir)
