@@ -121,8 +121,8 @@ func (e entry) csv() string {
 	return strings.Join(fields, ",")
 }
 
-// Parse reads what docker buildx bake --print wrote in the folder dir, an absolute path. url is that of a definition
-// in a git repository or an archive, and is empty for the files of this machine.
+// Parse reads the output of docker buildx bake --print in the folder dir, an absolute path. url is the URL of a
+// definition in a git repository or an archive, and empty for files of this machine.
 func Parse(data []byte, dir, url string) (*Definition, error) {
 	var p printed
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -271,8 +271,8 @@ func (d *Definition) newTarget(name string, p *printedTarget, asked bool) (*Targ
 	return t, nil
 }
 
-// context returns a named context as kedge build has it. A folder of a definition that is not of this machine is
-// one of its repository, never of this machine.
+// context returns a named context as kedge build takes it. A folder in a remote definition is one of its repository,
+// never of this machine.
 func (d *Definition) context(word string) (string, error) {
 	path, here := strings.CutPrefix(word, "cwd://")
 	if here || d.url == "" || Remote(word) {

@@ -33,8 +33,8 @@ type privileges struct {
 	reads, writes []string // paths
 }
 
-// Check returns a *PrivilegeError if the definition needs what the user does not allow, as docker buildx bake does:
-// an entitlement of a RUN, a path outside of the working folder, the agent of ssh, or that files are deleted.
+// Check returns a *PrivilegeError if the definition needs more than the user allows, as docker buildx bake does: an
+// entitlement of a RUN, a path outside the working folder, the SSH agent, or an output that deletes files.
 func (d *Definition) Check(allowed Allowed) error {
 	granted, err := allowed.parse()
 	if err != nil {

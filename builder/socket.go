@@ -263,7 +263,7 @@ func (c *streamConn) ReadFrom(r io.Reader) (n int64, err error) {
 	}
 }
 
-// fill has add extend c.buf, as soon as there is room for more.
+// fill waits until c.buf has room, and calls add, which extends it.
 func (c *streamConn) fill(add func()) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

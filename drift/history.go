@@ -277,8 +277,8 @@ func often(builds []Build) []Often {
 	return list[:min(len(list), maxOften)]
 }
 
-// Uncommitted returns those of the paths, of one checkout, that are not as the last commit has them. Outside of a
-// checkout there are none. The error is a *GitError.
+// Uncommitted returns the paths that differ from the last commit. A path outside of a checkout is never one of them.
+// The error is a *GitError.
 func Uncommitted(ctx context.Context, environ []string, paths ...string) (changed []string, err error) {
 	for _, path := range paths {
 		dir, name := filepath.Split(filepath.Clean(path))

@@ -147,7 +147,7 @@ func (v *view) chosen(word string) bool {
 	return err == nil && len(id) == 16 && v.has(id)
 }
 
-// signedKey begins the key of a file that a signature may be beside.
+// signedKey starts the key of a file that may have a signature beside it.
 const signedKey = "signed "
 
 // archiveKey holds the first eight bytes of the digests of a file by which others may know it.

@@ -166,8 +166,8 @@ func (c *Cache) check(f *os.File, dgst digest.Digest) error {
 	return nil
 }
 
-// A stream reads a body, and checks it on the way: the last bytes come only if the whole has its digest. Otherwise
-// the error is a *DamagedError. It must be read from its beginning to its end.
+// A stream checks a body while it is read: it returns the last bytes only if the whole body has its digest, and a
+// *DamagedError otherwise. It must be read from start to end.
 type stream struct {
 	file  *os.File
 	cache *Cache
@@ -177,8 +177,8 @@ type stream struct {
 	n     int64
 }
 
-// stream opens a body that Open would read first. It returns nil if Open would not, or if it is the better choice:
-// for a body that is not here, or is known to be damaged.
+// stream opens a body that Open would have to read and check first. It returns nil if Open is the better choice: the
+// body is missing, has another size, or was checked before.
 func (c *Cache) stream(dgst digest.Digest, size int64) *stream {
 	if dgst.Validate() != nil {
 		return nil

@@ -78,8 +78,8 @@ func (e *DamagedError) Error() string {
 	return fmt.Sprintf("the cached download %s is damaged", e.Digest)
 }
 
-// A RestoredError says that a step got a part of a damaged body, which has been fetched again since. The build has
-// to begin again.
+// A RestoredError says that a step got part of a damaged body. The body has been fetched again, and the build must
+// start over.
 type RestoredError struct{ Entry Entry }
 
 func (e *RestoredError) Error() string {

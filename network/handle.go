@@ -170,11 +170,11 @@ func (p *Proxy) replay(w http.ResponseWriter, r *http.Request, step Step, u *url
 	serveBody(w, r, e, body)
 }
 
-// streamed is the size from which a body is checked while it is sent, instead of before. If it is damaged, the
-// step has got a part of it, and the build has to begin again.
+// streamed is the size from which a body is checked while it is sent, not before. If it is damaged, the step already
+// has part of it, and the build must start over.
 const streamed = 8 << 20
 
-// A mended body calls damaged, which does not return, if it is damaged.
+// A mended body calls damaged, which does not return, if its content is damaged.
 type mended struct {
 	*stream
 	damaged func()

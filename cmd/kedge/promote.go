@@ -195,8 +195,8 @@ func labelConditions(b *store.Build, labels []map[string]string) (target, args r
 	return target, args
 }
 
-// driftCondition holds the image to the thresholds, as git has them and the record: one that no one has reviewed
-// would say yes to anything. Without a record the answer is no.
+// driftCondition holds the image to the record and the thresholds in git: those that no one has reviewed could say yes
+// to anything. Without a record the answer is no.
 func (p *process) driftCondition(c *cli.Context, promotion *publish.Promotion) (report.Condition, error) {
 	answer := report.Condition{Name: "drift"}
 	record := []string{drift.Path(c.String("file"))}

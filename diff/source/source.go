@@ -136,8 +136,8 @@ func Open(ctx context.Context, name string, o Options) (*Image, error) {
 	return img, nil
 }
 
-// Platforms returns the platforms of an image that is an index, without attestations; none for another. The platform
-// of the options does not count.
+// Platforms returns the platforms of an index, without attestations, and none for a single image. It ignores the
+// platform of the options.
 func Platforms(ctx context.Context, name string, o Options) ([]v1.Platform, error) {
 	var found []v1.Platform
 	o.Platform, o.platforms = nil, &found

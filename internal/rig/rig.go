@@ -72,8 +72,8 @@ func Start(ctx context.Context, bin, dir, data string, log io.Writer) (_ *Rig, e
 	return r, err
 }
 
-// daemonBelow starts a buildkitd for which the rig's registry is Docker Hub, and which writes only below dir. The
-// words in front are a program that executes it.
+// daemonBelow starts a buildkitd for which the rig's registry is Docker Hub, and which writes only below dir. If
+// front is given, that program executes it.
 func (r *Rig) daemonBelow(dir, addr string, front ...string) (*Daemon, error) {
 	config := filepath.Join(dir, "buildkitd.toml")
 	content := "[worker.oci]\n  gc = false\n" + MirrorConfig(r.Registry.Addr)
