@@ -21,6 +21,8 @@ func jenkinsBuilds(text []byte) []ciBuild {
 type jenkinsfile struct {
 	text    string
 	pos     int
+	counted int // the position up to which lines has the line breaks
+	lines   int
 	scripts []*yaml.Node
 	builds  []ciBuild
 	images  map[string]int // indexes of builds, by the variables that hold the images
@@ -30,7 +32,11 @@ type jenkinsfile struct {
 	word       string // the last identifier; "sh" until its script has come, and "sh ..." before a named argument
 }
 
-func (j *jenkinsfile) line() int { return 1 + strings.Count(j.text[:j.pos], "\n") }
+func (j *jenkinsfile) line() int {
+	j.lines += strings.Count(j.text[j.counted:j.pos], "\n")
+	j.counted = j.pos
+	return 1 + j.lines
+}
 
 func (j *jenkinsfile) read() {
 	for j.pos < len(j.text) {
@@ -98,8 +104,10 @@ func (j *jenkinsfile) name(name, rest string) {
 	}
 }
 
-// assigned matches the variable that a value is given.
+// assigned matches the variable that a value is given. It is looked for in the last maxAssigned bytes before the value.
 var assigned = regexp.MustCompile(`(\w+)\s*=\s*$`)
+
+const maxAssigned = 200
 
 // build reads the arguments of docker.build: the name of the image, and the rest of a docker build command.
 func (j *jenkinsfile) build(args string) {
@@ -125,7 +133,7 @@ func (j *jenkinsfile) build(args string) {
 	}
 	b.name, b.line, b.images = "docker.build", j.line(), append(b.images, words[0])
 	b.pushed = strings.HasPrefix(end, ".push(")
-	if v := assigned.FindStringSubmatch(j.text[:j.pos]); v != nil {
+	if v := assigned.FindStringSubmatch(j.text[max(0, j.pos-maxAssigned):j.pos]); v != nil {
 		j.images[v[1]] = len(j.builds)
 	}
 	j.builds = append(j.builds, b)

@@ -535,6 +535,15 @@ func TestMinified(t *testing.T) {
 	}
 }
 
+// TestLargeJenkinsfile would take half an hour if every build had the whole file read again.
+func TestLargeJenkinsfile(t *testing.T) {
+	const build = "x = docker.build('a')\nsh 'docker build .'\n"
+	builds := jenkinsBuilds([]byte(strings.Repeat(build, maxBuildFile/len(build))))
+	if len(builds) != 2*(maxBuildFile/len(build)) || builds[1].line != 3 {
+		t.Errorf("%d builds, the second in line %d", len(builds), builds[1].line)
+	}
+}
+
 func FuzzBuildFiles(f *testing.F) {
 	f.Add([]byte("variable \"R\" { default = null }\ntarget \"a\" {\n  inherits = [\"a\"] // x\n  args = { V: 1.5, \"W\" = -1 }\n  tags = [for t in X : \"${t}:%{ if y }1%{ endif }\"]\n}\n"))
 	f.Add([]byte("def x = docker.build(\"a:${b {}}\", '-t y .')\nx.push()"))
