@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"os"
@@ -109,7 +111,7 @@ func swapInBytes(s string) (int64, error) {
 
 // settings reads the flags that are passed on to BuildKit.
 func (p *process) settings(c *cli.Context, auth *configfile.ConfigFile) (s builder.Settings, err error) {
-	if s.Secrets, err = p.secrets(c.StringSlice("secret")); err != nil {
+	if s.Secrets, err = p.secrets(c.Context, c.StringSlice("secret")); err != nil {
 		return s, err
 	}
 	if err = p.ssh(&s, c.StringSlice("ssh"), c.Args().First()); err != nil {
@@ -196,7 +198,7 @@ func labels(values []string) (map[string]string, error) {
 
 // secrets reads --secret. An id alone names an environment variable or else a file. No error repeats a value,
 // which may be the secret itself by mistake.
-func (p *process) secrets(values []string) (builder.Secrets, error) {
+func (p *process) secrets(ctx context.Context, values []string) (builder.Secrets, error) {
 	all := builder.Secrets{}
 	for _, value := range values {
 		fields, err := csvvalue.Fields(value, nil)
@@ -238,26 +240,48 @@ func (p *process) secrets(values []string) (builder.Secrets, error) {
 			all[id] = builder.Secret{Value: []byte(p.env[env])}
 			continue
 		}
-		if all[id], err = secretFile(file); err != nil {
+		if all[id], err = secretFile(ctx, file); err != nil {
+			if ctx.Err() != nil {
+				return nil, err
+			}
 			return nil, usagef("secret %q: %v", id, err)
 		}
 	}
 	return all, nil
 }
 
-// secretFile returns the secret in a file.
-func secretFile(path string) (builder.Secret, error) {
+// secretFile returns the secret in a file. It reads a pipe now, since that works only once, and stops waiting for
+// one when ctx ends.
+func secretFile(ctx context.Context, path string) (builder.Secret, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return builder.Secret{}, err
 	}
+	tooLarge := fmt.Errorf("%q is not a file of at most %s", path, units.BytesSize(secretsprovider.MaxSecretSize))
 	if info.IsDir() || info.Size() > secretsprovider.MaxSecretSize {
-		return builder.Secret{}, fmt.Errorf("%q is not a file of at most %s", path, units.BytesSize(secretsprovider.MaxSecretSize))
+		return builder.Secret{}, tooLarge
 	}
 	if info.Mode().IsRegular() {
 		return builder.Secret{File: path}, nil
 	}
-	value, err := os.ReadFile(path) // a pipe can be read only once, but the secret is needed again
+	var value []byte
+	done := make(chan error, 1)
+	go func() {
+		f, err := os.Open(path)
+		if err == nil {
+			defer f.Close()
+			value, err = io.ReadAll(io.LimitReader(f, secretsprovider.MaxSecretSize+1))
+		}
+		done <- err
+	}()
+	select {
+	case <-ctx.Done():
+		return builder.Secret{}, ctx.Err()
+	case err = <-done:
+	}
+	if len(value) > secretsprovider.MaxSecretSize {
+		return builder.Secret{}, tooLarge
+	}
 	return builder.Secret{Value: value}, err
 }
 
