@@ -23,7 +23,7 @@ var Rules = []Rule{
 	{
 		ID: "lock", Practice: 2, Level: Warning, check: checkLock, hadolint: []string{"DL3006", "DL3007"},
 		What: "there is no lockfile, git does not keep it, or it has no pin for a source",
-		Why:  "A tag or a URL gives whatever it names on the day of the build.",
+		Why:  "A tag or a URL gives whatever it names on the day of the build. Without a lockfile it is a warning; one that git does not keep, or without a pin, is an error.",
 		Fix:  "Run kedge lock, and commit the lockfile.",
 	},
 	{
