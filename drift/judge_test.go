@@ -192,6 +192,7 @@ func TestSettingsRefused(t *testing.T) {
 		"[[drift.path]]\nmatch = \"[\"\nlevel = \"warn\"\nreason = \"r\"": "match \"[\"",
 		rule("path", "level = \"warn\"\nuntil = \"soon\""):                "kedge.toml:5: ",
 		"[drift]\nperCent = 1":                                            `kedge.toml:2: unknown key "perCent"`,
+		"drift = 3":                                                       `kedge.toml:1: unexpected TOML integer for "drift"`,
 		"[lnt]":                                                           "kedge.toml:1: unknown key",
 		"[drift]\ntmpfs = \"/run\"":                                       "kedge.toml:2: ",
 		"[drift]\npackages-added = -1\n" + rule("path", "level = \"allow\"") + "\n" + rule("path", "level = \"maybe\""): "kedge.toml:2: drift.packages-added is not a number from 0, or \"any\"\nkedge.toml:7: [[drift.path]]: level \"maybe\"",

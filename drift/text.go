@@ -345,7 +345,11 @@ func tomlError(name string, err error) error {
 	var decode *toml.DecodeError
 	if errors.As(err, &decode) {
 		line, _ := decode.Position()
-		return &FormatError{File: name, Line: line, Msg: strings.TrimPrefix(decode.Error(), "toml: ")}
+		why, _, typed := strings.Cut(strings.TrimPrefix(decode.Error(), "toml: "), " into ")
+		if typed { // what follows are types of Go
+			why = fmt.Sprintf("%s for %q", strings.Replace(why, "cannot decode", "unexpected", 1), strings.Join(decode.Key(), "."))
+		}
+		return &FormatError{File: name, Line: line, Msg: why}
 	}
 	return &FormatError{File: name, Msg: strings.TrimPrefix(err.Error(), "toml: ")}
 }
