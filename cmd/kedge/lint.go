@@ -31,8 +31,11 @@ func (p *process) lintVerb() *cli.Command {
 			if c.NArg() > 1 {
 				return usagef("lint takes one PATH or - (standard input), the build context, and got %d", c.NArg())
 			}
-			if c.Bool("fix") && (c.Bool("diff") || c.Args().First() == "-" || c.String("file") == "-") {
-				return usagef("--fix writes into a Dockerfile that is a file; --diff alone prints the patch")
+			switch {
+			case c.Bool("fix") && c.Bool("diff"):
+				return usagef("--diff prints the patch that --fix writes: give one of them")
+			case c.Bool("fix") && (c.Args().First() == "-" || c.String("file") == "-"):
+				return usagef("--fix cannot write into standard input; --diff prints the patch")
 			}
 			platforms, err := linuxPlatforms(askedPlatforms(c))
 			if err != nil {
@@ -70,6 +73,9 @@ func (p *process) lint(c *cli.Context, l *kedge.Linted) error {
 	}
 	if _, err := io.WriteString(p.stdout, l.Patch); err != nil {
 		return err
+	}
+	if l.Patch == "" && len(l.Findings) > 0 {
+		p.say("no finding has a fix that is safe to write: kedge lint lists them")
 	}
 	if !r.Yes() {
 		return errNo
