@@ -46,7 +46,7 @@ var (
 	pacmanLine       = regexp.MustCompile(`^\[\d{4}-\d\d-\d\dT?[ \d:+-]*\] \[[A-Z-]+\] `)
 	aptitudeReport   = regexp.MustCompile(`^\n*(?:=+\n+)?Aptitude \S+: log report\n[A-Z][a-z]{2}, [A-Z][a-z]{2} [ \d]\d \d{4} \d\d:\d\d:\d\d `)
 	datedLine        = regexp.MustCompile(`^\n*(?:[A-Z]+ |# |\[)?(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d )`)
-	fontconfigLine   = regexp.MustCompile(`^(?:/[^:]*|fc-cache): [a-z]`)
+	fontconfigLine   = regexp.MustCompile(`^(?:Font directories:$|\t/|Re-scanning /|(?:/[^:]*|fc-cache): [a-z])`)
 )
 
 func isPackageLog(content []byte, f Facts) bool {

@@ -54,6 +54,7 @@ var byproducts = []struct{ name, content, want string }{
 	{"var/log/zypp/history", "# 2026-11-29 11:41:29 a\n", dropped},
 	{"var/log/journal/0123/system.journal", "LPKSHHRH\x00", dropped},
 	{"var/log/fontconfig.log", "/usr/share/fonts: caching, new cache contents: 0 fonts, 1 dirs\n/usr/bin/fc-cache: succeeded\n", dropped},
+	{"var/log/fontconfig.log", "Font directories:\n\t/usr/share/fonts\n/usr/share/fonts: caching, new cache contents: 0 fonts, 1 dirs\n/var/cache/fontconfig: invalid cache file: 0a-le64.cache-8\nfc-cache: succeeded\n", dropped},
 	{"var/log/wtmp", string(loginRecord(7)), ""},
 	{"var/cache/ldconfig/aux-cache", "glibc-ld.so.auxcache-2.0\x00", dropped},
 	{"var/cache/apt/pkgcache.bin", "\xdc\x76\xfe\x98\x10", dropped},
