@@ -133,7 +133,7 @@ func notInGit(ctx context.Context, file string, environ []string) string {
 	if !git.InCheckout(dir) {
 		return ""
 	}
-	if out, err := git.Run(ctx, dir, environ, nil, "ls-files", "-z", "--", name); err != nil || len(out) > 0 {
+	if out, err := git.Run(ctx, dir, environ, nil, "--literal-pathspecs", "ls-files", "-z", "--", name); err != nil || len(out) > 0 {
 		return ""
 	}
 	if ignored, err := gitIgnored(ctx, dir, environ, []string{name}); err == nil && slices.Contains(ignored, name) {

@@ -286,7 +286,7 @@ func Uncommitted(ctx context.Context, environ []string, paths ...string) (change
 		if !git.InCheckout(dir) {
 			continue
 		}
-		out, err := git.Run(ctx, dir, environ, nil, "status", "--porcelain", "--ignored", "--untracked-files=all", "--", name)
+		out, err := git.Run(ctx, dir, environ, nil, "--literal-pathspecs", "status", "--porcelain", "--ignored", "--untracked-files=all", "--", name)
 		if err != nil {
 			return nil, &GitError{path, err}
 		}

@@ -12,10 +12,10 @@ import (
 	"strings"
 )
 
-// Run runs git in dir, whoever owns the checkout: in CI that is often another user. Names of files are no patterns. It returns what git prints. The
+// Run runs git in dir, whoever owns the checkout: in CI that is often another user. It returns what git prints. The
 // error has what git says.
 func Run(ctx context.Context, dir string, environ []string, stdin []byte, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "git", append([]string{"-c", "safe.directory=*", "-c", "core.fsmonitor=false", "--literal-pathspecs"}, args...)...)
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-c", "safe.directory=*", "-c", "core.fsmonitor=false"}, args...)...)
 	cmd.Dir, cmd.Stdin = dir, bytes.NewReader(stdin)
 	cmd.Env = []string{}
 	for _, kv := range environ {
