@@ -72,12 +72,18 @@ type packageJSON struct {
 	Dependencies, DevDependencies, OptionalDependencies, PeerDependencies map[string]string
 }
 
+// specifiers returns those of all dependencies that are installed, by name.
+func (m packageJSON) specifiers() map[string]string {
+	all := map[string]string{}
+	for _, part := range []map[string]string{m.Dependencies, m.DevDependencies, m.OptionalDependencies} {
+		maps.Copy(all, part)
+	}
+	return all
+}
+
 // fits compares the dependencies with the specifiers that a lockfile was made from.
 func (m packageJSON) fits(locked map[string]string) string {
-	wanted := map[string]string{}
-	for _, part := range []map[string]string{m.Dependencies, m.DevDependencies, m.OptionalDependencies} {
-		maps.Copy(wanted, part)
-	}
+	wanted := m.specifiers()
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
 		switch spec, ok := locked[name]; {
 		case !ok:
@@ -106,11 +112,7 @@ func npmFits(manifest, lock []byte) string {
 	if !ok {
 		return ""
 	}
-	locked := map[string]string{}
-	for _, part := range []map[string]string{root.Dependencies, root.DevDependencies, root.OptionalDependencies} {
-		maps.Copy(locked, part)
-	}
-	return want.fits(locked)
+	return want.fits(root.specifiers())
 }
 
 // npmEmpty reports whether a package.json has no dependencies.
