@@ -125,7 +125,7 @@ func (e *PrivilegeError) paths(access, flag, dir string, needed, granted []strin
 
 func below(parent, path string) bool {
 	rel, err := filepath.Rel(parent, path)
-	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // resolve follows the links of a path, relative to dir, as the kernel does. It returns the part that exists and the
@@ -151,7 +151,7 @@ func resolve(dir, path string) (found, rest string, err error) {
 		switch {
 		case err != nil:
 			rest = filepath.Join(append([]string{part}, parts...)...)
-			if below(".", rest) {
+			if filepath.IsLocal(rest) {
 				return found, rest, nil
 			}
 			parts = strings.Split(filepath.Join(found, rest), "/")
