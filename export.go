@@ -120,10 +120,8 @@ func (p *plan) canonicalise(ctx context.Context, e *export) (store.Image, error)
 func (p *plan) write(ctx context.Context, e *export) (store.Image, error) {
 	var downloads []digest.Digest
 	if d := p.request.Downloads; d != nil {
-		for _, entry := range d.Record.Entries() {
-			if entry.Digest != "" {
-				downloads = append(downloads, entry.Digest)
-			}
+		for _, body := range d.Record.Bodies() {
+			downloads = append(downloads, body.Digest)
 		}
 	}
 	var sources []image.Source

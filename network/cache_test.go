@@ -514,7 +514,7 @@ func TestKilledWhileReplaying(t *testing.T) {
 	lose := func() {
 		t.Helper()
 		cache := openCache(t, filepath.Join(dir, "cache"))
-		for i, e := range wholeBut(t, dir, true).bodies() {
+		for i, e := range wholeBut(t, dir, true).Bodies() {
 			if i%2 == 0 {
 				if err := os.Remove(cache.blob(e.Digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 					t.Fatal(err)

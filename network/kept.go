@@ -76,7 +76,7 @@ func (c *Cache) list(ctx context.Context, d ocispec.Descriptor) error {
 func (c *Cache) artifact(r *Record) (ocispec.Descriptor, error) {
 	text := r.Format()
 	layers := []ocispec.Descriptor{{MediaType: recordMediaType, Digest: digest.FromBytes(text), Size: int64(len(text))}}
-	for _, e := range r.bodies() {
+	for _, e := range r.Bodies() {
 		layers = append(layers, ocispec.Descriptor{MediaType: bodyMediaType, Digest: e.Digest, Size: e.Size})
 	}
 	manifest, err := strictjson.Encode(ocispec.Manifest{
@@ -195,7 +195,7 @@ func (c *Cache) Usage() (records []Usage, total, unused int64, err error) {
 	users := map[digest.Digest]int{}
 	bodies := make([][]Entry, len(kept))
 	for i, k := range kept {
-		bodies[i] = k.Record.bodies()
+		bodies[i] = k.Record.Bodies()
 		for _, e := range bodies[i] {
 			users[e.Digest]++
 		}
@@ -397,7 +397,7 @@ func (c *Cache) Uses(name string) ([]Use, error) {
 
 // Missing returns the bodies of a record for which the cache has no file, or nil. It does not read the files.
 func (c *Cache) Missing(r *Record) error {
-	missing := slices.DeleteFunc(r.bodies(), func(e Entry) bool { return c.Has(e.Digest) })
+	missing := slices.DeleteFunc(r.Bodies(), func(e Entry) bool { return c.Has(e.Digest) })
 	if len(missing) > 0 {
 		return &MissingError{Entries: missing}
 	}

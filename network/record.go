@@ -235,8 +235,8 @@ func (r *Record) sorted() []*Entry {
 	return all
 }
 
-// bodies returns one entry for each body, in the order of the record.
-func (r *Record) bodies() []Entry {
+// Bodies returns one entry for each body, in the order of the record.
+func (r *Record) Bodies() []Entry {
 	seen := map[digest.Digest]bool{}
 	return slices.DeleteFunc(r.Entries(), func(e Entry) bool {
 		known := e.Digest == "" || seen[e.Digest]

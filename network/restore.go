@@ -51,7 +51,7 @@ func (p *Proxy) Restore(ctx context.Context) (restored []Entry, err error) {
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(maxRestores)
-	for _, e := range p.o.Record.bodies() {
+	for _, e := range p.o.Record.Bodies() {
 		group.Go(func() error {
 			f, err := p.o.Cache.Open(e.Digest)
 			if err == nil {
