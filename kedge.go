@@ -114,12 +114,18 @@ func Verify(ctx context.Context, env Env, o Options) (*Result, error) {
 	if err := group.Wait(); err != nil {
 		return nil, errors.Join(err, p.release(ctx, second))
 	}
-	other, err := p.canonicalise(ctx, second)
-	notReleased := p.release(ctx, second)
-	if err != nil {
+	// The second image is written while the first one is searched and the builder forgets the second build.
+	var other store.Image
+	var found map[string][]trace.Finding
+	var notReleased error
+	group, gctx = errgroup.WithContext(ctx)
+	group.Go(func() (err error) { other, err = p.canonicalise(gctx, second); return err })
+	group.Go(func() (err error) { found, err = p.traces(gctx, img, first.result, second.result); return err })
+	group.Go(func() error { notReleased = p.release(ctx, second); return nil })
+	if err := group.Wait(); err != nil {
 		return nil, errors.Join(err, notReleased)
 	}
-	verdict, err := p.compare(ctx, built{first, img}, built{second, other})
+	verdict, err := p.compare(ctx, built{first, img}, built{second, other}, found)
 	if err != nil {
 		return nil, err
 	}

@@ -17,8 +17,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// traces looks in an image for the day of the builds and for the machine.
-func (p *plan) traces(ctx context.Context, m store.Manifest, first, second *builder.Result) ([]trace.Finding, error) {
+// traces looks in an image for the day of the builds and for the machine. It returns what it finds by platform.
+func (p *plan) traces(ctx context.Context, img store.Image, first, second *builder.Result) (map[string][]trace.Finding, error) {
 	s := trace.Search{
 		Builds: []trace.Window{{From: second.Started, To: second.Finished}},
 		Epoch:  first.Epoch, Base: second.NewestBase, Given: []string{string(p.text)}, Inputs: func(ctx context.Context, fn func(string, []byte)) error { return inputFiles(ctx, first.Sent, fn) },
@@ -35,11 +35,18 @@ func (p *plan) traces(ctx context.Context, m store.Manifest, first, second *buil
 	if committed, err := p.commitTime(ctx); err == nil { // most contexts have no commit
 		s.Commit = committed
 	}
-	var err error
-	if s.Zone, err = zone(ctx, p.env.Store, m); err != nil {
-		return nil, err
+	found := map[string][]trace.Finding{}
+	for _, m := range img.Manifests {
+		var err error
+		if s.Zone, err = zone(ctx, p.env.Store, m); err != nil {
+			return nil, err
+		}
+		platform := platforms.Format(m.Platform)
+		if found[platform], err = trace.Find(ctx, p.env.Store, m, steps(first)[platform], s); err != nil {
+			return nil, err
+		}
 	}
-	return trace.Find(ctx, p.env.Store, m, steps(first)[platforms.Format(m.Platform)], s)
+	return found, nil
 }
 
 // zone returns the time zone that the image's environment names, or UTC.

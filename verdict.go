@@ -20,16 +20,8 @@ type built struct {
 	image store.Image
 }
 
-// compare judges whether two builds made the same image.
-func (p *plan) compare(ctx context.Context, first, second built) (*verify.Verdict, error) {
-	traces := map[string][]trace.Finding{}
-	for _, m := range first.image.Manifests {
-		found, err := p.traces(ctx, m, first.result, second.result)
-		if err != nil {
-			return nil, err
-		}
-		traces[platforms.Format(m.Platform)] = found
-	}
+// compare judges whether two builds made the same image. traces are what [plan.traces] found in the first one.
+func (p *plan) compare(ctx context.Context, first, second built, traces map[string][]trace.Finding) (*verify.Verdict, error) {
 	vary := varied(p.options.Vary, first.result)
 	return verify.Compare(ctx, p.env.Store, first.image, second.image, verify.Builds{
 		Steps: steps(first.result), Dockerfile: p.text, Name: patchName(p.dockerfile), Traces: traces,
