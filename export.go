@@ -87,6 +87,14 @@ func (p *plan) pass(ctx context.Context, shares []share, resolved *builder.Resol
 	}
 }
 
+// passAgain has the builders send once more what e's ingest needs of the image.
+func (p *plan) passAgain(ctx context.Context, e *export) (*export, error) {
+	again := &export{ingest: e.ingest}
+	shown, wait := p.env.display(p.request, "exporting")
+	defer wait()
+	return again, p.build(ctx, again, shown, e.again(builder.Repeat), &e.result.Resolution, image.IngestOptions{})
+}
+
 // release removes from the builder's cache what a second pass left there. It does so after an interrupt, too.
 func (p *plan) release(ctx context.Context, second *export) error {
 	if second == nil {
@@ -99,16 +107,14 @@ func (p *plan) release(ctx context.Context, second *export) error {
 	return err
 }
 
-// canonicalise writes the image of an export. If the store has lost a layer that the builder did not send,
-// the builder exports all layers again.
+// canonicalise writes the image of an export. If it needs a layer that the builder did not send, the builder exports
+// the image again.
 func (p *plan) canonicalise(ctx context.Context, e *export) (store.Image, error) {
 	img, err := p.write(ctx, e)
-	if notSent := (*image.NotSentError)(nil); errors.As(err, &notSent) {
-		var whole *export
-		whole, err = p.pass(ctx, e.again(builder.Repeat), &e.result.Resolution, "exporting", image.IngestOptions{All: true, Check: p.options.NoCache})
-		if err == nil {
-			img, err = p.write(ctx, whole)
-			whole.close()
+	for notSent := (*image.NotSentError)(nil); errors.As(err, &notSent); {
+		var again *export
+		if again, err = p.passAgain(ctx, e); err == nil {
+			img, err = p.write(ctx, again)
 		}
 	}
 	if whiteout := (*image.WhiteoutError)(nil); errors.As(err, &whiteout) {

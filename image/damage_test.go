@@ -125,7 +125,6 @@ func TestDamageIsMended(t *testing.T) {
 		"manifest changed":                  {manifest, flip, IngestOptions{}, same, true},
 		"config cut":                        {config, cut, IngestOptions{}, same, true},
 		"layer changed, remembered":         {layer, flip, IngestOptions{}, same, false},
-		"layer changed, remembered, all":    {layer, flip, IngestOptions{All: true}, same, false},
 		"layer changed, remembered, read":   {layer, flip, IngestOptions{Check: true}, same, true},
 		"layer changed, remembered, sums":   {layer, flip, IngestOptions{Sums: filesum.Open("", time.Now)}, same, true},
 		"layer changed, made again":         {layer, flip, IngestOptions{}, anew, true},

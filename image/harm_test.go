@@ -398,7 +398,7 @@ func TestChecksumComesAndGoes(t *testing.T) {
 		upper []byte
 		want  string
 	}{{other, gzippedAt(t, epoch, "a")}, {summed, archive}, {other, gzippedAt(t, epoch, "a")}, {summed, archive}} {
-		img, _ := buildAgain(t, s, IngestOptions{All: true}, Options{}, rawImage{platform: amd64, layers: [][]byte{archived, test.upper}})
+		img, _ := build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{archived, test.upper}})
 		if got := listed(t, s, img.Manifests[0].Layers[0]); !slices.Equal(got, []string{"a.gz " + test.want}) {
 			t.Errorf("got %q", got)
 		}
@@ -468,7 +468,7 @@ func TestDaysOfLayers(t *testing.T) {
 	s := testStore(t)
 	want := "etc/shadow " + line("a", epoch) + line("b", epoch) + line("c", first.Add(50*day))
 	for n := 1; n <= 2; n++ { // the second time, the store remembers the first layer
-		img, _ := buildAgain(t, s, IngestOptions{All: true}, Options{}, rawImage{platform: amd64, layers: layers[:n]})
+		img, _ := build(t, s, Options{}, rawImage{platform: amd64, layers: layers[:n]})
 		if got := listed(t, s, img.Manifests[0].Layers[n-1]); n == 2 && !slices.Equal(got, []string{want}) {
 			t.Errorf("%q, want %q", got, want)
 		}

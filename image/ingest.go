@@ -38,6 +38,7 @@ type Ingest struct {
 	opts      IngestOptions
 	rawRecord func() func(raw digest.Digest) (store.Record, bool)
 	claimed   sync.Map     // digests of raw layers that Info claimed to have
+	needed    sync.Map     // digests of those that turned out to be needed
 	checked   sync.Map     // by digest of a blob of the Store: whether its content was right
 	surveys   []keptSurvey // of this export
 	open      sync.Once    // for earlier
@@ -92,7 +93,7 @@ type Options struct {
 }
 
 // A NotSentError says that Write needs a raw layer that the builder did not send. The Store has canonical
-// forms of it, but over other layers than now. An export with IngestOptions.All sends it.
+// forms of it, but over other layers than now. Another export into the same Ingest sends it.
 type NotSentError struct{ Layer digest.Digest }
 
 func (e *NotSentError) Error() string {
@@ -101,8 +102,6 @@ func (e *NotSentError) Error() string {
 
 // IngestOptions are choices for NewIngest. The zero value is a plain build.
 type IngestOptions struct {
-	// All makes the builder send all layers, including those that the Store remembers.
-	All bool
 	// Check reads each blob of the Store before relying on it. A damaged blob is sent or made again.
 	Check bool
 	// Sums, if not nil, remembers which blobs are whole. Without Check, each is read once, and again if its file
@@ -113,7 +112,7 @@ type IngestOptions struct {
 	Place string
 	// Second is for the second build of a verification, which takes nothing from memory. Its layers
 	// usually exist already, so Write computes the diffID of each before compressing anything. It implies
-	// All and Check.
+	// Check.
 	Second bool
 }
 
@@ -155,7 +154,7 @@ func (in *Ingest) Info(ctx context.Context, dgst digest.Digest) (content.Info, e
 			return info, nil
 		}
 	}
-	if in.opts.All || in.opts.Second {
+	if _, needed := in.needed.Load(dgst); needed || in.opts.Second {
 		return content.Info{}, err
 	}
 	if r, ok := in.rawRecord()(dgst); ok && in.sound(ctx, r.Digest) {
@@ -243,7 +242,7 @@ func (in *Ingest) Join(ctx context.Context, roots []ocispec.Descriptor) (ocispec
 // index of their own.
 //
 // Write normalises and compresses several new layers at the same time. If it fails or ctx is done, the
-// Store lists what it listed before. After a *NotSentError the caller should export again.
+// Store lists what it listed before. After a *NotSentError the caller should export again into the same Ingest.
 func (in *Ingest) Write(ctx context.Context, root ocispec.Descriptor, sources []Source, opts Options) (store.Image, error) {
 	set, err := opts.Rules.Check()
 	if err != nil {
@@ -429,6 +428,7 @@ func (in *Ingest) adoptBase(ctx context.Context, e export) error {
 // notSent returns a *NotSentError if a layer is missing because Info claimed to have it, else err.
 func (in *Ingest) notSent(raw digest.Digest, err error) error {
 	if _, ok := in.claimed.Load(raw); ok {
+		in.needed.Store(raw, true)
 		return &NotSentError{raw}
 	}
 	return err

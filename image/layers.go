@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/gob"
@@ -9,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 
+	"github.com/containerd/errdefs"
 	"github.com/kedge-build/kedge/internal/layer"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
@@ -102,18 +104,18 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*store.Layer, err
 		}
 	}
 	raws := e.raws(w.set, v)
+	if err := w.allSent(ctx, raws, v); err != nil {
+		return nil, err
+	}
 	for i, raw := range raws {
 		key := raw.digest.String() + raw.under.String()
-		// Do not look up the layers of a second build: it must be made from its own content.
-		if !w.in.opts.Second {
-			if r, ok := w.in.store.RawRecord(raw.digest, w.in.epoch, raw.under); ok && w.in.sound(ctx, r.Digest) && v.agrees(r) {
-				if r.RawDiffID != raw.diffID {
-					return nil, fmt.Errorf("layer %s: its diffID is %s, the config says %s", raw.digest, r.RawDiffID, raw.diffID)
-				}
-				layers = append(layers, new(newLayer(r, raw.digest)))
-				v.ran(r.Days)
-				continue
+		if r, ok := w.known(ctx, raw, v); ok {
+			if r.RawDiffID != raw.diffID {
+				return nil, fmt.Errorf("layer %s: its diffID is %s, the config says %s", raw.digest, r.RawDiffID, raw.diffID)
 			}
+			layers = append(layers, new(newLayer(r, raw.digest)))
+			v.ran(r.Days)
+			continue
 		}
 		for ; n < e.BaseLayers+i; n++ {
 			l := store.Layer{Descriptor: e.layers[n], DiffID: e.config.diffIDs[n]}
@@ -145,6 +147,30 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*store.Layer, err
 		layers = append(layers, w.done[key])
 	}
 	return layers, nil
+}
+
+// known returns the record of a raw layer whose canonical form the Store has. It knows none of a second build, which must
+// be made from its own content.
+func (w *layerWriter) known(ctx context.Context, raw rawLayer, v *view) (store.Record, bool) {
+	if w.in.opts.Second {
+		return store.Record{}, false
+	}
+	r, ok := w.in.store.RawRecord(raw.digest, w.in.epoch, raw.under)
+	return r, ok && w.in.sound(ctx, r.Digest) && v.agrees(r)
+}
+
+// allSent returns a *NotSentError if layers are needed that were not sent. It notes all of them, so that one more export
+// is enough.
+func (w *layerWriter) allSent(ctx context.Context, raws []rawLayer, v *view) error {
+	var missing error
+	for _, raw := range raws {
+		if _, err := w.in.blobStore.Info(ctx, raw.digest); errdefs.IsNotFound(err) {
+			if _, ok := w.known(ctx, raw, v); !ok {
+				missing = cmp.Or(missing, w.in.notSent(raw.digest, nil))
+			}
+		}
+	}
+	return missing
 }
 
 // plan decides about a new layer over below, which it changes into the tree with the layer. Of the

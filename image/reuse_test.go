@@ -31,11 +31,7 @@ func reused(t testing.TB, s *store.Store, o IngestOptions, raw rawImage) (blob d
 	t.Helper()
 	x := newExport(t, raw)
 	in := testIngest(t, s, o)
-	x.send(t, in)
-	img, err := in.Write(t.Context(), x.root, sourcesOf([]rawImage{raw}), Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	img, _ := x.write(t, in, sourcesOf([]rawImage{raw}), Options{})
 	blob = img.Manifests[0].Layers[0].Descriptor.Digest
 	list, _ := s.Listing(partsID(blob))
 	for _, p := range chunk.DecodeParts(list) {
@@ -70,7 +66,7 @@ func TestReuse(t *testing.T) {
 		{name: "reused", before: "here", then: here, reuses: true},
 		{name: "another place", before: "there", then: here},
 		{name: "second build", before: "here", then: IngestOptions{Place: "here", Second: true}},
-		{name: "without a cache", before: "here", then: IngestOptions{Place: "here", Check: true, All: true}, reuses: true},
+		{name: "without a cache", before: "here", then: IngestOptions{Place: "here", Check: true}, reuses: true},
 		{name: "flipped bit", before: "here", then: here, reuses: true, damage: func(t *testing.T, s *store.Store, blob digest.Digest) {
 			list, _ := s.Listing(partsID(blob))
 			path, err := blobPath(s, blob)
@@ -135,7 +131,7 @@ func TestReuseAcrossLayers(t *testing.T) {
 	first := tarball(t, file("first", "1"))
 	reused(t, s, IngestOptions{Place: "here"}, rawImage{platform: amd64, layers: [][]byte{first, layer}})
 	raw := rawImage{platform: amd64, layers: [][]byte{layer, first}}
-	_, chunks, had := reused(t, s, IngestOptions{Place: "here", All: true}, raw)
+	_, chunks, had := reused(t, s, IngestOptions{Place: "here"}, raw)
 	if had != chunks || chunks == 0 {
 		t.Errorf("%d of %d chunks were known", had, chunks)
 	}
