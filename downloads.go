@@ -30,18 +30,29 @@ const (
 	DropDownloads LockDownloads = "off"
 )
 
-// readRecord reads the record of downloads that the lock names. p.record is nil if it names none. A record that
-// is replaced or dropped need not be the one that the lock names.
-func (p *project) readRecord(replaced bool) (err error) {
-	if p.lockfile == "" {
-		return nil
+// readRecord reads the record of downloads that the lock names. p.record is nil if it names none.
+func (p *project) readRecord() (err error) {
+	if p.lockfile != "" {
+		p.record, err = network.Read(network.Path(p.lockfile), p.lock.Downloads)
 	}
-	path := network.Path(p.lockfile)
-	p.record, err = network.Read(path, p.lock.Downloads)
-	if err != nil && replaced {
-		if p.record, err = network.ReadAny(path); err != nil {
-			p.record, err = nil, nil
-		}
+	return err
+}
+
+// recordToReplace is readRecord for [Lock]. A record that is dropped or refreshed need not be the one that the lock
+// names, and one that is recorded again may be another: that of two branches that were merged.
+func (p *project) recordToReplace(r Refresh) error {
+	err := p.readRecord()
+	if err == nil || p.options.LockDownloads == KeepDownloads {
+		return err
+	}
+	p.otherRecord = true
+	replaced := p.options.LockDownloads == DropDownloads || r.All
+	var other *network.MismatchError
+	if !replaced && (!errors.As(err, &other) || other.Found == "") {
+		return err
+	}
+	if p.record, err = network.ReadAny(network.Path(p.lockfile)); replaced {
+		return nil
 	}
 	return err
 }
@@ -101,12 +112,12 @@ func (p *project) upstream() httpproxy.Config {
 	return httpproxy.Config{HTTPProxy: value("HTTP_PROXY"), HTTPSProxy: value("HTTPS_PROXY"), NoProxy: value("NO_PROXY")}
 }
 
-// hosts returns the addresses of the names that have one, by name.
+// hosts returns the addresses of the names that have one, by name in lower case.
 func hosts(entries []string) map[string]string {
 	known := map[string]string{}
 	for _, entry := range entries {
 		if name, ip, _ := strings.Cut(entry, "="); net.ParseIP(strings.Trim(ip, "[]")) != nil {
-			known[name] = strings.Trim(ip, "[]")
+			known[strings.ToLower(name)] = strings.Trim(ip, "[]")
 		}
 	}
 	return known
@@ -149,7 +160,7 @@ func (p *project) toRecord(r Refresh) (*network.Record, error) {
 		}
 	}
 	for _, host := range p.options.AllowDownloads {
-		if err := record.Allow(host); err != nil {
+		if err := record.Allow(strings.ToLower(host)); err != nil {
 			return nil, err
 		}
 	}

@@ -149,7 +149,7 @@ func TestDownloadsOf(t *testing.T) {
 	p := &project{options: Options{Args: map[string]string{"http_proxy": "http://mine.test:1"}}}
 	p.options.Settings = builder.Settings{
 		Proxies: map[string]string{"HTTP_PROXY": "http://theirs.test:2", "HTTPS_PROXY": "http://theirs.test:3"},
-		Hosts:   []string{"a.test=10.0.0.1", "six.test=[::5]", "gateway.test=host-gateway"},
+		Hosts:   []string{"A.test=10.0.0.1", "six.test=[::5]", "gateway.test=host-gateway"},
 	}
 	upstream := p.upstream()
 	proxy := upstream.ProxyFunc()
@@ -171,24 +171,41 @@ func TestDownloadsOf(t *testing.T) {
 	}
 }
 
-// TestReadRecord has a record that is not the lock's: only a command that replaces it may go on.
+// TestReadRecord has a record that is not the lock's: only a command that replaces it, or that locks what two branches
+// have merged, may go on.
 func TestReadRecord(t *testing.T) {
-	dir := t.TempDir()
-	p := &project{lockfile: filepath.Join(dir, "Dockerfile.lock"), lock: &lock.File{Downloads: recordOf(t, 200, "http://a.test/").Sum()}}
+	p := &project{lockfile: filepath.Join(t.TempDir(), "Dockerfile.lock"), lock: &lock.File{Downloads: recordOf(t, 200, "http://a.test/").Sum()}}
 	var mismatch *network.MismatchError
-	if err := p.readRecord(false); !errors.As(err, &mismatch) {
-		t.Errorf("without a file: %v", err)
-	}
-	if err := p.readRecord(true); err != nil || p.record != nil {
-		t.Errorf("to be replaced: %v, %v", p.record, err)
-	}
-	if err := os.WriteFile(network.Path(p.lockfile), recordOf(t, 200, "http://b.test/").Format(), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.readRecord(false); !errors.As(err, &mismatch) {
-		t.Errorf("another file: %v", err)
-	}
-	if err := p.readRecord(true); err != nil || p.record == nil {
-		t.Errorf("to be replaced: %v, %v", p.record, err)
+	var syntax network.Errors
+	for _, test := range []struct {
+		file                     string
+		keep, on, off, refreshed any // the error, if there is one
+		has                      bool
+	}{
+		{"", &mismatch, &mismatch, nil, nil, false},
+		{string(recordOf(t, 200, "http://b.test/").Format()), &mismatch, nil, nil, nil, true},
+		{"<<<<<<< ours\n", &syntax, &syntax, nil, nil, false},
+	} {
+		if test.file != "" {
+			if err := os.WriteFile(network.Path(p.lockfile), []byte(test.file), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, by := range []struct {
+			downloads LockDownloads
+			all       bool
+			want      any
+		}{{KeepDownloads, false, test.keep}, {KeepDownloads, true, test.keep}, {RecordDownloads, false, test.on}, {DropDownloads, false, test.off}, {RecordDownloads, true, test.refreshed}} {
+			p.record, p.otherRecord, p.options.LockDownloads = nil, false, by.downloads
+			err := p.recordToReplace(Refresh{All: by.all})
+			switch {
+			case by.want != nil:
+				if err == nil || !errors.As(err, by.want) {
+					t.Errorf("%q, %q, refresh %v: %v", test.file, by.downloads, by.all, err)
+				}
+			case err != nil || !p.otherRecord || (p.record != nil) != test.has:
+				t.Errorf("%q, %q, refresh %v: %v, %v, %v", test.file, by.downloads, by.all, p.record, p.otherRecord, err)
+			}
+		}
 	}
 }

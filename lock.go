@@ -36,7 +36,7 @@ type Locked struct {
 	Lockfile string
 	Sources  int // how many the lock pins
 	Changes  []lock.Change
-	// Changed reports whether the file changes: a new target, epoch or rules version changes it, too.
+	// Changed reports whether the file, or its record, changes: a new target, epoch or rules version changes it, too.
 	Changed           bool
 	OldTarget, Target string    // OldTarget is empty if none was declared
 	OldStrict, Strict bool      // whether other targets cannot be built
@@ -51,6 +51,8 @@ type Locked struct {
 	Refused           []*network.UnreplayableError // what RUN steps asked for, and no record can hold
 	Silent            []builder.SilentLookup
 	NotKept           error // why a base image is not kept for offline builds
+	// Mended reports that the record was not the one that the lockfile named, and is now.
+	Mended bool
 
 	downloads *builder.Downloads
 }
@@ -90,7 +92,7 @@ func Lock(ctx context.Context, env Env, o Options, r Refresh, check bool) (*Lock
 	if !check && !p.lockExists && p.unwritable != nil {
 		return nil, p.unwritable
 	}
-	if err := p.readRecord(o.LockDownloads == DropDownloads || o.LockDownloads == RecordDownloads && r.All); err != nil {
+	if err := p.recordToReplace(r); err != nil {
 		return nil, err
 	}
 	if err := p.load(ctx, r); err != nil {
@@ -180,10 +182,10 @@ func (p *project) relock(ctx context.Context, r Refresh) (*Locked, *lock.File, e
 		after.Downloads = record.Sum()
 	}
 	return &Locked{
-		OldRecord: p.record, Record: record, Refused: res.Refused, Silent: res.Silent, downloads: req.Downloads,
+		OldRecord: p.record, Record: record, Mended: p.otherRecord && record != nil, Refused: res.Refused, Silent: res.Silent, downloads: req.Downloads,
 		NotKept:  p.keepBases(ctx, req, after, res.Used),
 		Lockfile: p.lockfile, Sources: len(after.Sources()),
-		Changes: p.lock.Changes(after), Changed: p.changes(after),
+		Changes: p.lock.Changes(after), Changed: p.changes(after) || p.otherRecord,
 		OldTarget: p.lock.Target, Target: after.Target,
 		OldStrict: p.lock.StrictTarget, Strict: after.StrictTarget,
 		OldEpoch: p.lock.Epoch, Epoch: cmp.Or(after.Epoch, res.Epoch),

@@ -20,13 +20,13 @@ import (
 // A MissingError lists what an offline build needs and this machine does not have.
 type MissingError struct {
 	Downloads []network.Entry
-	Images    []lock.Source
+	Sources   []lock.Source // images, and what ADD fetches, which is never kept
 }
 
 func (e *MissingError) Error() string {
 	var lines []string
-	for _, s := range e.Images {
-		lines = append(lines, fmt.Sprintf("image %q is not on this machine", s.Ref))
+	for _, s := range e.Sources {
+		lines = append(lines, fmt.Sprintf("%s %q is not on this machine", s.Kind, s.Ref))
 	}
 	for _, d := range e.Downloads {
 		lines = append(lines, fmt.Sprintf("the download %s (%s) is not on this machine", d.URL, d.Digest))
@@ -62,8 +62,9 @@ func (p *project) offline(ctx context.Context, req *builder.Request) error {
 	missing := &MissingError{Downloads: lost.Entries}
 	for _, s := range p.lock.Sources() {
 		pin, _ := p.lock.Pin(s)
-		if s.Kind == lock.Image && p.parsed.MayName(s) && !cache.HasBase(network.Base{Ref: s.Ref, Pin: digest.Digest(pin)}, wanted) {
-			missing.Images = append(missing.Images, s)
+		here := s.Kind == lock.Local || s.Kind == lock.Image && cache.HasBase(network.Base{Ref: s.Ref, Pin: digest.Digest(pin)}, wanted)
+		if !here && p.parsed.MayName(s) {
+			missing.Sources = append(missing.Sources, s)
 		}
 	}
 	return missing

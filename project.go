@@ -36,6 +36,8 @@ type project struct {
 	// ownPolicy is the digest of the lock that the DOCKERFILE.rego was made of, if kedge wrote it.
 	ownPolicy digest.Digest
 	record    *network.Record // of downloads, which the lock names; nil if it names none
+	// otherRecord reports that there is no such record: the one in its place is missing or another.
+	otherRecord bool
 
 	pins  *lock.File           // the lock that the build starts from
 	stale map[lock.Source]bool // sources of the lock that pins leaves out, to be looked up again
@@ -58,7 +60,7 @@ func parse(ctx context.Context, env Env, o Options) (*project, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.readRecord(false); err != nil {
+	if err := p.readRecord(); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	if err := p.load(ctx, Refresh{}); err != nil {

@@ -2,6 +2,7 @@ package network
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -10,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -40,15 +43,22 @@ func (p *Proxy) ServeConn(ctx context.Context, step Step, c net.Conn) {
 		buffered := &bufferedConn{Conn: c, r: bufio.NewReaderSize(c, 16<<10)}
 		c = buffered
 		first, err := buffered.first(to.host != "")
-		if err != nil || first == 'S' && buffered.isSSH() {
+		what := ""
+		switch {
+		case err != nil, first == 'S' && buffered.begins("SSH-"):
+			what = "neither HTTP nor TLS"
+		case first == 'P' && buffered.begins("PRI "):
+			what = "only HTTP/2"
+		}
+		if what != "" {
 			if to.host != "" && ctx.Err() == nil && (err == nil || errors.Is(err, os.ErrDeadlineExceeded)) {
-				p.refuseRaw(step, to.host)
+				p.refuseRaw(step, to.host, what)
 			}
 			return
 		}
 		if first == 22 { // a TLS handshake
 			var secure *tls.Conn
-			if secure, to, err = p.handshake(ctx, c, to); err != nil {
+			if secure, to, err = p.handshake(ctx, step, c, to); err != nil {
 				return
 			}
 			c = secure
@@ -79,17 +89,17 @@ func (c *bufferedConn) first(tunnel bool) (byte, error) {
 	return b[0], nil
 }
 
-func (c *bufferedConn) isSSH() bool {
-	b, _ := c.r.Peek(4)
-	return string(b) == "SSH-"
+func (c *bufferedConn) begins(text string) bool {
+	b, _ := c.r.Peek(len(text))
+	return string(b) == text
 }
 
 // refuseRaw says that a step has made a connection of another protocol.
-func (p *Proxy) refuseRaw(step Step, host string) {
+func (p *Proxy) refuseRaw(step Step, host, what string) {
 	if p.o.Unreplayable != nil {
 		p.o.Unreplayable(&UnreplayableError{
-			Step: step, Method: http.MethodConnect, URL: host, What: "the connection speaks neither HTTP nor TLS",
-			Advice: "download it by https, or a git repository by ADD https://HOST/REPOSITORY.git#REF",
+			Step: step, Method: http.MethodConnect, URL: host, What: "the connection speaks " + what,
+			Advice: "download it by HTTP/1.1, or a git repository by ADD https://HOST/REPOSITORY.git#REF",
 		})
 	}
 }
@@ -99,11 +109,21 @@ func (c *bufferedConn) Read(p []byte) (int, error) { return c.r.Read(p) }
 // ReadFrom implements io.ReaderFrom, which net/http uses for bodies.
 func (c *bufferedConn) ReadFrom(r io.Reader) (int64, error) { return io.Copy(c.Conn, r) }
 
+// applications are the protocols that the proxy speaks in TLS.
+var applications = []string{"http/1.1", "http/1.0"}
+
 // handshake ends the TLS of a connection. The host is that of CONNECT, or else the server name.
-func (p *Proxy) handshake(ctx context.Context, c net.Conn, to origin) (*tls.Conn, origin, error) {
+func (p *Proxy) handshake(ctx context.Context, step Step, c net.Conn, to origin) (*tls.Conn, origin, error) {
 	secure := tls.Server(c, &tls.Config{
 		MinVersion: tls.VersionTLS10,
-		NextProtos: []string{"http/1.1", "http/1.0"},
+		NextProtos: applications,
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			offered := hello.SupportedProtos
+			if len(offered) > 0 && !slices.ContainsFunc(offered, func(s string) bool { return slices.Contains(applications, s) }) {
+				p.refuseRaw(step, cmp.Or(to.host, hello.ServerName), "only "+strings.Join(offered, ", ")+" in TLS")
+			}
+			return nil, nil
+		},
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			name := hello.ServerName
 			if name == "" {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -46,8 +47,8 @@ func transport(o Options) *http.Transport {
 func dialer(o Options) func(ctx context.Context, network, address string) (net.Conn, error) {
 	d := &net.Dialer{Timeout: min(dialTimeout, o.Patience)}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		if host, port, err := net.SplitHostPort(address); err == nil && o.Hosts[host] != "" {
-			address = net.JoinHostPort(o.Hosts[host], port)
+		if host, port, err := net.SplitHostPort(address); err == nil && o.Hosts[strings.ToLower(host)] != "" {
+			address = net.JoinHostPort(o.Hosts[strings.ToLower(host)], port)
 		}
 		return d.DialContext(ctx, network, address)
 	}
@@ -107,7 +108,6 @@ type flight struct {
 	proxy   *Proxy
 	key     string
 	request http.Header
-	auth    string
 
 	ready    chan struct{} // closed when entry and header, or err, are known
 	finished chan struct{} // closed when the answer is in the record, or err is known
@@ -135,7 +135,7 @@ func (p *Proxy) join(r *http.Request, step Step, u *url.URL, text string) (f *fl
 		return nil, false
 	}
 	f = &flight{
-		proxy: p, key: key, request: r.Header.Clone(), auth: r.Header.Get("Authorization"), steps: map[string]bool{step.ID: true},
+		proxy: p, key: key, request: r.Header.Clone(), steps: map[string]bool{step.ID: true},
 		ready: make(chan struct{}), finished: make(chan struct{}), size: -1,
 		entry: Entry{Method: r.Method, URL: text},
 	}
@@ -154,7 +154,7 @@ func (p *Proxy) join(r *http.Request, step Step, u *url.URL, text string) (f *fl
 
 // answers reports whether a flight is also for a request that did not start it. It must be ready.
 func (f *flight) answers(header http.Header) bool {
-	return f.err == nil && !mayPass(f.entry.Status) && varies(f.entry.Vary, header)
+	return f.err == nil && !f.entry.mayPass() && varies(f.entry.Vary, header)
 }
 
 // run fetches the answer and adds it to the record.
@@ -169,6 +169,10 @@ func (f *flight) run(step Step, u *url.URL) {
 		return
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode < 200 || resp.StatusCode == http.StatusNotModified {
+		f.fail(step, fmt.Errorf("the server answers %q to a request without conditions", resp.Status))
+		return
+	}
 	f.entry = p.entryOf(f.entry.Method, f.entry.URL, f.request, resp)
 	f.header = resp.Header
 	if location := resp.Header.Get("Location"); location != "" {
@@ -261,7 +265,7 @@ func (f *flight) add(step Step, e Entry) {
 	f.mu.Lock()
 	e = withSteps(e, f.steps)
 	f.mu.Unlock()
-	if mayPass(e.Status) {
+	if e.mayPass() {
 		p.mu.Lock()
 		p.passing[f.key] = e
 		p.mu.Unlock()
@@ -320,7 +324,8 @@ func (f *flight) serve(w http.ResponseWriter, r *http.Request, step Step) (serve
 			w.Header().Add(name, v)
 		}
 	}
-	if f.size < 0 && (e.Status != http.StatusOK || r.Header.Get("Range") == "" && !conditional(r.Header)) {
+	// HTTP/1.0 says by the end of the connection that a body is whole, so its size must be known.
+	if f.size < 0 && r.ProtoAtLeast(1, 1) && (e.Status != http.StatusOK || r.Header.Get("Range") == "" && !conditional(r.Header)) {
 		// Its size is not known before its end, and does not matter.
 		setHeader(w, e)
 		w.WriteHeader(e.Status)

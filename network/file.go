@@ -95,7 +95,9 @@ func Stage(path string, locked digest.Digest, r *Record) (digest.Digest, error) 
 	unstage(path)
 	sum := r.Sum()
 	if sum == locked {
-		return sum, nil
+		if _, err := Read(path, sum); err == nil {
+			return sum, nil
+		}
 	}
 	if err := wholefile.WriteBytes(staged(path, sum), r.Format(), 0o644); err != nil {
 		return "", fmt.Errorf("writing the record of downloads: %w", err)

@@ -1,7 +1,9 @@
 package network
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
@@ -12,34 +14,32 @@ import (
 
 // handle answers one request of a step.
 func (p *Proxy) handle(w http.ResponseWriter, r *http.Request, step Step, to origin) {
-	u, err := target(r, to)
-	if err != nil {
-		http.Error(w, "kedge: "+err.Error(), http.StatusBadRequest)
-		return
-	}
-	if p.o.Record.allows(canonicalHost(u.Scheme, u.Host), strings.ToLower(hostname(u.Host))) && !p.o.Offline {
+	u := target(r, to)
+	if p.o.Record.allows(u.Scheme, u.Host) && !p.o.Offline {
 		p.pass(w, r, u)
 		return
 	}
+	status := http.StatusMethodNotAllowed
 	text, err := p.canonical(u)
+	bad := unreplayable(r, u)
 	if err != nil {
-		http.Error(w, "kedge: "+err.Error(), http.StatusBadRequest)
+		status, text = http.StatusBadRequest, canonicalHost(u.Scheme, u.Host)
+		bad = &UnreplayableError{What: err.Error(), Advice: fmt.Sprintf("download it from an http or https URL of at most %d bytes", maxURL)}
+	}
+	if bad == nil {
+		p.answer(w, r, step, u, text)
 		return
 	}
-	if bad := unreplayable(r, u); bad != nil {
-		bad.Step, bad.Method, bad.URL = step, r.Method, text
-		if p.o.Unreplayable != nil && !harmless(r, u) {
-			p.o.Unreplayable(bad)
-		}
-		w.Header().Set("Connection", "close")
-		http.Error(w, "kedge: "+bad.Error()+"; "+bad.Advice, http.StatusMethodNotAllowed)
-		return
+	bad.Step, bad.Method, bad.URL = step, r.Method, text
+	if p.o.Unreplayable != nil && !harmless(r, u) {
+		p.o.Unreplayable(bad)
 	}
-	p.answer(w, r, step, u, text)
+	w.Header().Set("Connection", "close")
+	http.Error(w, "kedge: "+bad.Error()+"; "+bad.Advice, status)
 }
 
 // target returns the URL that a request is for.
-func target(r *http.Request, to origin) (*url.URL, error) {
+func target(r *http.Request, to origin) *url.URL {
 	u := *r.URL
 	if u.Host == "" { // not in the form for a proxy
 		u.Scheme, u.Host = to.scheme, to.host
@@ -47,8 +47,7 @@ func target(r *http.Request, to origin) (*url.URL, error) {
 			u.Host = r.Host
 		}
 	}
-	_, err := Canonical(&u)
-	return &u, err
+	return &u
 }
 
 // canonical returns the canonical form of a URL, without the secrets that kedge knows.
@@ -70,7 +69,8 @@ const hidden = "SECRET"
 
 func (p *Proxy) withoutSecrets(s string) string {
 	for _, secret := range p.o.Secrets {
-		if len(secret) < 6 { // any text may have it
+		secret = bytes.TrimSpace(secret) // a file ends with a newline
+		if len(secret) < 6 {             // any text may have it
 			continue
 		}
 		for _, form := range []string{string(secret), url.QueryEscape(string(secret)), url.PathEscape(string(secret))} {
@@ -256,7 +256,7 @@ func unreplayable(r *http.Request, u *url.URL) *UnreplayableError {
 	switch {
 	case strings.HasSuffix(u.Path, "/git-upload-pack"), strings.HasSuffix(u.Path, "/git-receive-pack"):
 		return &UnreplayableError{What: "git over https sends and receives what differs from run to run", Advice: "use ADD " + gitRemote(u) + "#REF DIR instead, which is locked to a commit"}
-	case r.Header.Get("Upgrade") != "":
+	case r.Header.Get("Upgrade") != "" && !strings.EqualFold(r.Header.Get("Upgrade"), "h2c"): // a server is free to stay with HTTP/1.1
 		return &UnreplayableError{What: "a connection of the protocol " + strconv.Quote(r.Header.Get("Upgrade")) + " is no answer to a request", Advice: allowAdvice(u)}
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		return &UnreplayableError{What: "only GET and HEAD have one answer", Advice: allowAdvice(u)}
@@ -306,7 +306,7 @@ func (p *Proxy) entryOf(method, text string, request http.Header, resp *http.Res
 				if e.Vary == nil {
 					e.Vary = map[string]string{}
 				}
-				e.Vary[name] = cleanValue(strings.Join(request.Values(name), ", "))
+				e.Vary[name] = varyValue(name, request)
 			}
 		}
 	}
@@ -315,14 +315,14 @@ func (p *Proxy) entryOf(method, text string, request http.Header, resp *http.Res
 
 // keptValue returns a header's value without credentials.
 func (p *Proxy) keptValue(name, value string) string {
-	value = cleanValue(p.withoutSecrets(value))
+	value = p.withoutSecrets(value)
 	switch name {
 	case "Location":
-		return cleanLink(value)
+		value = escapeRest(cleanLink(value))
 	case "Link":
-		return cleanLinks(value)
+		value = cleanLinks(value)
 	}
-	return value
+	return cleanValue(value)
 }
 
 // rememberLink remembers the URL of a redirect whose credentials the record leaves out: a step gets the URL
@@ -355,13 +355,31 @@ func (p *Proxy) upstream(u *url.URL, text string) *url.URL {
 	return u
 }
 
-// mayPass reports whether a status may be another at the next attempt, so that it is not the answer for good.
-func mayPass(status int) bool {
-	switch status {
+// mayPass reports whether the next attempt may get another answer, so that this one is not for good.
+func (e *Entry) mayPass() bool {
+	switch e.Status {
 	case 0, http.StatusUnauthorized, http.StatusProxyAuthRequired, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return true
 	}
-	return status >= 500
+	return e.Status >= 500 && e.Status < 600 || e.leadsBack()
+}
+
+// leadsBack reports whether an answer redirects to its own URL. The next request has a cookie then, or the signature
+// that the record leaves out.
+func (e *Entry) leadsBack() bool {
+	location := e.Header["Location"]
+	if location == "" || e.Status < 300 || e.Status > 399 {
+		return false
+	}
+	u, err := url.Parse(e.URL)
+	if err == nil {
+		u, err = u.Parse(location)
+	}
+	if err != nil {
+		return false
+	}
+	text, err := Canonical(u)
+	return err == nil && text == e.URL
 }
 
 // withSteps returns a copy of e that lists the steps.

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -185,6 +186,50 @@ func TestAnswers(t *testing.T) {
 				b.t.Errorf("headers %v", got.header)
 			}
 		}, 0},
+		{"an offer of HTTP/2 that no server has to take", func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, r.Header.Get("Upgrade")+r.Header.Get("Http2-Settings")+"HTTP/1.1")
+		}, func(b *bed, base string) {
+			b.want(b.get(step1, base+"/f", "Connection", "Upgrade, HTTP2-Settings", "Upgrade", "h2c", "HTTP2-Settings", "AAMAAABk"), 200, "HTTP/1.1")
+		}, 0},
+		{"Vary by program, whatever its kernel is", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Vary", "Accept-Encoding,User-Agent")
+			io.WriteString(w, r.UserAgent()[:3])
+		}, func() func(b *bed, base string) {
+			kernel := 6
+			return func(b *bed, base string) {
+				for range 2 { // the second time on another machine
+					b.want(b.get(step1, base+"/f", "User-Agent", fmt.Sprintf(`pip/23.0.1 {"system":{"release":"%d.1.0"}}`, kernel)), 200, "pip")
+					kernel++
+				}
+				b.want(b.get(step1, base+"/f", "User-Agent", "curl/8.14.1"), 200, "cur")
+			}
+		}(), 2},
+		{"headers of a hub of models", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Repo-Commit", "0123")
+			w.Header().Set("X-Linked-Etag", `"x"`)
+			w.Header().Set("X-Linked-Size", "100")
+			w.Header().Set("Location", "https://cdn.example/x")
+			w.WriteHeader(302)
+		}, func(b *bed, base string) {
+			got := b.do(step1, "HEAD", base+"/f")
+			for _, name := range []string{"X-Repo-Commit", "X-Linked-Etag", "X-Linked-Size"} {
+				if got.header.Get(name) == "" {
+					b.t.Errorf("no %s in %v", name, got.header)
+				}
+			}
+		}, 0},
+		{"a long redirect, not in ASCII", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", "/caf\xe9 "+strings.Repeat("x", 8000)+"?token=hunter2&q=1")
+			w.WriteHeader(302)
+		}, func(b *bed, base string) {
+			if got := b.get(step1, base+"/f"); got.header.Get("Location") != "/caf%E9%20"+strings.Repeat("x", 8000)+"?q=1" {
+				b.t.Errorf("got %+v", got)
+			}
+		}, 0},
+		{"a status of the server's own", func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(999)
+			io.WriteString(w, "go away")
+		}, func(b *bed, base string) { b.want(b.get(step1, base+"/f"), 999, "go away") }, 0},
 		{"an empty body", func(w http.ResponseWriter, r *http.Request) {}, func(b *bed, base string) {
 			b.want(b.get(step1, base+"/f"), 200, "")
 		}, 0},
@@ -263,6 +308,49 @@ func TestPassingAnswers(t *testing.T) {
 	}
 }
 
+// A redirect to the same URL is not its answer: the next request has a cookie, or the signature that the record lacks.
+func TestRedirectToItself(t *testing.T) {
+	b := newBed(t, func(w http.ResponseWriter, r *http.Request) {
+		cookie, _ := r.Cookie("seen")
+		switch {
+		case r.URL.Path == "/cookie" && cookie == nil:
+			http.SetCookie(w, &http.Cookie{Name: "seen", Value: "hunter2"})
+			http.Redirect(w, r, "/cookie", http.StatusFound)
+		case r.URL.Path == "/signed" && r.URL.Query().Get("sig") != "hunter2":
+			http.Redirect(w, r, "/signed?sig=hunter2", http.StatusTemporaryRedirect)
+		case r.URL.Path == "/loop":
+			http.Redirect(w, r, "/loop", http.StatusFound)
+		default:
+			io.WriteString(w, "there")
+		}
+	}).recording()
+	got := b.get(step1, b.origin.URL+"/cookie")
+	if got.status != 302 {
+		t.Errorf("got %+v", got)
+	}
+	b.want(b.get(step1, b.origin.URL+"/cookie", "Cookie", "seen=hunter2"), 200, "there")
+	if got := b.get(step1, b.origin.URL+"/signed"); got.status != 307 || got.header.Get("Location") != "/signed" {
+		t.Errorf("got %+v", got)
+	}
+	b.want(b.get(step1, b.origin.URL+"/signed"), 200, "there")
+	for range 3 {
+		if got := b.get(step1, b.origin.URL+"/loop"); got.status != 302 {
+			t.Errorf("got %+v", got)
+		}
+	}
+	b.stop()
+	b.origin.Close()
+	b.replaying()
+	b.want(b.get(step1, b.origin.URL+"/cookie"), 200, "there")
+	b.want(b.get(step1, b.origin.URL+"/signed"), 200, "there")
+	if got := b.get(step1, b.origin.URL+"/loop"); got.status != 302 || len(b.failed()) > 0 {
+		t.Errorf("got %+v, %v", got, b.failed())
+	}
+	if text := string(b.record.Format()); strings.Contains(text, "hunter2") {
+		t.Errorf("a credential:\n%s", text)
+	}
+}
+
 // rawServer answers each connection with text, after it has read a request.
 func rawServer(t *testing.T, text string, after func(net.Conn)) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -317,6 +405,8 @@ func TestBrokenAnswers(t *testing.T) {
 		"endless":            {"HTTP/1.1 200 OK\r\n\r\n", forever, "more than 1048576 bytes of one download"},
 		"endless, announced": {"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n", forever, "more than 1048576 bytes of one download"},
 		"bad length":         {"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello", nil, ""},
+		"304":                {"HTTP/1.1 304 Not Modified\r\n\r\n", nil, ""},
+		"101":                {"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", nil, ""},
 		"two lengths":        {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\nhello12", nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -408,6 +498,81 @@ func TestUnreplayable(t *testing.T) {
 			}
 			if b.record.Len() != 0 {
 				t.Errorf("recorded: %s", b.record.Format())
+			}
+		})
+	}
+}
+
+// A host that is not looked up is found in whatever case a program writes it.
+func TestHosts(t *testing.T) {
+	b := newBed(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Host) })
+	b.options.Hosts = map[string]string{"files.test": "127.0.0.1"}
+	b.recording()
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(b.origin.URL, "http://"))
+	b.want(b.get(step1, "http://FILES.test:"+port+"/f"), 200, "FILES.test:"+port)
+	b.want(b.get(step1, "http://files.test:"+port+"/f"), 200, "FILES.test:"+port)
+}
+
+// A URL that no record can hold is refused and named.
+func TestLongURL(t *testing.T) {
+	b := newBed(t, func(w http.ResponseWriter, r *http.Request) {}).recording()
+	path := "/" + strings.Repeat("x", maxURL-100)
+	b.want(b.get(step1, b.origin.URL+path), 200, "")
+	if len(b.failed()) > 0 {
+		t.Fatal(b.failed())
+	}
+	var bad *UnreplayableError
+	if got := b.get(step1, b.origin.URL+path+path); got.status != http.StatusBadRequest || len(b.failed()) != 1 || !errors.As(b.failed()[0], &bad) {
+		t.Fatalf("got %d, failed with %v", got.status, b.failed())
+	}
+	if len(bad.Error()) > 1000 || !strings.Contains(bad.Error(), "is longer than") {
+		t.Error(bad)
+	}
+}
+
+// The end of the connection means a whole body to HTTP/1.0.
+func TestOldClient(t *testing.T) {
+	for _, whole := range []bool{true, false} {
+		b := newBed(t, func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "begin")
+			w.(http.Flusher).Flush()
+			if !whole {
+				abort()
+			}
+			io.WriteString(w, " and end")
+		}).recording()
+		c := b.dial(step1)
+		defer c.Close()
+		fmt.Fprintf(c, "GET %s/f HTTP/1.0\r\n\r\n", b.origin.URL)
+		text, err := io.ReadAll(c)
+		if whole && (err != nil || !strings.Contains(string(text), "Content-Length: 13\r\n") || !strings.HasSuffix(string(text), "begin and end")) || !whole && len(text) > 0 {
+			t.Errorf("whole %v: got %q, %v", whole, text, err)
+		}
+	}
+}
+
+// A tunnel for HTTP/2 alone is refused.
+func TestOnlyHTTP2(t *testing.T) {
+	for name, speak := range map[string]func(c net.Conn){
+		"plain": func(c net.Conn) { io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") },
+		"in TLS": func(c net.Conn) {
+			tls.Client(c, &tls.Config{ServerName: "rpc.example", NextProtos: []string{"h2"}}).Handshake()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t, nil).recording()
+			c := b.dial(step1)
+			defer c.Close()
+			fmt.Fprintf(c, "CONNECT rpc.example:443 HTTP/1.1\r\nHost: rpc.example:443\r\n\r\n")
+			r := bufio.NewReader(c)
+			if _, err := http.ReadResponse(r, &http.Request{Method: "CONNECT"}); err != nil {
+				t.Fatal(err)
+			}
+			speak(c)
+			_, _ = io.Copy(io.Discard, r)
+			var bad *UnreplayableError
+			if errs := b.failed(); len(errs) != 1 || !errors.As(errs[0], &bad) || bad.URL != "rpc.example:443" || !strings.HasPrefix(bad.What, "the connection speaks only ") {
+				t.Errorf("failed with %v", errs)
 			}
 		})
 	}
@@ -570,13 +735,13 @@ func TestSecretValues(t *testing.T) {
 		w.Header().Set("Set-Cookie", "session=hunter2")
 		io.WriteString(w, "for "+r.URL.Path)
 	})
-	b.options.Secrets = [][]byte{[]byte("s3cret/value"), []byte("a")}
+	b.options.Secrets = [][]byte{[]byte("s3cret/value"), []byte("a"), []byte(" fromfile\r\n")}
 	b.recording()
-	b.want(b.get(step1, b.origin.URL+"/s3cret%2Fvalue/f?key=s3cret%2Fvalue&a=1"), 200, "for /s3cret/value/f")
+	b.want(b.get(step1, b.origin.URL+"/s3cret%2Fvalue/f?key=s3cret%2Fvalue&a=1&b=fromfile"), 200, "for /s3cret/value/f")
 	b.stop()
 	b.replaying()
-	b.want(b.get(step1, b.origin.URL+"/s3cret%2Fvalue/f?key=s3cret%2Fvalue&a=1"), 200, "for /s3cret/value/f")
-	for _, bad := range []string{"s3cret", "hunter2"} {
+	b.want(b.get(step1, b.origin.URL+"/s3cret%2Fvalue/f?key=s3cret%2Fvalue&a=1&b=fromfile"), 200, "for /s3cret/value/f")
+	for _, bad := range []string{"s3cret", "hunter2", "fromfile"} {
 		if text := string(b.record.Format()); strings.Contains(text, bad) {
 			t.Errorf("%s is in the record:\n%s", bad, text)
 		}

@@ -48,7 +48,7 @@ func (e Errors) Error() string {
 }
 
 // Parse parses the text of a record. It accepts only what Format writes, but lines may be in any order and
-// empty lines and comments anywhere. name is the file's name in errors. The error is always Errors.
+// more than once, and empty lines and comments anywhere. name is the file's name in errors. The error is always Errors.
 func Parse(name string, data []byte) (*Record, error) {
 	p := &parser{name: name, record: &Record{steps: map[string]string{}}, seen: map[string]int{}}
 	if !utf8.Valid(data) {
@@ -109,9 +109,7 @@ func (p *parser) line(line int, text string) {
 			p.fail(line, "version %d is newer than this kedge, which reads version %d: use a newer kedge", v, formatVersion)
 		}
 	case "allow":
-		if p.once(line, text) {
-			p.check(line, p.record.Allow(rest))
-		}
+		p.check(line, p.record.Allow(rest))
 	case "repo":
 		switch {
 		case !p.once(line, word):
@@ -143,6 +141,7 @@ func (p *parser) step(line int, text string) {
 		p.fail(line, "%q is not the ID of a step", id)
 	case err != nil || strings.Join(strings.Fields(name), " ") != name || len(name) > maxName+len("…"):
 		p.fail(line, "the name of step %s is not a string in quotes", id)
+	case p.record.steps[id] == name:
 	case p.once(line, "step "+id):
 		p.record.steps[id] = name
 	}
@@ -182,7 +181,8 @@ func (p *parser) entry(line int, text string) {
 		p.fail(line, "%v", bad)
 		return
 	}
-	if p.once(line, e.Method+" "+e.URL+fields("vary:", e.Vary)) {
+	// Two branches that were merged may have an answer twice, with different steps.
+	if p.record.holds(e) || p.once(line, e.Method+" "+e.URL+fields("vary:", e.Vary)) {
 		_, err := p.record.Add(e)
 		p.check(line, err)
 	}
@@ -242,7 +242,7 @@ func (e *Entry) check() error {
 	switch {
 	case !head && e.Method != http.MethodGet:
 		return fmt.Errorf("%q is neither GET nor HEAD", e.Method)
-	case e.Status != 0 && (e.Status < 200 || e.Status > 599 || e.Status == http.StatusNotModified):
+	case e.Status != 0 && (e.Status < 200 || e.Status > 999 || e.Status == http.StatusNotModified):
 		return fmt.Errorf("%d is not the status of an answer", e.Status)
 	case (head || e.Status == 0) && e.Digest != "":
 		return errors.New("an answer without a body has a digest")

@@ -25,7 +25,7 @@ type Options struct {
 	Roots *x509.CertPool // what origins' certificates are checked with; nil: the system's
 	// ProxyFor returns the proxy through which a URL is fetched, or nil; nil: no proxy.
 	ProxyFor func(*url.URL) (*url.URL, error)
-	// Hosts has the addresses of hosts that are not looked up, by name; nil: none.
+	// Hosts has the addresses of hosts that are not looked up, by name in lower case; nil: none.
 	Hosts   map[string]string
 	Offline bool // fetch nothing at all, not even bodies that the cache lacks
 	// Archive is the address of an archive of Debian's packages; empty: DefaultArchive.

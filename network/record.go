@@ -45,7 +45,7 @@ var keptHeaders = []string{
 	"Content-Disposition", "Content-Encoding", "Content-Language", "Content-Md5", "Content-Type",
 	"Docker-Content-Digest", "Docker-Distribution-Api-Version", "Etag", "Last-Modified", "Link", "Location",
 	"Vary", "Www-Authenticate", "X-Checksum-Md5", "X-Checksum-Sha1", "X-Checksum-Sha256", "X-Checksum-Sha512",
-	"X-Pypi-Last-Serial",
+	"X-Linked-Etag", "X-Linked-Size", "X-Pypi-Last-Serial", "X-Repo-Commit",
 }
 
 // varyHeaders are the request headers that may choose between several answers to one URL. All others that a
@@ -53,7 +53,7 @@ var keptHeaders = []string{
 var varyHeaders = []string{"Accept", "Accept-Language", "User-Agent"}
 
 // maxHeaderValue bounds a header that a record keeps.
-const maxHeaderValue = 4096
+const maxHeaderValue = maxURL
 
 // A Record holds what the RUN steps of a Dockerfile download: one answer for each URL. Its methods are safe
 // for use by several goroutines. The zero value is the empty record.
@@ -92,6 +92,15 @@ func (r *Record) find(method, url string, header http.Header) *Entry {
 	return nil
 }
 
+// holds reports whether r has the answer e, whatever its steps are.
+func (r *Record) holds(e Entry) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.ContainsFunc(r.entries[entryKey(e.Method, e.URL)], func(old *Entry) bool {
+		return maps.Equal(old.Vary, e.Vary) && old.Status == e.Status && old.Digest == e.Digest && old.Size == e.Size && maps.Equal(old.Header, e.Header)
+	})
+}
+
 // has reports whether there is any answer to requests for a URL.
 func (r *Record) has(method, url string) bool {
 	r.mu.RLock()
@@ -102,11 +111,21 @@ func (r *Record) has(method, url string) bool {
 // varies reports whether an answer that depends on vary answers a request with header.
 func varies(vary map[string]string, header http.Header) bool {
 	for name, value := range vary {
-		if cleanValue(strings.Join(header.Values(name), ", ")) != value {
+		if varyValue(name, header) != value {
 			return false
 		}
 	}
 	return true
+}
+
+// varyValue returns the value of a request header that an answer depends on. Of a User-Agent it is the first product:
+// pip's and Composer's also name the kernel of the machine.
+func varyValue(name string, header http.Header) string {
+	value := cleanValue(strings.Join(header.Values(name), ", "))
+	if name == "User-Agent" {
+		value, _, _ = strings.Cut(value, " ")
+	}
+	return value
 }
 
 // Add adds an answer, and returns the one that the record has from then on: the first. Of the same answer it
@@ -171,7 +190,7 @@ func (r *Record) Steps() map[string]string {
 
 // Allow lets a host through, whose answers are not recorded.
 func (r *Record) Allow(host string) error {
-	if !isHost(host) {
+	if !isHost(host) || strings.Contains(host, "*") {
 		return fmt.Errorf("%q is not a host", host)
 	}
 	r.mu.Lock()
@@ -190,11 +209,12 @@ func (r *Record) Allowed() []string {
 	return slices.Sorted(maps.Keys(r.allow))
 }
 
-// allows reports whether a host, with a port or without, is let through.
-func (r *Record) allows(host, hostname string) bool {
+// allows reports whether the host of a URL is let through, with its port or with any.
+func (r *Record) allows(scheme, host string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return r.allow[host] || r.allow[hostname]
+	host = canonicalHost(scheme, host)
+	return r.allow[host] || r.allow[host+defaultPort[scheme]] || r.allow[hostname(host)]
 }
 
 // Repo returns the repository, with its registry, that shares the bodies, or "".

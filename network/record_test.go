@@ -68,7 +68,10 @@ func TestParseRefuses(t *testing.T) {
 		{"carriage return", "version 1\r\n", "R:1: version is not a positive number"},
 		{"POST", "version 1\n" + strings.Replace(entry, "GET", "POST", 1), `R:2: unknown word "POST"`},
 		{"few words", "version 1\nGET https://example.com/", "R:2: an entry has method"},
-		{"same entry", "version 1\n" + entry + "\n" + entry, "R:3: GET https://example.com/ occurs twice, first on line 2"},
+		{"two answers", "version 1\n" + entry + "\n" + strings.Replace(entry, " 3 ", " 4 ", 1), "R:3: GET https://example.com/ occurs twice, first on line 2"},
+		{"two headers", "version 1\n" + entry + "\n" + entry + ` Etag="x"`, "R:3: GET https://example.com/ occurs twice, first on line 2"},
+		{"two names", "version 1\nstep aaaaaaaa \"a\"\nstep aaaaaaaa \"b\"", "R:3: step aaaaaaaa occurs twice, first on line 2"},
+		{"pattern", "version 1\nallow *.example.com", `R:2: "*.example.com" is not a host`},
 		{"default port", "version 1\n" + strings.Replace(entry, ".com/", ".com:443/", 1), `R:2: "https://example.com:443/" is not a URL in canonical form`},
 		{"user", "version 1\n" + strings.Replace(entry, "//", "//me@", 1), "R:2: \"https://me@example.com/\" is not a URL in canonical form"},
 		{"credential", "version 1\n" + strings.Replace(entry, ".com/", ".com/?token=x", 1), `R:2: "https://example.com/?token=x" is not a URL in canonical form`},
@@ -107,6 +110,49 @@ func TestParseRefuses(t *testing.T) {
 				t.Errorf("got  %.500v\nwant %s", err, test.want)
 			}
 		})
+	}
+}
+
+// Two branches added steps and answers, and git's merge kept the lines of both.
+func TestParseMerged(t *testing.T) {
+	entry := "GET https://example.com/ 200 3 " + string(digestA) + " "
+	text := "version 1\nallow a.example\nstep aaaaaaaa \"a\"\n"
+	r, err := Parse("R", []byte(text+entry+"aaaaaaaa\nallow a.example\nstep aaaaaaaa \"a\"\nstep bbbbbbbb \"b\"\n"+entry+"bbbbbbbb\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := header + text + "step bbbbbbbb \"b\"\n" + entry + "aaaaaaaa,bbbbbbbb\n"; string(r.Format()) != want {
+		t.Errorf("got\n%s\nwant\n%s", r.Format(), want)
+	}
+}
+
+func TestAllow(t *testing.T) {
+	for _, test := range []struct {
+		allow, url string
+		want       bool
+	}{
+		{"example.com", "https://Example.com/", true},
+		{"example.com", "http://example.com:8080/", true},
+		{"example.com:443", "https://example.com/", true},
+		{"example.com:443", "https://example.com:443/", true},
+		{"example.com:443", "http://example.com/", false},
+		{"example.com:80", "http://example.com/", true},
+		{"example.com:8080", "http://example.com:8080/", true},
+		{"example.com:8080", "http://example.com/", false},
+		{"::1", "http://[::1]:8080/", true},
+		{"example.com", "https://sub.example.com/", false},
+	} {
+		var r Record
+		if err := r.Allow(test.allow); err != nil {
+			t.Fatal(err)
+		}
+		u, err := url.Parse(test.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.allows(u.Scheme, u.Host); got != test.want {
+			t.Errorf("allow %s: %s %v", test.allow, test.url, got)
+		}
 	}
 }
 

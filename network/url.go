@@ -60,10 +60,10 @@ func Canonical(u *url.URL) (string, error) {
 // maxURL bounds the length of a URL in bytes.
 const maxURL = 16 << 10
 
+var defaultPort = map[string]string{"http": ":80", "https": ":443"}
+
 func canonicalHost(scheme, host string) string {
-	host = strings.ToLower(host)
-	port := map[string]string{"http": ":80", "https": ":443"}[scheme]
-	host = strings.TrimSuffix(host, port)
+	host = strings.TrimSuffix(strings.ToLower(host), defaultPort[scheme])
 	return strings.TrimSuffix(host, ":")
 }
 

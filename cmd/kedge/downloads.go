@@ -214,6 +214,9 @@ func (d *downloadsValue) Set(s string) error {
 func (p *process) tellDownloads(l *kedge.Locked) {
 	p.tellRefused(l.Refused, l.Silent)
 	p.tellNotKept(l.NotKept)
+	if l.Mended {
+		p.note("%s was not the record that the lockfile named, and is now", network.Path(l.Lockfile))
+	}
 	switch {
 	case l.Record != nil && l.OldRecord == nil:
 		p.note("%s of RUN steps recorded", report.Counted(l.Record.Len(), "download"))

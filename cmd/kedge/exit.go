@@ -237,11 +237,16 @@ var hints = []row{
 	on(exitForbidden, func(e *lock.ConflictError) string {
 		return "another command changed the lockfile, or the Dockerfile names another checksum: run again, or kedge lock --refresh=" + e.Source.Ref
 	}),
-	fixed[network.Errors](exitForbidden, "take the version of the file that was committed last, or resolve its conflict; docs/lockfile.md says what a record of downloads is"),
-	fixed[*network.MismatchError](exitForbidden, "commit the record and the lockfile together; kedge lock --downloads --refresh records again"),
+	fixed[network.Errors](exitForbidden, "take the version of the file that was committed last; of a conflict keep the lines of both sides, and run kedge lock --downloads"),
+	on(exitForbidden, func(e *network.MismatchError) string {
+		if e.Found == "" {
+			return "commit the record with its lockfile; kedge lock --downloads --refresh records again"
+		}
+		return "commit the record and the lockfile together; kedge lock --downloads locks a record that was merged, and with --refresh records again"
+	}),
 	fixed[*network.ConflictError](exitForbidden, rerunHint),
-	fixed[*kedge.MissingError](exitFailed, "kedge cache pull fetches downloads, and a build without --offline what else there is to keep"),
-	fixed[*builder.OfflineError](exitFailed, "a build without --offline keeps the base images of a lock with downloads (docs/hermetic.md)"),
+	fixed[*kedge.MissingError](exitFailed, "kedge cache pull fetches downloads, and a build without --offline keeps images; what ADD fetches is never kept"),
+	fixed[*builder.OfflineError](exitFailed, "a build without --offline keeps the base images of a lock with downloads; what ADD fetches is never kept (docs/hermetic.md)"),
 	fixed[*network.MissingError](exitFailed, "kedge cache pull fetches them from a registry that shares them; kedge lock --downloads --refresh records what there is now"),
 	fixed[*rules.VersionError](exitForbidden, "use the kedge that wrote the lock, or a later one"),
 	fixed[*kedge.EpochError](exitForbidden, rerunHint),
