@@ -109,6 +109,7 @@ type flight struct {
 	key     string
 	request http.Header
 
+	cancel   context.CancelCauseFunc
 	ready    chan struct{} // closed when entry and header, or err, are known
 	finished chan struct{} // closed when the answer is in the record, or err is known
 
@@ -162,6 +163,7 @@ func (f *flight) run(step Step, u *url.URL) {
 	p := f.proxy
 	ctx, cancel := context.WithCancelCause(p.ctx)
 	defer cancel(nil)
+	f.cancel = cancel
 	sent := newRequest(ctx, f.entry.Method, p.upstream(u, f.entry.URL), f.request)
 	resp, err := p.client.RoundTrip(sent)
 	if err != nil {
@@ -207,7 +209,7 @@ func (f *flight) run(step Step, u *url.URL) {
 	if err == nil {
 		f.add(step, whole)
 	}
-	f.spool.end(err)
+	defer func() { f.spool.end(err) }() // the build knows of an error before its step does
 	var limit *LimitError
 	var write *writeError
 	switch {
@@ -215,8 +217,28 @@ func (f *flight) run(step Step, u *url.URL) {
 	case errors.As(err, &limit), errors.As(err, &write):
 		f.broken(step, err)
 	case p.ctx.Err() == nil:
+		if errors.Is(err, errEndless) && p.o.Unreplayable != nil {
+			p.o.Unreplayable(&UnreplayableError{Step: step, Method: f.entry.Method, URL: f.entry.URL, What: err.Error(), Advice: allowAdvice(u)})
+		}
 		f.warn(step, err)
 		f.add(step, f.unreached())
+	}
+}
+
+var errEndless = errors.New("the answer did not end, and no step reads it any more")
+
+// leaveEndless ends the flights of bodies whose length is not known.
+func (p *Proxy) leaveEndless() {
+	p.flights.mu.Lock()
+	defer p.flights.mu.Unlock()
+	for _, f := range p.flights.running {
+		select {
+		case <-f.ready:
+			if f.size < 0 {
+				f.cancel(errEndless)
+			}
+		default: // ResponseHeaderTimeout ends it
+		}
 	}
 }
 

@@ -556,7 +556,7 @@ func TestOnlyHTTP2(t *testing.T) {
 	for name, speak := range map[string]func(c net.Conn){
 		"plain": func(c net.Conn) { io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") },
 		"in TLS": func(c net.Conn) {
-			tls.Client(c, &tls.Config{ServerName: "rpc.example", NextProtos: []string{"h2"}}).Handshake()
+			_ = tls.Client(c, &tls.Config{ServerName: "rpc.example", NextProtos: []string{"h2"}}).Handshake()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -656,6 +656,38 @@ func TestAskedAtOnce(t *testing.T) {
 	entries := b.record.Entries()
 	if len(entries) != 1 || !slices.Equal(entries[0].Steps, []string{step1.ID, step2.ID}) {
 		t.Errorf("recorded: %s", b.record.Format())
+	}
+}
+
+// A step leaves an answer that never ends. The recording ends all the same, and names it.
+func TestEndlessAnswer(t *testing.T) {
+	gone := make(chan struct{})
+	b := newBed(t, func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			io.WriteString(w, "event\n")
+			w.(http.Flusher).Flush()
+			time.Sleep(time.Millisecond)
+		}
+		close(gone)
+	})
+	b.options.Patience = 300 * time.Millisecond
+	b.recording()
+	c := b.dial(step1)
+	fmt.Fprintf(c, "GET %s/events HTTP/1.1\r\nHost: x\r\n\r\n", b.origin.URL)
+	if _, err := bufio.NewReader(c).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	b.stop()
+	<-gone
+	var bad *UnreplayableError
+	if errs := b.failed(); len(errs) != 1 || !errors.As(errs[0], &bad) || bad.URL != b.origin.URL+"/events" || bad.Step != step1 {
+		t.Errorf("failed with %v", errs)
+	}
+	b.failures = nil
+	b.replaying()
+	if got := b.get(step1, b.origin.URL+"/events"); got.err == nil || len(b.failed()) > 0 {
+		t.Errorf("got %+v, %v", got, b.failed())
 	}
 }
 

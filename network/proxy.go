@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -65,7 +64,6 @@ type Proxy struct {
 	pending sync.WaitGroup // fetches
 	ctx     context.Context
 	stop    context.CancelFunc
-	leaving atomic.Bool
 
 	mu      sync.Mutex
 	real    map[string]string // URLs with their credentials, by canonical URL
@@ -94,10 +92,10 @@ func newProxy(o Options, record bool) *Proxy {
 // CAPEM returns the certificate that steps have to trust.
 func (p *Proxy) CAPEM() []byte { return p.o.CA.PEM() }
 
-// Close waits until everything that was asked for is recorded, or until ctx is done, which is an error. After
-// that the Proxy answers nothing.
+// Close waits until everything that was asked for is recorded, or until ctx is done, which is an error. For the end of
+// a body of unknown length it waits as long as for a silent origin. After that the Proxy answers nothing.
 func (p *Proxy) Close(ctx context.Context) error {
-	p.leaving.Store(true)
+	defer time.AfterFunc(p.o.Patience, p.leaveEndless).Stop()
 	done := make(chan struct{})
 	go func() { p.pending.Wait(); close(done) }()
 	var err error
