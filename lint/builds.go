@@ -3,7 +3,6 @@ package lint
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"path"
@@ -66,12 +65,7 @@ func (p *project) builds() []ciBuild {
 			continue
 		}
 		for _, name := range names {
-			f, err := p.open(name)
-			if err != nil {
-				continue
-			}
-			data, err := io.ReadAll(io.LimitReader(f, maxBuildFile))
-			f.Close()
+			data, err := p.read(name, maxBuildFile)
 			if err != nil {
 				continue
 			}

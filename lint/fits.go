@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -31,14 +32,19 @@ func (p *project) open(name string) (fs.File, error) {
 	return p.Context.Open(name)
 }
 
-// read returns the content of a file of the context.
-func (p *project) read(name string) ([]byte, error) {
+// read returns the content of a file of the context. If it has more bytes than limit, Check fails.
+func (p *project) read(name string, limit int64) ([]byte, error) {
 	f, err := p.open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxManifest))
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		p.large = fmt.Errorf("%q is larger than %d MiB: lint reads no more", filepath.Join(p.Dir, filepath.FromSlash(name)), limit>>20)
+		err = p.large
+	}
+	return data, err
 }
 
 func checkFits(p *project, add func(Finding)) {
@@ -51,11 +57,11 @@ func checkFits(p *project, add func(Finding)) {
 				if path.Dir(lockfile) != path.Dir(manifest) {
 					continue
 				}
-				m, err := p.read(manifest)
+				m, err := p.read(manifest, maxManifest)
 				if err != nil {
 					continue
 				}
-				l, err := p.read(lockfile)
+				l, err := p.read(lockfile, maxManifest)
 				if err != nil {
 					continue
 				}

@@ -418,7 +418,7 @@ func checkMissingLock(p *project, add func(Finding)) {
 // empty reports whether no manifest of an install names a library that is downloaded.
 func (p *project) empty(in install) bool {
 	return in.empty != nil && !slices.ContainsFunc(in.named, func(name string) bool {
-		data, err := p.read(name)
+		data, err := p.read(name, maxManifest)
 		return err != nil || !in.empty(data)
 	})
 }
@@ -539,7 +539,7 @@ func checkRequirements(p *project, add func(Finding)) {
 			if len(files) == 0 {
 				continue
 			}
-			data, err := p.read(files[0])
+			data, err := p.read(files[0], maxManifest)
 			if err != nil {
 				continue
 			}

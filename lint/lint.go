@@ -91,7 +91,8 @@ type Edit struct {
 
 // Check returns the findings of all rules, in the order of the Dockerfile. What is found about the steps of a stage
 // that the one that ships does not come from is an [Info]: it is not built. The error is a
-// *frontend.ParseError if the Dockerfile cannot be parsed, or that of reading the context.
+// *frontend.ParseError if the Dockerfile cannot be parsed, or that of reading the context, as of a file that is too
+// large.
 func Check(ctx context.Context, in Input) ([]Finding, error) {
 	p, err := newProject(ctx, in)
 	if err != nil {
@@ -122,6 +123,9 @@ func Check(ctx context.Context, in Input) ([]Finding, error) {
 			}
 			found = append(found, f)
 		})
+		if p.large != nil {
+			return nil, p.large
+		}
 	}
 	slices.SortStableFunc(found, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Rule, b.Rule))

@@ -536,6 +536,25 @@ func TestMinified(t *testing.T) {
 }
 
 // TestLargeJenkinsfile would take half an hour if every build had the whole file read again.
+// A part of a file could lack what the rest has: lint fails instead, if a rule needs the file.
+func TestTooLarge(t *testing.T) {
+	dockerfile := []byte("FROM a\nCOPY package.json package-lock.json ./\nRUN npm ci")
+	for name, size := range map[string]int{"package-lock.json": maxManifest, "Jenkinsfile": maxBuildFile, "other.json": maxManifest} {
+		for _, more := range []int{0, 1} {
+			files := map[string]string{"package.json": `{"dependencies":{"a":"^1.0.0"}}`, "package-lock.json": "{}"}
+			files[name] = strings.Repeat(" ", size+more)
+			_, err := Check(t.Context(), Input{Name: "Dockerfile", Dockerfile: dockerfile, Dir: "src", Context: folder(files), Now: now})
+			want := "<nil>"
+			if more > 0 && name != "other.json" {
+				want = fmt.Sprintf("%q is larger than %d MiB: lint reads no more", "src/"+name, size>>20)
+			}
+			if fmt.Sprint(err) != want {
+				t.Errorf("%s, %d bytes: %v, not %s", name, len(files[name]), err, want)
+			}
+		}
+	}
+}
+
 func TestLargeJenkinsfile(t *testing.T) {
 	const build = "x = docker.build('a')\nsh 'docker build .'\n"
 	builds := jenkinsBuilds([]byte(strings.Repeat(build, maxBuildFile/len(build))))

@@ -22,7 +22,8 @@ ONBUILD and after sudo or env count, and those that are only echoed do not. What
 
 An error breaks a build, or lets someone else decide what runs. A warning lets two builds differ. A remark (` + "`info`" + `)
 matters less: a tag with a version, which its owner can move; a compiler option that may come from outside; and what is found in a stage that the one
-that ships does not come from, because it is not built. Exit code 0: no error, 3: an error, 1: it could not read the Dockerfile or its context.
+that ships does not come from, because it is not built. Exit code 0: no error, 3: an error, 1: it could not read the Dockerfile or its context,
+or a rule needs a file of more than 32 MiB, or of 1 MiB at the top of the context.
 
 - ` + "`# kedge: ignore=ID reason`" + ` above an instruction allows what a rule finds there; several ids have commas between them. ` + "`# hadolint ignore=`" + `
   counts for the rules of hadolint about the same matter, which are named below.

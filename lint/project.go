@@ -27,6 +27,7 @@ type project struct {
 	ships        *stage
 	files        []string // of the context, as it is sent, sorted
 	left         []string // files that .dockerignore leaves out, but for those in folders that it leaves out whole
+	large        error    // about a file that is too large to read
 }
 
 // A stage is one FROM.
