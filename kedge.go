@@ -149,9 +149,10 @@ func start(ctx context.Context, env Env, o Options, pass builder.Pass) (_ *plan,
 			err = errors.Join(err, p.close())
 		}
 	}()
-	p.linted = sync.OnceValues(func() ([]lint.Finding, error) { return p.lintFirst(ctx) })
+	lctx, stop := context.WithCancel(ctx)
+	p.linted, p.stopLint = sync.OnceValues(func() ([]lint.Finding, error) { return p.lintFirst(lctx) }), stop
 	if p.options.Lint == LintWarn {
-		go func() { _, _ = p.linted() }() // beside the build, whose end waits for it
+		go func() { _, _ = p.linted() }() // beside the build, whose end, or close, waits for it
 	} else if _, err := p.linted(); err != nil {
 		return nil, nil, err
 	}

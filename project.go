@@ -43,7 +43,17 @@ type project struct {
 	stale map[lock.Source]bool // sources of the lock that pins leaves out, to be looked up again
 	fetch fetched
 
-	linted func() ([]lint.Finding, error) // what lint finds before the build; it waits for that
+	linted   func() ([]lint.Finding, error) // what lint finds before the build; it waits for that
+	stopLint func()
+}
+
+// close ends lint if that still runs, and removes what was made for the input.
+func (p *project) close() error {
+	if p.linted != nil {
+		p.stopLint()
+		_, _ = p.linted()
+	}
+	return p.input.close()
 }
 
 // fetched describes a context or Dockerfile that the builder fetched. The zero value stands for a build

@@ -1,12 +1,16 @@
 package kedge
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/lint"
 	"github.com/kedge-build/kedge/lock"
 )
 
@@ -57,4 +61,20 @@ func testProject(t testing.TB, dockerfile string, f *lock.File) *project {
 		t.Fatal(err)
 	}
 	return &project{parsed: parsed, lock: f, lockfile: filepath.Join(t.TempDir(), "Dockerfile.lock")}
+}
+
+// Nothing reads the context any more when a build that failed has ended.
+func TestCloseEndsLint(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	ended := false
+	p := &project{stopLint: stop, linted: sync.OnceValues(func() ([]lint.Finding, error) {
+		<-ctx.Done()
+		time.Sleep(10 * time.Millisecond)
+		ended = true
+		return nil, ctx.Err()
+	})}
+	go func() { _, _ = p.linted() }()
+	if err := p.close(); err != nil || !ended {
+		t.Errorf("ended: %v, %v", ended, err)
+	}
 }
