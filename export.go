@@ -117,9 +117,6 @@ func (p *plan) canonicalise(ctx context.Context, e *export) (store.Image, error)
 			img, err = p.write(ctx, again)
 		}
 	}
-	if whiteout := (*image.WhiteoutError)(nil); errors.As(err, &whiteout) {
-		err = &image.WhiteoutError{File: p.name, Line: whiteout.Line, Path: whiteout.Path}
-	}
 	return img, p.locateSecrets(err, e.result)
 }
 
@@ -135,7 +132,7 @@ func (p *plan) write(ctx context.Context, e *export) (store.Image, error) {
 		src := image.Source{
 			Platform: platform.Platform, BaseLayers: platform.BaseLayers, BaseHistory: platform.BaseHistory, BaseRef: platform.BaseRef,
 			Keep: map[int][]string{}, Run: map[int]bool{}, Mounts: map[int]bool{},
-			Copies: map[int][]rules.Copy{}, Inputs: map[int][]string{}, Lines: map[int]int{}, Copied: map[int]bool{}, Text: p.words(e.result, platform.Steps),
+			Copies: map[int][]rules.Copy{}, Inputs: map[int][]string{}, Lines: map[int]int{}, File: p.name, Copied: map[int]bool{}, Text: p.words(e.result, platform.Steps),
 			Downloads: downloads, Clock: e.clock,
 		}
 		for i, step := range platform.Steps {
@@ -174,7 +171,7 @@ func (p *plan) opaque(r *builder.Result, step frontend.Step) error {
 			mount, _ := strings.CutPrefix(take.Source, "local://")
 			for _, name := range r.Sent[p.request.Directories()[mount]] {
 				if path.Base(name) == ".wh..wh..opq" && takesPath(take, filepath.ToSlash(name)) {
-					return &image.WhiteoutError{Path: name, Line: s.Line}
+					return &image.WhiteoutError{Path: name, File: p.name, Line: s.Line}
 				}
 			}
 		}

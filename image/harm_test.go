@@ -504,11 +504,11 @@ func TestFilesLikeWhiteouts(t *testing.T) {
 			in := testIngest(t, s, IngestOptions{})
 			x.send(t, in)
 			sources := sourcesOf([]rawImage{raw})
-			sources[0].Lines = map[int]int{1: 7}
+			sources[0].File, sources[0].Lines = "Dockerfile", map[int]int{1: 7}
 			_, err := in.Write(t.Context(), x.root, sources, Options{Rules: rules.Set{Version: version}})
 			in.Close()
 			var whiteout *WhiteoutError
-			if !errors.As(err, &whiteout) || whiteout.Path != name || whiteout.Line != 7 || !strings.Contains(err.Error(), "line 7") {
+			if !errors.As(err, &whiteout) || whiteout.Path != name || whiteout.Line != 7 || !strings.Contains(err.Error(), "Dockerfile:7: ") {
 				t.Errorf("%s: %v", name, err)
 			}
 		}

@@ -68,8 +68,9 @@ type Source struct {
 	Inputs map[int][]string
 	// Copied names the layers, by index, that a COPY or ADD made, which deletes nothing.
 	Copied map[int]bool
-	// Lines are the lines of the Dockerfile behind the layers.
+	// Lines are the lines of the Dockerfile behind the layers, and File is its name in errors.
 	Lines map[int]int
+	File  string
 	// Text is what the Dockerfile and its arguments say: values and digests in it were chosen.
 	Text string
 	// Downloads are the files that RUNs are known to have downloaded.

@@ -130,7 +130,7 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*store.Layer, err
 		}
 		p, err := w.plan(ctx, raw, below, i+1 == len(raws), v, e)
 		if err != nil {
-			return nil, atLine(fmt.Errorf("layer %s: %w", raw.digest, err), raw.line)
+			return nil, atLine(fmt.Errorf("layer %s: %w", raw.digest, err), e.File, raw.line)
 		}
 		v.ran(p.days)
 		n++

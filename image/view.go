@@ -102,7 +102,7 @@ func (in *Ingest) view(ctx context.Context, e export) (*view, error) {
 		}
 		s, err := in.surveyed(e.config.diffIDs[i], scan)
 		if err != nil {
-			return nil, atLine(fmt.Errorf("layer %s: %w", l.Digest, err), e.Lines[i])
+			return nil, atLine(fmt.Errorf("layer %s: %w", l.Digest, err), e.File, e.Lines[i])
 		}
 		v.named = append(v.named, s.Named...)
 		v.signed = append(v.signed, s.Signed...)
