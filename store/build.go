@@ -42,6 +42,15 @@ type Build struct {
 	Verified *Verified `json:"verified,omitempty"`
 }
 
+// MadeFrom reports whether the Dockerfile at path is the one that the image was built from.
+func (b *Build) MadeFrom(path string) (bool, error) {
+	text, err := wholefile.Read(path, maxDockerfile)
+	if err != nil {
+		return false, fmt.Errorf("reading the Dockerfile: %w", err)
+	}
+	return digest.FromBytes(text) == b.Text, nil
+}
+
 // DownloadsPin is the key in Build.Pins of the record of what RUN steps download.
 const DownloadsPin = "downloads"
 
@@ -53,9 +62,10 @@ type Verified struct {
 }
 
 const (
-	buildsDir    = "builds"
-	buildVersion = 2
-	maxBuild     = 1 << 20 // bytes of a file in builds
+	buildsDir     = "builds"
+	buildVersion  = 2
+	maxBuild      = 1 << 20  // bytes of a file in builds
+	maxDockerfile = 16 << 20 // bytes; the frontend has the same
 )
 
 func (s *Store) buildPath(dgst digest.Digest) (string, error) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -236,15 +235,15 @@ func (p *process) driftCondition(c *cli.Context, promotion *publish.Promotion) (
 // lintCondition asks lint about the Dockerfile, its context and its lock.
 func (p *process) lintCondition(c *cli.Context, b *store.Build) (report.Condition, error) {
 	file := c.String("file")
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return report.Condition{}, err
-	}
-	if b != nil && b.Text != digest.FromBytes(text) {
-		return report.Condition{Name: "lint", Text: fmt.Sprintf("the image was not built from %s as it is now", file)}, nil
-	}
-	if b != nil && len(b.Foreign) > 0 {
-		return report.Condition{Name: "lint", Text: b.Foreign[0]}, nil
+	if b != nil {
+		if same, err := b.MadeFrom(file); err != nil {
+			return report.Condition{}, err
+		} else if !same {
+			return report.Condition{Name: "lint", Text: fmt.Sprintf("the image was not built from %s as it is now", file)}, nil
+		}
+		if len(b.Foreign) > 0 {
+			return report.Condition{Name: "lint", Text: b.Foreign[0]}, nil
+		}
 	}
 	linted, err := kedge.Lint(c.Context, kedge.Env{Now: time.Now, Environ: p.environ, Stdin: p.stdin}, kedge.Options{
 		Context: cmp.Or(c.String("context"), filepath.Dir(file)), Dockerfile: file,
