@@ -25,6 +25,7 @@ import (
 
 	"github.com/containerd/platforms"
 	"github.com/kedge-build/kedge/builder/daemon"
+	"github.com/kedge-build/kedge/internal/wholefile"
 	"github.com/moby/buildkit/client"
 	_ "github.com/moby/buildkit/client/connhelper/dockercontainer" // docker-container://
 	_ "github.com/moby/buildkit/client/connhelper/kubepod"         // kube-pod://
@@ -205,7 +206,8 @@ func (b *Builder) connect(ctx context.Context, address string, o Options) (err e
 	if o.Cert != "" || o.Key != "" {
 		opts = append(opts, client.WithCredentials(o.Cert, o.Key))
 	}
-	if b.client, err = client.New(ctx, address, opts...); err != nil {
+	// It reads the files for TLS.
+	if b.client, err = wholefile.Await(ctx, func() (*client.Client, error) { return client.New(ctx, address, opts...) }); err != nil {
 		return err
 	}
 	if o.Wait > 0 {

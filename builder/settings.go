@@ -3,6 +3,7 @@ package builder
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -10,12 +11,15 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/docker/go-units"
+	"github.com/kedge-build/kedge/internal/wholefile"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/secrets"
 	"github.com/moby/buildkit/session/secrets/secretsprovider"
+	"github.com/moby/buildkit/session/sshforward/sshprovider"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/apicaps"
 	"github.com/moby/buildkit/util/entitlements"
@@ -53,6 +57,32 @@ type Secrets map[string]Secret
 type Secret struct {
 	File  string // if empty, the secret is Value
 	Value []byte
+}
+
+// FileSecret returns the secret in the file at path. It reads a pipe now, since that works only once, and waits for its
+// other end until ctx is done.
+func FileSecret(ctx context.Context, path string) (Secret, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Secret{}, err
+	}
+	tooLarge := fmt.Errorf("%q is not a file of at most %s", path, units.BytesSize(secretsprovider.MaxSecretSize))
+	if info.IsDir() || info.Size() > secretsprovider.MaxSecretSize {
+		return Secret{}, tooLarge
+	}
+	if info.Mode().IsRegular() {
+		return Secret{File: path}, nil
+	}
+	value, err := wholefile.ReadPipe(ctx, path, secretsprovider.MaxSecretSize)
+	if errors.As(err, new(*wholefile.TooLargeError)) {
+		err = tooLarge
+	}
+	return Secret{Value: value}, err
+}
+
+// SSHAgents returns what serves agents and keys to RUN steps. It waits for the other end of a pipe until ctx is done.
+func SSHAgents(ctx context.Context, agents []sshprovider.AgentConfig) (session.Attachable, error) {
+	return wholefile.Await(ctx, func() (session.Attachable, error) { return sshprovider.NewSSHAgentProvider(agents) })
 }
 
 // GetSecret implements secrets.SecretStore.

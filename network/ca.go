@@ -2,6 +2,7 @@ package network
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -84,6 +85,29 @@ func readCA(path string) (*CA, error) {
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})
 	return &CA{cert: pair.Leaf, key: key, pem: text, leaf: leaf, leaves: map[string]*tls.Certificate{}}, nil
+}
+
+// maxRoots bounds a file of certificate authorities.
+const maxRoots = 16 << 20
+
+// Roots returns the system's certificate authorities with those of a file, or nil without one. If the file is a pipe, it
+// waits for the other end until ctx is done.
+func Roots(ctx context.Context, file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, err := wholefile.ReadPipe(ctx, file, maxRoots)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("%s: has no certificate in PEM", file)
+	}
+	return pool, nil
 }
 
 // makeCA writes a new CA to path, unless another process does so first.

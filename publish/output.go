@@ -145,6 +145,11 @@ func checkPath(path string, isDir bool, dir string) error {
 		return usagef("output %q is a directory", path)
 	case err == nil && !info.IsDir() && isDir:
 		return usagef("output %q is a file", path)
+	case err == nil && !info.IsDir() && !info.Mode().IsRegular(): // it is written to, and not replaced
+		if err := unix.Access(path, unix.W_OK); err != nil {
+			return fmt.Errorf("writing %q: %w", path, err)
+		}
+		return nil
 	}
 	// Missing folders are created.
 	for _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir); _, err = os.Stat(dir) {
@@ -181,11 +186,12 @@ func (o Output) Write(ctx context.Context, st *store.Store, desc ocispec.Descrip
 	if err := os.MkdirAll(filepath.Dir(o.Dest), 0o755); err != nil {
 		return fmt.Errorf("writing %q: %w", o.Dest, err)
 	}
-	return WriteFile(o.Dest, write)
+	return WriteFile(ctx, o.Dest, write)
 }
 
-// WriteFile replaces the file at path in one step. It writes to a pipe or a device directly.
-func WriteFile(path string, write func(io.Writer) error) (err error) {
+// WriteFile replaces the file at path in one step. It writes to a device or a pipe directly, and waits for the
+// reader of a pipe until ctx is done.
+func WriteFile(ctx context.Context, path string, write func(io.Writer) error) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("writing %q: %w", path, err)
@@ -194,10 +200,11 @@ func WriteFile(path string, write func(io.Writer) error) (err error) {
 	if Replaceable(path) {
 		return wholefile.Write(path, 0o666, write)
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	f, stop, err := wholefile.OpenPipe(ctx, path, os.O_WRONLY)
 	if err != nil {
 		return err
 	}
+	defer stop()
 	return errors.Join(write(f), f.Close())
 }
 

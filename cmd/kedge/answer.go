@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -86,16 +87,16 @@ func (a *answer) clear() error {
 	return nil
 }
 
-func (a *answer) writeID(id string) error {
+func (a *answer) writeID(ctx context.Context, id string) error {
 	if a.idFile == "" {
 		return nil
 	}
-	return publish.WriteFile(a.idFile, func(w io.Writer) error { _, err := io.WriteString(w, id); return err })
+	return publish.WriteFile(ctx, a.idFile, func(w io.Writer) error { _, err := io.WriteString(w, id); return err })
 }
 
 // writeMetadata writes the keys of buildx, and kedge's own below kedge. There is no buildx.build.ref: it names
 // a record of docker's build history, which has no builds of kedge.
-func (p *process) writeMetadata(a *answer, res *kedge.Result, names []string) error {
+func (p *process) writeMetadata(ctx context.Context, a *answer, res *kedge.Result, names []string) error {
 	if a.metadata == "" {
 		return nil
 	}
@@ -123,7 +124,7 @@ func (p *process) writeMetadata(a *answer, res *kedge.Result, names []string) er
 		metadata["buildx.build.warnings"] = res.Warnings // with texts in base64, like buildx
 		metadata["kedge.warnings"] = warningTexts(res.Warnings)
 	}
-	return publish.WriteFile(a.metadata, func(out io.Writer) error { return printJSON(out, metadata) })
+	return publish.WriteFile(ctx, a.metadata, func(out io.Writer) error { return printJSON(out, metadata) })
 }
 
 // warningTexts returns warnings as FILE:LINE: TEXT.

@@ -129,7 +129,7 @@ func (p *process) bake(c *cli.Context, resolve, shared []cli.Flag) error {
 			return err
 		}
 	}
-	if err := b.writeMetadata(c.String("metadata-file")); err != nil {
+	if err := b.writeMetadata(c.Context, c.String("metadata-file")); err != nil {
 		return err
 	}
 	if code != exitOK {
@@ -392,7 +392,7 @@ func (b *baking) writeCalls(printed []byte) error {
 }
 
 // writeMetadata writes what was built by target, as docker buildx bake does.
-func (b *baking) writeMetadata(path string) error {
+func (b *baking) writeMetadata(ctx context.Context, path string) error {
 	if path == "" {
 		return nil
 	}
@@ -402,7 +402,7 @@ func (b *baking) writeMetadata(path string) error {
 			all[name] = result.metadata
 		}
 	}
-	return publish.WriteFile(path, func(out io.Writer) error { return printJSON(out, all) })
+	return publish.WriteFile(ctx, path, func(out io.Writer) error { return printJSON(out, all) })
 }
 
 // A bakeLock is the lockfile of a target.

@@ -239,10 +239,10 @@ func (p *process) recordBuilt(ctx context.Context, st *store.Store, res *kedge.R
 
 // sayDone gives the answer that the image was built, and writes the lock.
 func (p *process) sayDone(ctx context.Context, a *answer, res *kedge.Result, r *report.Report, id string) error {
-	if err := a.writeID(id); err != nil {
+	if err := a.writeID(ctx, id); err != nil {
 		return err
 	}
-	if err := p.writeMetadata(a, res, r.Names); err != nil {
+	if err := p.writeMetadata(ctx, a, res, r.Names); err != nil {
 		return err
 	}
 	if err := p.writeLock(ctx, res); err != nil {
@@ -261,7 +261,7 @@ func (p *process) sayNo(ctx context.Context, a *answer, res *kedge.Result, r *re
 	if p.view.quiet {
 		out = p.stderr // stdout is for a digest
 	}
-	if err := p.writeMetadata(a, res, nil); err != nil {
+	if err := p.writeMetadata(ctx, a, res, nil); err != nil {
 		return err
 	}
 	// A lock that cannot be written does not change the answer.

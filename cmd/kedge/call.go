@@ -82,7 +82,7 @@ func (p *process) call(c *cli.Context, env kedge.Env, o kedge.Options, asked cal
 		if !json.Valid([]byte(a.JSON)) {
 			said["result.json"] = a.JSON
 		}
-		if err := publish.WriteFile(path, func(w io.Writer) error { return printJSON(w, said) }); err != nil {
+		if err := publish.WriteFile(c.Context, path, func(w io.Writer) error { return printJSON(w, said) }); err != nil {
 			return err
 		}
 	}

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -93,7 +91,7 @@ func (p *process) networkOptions(c *cli.Context, cache *network.Cache, record *n
 	if o.CA, err = network.OpenCA(filepath.Join(p.dataDir(), "ca")); err != nil {
 		return o, nil, err
 	}
-	if o.Roots, err = roots(c.String("downloads-ca")); err != nil {
+	if o.Roots, err = network.Roots(c.Context, c.String("downloads-ca")); err != nil {
 		return o, nil, err
 	}
 	repo, err := p.cacheRepo(c, record)
@@ -140,25 +138,6 @@ func (p *process) either(names ...string) string {
 		}
 	}
 	return ""
-}
-
-// roots returns the system's certificate authorities with those of a file, or nil without one.
-func roots(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if !pool.AppendCertsFromPEM(data) {
-		return nil, fmt.Errorf("%s: has no certificate in PEM", file)
-	}
-	return pool, nil
 }
 
 // servedDownloads are what builds need to serve the downloads of steps. It is opened with the first of them.

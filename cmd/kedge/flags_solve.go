@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +14,6 @@ import (
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/docker"
 	"github.com/moby/buildkit/client"
-	"github.com/moby/buildkit/session/secrets/secretsprovider"
 	"github.com/moby/buildkit/session/sshforward/sshprovider"
 	"github.com/moby/buildkit/util/entitlements"
 	"github.com/moby/buildkit/util/gitutil"
@@ -114,7 +111,7 @@ func (p *process) settings(c *cli.Context, auth *configfile.ConfigFile) (s build
 	if s.Secrets, err = p.secrets(c.Context, c.StringSlice("secret")); err != nil {
 		return s, err
 	}
-	if err = p.ssh(&s, c.StringSlice("ssh"), c.Args().First()); err != nil {
+	if err = p.ssh(c.Context, &s, c.StringSlice("ssh"), c.Args().First()); err != nil {
 		return s, err
 	}
 	s.Proxies = p.proxies(auth)
@@ -240,7 +237,7 @@ func (p *process) secrets(ctx context.Context, values []string) (builder.Secrets
 			all[id] = builder.Secret{Value: []byte(p.env[env])}
 			continue
 		}
-		if all[id], err = secretFile(ctx, file); err != nil {
+		if all[id], err = builder.FileSecret(ctx, file); err != nil {
 			if ctx.Err() != nil {
 				return nil, err
 			}
@@ -250,44 +247,9 @@ func (p *process) secrets(ctx context.Context, values []string) (builder.Secrets
 	return all, nil
 }
 
-// secretFile returns the secret in a file. It reads a pipe now, since that works only once, and stops waiting for
-// one when ctx ends.
-func secretFile(ctx context.Context, path string) (builder.Secret, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return builder.Secret{}, err
-	}
-	tooLarge := fmt.Errorf("%q is not a file of at most %s", path, units.BytesSize(secretsprovider.MaxSecretSize))
-	if info.IsDir() || info.Size() > secretsprovider.MaxSecretSize {
-		return builder.Secret{}, tooLarge
-	}
-	if info.Mode().IsRegular() {
-		return builder.Secret{File: path}, nil
-	}
-	var value []byte
-	done := make(chan error, 1)
-	go func() {
-		f, err := os.Open(path)
-		if err == nil {
-			defer f.Close()
-			value, err = io.ReadAll(io.LimitReader(f, secretsprovider.MaxSecretSize+1))
-		}
-		done <- err
-	}()
-	select {
-	case <-ctx.Done():
-		return builder.Secret{}, ctx.Err()
-	case err = <-done:
-	}
-	if len(value) > secretsprovider.MaxSecretSize {
-		return builder.Secret{}, tooLarge
-	}
-	return builder.Secret{Value: value}, err
-}
-
 // ssh reads --ssh. If git fetches the context over ssh, the default agent is added.
-func (p *process) ssh(s *builder.Settings, values []string, context string) error {
-	if url, err := gitutil.ParseURL(context); len(values) == 0 && err == nil && url.Scheme == gitutil.SSHProtocol {
+func (p *process) ssh(ctx context.Context, s *builder.Settings, values []string, source string) error {
+	if url, err := gitutil.ParseURL(source); len(values) == 0 && err == nil && url.Scheme == gitutil.SSHProtocol {
 		values = []string{"default"}
 	}
 	var agents []sshprovider.AgentConfig
@@ -307,7 +269,9 @@ func (p *process) ssh(s *builder.Settings, values []string, context string) erro
 		return nil
 	}
 	var err error
-	if s.SSH, err = sshprovider.NewSSHAgentProvider(agents); err != nil {
+	if s.SSH, err = builder.SSHAgents(ctx, agents); err != nil && ctx.Err() != nil {
+		return err
+	} else if err != nil {
 		return usagef("ssh %q: %v", strings.Join(values, " "), err)
 	}
 	return nil

@@ -72,7 +72,7 @@ func (p *process) lock(c *cli.Context, env kedge.Env, o kedge.Options, refresh k
 	old := ""
 	switch {
 	case !check:
-		err = p.writeExport(export, locked.Lock)
+		err = p.writeExport(c.Context, export, locked.Lock)
 	case export.stale():
 		old = export.path
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"io"
 
 	"github.com/kedge-build/kedge"
@@ -62,7 +63,7 @@ func (e lockExport) stale() bool {
 	return !bytes.Equal(policy.Read(e.path), e.data)
 }
 
-func (p *process) writeExport(e lockExport, from *lock.File) error {
+func (p *process) writeExport(ctx context.Context, e lockExport, from *lock.File) error {
 	if e.form == "" {
 		return nil
 	}
@@ -79,7 +80,7 @@ func (p *process) writeExport(e lockExport, from *lock.File) error {
 	case e.form == regoForm:
 		err = policy.WriteRego(e.path, e.data)
 	default:
-		err = publish.WriteFile(e.path, func(w io.Writer) error { _, err := w.Write(e.data); return err })
+		err = publish.WriteFile(ctx, e.path, func(w io.Writer) error { _, err := w.Write(e.data); return err })
 	}
 	if err == nil {
 		p.say("wrote %s", e.path)

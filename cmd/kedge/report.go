@@ -40,7 +40,7 @@ func (p *process) writeReport(c *cli.Context, r *report.Report) error {
 	if r.Lint != nil && filepath.Ext(path) == ".sarif" {
 		format = report.SARIF
 	}
-	if err := publish.WriteFile(path, func(w io.Writer) error { return report.Write(w, format, &dated) }); err != nil {
+	if err := publish.WriteFile(c.Context, path, func(w io.Writer) error { return report.Write(w, format, &dated) }); err != nil {
 		return err
 	}
 	p.say("wrote %s", path)

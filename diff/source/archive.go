@@ -16,6 +16,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/kedge-build/kedge/internal/decompress"
+	"github.com/kedge-build/kedge/internal/wholefile"
 )
 
 // Limits of an archive. An image has a few hundred members at most.
@@ -25,20 +26,21 @@ const (
 )
 
 // archive opens an image in a tar: an OCI layout, or the output of docker save.
-func (o Options) archive(_ context.Context, name string, img *Image) error {
+func (o Options) archive(ctx context.Context, name string, img *Image) error {
 	file, which := cutName(name, func(p string) bool {
 		info, err := os.Stat(p)
 		return err == nil && !info.IsDir()
 	})
-	f, err := os.Open(file)
+	f, stop, err := wholefile.OpenPipe(ctx, file, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
-	img.close = append(img.close, f.Close)
-	if f, err = o.plain(f, img); err != nil {
+	img.close = append(img.close, func() error { stop(); return f.Close() })
+	plain, err := o.plain(f, img)
+	if err != nil {
 		return err
 	}
-	return o.fromTar(f, which, img)
+	return o.fromTar(plain, which, img)
 }
 
 // plain returns the file, or a decompressed copy of it that allows random access.

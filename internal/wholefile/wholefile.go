@@ -1,5 +1,6 @@
 // Package wholefile reads and replaces files as a whole. A reader of a file that Write replaces
-// sees the old content or the new one, also after a crash. Read is bounded and never waits.
+// sees the old content or the new one, also after a crash. Read is bounded and never waits. Await is for
+// files that may be pipes.
 //
 //	err := wholefile.Write("Dockerfile.lock", 0o644, func(w io.Writer) error {
 //		return encode(w, lock)
@@ -8,6 +9,7 @@ package wholefile
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -17,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Write replaces the file at path with the output of write. It writes a temporary file in the same
@@ -102,9 +105,13 @@ func Read(path string, limit int64) ([]byte, error) {
 	if size > limit {
 		return nil, &TooLargeError{Path: path, Limit: limit}
 	}
+	return read(f, path, size, limit) // it may be a file of /proc, or grow
+}
+
+func read(r io.Reader, path string, size, limit int64) ([]byte, error) {
 	var b bytes.Buffer
 	b.Grow(int(size) + bytes.MinRead)
-	n, err := b.ReadFrom(io.LimitReader(f, limit+1)) // a file of /proc, or one that grows
+	n, err := b.ReadFrom(io.LimitReader(r, limit+1))
 	if err != nil {
 		return nil, err
 	}
@@ -130,6 +137,49 @@ func Open(path string) (io.ReadCloser, int64, error) {
 		return nil, 0, err
 	}
 	return f, info.Size(), nil
+}
+
+// Await returns what f returns, or ctx's error if that is done first. It is for what may wait for the other end
+// of a pipe: f goes on then, and what it returns is lost.
+func Await[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := f()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
+}
+
+// OpenPipe opens what is at path, which may be a pipe, for reading or writing, as flag says. Until ctx is done it waits
+// for the other end; then it returns ctx's error, and reads and writes that wait fail. The caller must call stop when
+// it closes the file.
+func OpenPipe(ctx context.Context, path string, flag int) (f *os.File, stop func() bool, err error) {
+	f, err = Await(ctx, func() (*os.File, error) { return os.OpenFile(path, flag, 0) })
+	if err != nil {
+		return nil, nil, err
+	}
+	return f, context.AfterFunc(ctx, func() { _ = f.SetDeadline(time.Unix(1, 0)) }), nil // a regular file has none, and never waits
+}
+
+// ReadPipe is Read for what may be a pipe, and waits like OpenPipe.
+func ReadPipe(ctx context.Context, path string, limit int64) ([]byte, error) {
+	f, stop, err := OpenPipe(ctx, path, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	defer stop()
+	return read(f, path, 0, limit)
 }
 
 // NotRegularError says that Path is a folder, a pipe, a device or a socket.

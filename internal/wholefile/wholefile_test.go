@@ -2,6 +2,7 @@ package wholefile
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -221,6 +222,74 @@ func TestNotRegular(t *testing.T) {
 			t.Errorf("write: got %v, want %s", err, want)
 		}
 		done.Stop()
+	}
+}
+
+// A pipe is waited for, at either end, until ctx is done.
+func TestOpenPipe(t *testing.T) {
+	done := time.AfterFunc(20*time.Second, func() { panic("waits for the other end of a pipe") })
+	defer done.Stop()
+	pipe := func() string {
+		path := filepath.Join(t.TempDir(), "pipe")
+		if err := syscall.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	interrupted := errors.New("interrupted")
+	for name, flag := range map[string]int{"read": os.O_RDONLY, "write": os.O_WRONLY} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(10*time.Millisecond, func() { cancel(interrupted) })
+		if _, _, err := OpenPipe(ctx, pipe(), flag); !errors.Is(err, interrupted) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+
+	// The other end comes late, and reads.
+	path := pipe()
+	read := make(chan string, 1)
+	time.AfterFunc(10*time.Millisecond, func() {
+		data, err := ReadPipe(t.Context(), path, 10)
+		read <- fmt.Sprintf("%s %v", data, err)
+	})
+	f, stop, err := OpenPipe(t.Context(), path, os.O_WRONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(f, "content"); err != nil {
+		t.Error(err)
+	}
+	f.Close()
+	if got := <-read; !stop() || got != "content <nil>" {
+		t.Error(got)
+	}
+
+	// It is there, and neither reads nor writes.
+	path = pipe()
+	idle, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	f, _, err = OpenPipe(ctx, path, os.O_WRONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(make([]byte, 1<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("write: %v", err)
+	}
+	path = pipe()
+	if idle, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	ctx, cancel = context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if _, err := ReadPipe(ctx, path, 10); !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.Canceled) {
+		t.Errorf("read: %v", err)
 	}
 }
 
