@@ -254,7 +254,7 @@ func TestImagesRefuses(t *testing.T) {
 	if _, err := Images(t.Context(), a, withLayers{b, breakLayer, 0}, Options{}); err == nil || !strings.Contains(err.Error(), "it is gone") {
 		t.Errorf("unreadable: %v", err)
 	}
-	if _, err := Images(t.Context(), a, b, Options{Types: []string{"deb"}}); err == nil {
+	if _, err := Images(t.Context(), a, b, Options{Types: []string{"dpkg"}}); err == nil {
 		t.Error("an unknown type is taken")
 	}
 	for want, f := range map[string]file{
@@ -324,8 +324,8 @@ func TestImagesPackages(t *testing.T) {
 		first, second [][]file
 		want          []Package
 	}{
-		{"upgraded", [][]file{{status("1")}}, [][]file{{status("2")}}, []Package{{"apt", "libc6", Changed, "1", "2"}}},
-		{"upgraded over a shared layer", [][]file{{status("1")}}, [][]file{{status("1")}, {status("2")}}, []Package{{"apt", "libc6", Changed, "1", "2"}}},
+		{"upgraded", [][]file{{status("1")}}, [][]file{{status("2")}}, []Package{{"deb", "libc6", Changed, "1", "2"}}},
+		{"upgraded over a shared layer", [][]file{{status("1")}}, [][]file{{status("1")}, {status("2")}}, []Package{{"deb", "libc6", Changed, "1", "2"}}},
 		{"removed", [][]file{{pip("p", "1")}}, [][]file{{}}, []Package{{"pip", "x", Removed, "1", ""}}},
 		{"removed by whiteout", [][]file{{pip("p", "1")}}, [][]file{{pip("p", "1")}, {regular("usr/lib/.wh.p", "")}}, []Package{{"pip", "x", Removed, "1", ""}}},
 		{"added", [][]file{{}}, [][]file{{pip("p", "1"), pip("q", "2")}}, []Package{{"pip", "x", Added, "", "1, 2"}}},
@@ -334,7 +334,7 @@ func TestImagesPackages(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := compare(t, picture(t, tt.first...), picture(t, tt.second...), "apt", "pip")
+			r := compare(t, picture(t, tt.first...), picture(t, tt.second...), "deb", "pip")
 			if d := cmp.Diff(tt.want, r.Packages); d != "" {
 				t.Errorf("-want +got\n%s", d)
 			}

@@ -11,7 +11,7 @@ import (
 // purlTypes are the types of package URLs, by the kinds of packages
 // (https://github.com/package-url/purl-spec/blob/main/PURL-TYPES.rst).
 var purlTypes = map[string]string{
-	"apt": packageurl.TypeDebian, "apk": packageurl.TypeApk, "rpm": packageurl.TypeRPM, "pip": packageurl.TypePyPi, "npm": packageurl.TypeNPM,
+	"deb": packageurl.TypeDebian, "apk": packageurl.TypeApk, "rpm": packageurl.TypeRPM, "pip": packageurl.TypePyPi, "npm": packageurl.TypeNPM,
 	"go": packageurl.TypeGolang, "gem": packageurl.TypeGem, "jar": packageurl.TypeMaven, "cargo": packageurl.TypeCargo,
 }
 
@@ -19,7 +19,7 @@ var purlTypes = map[string]string{
 func purl(p packages.Package, distribution string) string {
 	u := packageurl.PackageURL{Type: cmp.Or(purlTypes[p.Kind], packageurl.TypeGeneric), Name: p.Name, Version: p.Version}
 	switch p.Kind {
-	case "apt":
+	case "deb":
 		u.Namespace = cmp.Or(distribution, "debian")
 	case "apk":
 		u.Namespace = cmp.Or(distribution, "alpine")

@@ -128,7 +128,7 @@ func compared() *Report {
 		Second: Side{"registry.example.org/app:2", digest("b"), "linux/amd64"},
 		Files:  files,
 		Packages: []Package{
-			{"apt", "tzdata", Changed, "2026b-0+deb12u1", "2026c-0+deb12u1"},
+			{"deb", "tzdata", Changed, "2026b-0+deb12u1", "2026c-0+deb12u1"},
 			{"pip", "certifi", Added, "", "2026.11.2"},
 		},
 		Config:  []Setting{{"config.Env.BUILD_ID", Changed, "8841", "9027"}, {`config.Labels["a.b"]`, Removed, "x", ""}},

@@ -45,6 +45,9 @@ func (p *process) diff(c *cli.Context) error {
 		for t := range strings.SplitSeq(list, ",") {
 			if !slices.Contains(diff.Types(), t) {
 				return usagef("type %q is not one of %s", t, strings.Join(diff.Types(), ", "))
+			if t == "apt" { // as container-diff calls it
+				t = "deb"
+			}
 			}
 			o.Types = append(o.Types, t)
 		}

@@ -21,7 +21,7 @@ type Package struct {
 
 // Kinds returns the kinds of packages, in the order in which they are shown.
 func Kinds() []string {
-	return []string{"apt", "apk", "rpm", "pip", "npm", "go", "gem", "jar", "cargo"}
+	return []string{"deb", "apk", "rpm", "pip", "npm", "go", "gem", "jar", "cargo"}
 }
 
 // The limits that hold whatever an image says.
@@ -45,7 +45,7 @@ func ForStream(p string) (Stream, string) {
 	dir = strings.TrimSuffix(dir, "/")
 	switch {
 	case p == "var/lib/dpkg/status", dir == "var/lib/dpkg/status.d" && path.Ext(base) != ".md5sums":
-		return dpkg, "apt"
+		return dpkg, "deb"
 	case p == "lib/apk/db/installed", p == "usr/lib/apk/db/installed":
 		return apk, "apk"
 	case base == "METADATA" && strings.HasSuffix(dir, ".dist-info"),
@@ -99,7 +99,7 @@ func guard(read Random) Random {
 
 // IsDatabase reports whether a package manager keeps packages of a kind in its database, which must be
 // readable, and not in files that anyone may put anywhere in any state.
-func IsDatabase(kind string) bool { return kind == "apt" || kind == "apk" || kind == "rpm" }
+func IsDatabase(kind string) bool { return kind == "deb" || kind == "apk" || kind == "rpm" }
 
 // list collects packages.
 type list struct {

@@ -30,9 +30,9 @@ func TestForStream(t *testing.T) {
 			"var/lib/dpkg/status",
 			"Package: libc6\nStatus: install ok installed\nDescription: x\n Package: no\nVersion: 2.36-9\n\n" +
 				"Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n\nPackage: last\nVersion: 1:2\n",
-			[]Package{{"apt", "libc6", "2.36-9"}, {"apt", "last", "1:2"}},
+			[]Package{{"deb", "libc6", "2.36-9"}, {"deb", "last", "1:2"}},
 		},
-		{"var/lib/dpkg/status.d/base", "Package: base-files\nVersion: 12\n", []Package{{"apt", "base-files", "12"}}},
+		{"var/lib/dpkg/status.d/base", "Package: base-files\nVersion: 12\n", []Package{{"deb", "base-files", "12"}}},
 		{"var/lib/dpkg/status.d/base.md5sums", "Package: x\n", nil},
 		{"var/lib/dpkg/status-old", "Package: x\n", nil},
 		{"lib/apk/db/installed", "C:Q1\nP:musl\nV:1.2-r0\nF:lib\n\nP:zlib\nV:1\n", []Package{{"apk", "musl", "1.2-r0"}, {"apk", "zlib", "1"}}},
@@ -78,7 +78,7 @@ func TestForStream(t *testing.T) {
 func TestLongLines(t *testing.T) {
 	long := strings.Repeat("x", 3*maxLine)
 	got, err := dpkg(strings.NewReader("Package: a\nVersion: 1\nDescription: " + long + "\nStatus: install ok installed\n\nPackage: " + long + "\n"))
-	if err != nil || len(got) != 2 || got[0] != (Package{"apt", "a", "1"}) || len(got[1].Name) != maxField {
+	if err != nil || len(got) != 2 || got[0] != (Package{"deb", "a", "1"}) || len(got[1].Name) != maxField {
 		t.Errorf("%d packages, %v", len(got), err)
 	}
 	if _, err := apk(strings.NewReader(strings.Repeat("P:a\n\n", maxPackages+1))); err == nil {

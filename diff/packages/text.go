@@ -40,7 +40,7 @@ func lines(r io.Reader, fn func(line string) (more bool, err error)) error {
 // dpkg reads the installed packages of a status file (deb-control(5), dpkg-query(1)): paragraphs of fields. A
 // package without a Status, as in status.d, is installed.
 func dpkg(r io.Reader) ([]Package, error) {
-	l := list{kind: "apt"}
+	l := list{kind: "deb"}
 	var name, version, status string
 	end := func() error {
 		installed := status == "" || strings.HasSuffix(status, " installed")
