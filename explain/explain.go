@@ -4,6 +4,7 @@ package explain
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -25,6 +26,8 @@ import (
 type File struct {
 	diff.Path
 	Causes []cause.Cause
+	// Package is the Debian package that came or went with the path; empty for none.
+	Package string
 	// First and Second are the two versions of the path. A version is nil if that side lacks the path, or
 	// if it was not examined.
 	First  *Version
@@ -56,8 +59,8 @@ func Files(ctx context.Context, first, second []diff.Blob, paths []diff.Path, h 
 	wanted := map[string]bool{}
 	for i, p := range paths {
 		files[i].Path = p
-		if i < maxFiles {
-			wanted[layer.Clean(p.Path)] = true
+		if name := layer.Clean(p.Path); i < maxFiles || listOf(name) != "" {
+			wanted[name] = true
 		}
 	}
 	if len(wanted) == 0 {
@@ -80,6 +83,7 @@ func Files(ctx context.Context, first, second []diff.Blob, paths []diff.Path, h 
 	if err != nil {
 		return nil, err
 	}
+	attribute(files, sides)
 	group, ctx = errgroup.WithContext(ctx)
 	group.SetLimit(4)
 	for i := range files {
@@ -119,6 +123,52 @@ func Files(ctx context.Context, first, second []diff.Blob, paths []diff.Path, h 
 		return nil, err
 	}
 	return files, nil
+}
+
+// infoDir is where dpkg keeps the files about its packages.
+const infoDir = "var/lib/dpkg/info/"
+
+// listOf returns the package whose paths dpkg lists in the file with a name, or "".
+func listOf(name string) string {
+	list, ok := strings.CutPrefix(name, infoDir)
+	if pkg, isList := strings.CutSuffix(list, ".list"); ok && isList {
+		pkg, _, _ = strings.Cut(pkg, ":") // the architecture
+		return pkg
+	}
+	return ""
+}
+
+// attribute finds the paths that came or went with a package.
+func attribute(files []File, sides [2]*side) {
+	at := map[string]*File{}
+	for i := range files {
+		if f := &files[i]; f.Change != diff.Changed {
+			at[layer.Clean(f.Path.Path)] = f
+		}
+	}
+	for name, list := range at {
+		pkg := listOf(name)
+		content := sides[0].found[name]
+		if list.Change == diff.Added {
+			content = sides[1].found[name]
+		}
+		if pkg == "" || content == nil || content.content == nil {
+			continue
+		}
+		add := func(name string) {
+			if f := at[name]; f != nil && f.Change == list.Change && (f.Package == "" || pkg < f.Package) {
+				f.Package = pkg
+			}
+		}
+		stem := strings.TrimSuffix(name, "list")
+		for _, kind := range []string{"list", "md5sums", "conffiles", "preinst", "postinst", "prerm", "postrm", "triggers", "shlibs", "symbols", "templates", "config"} {
+			add(stem + kind)
+		}
+		for lines := bufio.NewScanner(content.content); lines.Scan(); {
+			add(layer.Clean(lines.Text()))
+			add(layer.Clean("usr" + lines.Text())) // dpkg knows /bin, and the image has /usr/bin
+		}
+	}
 }
 
 // side is one of the two sides, as far as it was read.

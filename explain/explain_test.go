@@ -200,3 +200,26 @@ func TestManyFiles(t *testing.T) {
 		t.Errorf("%d files, %v", len(files), err)
 	}
 }
+
+// What came or went with a Debian package is attributed to it, also where usr was merged; what only lies beside it is
+// not.
+func TestPackages(t *testing.T) {
+	list := holding(t, "var/lib/dpkg/info/jq.list", "/.\n/bin\n/bin/jq\n/usr/share/doc/jq\n/etc/both\n", "usr/bin/jq", "x", "usr/bin/mine", "x", "etc/both", "x",
+		"var/lib/dpkg/info/other:amd64.list", "/etc/both\n")
+	var paths []diff.Path
+	for _, name := range []string{"/etc/both", "/usr/bin/jq", "/usr/bin/mine", "/usr/share/doc/jq", "/var/lib/dpkg/info/jq.list", "/var/lib/dpkg/info/jq.md5sums", "/var/lib/dpkg/info/other:amd64.list"} {
+		paths = append(paths, diff.Path{Path: name, Change: diff.Removed})
+	}
+	paths = append(paths, diff.Path{Path: "/bin/jq", Change: diff.Added}, changed("/usr/share/doc"))
+	files, err := Files(t.Context(), []diff.Blob{list}, nil, paths, cause.Hints{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range files {
+		got = append(got, f.Package)
+	}
+	if d := cmp.Diff([]string{"jq", "jq", "", "jq", "jq", "jq", "other", "", ""}, got); d != "" {
+		t.Error(d)
+	}
+}

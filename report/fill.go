@@ -175,6 +175,7 @@ func (f File) explained(x explain.File) File {
 		f.Causes = append(f.Causes, Cause{string(c.Kind), c.Where, c.Offset, c.First, c.Second, c.Why, c.Fix, c.Format, string(c.Clock), c.Count})
 	}
 	f.First, f.Second = excerpted(f.First, x.First), excerpted(f.Second, x.Second)
+	f.Package = x.Package
 	return f
 }
 

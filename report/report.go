@@ -187,6 +187,10 @@ type File struct {
 	First  *Stat    `json:"first,omitempty"` // nil if the image does not have it, or it was not read
 	Second *Stat    `json:"second,omitempty"`
 	Causes []Cause  `json:"causes,omitempty"`
+	// Package is the Debian package that came or went with the path.
+	Package string `json:"package,omitempty"`
+
+	below int // paths that it stands for in a text
 }
 
 // Stat is a path in one of the two images.

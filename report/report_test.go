@@ -498,6 +498,39 @@ func TestTextLimits(t *testing.T) {
 	}
 }
 
+// A package stands for the paths that came or went with it, and a folder for those below it.
+func TestExplainCondenses(t *testing.T) {
+	files := []File{}
+	add := func(change Change, pkg string, paths ...string) {
+		for _, p := range paths {
+			files = append(files, File{Path: p, Change: change, Package: pkg})
+		}
+	}
+	add(Removed, "", "/a", "/a-b", "/a/x", "/a/x/y")
+	add(Added, "", "/a/z")
+	add(Removed, "jq", "/usr/bin/jq", "/usr/share/doc/jq")
+	add(Added, "jq", "/usr/bin/jq2")
+	add(Changed, "", "/v", "/v/w")
+	r := &Report{Verb: "explain", Diff: &Diff{Files: files, Packages: []Package{{"deb", "jq", Removed, "1", ""}, {"deb", "new", Added, "", "2"}}}}
+	var b strings.Builder
+	if err := Write(&b, Text, r); err != nil {
+		t.Fatal(err)
+	}
+	const want = `different: 10 files, 2 packages, 0 settings
+    removed  deb   jq  1  (2 paths)
+    added    deb   new  2
+    removed  /a and 2 paths below it
+    removed  /a-b
+    added    /a/z
+    added    /usr/bin/jq2
+    changed  /v
+    changed  /v/w
+`
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestFileWords(t *testing.T) {
 	f := File{
 		Change: Changed, What: []string{"content", "mode", "owner"},

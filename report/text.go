@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path"
 	"reflect"
 	"slices"
 	"strconv"
@@ -208,6 +209,9 @@ func (t *printer) files(files []File, most int) {
 			return
 		}
 		t.printf("    %-8s %s", f.Change, f.Path)
+		if f.below > 0 {
+			t.printf(" and %s below it", Counted(f.below, "path"))
+		}
 		if len(f.What) > 0 {
 			t.printf(" (%s)", strings.Join(f.What, ", "))
 		}
@@ -238,10 +242,62 @@ func (t *printer) explained(r *Report) {
 		return
 	}
 	t.printf("different: %s, %s, %s\n", Counted(len(r.Files), "file"), Counted(len(r.Packages), "package"), Counted(len(r.Config), "setting"))
-	t.files(r.Files, maxExplained)
+	files, paths := r.unpackaged()
+	for i, row := range packageRows(r.Packages) {
+		if i == maxExplained {
+			t.printf("    and %s (--format json has all)\n", Counted(len(r.Packages)-i, "more package"))
+			break
+		}
+		t.printf("    %-8s %s", row.change, row.text())
+		if n := paths[r.Packages[i]]; n > 0 {
+			t.printf("  (%s)", Counted(n, "path"))
+		}
+		t.printf("\n")
+	}
+	t.files(folded(files), maxExplained)
 	for _, s := range r.Config {
 		t.printf("    config   %s: %s -> %s\n", s.Key, quoted(s.First), quoted(s.Second))
 	}
+}
+
+// unpackaged returns the files that did not come or go with a package, and how many did with each.
+func (d *Diff) unpackaged() (files []File, paths map[Package]int) {
+	paths = map[Package]int{}
+	packages := map[[2]string]Package{}
+	for _, p := range d.Packages {
+		if p.Kind == "deb" {
+			packages[[2]string{string(p.Change), p.Name}] = p
+		}
+	}
+	for _, f := range d.Files {
+		if p, ok := packages[[2]string{string(f.Change), f.Package}]; ok {
+			paths[p]++
+		} else {
+			files = append(files, f)
+		}
+	}
+	return files, paths
+}
+
+// folded returns files, which are sorted, without those below a folder that came or went with them: the folder stands
+// for them.
+func folded(files []File) []File {
+	var list []File
+	at := map[string]int{} // of what came or went
+next:
+	for _, f := range files {
+		for dir := path.Dir(f.Path); f.Change != Changed && dir != path.Dir(dir); dir = path.Dir(dir) {
+			if i, ok := at[dir]; ok && list[i].Change == f.Change {
+				list[i].below++
+				continue next
+			}
+		}
+		if f.Change != Changed {
+			at[f.Path] = len(list)
+		}
+		list = append(list, f)
+	}
+	return list
 }
 
 func (t *printer) rules(r *Report) {
