@@ -7,12 +7,14 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/platforms"
 	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/kedge-build/kedge/diff"
 	"github.com/kedge-build/kedge/diff/source"
 	"github.com/kedge-build/kedge/explain"
 	"github.com/kedge-build/kedge/report"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/urfave/cli/v2"
 )
 
@@ -43,11 +45,11 @@ func (p *process) diff(c *cli.Context) error {
 	var o diff.Options
 	for _, list := range c.StringSlice("type") {
 		for t := range strings.SplitSeq(list, ",") {
-			if !slices.Contains(diff.Types(), t) {
-				return usagef("type %q is not one of %s", t, strings.Join(diff.Types(), ", "))
 			if t == "apt" { // as container-diff calls it
 				t = "deb"
 			}
+			if !slices.Contains(diff.Types(), t) {
+				return usagef("type %q is not one of %s", t, strings.Join(diff.Types(), ", "))
 			}
 			o.Types = append(o.Types, t)
 		}
@@ -78,13 +80,31 @@ func (p *process) withImages(c *cli.Context, verb func(first, second *source.Ima
 	return verb(first, second)
 }
 
+// imagePlatform returns the platform of --platform, or nil.
+func imagePlatform(c *cli.Context) (*v1.Platform, error) {
+	s := c.String("platform")
+	if s == "" {
+		return nil, nil
+	}
+	p, err := platforms.Parse(s)
+	if err != nil {
+		return nil, usagef("platform %q: %v", s, err)
+	}
+	return normalPlatform(v1.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant, OSVersion: p.OSVersion}), nil
+}
+
+// normalPlatform returns a platform in the form that names of platforms are compared in: linux/arm64 is linux/arm64/v8.
+func normalPlatform(p v1.Platform) *v1.Platform {
+	normal := platforms.Normalize(ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant})
+	p.OS, p.Architecture, p.Variant = normal.OS, normal.Architecture, normal.Variant
+	return &p
+}
+
 // imageSources returns where images can be, for the platform of --platform. The caller must call done.
 func (p *process) imageSources(c *cli.Context) (sources source.Options, done func(), err error) {
 	sources = source.Options{Keychain: authn.DefaultKeychain, Docker: p.saveFromDocker, InDocker: p.inDocker}
-	if s := c.String("platform"); s != "" {
-		if sources.Platform, err = v1.ParsePlatform(s); err != nil {
-			return sources, nil, usagef("platform %q: %v", s, err)
-		}
+	if sources.Platform, err = imagePlatform(c); err != nil {
+		return sources, nil, err
 	}
 	// Files and registries need no store: do not make one.
 	if _, err := os.Stat(p.storeDir()); err != nil {

@@ -310,7 +310,8 @@ func imagesOf(ctx context.Context, name, dir string, sources source.Options) (dr
 	for i := range platforms {
 		of := sources
 		of.Platform = &platforms[i]
-		images = append(images, driftImage{name, platforms[i].String(), drift.PlatformPath(dir, platforms[i].String()), of})
+		platform := normalPlatform(platforms[i]).String()
+		images = append(images, driftImage{name, platform, drift.PlatformPath(dir, platform), of})
 	}
 	return images, nil
 }
@@ -329,10 +330,14 @@ func (p *process) driftLog(c *cli.Context) error {
 	if c.Int("max-count") < 0 {
 		return usagef("max-count %d is negative", c.Int("max-count"))
 	}
+	platform, err := imagePlatform(c)
+	if err != nil {
+		return err
+	}
 	dirs := []string{drift.Path(c.String("file"))}
 	if records := drift.Platforms(dirs[0]); len(records) > 0 {
-		if dirs = records; c.String("platform") != "" {
-			dirs = []string{drift.PlatformPath(drift.Path(c.String("file")), c.String("platform"))}
+		if dirs = records; platform != nil {
+			dirs = []string{drift.PlatformPath(drift.Path(c.String("file")), platform.String())}
 		}
 	}
 	var reports []*report.Report
