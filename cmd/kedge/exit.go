@@ -181,6 +181,10 @@ var hints = []row{
 	fixed[*plugin.KeptError](exitFailed, "remove the one that is not needed and run again"),
 	fixed[*plugin.ForeignError](exitFailed, "if it is not needed, remove it and run again"),
 	fixed[*plugin.ConfigError](exitFailed, "docker has to be able to read it: repair it and run again"),
+	func(err error, verbs []string) (int, string, bool) {
+		const hint = "an IMAGE is a name or an archive, as kedge drift record --help says; without one, the verb takes that of the last build of -f DOCKERFILE"
+		return exitUsage, hint, errors.As(err, new(*source.UsageError)) && slices.Contains(verbs, "drift")
+	},
 	fixed[*source.UsageError](exitUsage, "kedge diff --help says how an image is named"),
 	on(exitUsage, func(e *kedge.InputError) string { return e.Hint }),
 	when(func(e *builder.ContextError) bool { return e.Name != "" },

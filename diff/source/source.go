@@ -172,8 +172,10 @@ func (o Options) open(ctx context.Context, name string, img *Image) error {
 		}
 		return p.open(ctx, rest, img)
 	}
-	if info, err := os.Stat(name); err == nil {
-		if !info.IsDir() {
+	info, err := os.Stat(name)
+	folder := err == nil && info.IsDir()
+	if err == nil {
+		if !folder {
 			return o.archive(ctx, name, img)
 		}
 		if _, err := os.Stat(filepath.Join(name, "oci-layout")); err == nil {
@@ -188,9 +190,12 @@ func (o Options) open(ctx context.Context, name string, img *Image) error {
 	if o.InDocker != nil && o.InDocker(ctx, name) {
 		return o.daemon(ctx, name, img)
 	}
-	err := o.registry(ctx, name, img)
+	err = o.registry(ctx, name, img)
 	var usage *UsageError
-	if err == nil || ctx.Err() != nil || errors.As(err, &usage) {
+	switch {
+	case errors.As(err, &usage) && folder:
+		return &UsageError{name, "it is a folder without an image: one with an image is an OCI layout"}
+	case err == nil || ctx.Err() != nil || usage != nil:
 		return err
 	}
 	return &NowhereError{Name: name, Err: err}
