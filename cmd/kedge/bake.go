@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -21,9 +22,11 @@ import (
 	"github.com/kedge-build/kedge/lock"
 	"github.com/kedge-build/kedge/publish"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/util/grpcerrors"
 	"github.com/moby/buildkit/util/progress/progressui"
 	"github.com/opencontainers/go-digest"
 	"github.com/urfave/cli/v2"
+	"google.golang.org/grpc/codes"
 )
 
 // resolveFlags are the flags of bake that docker buildx bake resolves.
@@ -159,30 +162,59 @@ func repeated(c *cli.Context, name string) []string {
 	return words
 }
 
-// checkPrivileges ends with an error if a definition needs what the command line does not allow. remote says that the
-// definition is not of this machine.
+// checkPrivileges ends with an error if a definition needs what the command line does not allow, and the user on a
+// terminal does not either. remote says that the definition is not of this machine.
 func (p *process) checkPrivileges(c *cli.Context, d *bake.Definition, remote bool) error {
-	allowed := bake.Allowed{Words: c.StringSlice("allow"), Set: c.StringSlice("set"), Paths: true}
-	for _, name := range []string{"BAKE_ALLOW_REMOTE_FS_ACCESS", "BUILDX_BAKE_ENTITLEMENTS_FS"} {
-		value := p.env[name]
-		if value == "" || name == "BAKE_ALLOW_REMOTE_FS_ACCESS" && !remote {
+	paths, invalid := p.checksPaths(remote)
+	err := d.Check(bake.Allowed{Words: c.StringSlice("allow"), Set: c.StringSlice("set"), Paths: paths})
+	refused := (*bake.PrivilegeError)(nil)
+	if !errors.As(err, &refused) {
+		return err
+	}
+	if invalid != nil || p.view.mode == progressui.RawJSONMode {
+		return cmp.Or(invalid, err)
+	}
+	fmt.Fprintf(p.stderr, "Your build is requesting privileges for following possibly insecure capabilities:\n\n")
+	for _, need := range refused.Needs {
+		fmt.Fprintf(p.stderr, " - %s\n", harmless(need))
+	}
+	fmt.Fprintln(p.stderr)
+	if !isTerminal(p.stdin) {
+		return err
+	}
+	fmt.Fprintf(p.stderr, "In order to not see this message in the future pass %q to grant requested privileges.\n", strings.Join(refused.Flags, " "))
+	fmt.Fprint(p.stderr, "Do you want to grant requested privileges and continue? [y/N] ")
+	answer := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(p.stdin).ReadString('\n')
+		answer <- strings.TrimSpace(line)
+	}()
+	select {
+	case line := <-answer:
+		if strings.EqualFold(line, "y") {
+			return nil
+		}
+		return err
+	case <-c.Done():
+		return context.Cause(c.Context)
+	}
+}
+
+// checksPaths reports whether the paths of a definition need to be allowed: by default, and if a variable is invalid.
+func (p *process) checksPaths(remote bool) (checks bool, err error) {
+	checks = true
+	for _, name := range []string{"BAKE_ALLOW_REMOTE_FS_ACCESS", "BUILDX_BAKE_ENTITLEMENTS_FS"} { // the last one wins
+		value, set := p.env[name]
+		if !set || name == "BAKE_ALLOW_REMOTE_FS_ACCESS" && !remote {
 			continue
 		}
 		on, err := strconv.ParseBool(value)
 		if err != nil {
-			return usagef("$%s is %q: %v", name, value, err)
+			return true, usagef("$%s is %q, and neither true nor false", name, value)
 		}
-		allowed.Paths = on == (name == "BUILDX_BAKE_ENTITLEMENTS_FS")
+		checks = on == (name == "BUILDX_BAKE_ENTITLEMENTS_FS")
 	}
-	err := d.Check(allowed)
-	if refused := (*bake.PrivilegeError)(nil); errors.As(err, &refused) && p.view.mode != progressui.RawJSONMode {
-		fmt.Fprintf(p.stderr, "Your build is requesting privileges for following possibly insecure capabilities:\n\n")
-		for _, need := range refused.Needs {
-			fmt.Fprintf(p.stderr, " - %s\n", harmless(need))
-		}
-		fmt.Fprintln(p.stderr)
-	}
-	return err
+	return checks, nil
 }
 
 // resolveBake runs docker buildx bake, which reads a definition and builds nothing.
@@ -349,13 +381,7 @@ func (b *baking) build(ctx context.Context, t *bake.Target, l bakeLock, result *
 	if t.Inline != nil {
 		child.stdin = strings.NewReader(*t.Inline)
 	}
-	err := child.runVerb(ctx, append(words, b.own(t)...))
-	if stopped := context.Cause(ctx); err != nil && errors.Is(stopped, errStopped) {
-		child.say("not built, because %v", stopped)
-		result.code, result.aborted = exitFailed, true
-	} else {
-		result.code = child.exitCode(ctx, err)
-	}
+	result.code, result.aborted = child.outcome(ctx, child.runVerb(ctx, append(words, b.own(t)...)))
 	data, err := os.ReadFile(metadata)
 	if err == nil {
 		err = json.Unmarshal(data, &result.metadata)
@@ -364,6 +390,19 @@ func (b *baking) build(ctx context.Context, t *bake.Target, l bakeLock, result *
 		child.say("%v", err)
 		result.code = worse(result.code, exitFailed)
 	}
+}
+
+// outcome returns the exit code of a target's build, after it said why it failed. The build of a target that another
+// one stopped is aborted, unless it failed by itself.
+func (p *process) outcome(ctx context.Context, err error) (code int, aborted bool) {
+	switch {
+	case err == nil || !errors.Is(context.Cause(ctx), errStopped):
+		return p.exitCode(ctx, err), false
+	case errors.Is(err, errStopped) || errors.Is(err, context.Canceled) || errors.Is(err, os.ErrDeadlineExceeded) || grpcerrors.Code(err) == codes.Canceled:
+		p.say("not built, because %v", errStopped)
+		return exitFailed, true
+	}
+	return p.exitCode(context.WithoutCancel(ctx), err), false
 }
 
 // own returns the words of a target itself.

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +16,9 @@ import (
 	"github.com/kedge-build/kedge/bake"
 	"github.com/kedge-build/kedge/internal/testenv"
 	"github.com/kedge-build/kedge/lock"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // bakeFiles is a definition with a group, a matrix, a target that others are built from, two stages of one
@@ -207,6 +214,24 @@ func TestBake(t *testing.T) {
 	}
 	runKedge(t, home.env, 0, "bake", "-f", "outside.hcl", "--allow=fs.read="+elsewhere)
 	runKedge(t, slices.Concat(home.env, []string{"BUILDX_BAKE_ENTITLEMENTS_FS=0"}), 0, "bake", "-f", "outside.hcl")
+	for _, value := range []string{"", "x"} { // as in buildx, only a definition that needs more reads it
+		invalid := slices.Concat(home.env, []string{"BUILDX_BAKE_ENTITLEMENTS_FS=" + value})
+		_, errs = runKedge(t, invalid, exitUsage, "bake", "-f", "outside.hcl")
+		if want := fmt.Sprintf("$BUILDX_BAKE_ENTITLEMENTS_FS is %q, and neither true nor false", value); !strings.Contains(errs, want) {
+			t.Error(errs)
+		}
+		runKedge(t, invalid, 0, "bake", "dev")
+	}
+
+	// On a terminal, the user is asked.
+	env := append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + home.dir}, home.env...)
+	for typed, want := range map[string]int{"y\n": exitOK, "n\n": exitFailed, "\n": exitFailed} {
+		var errs strings.Builder
+		got := run(t.Context(), []string{"kedge", "bake", "-f", "outside.hcl"}, env, terminal(t, typed), io.Discard, &errs)
+		if got != want || !strings.Contains(errs.String(), "--allow=fs.read=") || !strings.Contains(errs.String(), "and continue? [y/N] ") {
+			t.Errorf("%q: exit code %d\n%s", typed, got, &errs)
+		}
+	}
 
 	// A policy of the definition is refused, unless the command line says that there is none.
 	if err := os.WriteFile("policy.hcl", []byte("target \"default\" {\n  context = \"multi\"\n  policy = [{ filename = \"p.rego\" }]\n}\n"), 0o644); err != nil {
@@ -216,6 +241,63 @@ func TestBake(t *testing.T) {
 		t.Error(errs)
 	}
 	runKedge(t, home.env, 0, "bake", "-f", "policy.hcl", "--policy=disabled=true")
+}
+
+// A target that another one stopped says so, and one that failed by itself says why.
+func TestBakeOutcome(t *testing.T) {
+	stopped, stop := context.WithCancelCause(t.Context())
+	stop(errStopped)
+	interrupted, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	own := errors.New("own")
+	for _, test := range []struct {
+		ctx     context.Context
+		err     error
+		code    int
+		aborted bool
+		says    string
+	}{
+		{stopped, nil, exitOK, false, ""},
+		{stopped, own, exitFailed, false, "kedge: own\n"},
+		{stopped, errNo, exitNo, false, ""},
+		{stopped, fmt.Errorf("solving: %w", context.Canceled), exitFailed, true, "kedge: not built, because another target failed\n"},
+		{stopped, fmt.Errorf("solving: %w", status.Error(codes.Canceled, "context canceled")), exitFailed, true, "kedge: not built, because another target failed\n"},
+		{stopped, fmt.Errorf("opening: %w", errStopped), exitFailed, true, "kedge: not built, because another target failed\n"},
+		{t.Context(), own, exitFailed, false, "kedge: own\n"},
+		{interrupted, context.Canceled, exitInterrupt, false, "kedge: interrupted\n"},
+	} {
+		var says strings.Builder
+		p := &process{stderr: &says}
+		if code, aborted := p.outcome(test.ctx, test.err); code != test.code || aborted != test.aborted || says.String() != test.says {
+			t.Errorf("%v: %d, %v, %q", test.err, code, aborted, &says)
+		}
+	}
+}
+
+// terminal returns one on which a user has typed a text.
+func terminal(t *testing.T, typed string) *os.File {
+	t.Helper()
+	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { screen.Close() })
+	n, err := unix.IoctlGetInt(int(screen.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tty.Close() })
+	if _, err := screen.WriteString(typed); err != nil {
+		t.Fatal(err)
+	}
+	return tty
 }
 
 func registryLabels(t *testing.T, registry *testenv.Registry, repository string) map[string]string {

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"slices"
@@ -205,12 +204,12 @@ func same(a, b string) bool {
 	return a == b || errA == nil && errB == nil && x == y
 }
 
-// isTerminal reports whether w is a terminal.
-func isTerminal(w io.Writer) bool {
-	if c, ok := w.(*checkedWriter); ok {
-		w = c.w
+// isTerminal reports whether a stream is a terminal.
+func isTerminal(stream any) bool {
+	if c, ok := stream.(*checkedWriter); ok {
+		stream = c.w
 	}
-	f, ok := w.(*os.File)
+	f, ok := stream.(*os.File)
 	if !ok {
 		return false
 	}
