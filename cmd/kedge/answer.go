@@ -94,8 +94,8 @@ func (a *answer) writeID(ctx context.Context, id string) error {
 	return publish.WriteFile(ctx, a.idFile, func(w io.Writer) error { _, err := io.WriteString(w, id); return err })
 }
 
-// writeMetadata writes the keys of buildx, and kedge's own below kedge. There is no buildx.build.ref: it names
-// a record of docker's build history, which has no builds of kedge.
+// writeMetadata writes the keys of buildx, and kedge's own below kedge. There is no buildx.build.ref: what it names in
+// the history of a builder would be the builder's export to kedge, under another digest than the image.
 func (p *process) writeMetadata(ctx context.Context, a *answer, res *kedge.Result, names []string) error {
 	if a.metadata == "" {
 		return nil

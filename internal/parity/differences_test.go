@@ -72,7 +72,7 @@ var Differences = []Difference{
 		ID: "metadata of provenance", Everywhere: true,
 		Pattern: regexp.MustCompile(`^metadata (containerimage\.config\.digest: none, kedge "DIGEST"|buildx\.build\.ref: .*, kedge none|containerimage\.descriptor: an object of (annotations, )?digest, mediaType, (platform, )?size, kedge an object of digest, mediaType, (platform, )?size)$`),
 		What:    "`--metadata-file` has no `buildx.build.ref`, no annotations in its descriptor, and `containerimage.config.digest` for every image for one platform",
-		Why:     "a ref belongs to buildx's history of builds; the annotations have the time of the build; without provenance, an image for one platform is not an index",
+		Why:     "a ref names a build in the history of a builder, which knows what it exported to kedge, under another digest, and neither the image nor the Dockerfile; the annotations have the time of the build; without provenance, an image for one platform is not an index",
 	},
 	{
 		ID: "usage", Everywhere: true, Pattern: regexp.MustCompile(`^exit: 1, kedge 2$`),
