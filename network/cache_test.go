@@ -729,4 +729,16 @@ func TestSharedBodies(t *testing.T) {
 	if errs := b.failed(); len(errs) > 0 {
 		t.Error(errs)
 	}
+	// If no place has the body, the error says what each said, and no URL with its credentials.
+	b.origin.Close()
+	url := b.origin.URL + "/lost"
+	if _, err := b.record.Add(Entry{Method: "GET", URL: url, Status: 200, Digest: digestA, Size: 3}); err != nil {
+		t.Fatal(err)
+	}
+	b.replaying()
+	_ = b.get(step1, url+"?token=hunter2")
+	errs := b.failed()
+	if len(errs) != 1 || !strings.Contains(errs[0].Error(), "/lost ("+string(digestA)+"): the repository: has none; its server: dial tcp") || strings.Contains(errs[0].Error(), "hunter2") {
+		t.Error(errs)
+	}
 }

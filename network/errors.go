@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -57,7 +58,19 @@ func (e *FetchError) Error() string { return fmt.Sprintf("fetch %s: %v", e.URL, 
 func (e *FetchError) Unwrap() error { return e.Err }
 
 // A MissingError says that bodies of a record are not to be had.
-type MissingError struct{ Entries []Entry }
+type MissingError struct {
+	Entries []Entry
+	Why     map[digest.Digest]string // where each was looked for, and what came; nothing without a look
+}
+
+// Add adds the bodies that another error says are missing.
+func (e *MissingError) Add(other *MissingError) {
+	e.Entries = append(e.Entries, other.Entries...)
+	if e.Why == nil {
+		e.Why = map[digest.Digest]string{}
+	}
+	maps.Copy(e.Why, other.Why)
+}
 
 func (e *MissingError) Error() string {
 	verb := "are"
@@ -67,6 +80,9 @@ func (e *MissingError) Error() string {
 	text := fmt.Sprintf("%d of the locked downloads %s missing", len(e.Entries), verb)
 	for _, m := range e.Entries {
 		text += fmt.Sprintf("\n%s (%s)", m.URL, m.Digest)
+		if why := e.Why[m.Digest]; why != "" {
+			text += ": " + why
+		}
 	}
 	return text
 }

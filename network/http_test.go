@@ -810,7 +810,7 @@ func TestDamagedBody(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	var missing *MissingError
-	if errs := b.failed(); len(errs) != 1 || !errors.As(errs[0], &missing) || !strings.Contains(missing.Error(), b.origin.URL+"/f") {
+	if errs := b.failed(); len(errs) != 1 || !errors.As(errs[0], &missing) || !strings.Contains(missing.Error(), b.origin.URL+"/f") || !strings.HasSuffix(missing.Error(), "): its server: other bytes") {
 		t.Errorf("failed with %v", errs)
 	}
 }

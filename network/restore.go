@@ -63,7 +63,7 @@ func (p *Proxy) Restore(ctx context.Context) (restored []Entry, err error) {
 			defer mu.Unlock()
 			switch {
 			case errors.As(err, &none):
-				missing.Entries = append(missing.Entries, e)
+				missing.Add(none)
 			case err != nil:
 				return err
 			default:
@@ -89,13 +89,16 @@ func (p *Proxy) restore(ctx context.Context, e Entry, u *url.URL) error {
 	if p.o.Offline {
 		return missing
 	}
+	var why []string
 	if p.o.Repo != nil {
-		if body, err := p.o.Repo.Fetch(ctx, e.Digest, e.Size); err == nil {
+		body, err := p.o.Repo.Fetch(ctx, e.Digest, e.Size)
+		if err == nil {
 			err = p.keep(e, body)
-			if err == nil {
-				return nil
-			}
 		}
+		if err == nil {
+			return nil
+		}
+		why = append(why, "the repository: "+reason(err))
 	}
 	if u == nil {
 		var err error
@@ -111,6 +114,7 @@ func (p *Proxy) restore(ctx context.Context, e Entry, u *url.URL) error {
 	if err == nil {
 		return nil
 	}
+	why = append(why, "its server: "+reason(err))
 	for _, from := range p.archived(ctx, e) {
 		if err = p.refetch(ctx, e, from, header); err == nil {
 			return nil
@@ -119,7 +123,23 @@ func (p *Proxy) restore(ctx context.Context, e Entry, u *url.URL) error {
 	if write := (*writeError)(nil); errors.As(err, &write) || ctx.Err() != nil {
 		return err
 	}
+	missing.Why = map[digest.Digest]string{e.Digest: strings.Join(why, "; ")}
 	return missing
+}
+
+// reason returns the text of an error about a body, on a line and without the URL, which may have credentials.
+func reason(err error) string {
+	var damaged *DamagedError
+	var about *url.Error
+	switch {
+	case errors.As(err, &damaged):
+		return "other bytes"
+	case errors.Is(err, fs.ErrNotExist):
+		return "has none"
+	case errors.As(err, &about):
+		err = about.Err
+	}
+	return strings.ReplaceAll(err.Error(), "\n", " ")
 }
 
 // refetch fetches the body of an entry, following redirects.
@@ -134,7 +154,7 @@ func (p *Proxy) refetch(ctx context.Context, e Entry, from *url.URL, header http
 	}
 	if resp.StatusCode != e.Status {
 		resp.Body.Close()
-		return fmt.Errorf("%s: %s", from.Redacted(), resp.Status)
+		return errors.New(resp.Status)
 	}
 	return p.keep(e, resp.Body)
 }

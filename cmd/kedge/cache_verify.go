@@ -39,7 +39,7 @@ func (p *process) cacheVerify(c *cli.Context) error {
 		restored += len(fetched)
 		var lost *network.MissingError
 		if errors.As(restoreErr, &lost) {
-			missing.Entries = append(missing.Entries, lost.Entries...)
+			missing.Add(lost)
 		} else if err = errors.Join(err, restoreErr); c.Err() != nil {
 			return err
 		}
