@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // handle answers one request of a step.
@@ -216,6 +218,9 @@ func serveBody(w http.ResponseWriter, r *http.Request, e Entry, body io.ReadSeek
 		}
 		modified, _ := http.ParseTime(e.Header["Last-Modified"])
 		checked := &checkedReader{ReadSeeker: body}
+		if strings.Contains(r.Header.Get("Range"), ",") {
+			w = &partsWriter{ResponseWriter: w, url: e.URL}
+		}
 		http.ServeContent(w, r, "", modified, checked)
 		if checked.err != nil {
 			panic(http.ErrAbortHandler)
@@ -235,6 +240,34 @@ func serveBody(w http.ResponseWriter, r *http.Request, e Entry, body io.ReadSeek
 
 func hasBody(status int) bool {
 	return status >= 200 && status != http.StatusNoContent && status != http.StatusNotModified
+}
+
+// A partsWriter gives an answer of several ranges the same boundary each time. http.ServeContent takes one at random, and
+// writes it whole.
+type partsWriter struct {
+	http.ResponseWriter
+	url            string
+	random, stable []byte // of one length; nil if there is no boundary
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *partsWriter) WriteHeader(status int) {
+	const prefix = "multipart/byteranges; boundary="
+	random, ok := strings.CutPrefix(w.Header().Get("Content-Type"), prefix)
+	stable := digest.FromString(w.url).Encoded()
+	if ok && status == http.StatusPartialContent && len(random) <= len(stable) {
+		stable = stable[:len(random)]
+		w.random, w.stable = []byte(random), []byte(stable)
+		w.Header().Set("Content-Type", prefix+stable)
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *partsWriter) Write(p []byte) (int, error) {
+	if w.random != nil {
+		p = bytes.ReplaceAll(p, w.random, w.stable)
+	}
+	return w.ResponseWriter.Write(p)
 }
 
 // A checkedReader remembers the error of its reader, which http.ServeContent does not return.

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
+	"mime/multipart"
 	"net"
 	"net/http"
 	"net/url"
@@ -61,6 +63,34 @@ func TestAnswers(t *testing.T) {
 			b.want(b.get(step1, base+"/f", "Range", "bytes=9995-"), 206, "56789")
 			b.want(b.get(step1, base+"/f"), 200, body)
 		}, 0},
+		{"several ranges are the same bytes each time", func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, body)
+		}, func() func(b *bed, base string) {
+			first := map[string]answer{}
+			return func(b *bed, base string) {
+				for range 2 {
+					got := b.get(step1, base+"/f", "Range", "bytes=0-1,5-6")
+					_, params, err := mime.ParseMediaType(got.header.Get("Content-Type"))
+					if err != nil || got.err != nil || got.status != 206 {
+						b.t.Fatalf("got %+v, %v", got, err)
+					}
+					parts := multipart.NewReader(strings.NewReader(got.body), params["boundary"])
+					for _, want := range []string{"01", "56"} {
+						part, err := parts.NextPart()
+						if err != nil {
+							b.t.Fatal(err)
+						}
+						if text, err := io.ReadAll(part); err != nil || string(text) != want {
+							b.t.Errorf("part %q, %v", text, err)
+						}
+					}
+					if old, ok := first[base]; ok && (old.body != got.body || old.header.Get("Content-Length") != got.header.Get("Content-Length")) {
+						b.t.Errorf("got %q, and then %q", old.body, got.body)
+					}
+					first[base] = got
+				}
+			}
+		}(), 0},
 		{"a condition is decided here", func(w http.ResponseWriter, r *http.Request) {
 			if r.Header.Get("If-None-Match") != "" || r.Header.Get("If-Modified-Since") != "" {
 				w.WriteHeader(304)
