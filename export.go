@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -132,13 +133,15 @@ func (p *plan) write(ctx context.Context, e *export) (store.Image, error) {
 		src := image.Source{
 			Platform: platform.Platform, BaseLayers: platform.BaseLayers, BaseHistory: platform.BaseHistory, BaseRef: platform.BaseRef,
 			Keep: map[int][]string{}, Run: map[int]bool{}, Mounts: map[int]bool{},
-			Copies: map[int][]rules.Copy{}, Inputs: map[int][]string{}, Lines: map[int]int{}, File: p.name, Copied: map[int]bool{}, Text: p.words(e.result, platform.Steps),
+			Copies: map[int][]rules.Copy{}, Inputs: map[int][]string{}, Lines: map[int]int{}, File: p.name, Copied: map[int]bool{},
+			Text: p.words(e.result, platform.Steps), Texts: map[int]string{},
 			Downloads: downloads, Clock: e.clock,
 		}
 		for i, step := range platform.Steps {
 			at := platform.BaseLayers + i
 			src.Run[at], src.Mounts[at], src.Lines[at] = step.Run, step.Mounts, step.Line
 			src.Copied[at] = len(step.Copies) > 0 && !step.Removes
+			src.Texts[at] = texts(e.result, step)
 			if err := p.opaque(e.result, step); err != nil {
 				return store.Image{}, err
 			}
@@ -195,16 +198,21 @@ func copied(step frontend.Step) (copies []rules.Copy, inputs []string) {
 
 // words returns what the Dockerfile and the arguments of a build say.
 func (p *plan) words(r *builder.Result, steps []frontend.Step) string {
-	text := string(p.text)
+	return string(p.text) + "\n" + texts(r, steps...)
+}
+
+// texts returns the text of steps and of those that they copy from, and the values of the build's arguments.
+func texts(r *builder.Result, steps ...frontend.Step) string {
+	var text strings.Builder
 	for _, step := range steps {
-		for _, s := range append(step.From, step) {
-			text += "\n" + s.Text
+		for _, s := range append(slices.Clone(step.From), step) {
+			text.WriteString(s.Text + "\n")
 		}
 	}
 	for _, v := range r.Args {
-		text += "\n" + v.Value
+		text.WriteString(v.Value + "\n")
 	}
-	return text
+	return text.String()
 }
 
 // secondStart returns when the second build may start, so that a clock that a step records shows another

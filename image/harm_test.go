@@ -166,6 +166,19 @@ func TestNothingIsLost(t *testing.T) {
 		{"a cache far below the working directory", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"WorkingDir":"/root"}`, pipEntry},
 		{"a log that the command reads", nil, [][]tarEntry{{file("var/log/dpkg.log", log)}}, `{"Cmd":["cat","/var/log/dpkg.log"]}`, ""},
 		{"a log that the entrypoint reads", nil, [][]tarEntry{{file("var/log/dpkg.log", log)}}, `{"Entrypoint":["sh","-c","cat /var/log/dpkg.log"]}`, ""},
+		{"a cache that the command names in the home folder", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Cmd":["sh","-c","ls $HOME/.cache/pip"]}`, ""},
+		{"a cache that a variable names in the home folder", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Env":["PIP_CACHE_DIR=~/.cache/pip"]}`, ""},
+		{"a cache in the home folder of the user", nil, [][]tarEntry{{file("home/a/.cache/pip/http/a", pipContent)}}, `{"User":"a:a","Cmd":["ls","~/.cache/pip"]}`, ""},
+		{"a cache in the home folder of another", nil, [][]tarEntry{{file("home/b/.cache/pip/http/a", pipContent)}}, `{"User":"a:a","Cmd":["ls","~/.cache/pip"]}`, "http/a"},
+		{"a cache that the command names in the working directory", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"WorkingDir":"/root","Cmd":["sh","-c","cat .cache/pip/http/a; true"]}`, ""},
+		{"a cache that the health check reads", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Healthcheck":{"Test":["CMD-SHELL","test -s /root/.cache/pip/http/a"]}}`, ""},
+		{"a cache that an instruction for later takes", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"OnBuild":["RUN cp -r /root/.cache/pip/http /srv"]}`, ""},
+		{"a cache that a label names", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Labels":{"cache":"/root/.cache/pip"}}`, ""},
+		{"a cache that the script of the command names", nil, [][]tarEntry{{file(pipEntry, pipContent), file("usr/bin/run", "#!/bin/sh\ncat ~/.cache/pip/http/a\n")}}, `{"Entrypoint":["run"]}`, ""},
+		{"a cache that a script in the working directory names", nil, [][]tarEntry{{file(pipEntry, pipContent)}, {file("srv/run", "#!/bin/sh\ncat /root/.cache/pip/http/a\n")}}, `{"WorkingDir":"/srv","Cmd":["./run"]}`, ""},
+		{"a cache that another script names", nil, [][]tarEntry{{file(pipEntry, pipContent), file("usr/bin/walk", "#!/bin/sh\ncat ~/.cache/pip/http/a\n")}}, `{"Entrypoint":["run"]}`, pipEntry},
+		{"a cache for use without a network", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Env":["PIP_NO_INDEX=1"]}`, ""},
+		{"a cache that was unpacked with its time", nil, [][]tarEntry{{file(pipEntry, pipContent).with(at(old))}}, "", ""},
 		{"a cache at a volume", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Volumes":{"/root/.cache/pip":{}}}`, ""},
 		{"a cache below a volume", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Volumes":{"/root":{}}}`, ""},
 		{"a log below a volume", nil, [][]tarEntry{{file("var/log/dpkg.log", log)}}, `{"Volumes":{"/var/log/":{}}}`, ""},
@@ -262,6 +275,7 @@ func TestEmptiedFolders(t *testing.T) {
 		"with an owner of its own":     {[]tarEntry{folder(pipEntry + "/b").with(owned(7)), file(pipEntry+"/b/c", pipContent)}, 6},
 		"with another folder in it":    {[]tarEntry{folder(pipEntry + "/b"), file(pipEntry+"/b/c", pipContent)}, 4},
 		"with an empty folder in it":   {[]tarEntry{folder(pipEntry + "/b"), file(pipEntry+"/c", pipContent)}, 6},
+		"with a mode of its own":       {[]tarEntry{folder(pipEntry + "/b").with(moded(0o1777)), file(pipEntry+"/b/c", pipContent)}, 6},
 		"with a link that leads there": {[]tarEntry{file(pipEntry+"/b", pipContent), symlink("x", "/"+pipEntry)}, 7},
 	} {
 		got, err := layered(t, rawImage{layers: [][]byte{tarball(t, append(slices.Clone(root), test.more...)...)}}, nil)
@@ -369,7 +383,22 @@ func TestChecksumsHold(t *testing.T) {
 			t.Errorf("%s: the archive changed", name)
 		}
 	}
-	got, err = layered(t, rawImage{layers: [][]byte{tarball(t, file("a.gz", archive), file("b.gz.sig", "x"), file("x/a.gz.sig", "x"))}}, nil)
+	blob := sha1.Sum([]byte(fmt.Sprintf("blob %d\x00", len(archive)) + archive))
+	for name, e := range map[string]tarEntry{
+		"in a name": file("store/"+hex.EncodeToString(s256[:])+".gz", "x"), "in a folder's name": folder("files-2.1/" + hex.EncodeToString(s1[:])),
+		"in a link": symlink("digest", "sha256:"+hex.EncodeToString(s256[:])), "in binary": file("sum", string(s256[:])),
+		"in a git index": file("app/.git/index", gitIndex(blob[:])),
+		"beside it":      file("a.gz.crc", "1 2"), "in a bundle beside it": file("a.gz.sigstore.json", "{}"), "in a signature of its stem": file("a.sig", "x"),
+	} {
+		got, err := layered(t, rawImage{layers: [][]byte{tarball(t, file("a.gz", archive), e)}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Contains(got[0], "a.gz "+archive) {
+			t.Errorf("%s: the archive changed", name)
+		}
+	}
+	got, err = layered(t, rawImage{layers: [][]byte{tarball(t, file("a.gz", archive), file("b.gz.sig", "x"), file("b.sig", "x"), file("x/a.gz.sig", "x"))}}, nil)
 	if err != nil || !slices.Contains(got[0], "a.gz "+plain) {
 		t.Errorf("the signature of another file: %v, %v", got, err)
 	}
@@ -383,6 +412,118 @@ func TestChecksumsHold(t *testing.T) {
 		}
 		if !strings.HasSuffix(got[0][len(got[0])-1], archive) {
 			t.Errorf("%s: the archive changed", name)
+		}
+	}
+}
+
+// gitIndex returns an index with one file.
+func gitIndex(id []byte) string {
+	b := append([]byte("DIRC\x00\x00\x00\x02\x00\x00\x00\x01"), make([]byte, 40)...)
+	b[12+26], b[12+27] = 0x81, 0xa4 // a regular file
+	b = append(append(b, id...), "\x00\x04a.gz\x00\x00\x00\x00\x00\x00"...)
+	sum := sha1.Sum(b)
+	return string(append(b, sum[:]...))
+}
+
+// So does every other file that a rule would drop or change.
+func TestSumsHold(t *testing.T) {
+	compiled, log := compiledPyc(late.Unix(), "x"), aLog+"a\n"
+	for name, content := range map[string]string{"app/__pycache__/m.cpython-311.pyc": compiled, "var/log/dpkg.log": log, pipEntry: pipContent} {
+		sum := sha256.Sum256([]byte(content))
+		for sums, stays := range map[string]bool{hex.EncodeToString(sum[:]): true, strings.Repeat("0", 64): false} {
+			got, err := layered(t, rawImage{layers: [][]byte{tarball(t, file(name, content), file("sums", sums))}}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if slices.Contains(got[0], name+" "+content) != stays {
+				t.Errorf("%s: it stays: %v", name, !stays)
+			}
+		}
+	}
+	// A list in a cache goes with the cache.
+	sum := md5.Sum([]byte("created_at: a\n---\n"))
+	index := "root/.bundle/cache/compact_index/a/"
+	got, err := layered(t, rawImage{layers: [][]byte{tarball(t, file(index+"versions", "created_at: a\n---\n"), file(index+"versions.etag", hex.EncodeToString(sum[:])))}}, nil)
+	if err != nil || len(got[0]) > 0 {
+		t.Errorf("an index and its sum: %q, %v", got, err)
+	}
+}
+
+// What echo, printf or a here-document wrote stands in the Dockerfile.
+func TestQuoted(t *testing.T) {
+	entry := hsts + "a.example\t0\t1\t2\t3\n"
+	for text, stays := range map[string]bool{
+		"RUN printf '" + strings.ReplaceAll(strings.ReplaceAll(entry, "\n", `\n`), "\t", `\t`) + "' > ~/.wget-hsts": true,
+		"RUN <<X cat > ~/.wget-hsts\n" + entry + "X":                                                                true,
+		"RUN echo '" + strings.TrimSpace(hsts) + "'":                                                                false,
+		"RUN wget https://a.example":                                                                                false,
+		"":                                                                                                          false,
+	} {
+		got, err := layered(t, rawImage{layers: [][]byte{tarball(t, file("root/.wget-hsts", entry))}}, func(s *Source) { s.Texts = map[int]string{0: text} })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (len(got[0]) == 1) != stays {
+			t.Errorf("%q: it stays: %v", text, !stays)
+		}
+	}
+	got, err := layered(t, rawImage{layers: [][]byte{tarball(t, file("root/.wget-hsts", hsts))}}, func(s *Source) { s.Texts = map[int]string{0: hsts} })
+	if err != nil || len(got[0]) > 0 {
+		t.Errorf("comments alone: %q, %v", got, err)
+	}
+}
+
+// A script that COPY brought may have written the file.
+func TestQuotedByScript(t *testing.T) {
+	entry := hsts + "a.example\t0\t1\t2\t3\n"
+	for script, stays := range map[string]bool{"cat > ~/.wget-hsts <<X\n" + entry + "X\n": true, "wget https://a.example; cat ~/.wget-hsts\n": false} {
+		raw := rawImage{layers: [][]byte{tarball(t, file("tmp/setup", script)), tarball(t, file("tmp/.wh.setup", ""), file("root/.wget-hsts", entry))}}
+		got, err := layered(t, raw, func(s *Source) { delete(s.Run, 0) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (len(got[1]) == 2) != stays {
+			t.Errorf("%q: %q", script, got[1])
+		}
+	}
+}
+
+// A RUN may copy from what it mounts to a path that it names.
+func TestMountedFiles(t *testing.T) {
+	for text, stays := range map[string]bool{"RUN cp /m/log /var/log/dpkg.log": true, "RUN pip install -r /m/requirements.txt": false} {
+		got, err := layered(t, rawImage{layers: [][]byte{tarball(t, file("var/log/dpkg.log", aLog+"a\n"))}}, func(s *Source) { s.Texts, s.Mounts = map[int]string{0: text}, map[int]bool{0: true} })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (len(got[0]) == 1) != stays {
+			t.Errorf("%q: it stays: %v", text, !stays)
+		}
+	}
+}
+
+// Tools make their temporary folders private.
+func TestPrivateLeftovers(t *testing.T) {
+	for mode, want := range map[int64]int{0o700: 0, 0o755: 2} {
+		got, err := layered(t, rawImage{layers: [][]byte{tarball(t, folder("tmp/pip-install-python38").with(moded(mode)), file("tmp/pip-install-python38/a", "x"))}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got[0]) != want {
+			t.Errorf("%o: %q", mode, got)
+		}
+	}
+}
+
+// A time that a step gave to a file of the layers below is kept, unless it is that of the build.
+func TestRedated(t *testing.T) {
+	base := tarball(t, file("etc/a", "a").with(at(old)))
+	for when, want := range map[time.Time]int{old.Add(-time.Hour): 1, old: 0, late: 0} {
+		got, err := layered(t, rawImage{base: [][]byte{base}, layers: [][]byte{tarball(t, file("etc/a", "a").with(at(when)))}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got[0]) != want {
+			t.Errorf("%v: %q", when, got)
 		}
 	}
 }
@@ -424,6 +565,9 @@ func TestInputsStay(t *testing.T) {
 	}
 	if diff := gocmp.Diff(want, got[0]); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+	for i := range layer {
+		layer[i].ModTime = late
 	}
 	got, err = layered(t, rawImage{layers: [][]byte{tarball(t, layer...)}}, func(s *Source) {
 		s.Copies = map[int][]rules.Copy{0: {{From: "", To: ""}}}

@@ -71,6 +71,8 @@ type Source struct {
 	// Lines are the lines of the Dockerfile behind the layers, and File is its name in errors.
 	Lines map[int]int
 	File  string
+	// Texts are those of the instructions behind the layers, with the values of the arguments.
+	Texts map[int]string
 	// Text is what the Dockerfile and its arguments say: values and digests in it were chosen.
 	Text string
 	// Downloads are the files that RUNs are known to have downloaded.

@@ -27,8 +27,9 @@ type rawLayer struct {
 	// came about.
 	under  digest.Digest
 	origin rules.Layer
-	line   int  // of the Dockerfile; 0 if no line is known
-	adds   bool // see scanner
+	line   int    // of the Dockerfile; 0 if no line is known
+	adds   bool   // see scanner
+	text   string // see scanner
 }
 
 // raws returns the new layers of an export, lowest first.
@@ -36,19 +37,21 @@ func (e export) raws(set rules.Set, v *view) []rawLayer {
 	var raws []rawLayer
 	under := fmt.Sprintf("%d %q %q\n", set.Version, set.Off, e.config.diffIDs[:e.BaseLayers])
 	if v != nil {
-		under += fmt.Sprintf("%q %q %q %v\n", v.named, v.volumes, v.words, e.Clock)
+		under += fmt.Sprintf("%q %q %q %q %q %v\n", v.named, v.volumes, v.words, v.asked, v.texts, e.Clock)
 	}
 	for i := e.BaseLayers; i < len(e.layers); i++ {
 		under += fmt.Sprintf("%q %v ", e.Keep[i], e.Run[i])
 		origin := rules.Layer{Run: e.Run[i], Keep: e.Keep[i]}
 		if v != nil {
-			under += fmt.Sprintf("%q %q %v ", e.Copies[i], e.Inputs[i], e.Mounts[i])
-			origin.Copies, origin.Inputs, origin.Named, origin.Volumes = e.Copies[i], e.Inputs[i], v.named, v.volumes
-			origin.Mounts = e.Mounts[i]
+			under += fmt.Sprintf("%q %q %v %q ", e.Copies[i], e.Inputs[i], e.Mounts[i], e.Texts[i])
+			origin.Copies, origin.Inputs, origin.Named, origin.Volumes, origin.Asked = e.Copies[i], e.Inputs[i], v.named, v.volumes, v.asked
+			if origin.Mounts = e.Mounts[i]; origin.Mounts {
+				origin.Named = append(slices.Clone(v.named), paths(e.Texts[i])...) // a mounted file may have been copied there
+			}
 		}
 		raws = append(raws, rawLayer{
 			digest: e.layers[i].Digest, diffID: e.config.diffIDs[i], size: e.layers[i].Size,
-			under: digest.FromString(under), origin: origin, line: e.Lines[i], adds: e.Copied[i],
+			under: digest.FromString(under), origin: origin, line: e.Lines[i], adds: e.Copied[i], text: e.Texts[i],
 		})
 		under += string(e.config.diffIDs[i]) + "\n"
 	}
@@ -179,7 +182,7 @@ func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highe
 	matcher := w.set.Matcher(raw.origin)
 	s := scanner{epoch: w.in.epoch, clamp: w.in.epoch, rules: matcher, made: true, adds: raw.adds}
 	if v != nil {
-		s.below, s.view, s.clock, s.chosen = below, v, int64(e.Clock.Seconds()), v.chosen
+		s.below, s.view, s.clock, s.chosen, s.text = below, v, int64(e.Clock.Seconds()), v.chosen, raw.text+v.texts
 	}
 	s.read = func(e *entry) bool {
 		o := below.lookup(e.Name)

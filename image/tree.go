@@ -68,10 +68,12 @@ type scanner struct {
 	adds  bool // a COPY or ADD made it, which deletes nothing
 
 	// For rules of version 2 and later; nil and zero for others.
-	below  *tree
-	view   *view
-	chosen func(string) bool
-	clock  int64 // seconds
+	below   *tree
+	view    *view
+	chosen  func(string) bool
+	clock   int64           // seconds
+	text    string          // of the instructions behind the layer, and of the arguments
+	private map[string]bool // by the name that a rule takes for a tool's: whether others may not read it
 
 	days     []int64         // on which a RUN wrote accounts
 	archives map[string]bool // see store.Record
@@ -205,7 +207,7 @@ func (s *scanner) inspectLarge(e *entry, found []*rules.Rule, r io.Reader) error
 
 // choose sets the first rule that covers the content of a file.
 func (s *scanner) choose(e *entry, found []*rules.Rule, content []byte) {
-	e.facts = rules.Facts{Epoch: s.epoch.Unix(), Name: e.Name, Made: e.rawTime}
+	e.facts = rules.Facts{Epoch: s.epoch.Unix(), Name: e.Name}
 	if s.view == nil {
 		if found[0].Covers(content, e.facts) {
 			e.rule = found[0]
@@ -213,8 +215,8 @@ func (s *scanner) choose(e *entry, found []*rules.Rule, content []byte) {
 		return
 	}
 	sum := sha256.Sum256(content)
-	if len(content) > 0 && s.below.sums[sum] {
-		return // it was there, or was moved
+	if len(content) > 0 && (s.below.sums[sum] || quotes(s.text, content)) {
+		return // it was there, or was moved, or stands in the Dockerfile
 	}
 	if e.Name == "etc/shadow" || e.Name == "etc/shadow-" {
 		if s.rules.Copied() {
@@ -223,7 +225,7 @@ func (s *scanner) choose(e *entry, found []*rules.Rule, content []byte) {
 			s.days = append(s.days, rules.BuildDays(e.rawTime, s.clock)...)
 		}
 	}
-	e.facts.Clock, e.facts.Chosen, e.facts.Linked = s.clock, s.chosen, s.rules.Linked(e.Name)
+	e.facts.Made, e.facts.Clock, e.facts.Chosen, e.facts.Linked = e.rawTime, s.clock, s.chosen, s.rules.Linked(e.Name)
 	e.facts.Days = slices.Concat(s.view.days, s.days)
 	for _, r := range found {
 		part, ok := content, true
@@ -232,7 +234,9 @@ func (s *scanner) choose(e *entry, found []*rules.Rule, content []byte) {
 		if undo {
 			part, ok = grown(o, content)
 		}
-		if !ok || !r.Covers(part, e.facts) || r.Archive() && s.heldArchive(r, content, e.facts) {
+		e.facts.Asked = s.rules.Asked(r)
+		unpacked := e.rawTime < s.epoch.Unix() && (r.Loses() || r.Chooses()) // it is older than the build
+		if !ok || unpacked || !r.Covers(part, e.facts) || s.held(r, content, e.facts) {
 			continue
 		}
 		e.rule, e.undo = r, undo
@@ -252,20 +256,48 @@ func grown(below *entry, content []byte) (more []byte, ok bool) {
 	return content[below.Size:], string(sum[:]) == string(below.Sum)
 }
 
-// heldArchive reports whether a rule would change a file although the image holds its digest or its signature.
-func (s *scanner) heldArchive(r *rules.Rule, content []byte, f rules.Facts) bool {
-	if bytes.Equal(content, r.Rewrite(content, f)) {
+// held reports whether a rule would change a file although the image holds its digest, or a signature beside it. What
+// becomes of a compiled file shows later.
+func (s *scanner) held(r *rules.Rule, content []byte, f rules.Facts) bool {
+	if source := rules.PycSourceTime(content); !r.Drops() && (source == nil || int64(*source) <= f.Epoch) && bytes.Equal(content, r.Rewrite(content, f)) {
 		return false
 	}
 	if s.archives == nil {
 		s.archives = map[string]bool{}
 	}
+	keys := []string{archiveKey(content)}
+	if rules.Archive(f.Name) {
+		keys = append(keys, signedKey+f.Name)
+	}
 	held := false
-	for _, key := range []string{archiveKey(content), signedKey + f.Name} {
+	for _, key := range keys {
 		s.archives[key] = s.view.held(key)
 		held = held || s.archives[key]
 	}
 	return held
+}
+
+// maxQuoted is the size in bytes up to which a file may stand in a Dockerfile.
+const maxQuoted = 64 << 10
+
+// escapes are what echo and printf make of a text.
+var escapes = strings.NewReplacer(`\t`, "\t", `\n`, "\n", `\"`, `"`, `\\`, `\`)
+
+// quotes reports whether each line of a file stands in the text of its instruction: echo, printf or a here-document
+// wrote it. Comments and short lines say nothing of their own.
+func quotes(text string, content []byte) bool {
+	if len(content) > maxQuoted {
+		return false
+	}
+	own, plain := false, escapes.Replace(text)
+	for line := range bytes.Lines(content) {
+		line = bytes.TrimSpace(line)
+		if !strings.Contains(text, string(line)) && !strings.Contains(plain, string(line)) {
+			return false
+		}
+		own = own || len(line) >= 8 && line[0] != '#'
+	}
+	return own
 }
 
 // narrow returns the rules that may touch an entry of this type over what the layers below have at its path.
@@ -277,7 +309,7 @@ func (s *scanner) narrow(e *entry, found []*rules.Rule) []*rules.Rule {
 	return slices.DeleteFunc(slices.Clone(found), func(r *rules.Rule) bool {
 		switch {
 		case r.Whole():
-			return below != nil
+			return below != nil || s.readable(r, e)
 		case e.Type != tar.TypeReg:
 			return true
 		case below == nil || !r.Loses():
@@ -285,6 +317,22 @@ func (s *scanner) narrow(e *entry, found []*rules.Rule) []*rules.Rule {
 		}
 		return below.Type != e.Type || below.Mode != e.Mode || below.UID != e.UID || below.GID != e.GID || below.Xattrs != e.Xattrs
 	})
+}
+
+// readable reports whether others may read a file or folder that a rule takes for a tool's only if it is private, or
+// the layer does not have it.
+func (s *scanner) readable(r *rules.Rule, e *entry) bool {
+	name := r.Private(e.Name)
+	if name == "" {
+		return false
+	}
+	if name == e.Name {
+		if s.private == nil {
+			s.private = map[string]bool{}
+		}
+		s.private[name] = e.Mode&0o077 == 0
+	}
+	return !s.private[name]
 }
 
 // checkWhiteout refuses a file that is called like a whiteout: a layer with it would delete another file. A
@@ -512,7 +560,7 @@ func (p *plan) keepNeeded(entries []entry) {
 }
 
 // dropEmptied drops folders that rules have emptied, if they are new and have the owner of their parent
-// folder.
+// folder, and a mode that programs give them unasked.
 func (p *plan) dropEmptied(entries []entry, t *tree) {
 	dropped, stays := map[string]string{}, map[string]bool{}
 	folders := map[string]*entry{}
@@ -534,7 +582,7 @@ func (p *plan) dropEmptied(entries []entry, t *tree) {
 		if outer == nil {
 			outer = t.lookup(up)
 		}
-		if id := dropped[e.Name]; e.folder && id != "" && !stays[e.Name] && outer != nil && outer.UID == e.UID && outer.GID == e.GID {
+		if id := dropped[e.Name]; e.folder && id != "" && !stays[e.Name] && outer != nil && outer.UID == e.UID && outer.GID == e.GID && (e.Mode == outer.Mode || e.Mode == 0o755 || e.Mode == 0o700) {
 			p.drop[i], dropped[up] = id, id
 			continue
 		}
@@ -561,7 +609,7 @@ func (p *plan) dropRepeats(index layerIndex, t *tree, m *rules.Matcher) {
 			}
 			linked[e.Link] = true // a file comes before its links
 		}
-		if below != nil && !index.twice[e.Name] && !m.Keeps(e.Name) && e.repeats(below) && p.sameSource(e, below, index, t) {
+		if below != nil && !index.twice[e.Name] && !m.Keeps(e.Name) && e.repeats(below) && !p.redated(e, below) && p.sameSource(e, below, index, t) {
 			switch {
 			case e.Type == tar.TypeDir && !needed[e.Name], e.Type != tar.TypeDir && e.Type != tar.TypeLink && !linked[e.Name]:
 				p.drop[i] = rules.Repeats
@@ -576,6 +624,11 @@ func (p *plan) dropRepeats(index layerIndex, t *tree, m *rules.Matcher) {
 		}
 		needed[parent(e.Name)] = true
 	}
+}
+
+// redated reports whether a step gave a file another time that is no time of the build, as touch -d does.
+func (p *plan) redated(e, below *entry) bool {
+	return e.Type == tar.TypeReg && e.rawTime < p.epoch.Unix() && e.rawTime != below.Time
 }
 
 // repeatsLinked reports whether a hard link leads to the same content that t has by that name. If a file

@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/kedge-build/kedge/internal/format/gitindex"
 	"github.com/kedge-build/kedge/internal/layer"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
@@ -32,6 +33,8 @@ type view struct {
 	named, volumes []string // sorted, without a slash before them
 	signed         []string // files with a detached signature, without a slash before them
 	words          []string // that the Dockerfile and its arguments name, of rules.Words
+	asked          []string // ids of rules; see rules.Asked
+	texts          string   // of scripts that COPY and ADD brought; see survey
 	digests        [][]byte // of each layer; see survey
 	days           []int64  // on which RUNs of the layers so far ran
 
@@ -43,20 +46,26 @@ type view struct {
 type survey struct {
 	// Named are the targets of symbolic links that rules must know, sorted.
 	Named []string
-	// Signed are the files beside which there is a detached signature.
+	// Signed are the files beside which there is one with their name and another ending, such as a detached signature, and
+	// what signatures are called without theirs.
 	Signed []string
+	// Scripts are the paths that rules must know in short scripts, by the path of the script.
+	Scripts map[string][]string
+	// Texts are those of small files, of a layer that COPY or ADD brought, that name such a path.
+	Texts string
 	// Digests are the first eight bytes of everything in the files that looks like a digest.
 	Digests []byte
 }
 
-// surveyed returns the survey of a layer that the store keeps under an id, or that scan makes.
-func (in *Ingest) surveyed(layer digest.Digest, scan func(*surveyor) error) (survey, error) {
+// surveyed returns the survey of a layer that the store keeps under an id, or that scan makes. brought says that COPY or
+// ADD brought its files from outside.
+func (in *Ingest) surveyed(layer digest.Digest, brought bool, scan func(*surveyor) error) (survey, error) {
 	var s survey
-	id := digest.FromString("survey 2 " + layer.String())
+	id := digest.FromString(fmt.Sprintf("survey 3 %v %s", brought, layer))
 	if listing, ok := in.store.Listing(id); ok && gob.NewDecoder(bytes.NewReader(listing)).Decode(&s) == nil {
 		return s, nil
 	}
-	v := &surveyor{seen: map[uint64]struct{}{}}
+	v := &surveyor{seen: map[uint64]struct{}{}, brought: brought}
 	if err := scan(v); err != nil {
 		return survey{}, err
 	}
@@ -84,7 +93,9 @@ func (in *Ingest) keepSurveys() {
 // view looks at all layers of an export.
 func (in *Ingest) view(ctx context.Context, e export) (*view, error) {
 	v := &view{words: rules.Words(e.Text)}
-	v.named, v.volumes = e.config.names()
+	settings := e.config.settings()
+	v.named, v.volumes = settings.named, settings.volumes
+	v.asked = rules.Asked(e.Text, settings.text)
 	text := &surveyor{seen: map[uint64]struct{}{}}
 	_, _ = text.Write([]byte(e.Text + "\n"))
 	for _, d := range e.Downloads {
@@ -100,11 +111,17 @@ func (in *Ingest) view(ctx context.Context, e export) (*view, error) {
 			defer r.Close()
 			return s.scan(r)
 		}
-		s, err := in.surveyed(e.config.diffIDs[i], scan)
+		s, err := in.surveyed(e.config.diffIDs[i], i >= e.BaseLayers && !e.Run[i], scan)
 		if err != nil {
 			return nil, atLine(fmt.Errorf("layer %s: %w", l.Digest, err), e.File, e.Lines[i])
 		}
 		v.named = append(v.named, s.Named...)
+		v.texts += s.Texts
+		for name, named := range s.Scripts {
+			if settings.runs(name) {
+				v.named = append(v.named, named...)
+			}
+		}
 		v.signed = append(v.signed, s.Signed...)
 		v.digests = append(v.digests, s.Digests)
 	}
@@ -155,13 +172,23 @@ func archiveKey(content []byte) string {
 	m, s1 := md5.Sum(content), sha1.Sum(content)
 	s224, s256, s384, s512 := sha256.Sum224(content), sha256.Sum256(content), sha512.Sum384(content), sha512.Sum512(content)
 	b256, b512 := blake2b.Sum256(content), blake2b.Sum512(content)
-	return hex.EncodeToString(slices.Concat(m[:8], s1[:8], s224[:8], s256[:8], s384[:8], s512[:8], b256[:8], b512[:8]))
+	blob := append(fmt.Appendf(nil, "blob %d\x00", len(content)), content...) // as git names it
+	g1, g256 := sha1.Sum(blob), sha256.Sum256(blob)
+	return hex.EncodeToString(slices.Concat(m[:8], s1[:8], s224[:8], s256[:8], s384[:8], s512[:8], b256[:8], b512[:8], g1[:8], g256[:8]))
 }
 
 // held reports whether a digest of a file stands in the image, or a signature beside the file.
 func (v *view) held(key string) bool {
 	if name, ok := strings.CutPrefix(key, signedKey); ok {
-		return slices.Contains(v.signed, name)
+		for ; name != ""; name = strings.TrimSuffix(name, path.Ext(name)) {
+			if slices.Contains(v.signed, name) {
+				return true
+			}
+			if path.Ext(name) == "" {
+				break
+			}
+		}
+		return false
 	}
 	sums, err := hex.DecodeString(key)
 	for err == nil && len(sums) >= 8 {
@@ -176,8 +203,9 @@ func (v *view) held(key string) bool {
 // A surveyor makes a survey.
 type surveyor struct {
 	survey
-	seen map[uint64]struct{}
-	run  []byte // the characters of a digest that the last block ended with
+	seen    map[uint64]struct{}
+	brought bool
+	run     []byte // the characters of a digest that the last block ended with
 }
 
 // signatures are the endings of files with a detached signature of the file whose name is before them: of OpenPGP,
@@ -199,19 +227,80 @@ func (s *surveyor) scan(r *layer.Reader) error {
 			return fmt.Errorf("read layer: %w", err)
 		}
 		name := layer.Clean(h.Name)
+		if rules.Loses(name) && h.Typeflag != tar.TypeSymlink {
+			continue // a list of what a cache holds goes with the cache
+		}
+		s.words(name)
 		switch {
 		case h.Typeflag == tar.TypeSymlink:
+			s.words(h.Linkname)
 			s.link(name, h.Linkname)
 		case h.Typeflag == tar.TypeReg && !slices.Contains(ownIDs, name):
-			if ext := path.Ext(name); slices.Contains(signatures, ext) {
-				s.Signed = append(s.Signed, strings.TrimSuffix(name, ext))
-			}
+			s.beside(name)
 			s.run = s.run[:0]
-			if _, err := io.CopyBuffer(onlyWriter{s}, onlyReader{r}, buf); err != nil {
+			var src io.Reader = onlyReader{r}
+			if h.Size <= maxSmall || path.Base(name) == "index" && h.Size <= rules.MaxRead {
+				content, err := io.ReadAll(r)
+				if err != nil {
+					return fmt.Errorf("read layer: entry %q: %w", h.Name, err)
+				}
+				s.small(name, content)
+				src = onlyReader{bytes.NewReader(content)}
+			}
+			if _, err := io.CopyBuffer(onlyWriter{s}, src, buf); err != nil {
 				return fmt.Errorf("read layer: entry %q: %w", h.Name, err)
 			}
 			s.flush()
 		}
+	}
+}
+
+// maxSmall is the size in bytes of a file that is read as a whole.
+const maxSmall = 1 << 20
+
+// maxTexts bounds the texts of a layer.
+const maxTexts = 256 << 10
+
+// small notes what a small file says as a whole: a digest in binary, the files of a git index, the paths in a script.
+func (s *surveyor) small(name string, content []byte) {
+	script := bytes.HasPrefix(content, []byte("#!"))
+	switch {
+	case slices.Contains([]int{16, 20, 28, 32, 48, 64}, len(content)):
+		s.note(content)
+	case path.Base(name) == "index":
+		for _, id := range gitindex.IDs(content) {
+			s.note(id)
+		}
+	case script || s.brought && len(content) <= maxQuoted && bytes.IndexByte(content, 0) < 0:
+		named := slices.DeleteFunc(paths(string(content)), func(p string) bool { return !rules.Concerns(p) })
+		if len(named) > 0 && script {
+			if s.Scripts == nil {
+				s.Scripts = map[string][]string{}
+			}
+			s.Scripts[name] = named
+		}
+		if len(named) > 0 && s.brought && len(s.Texts)+len(content) <= maxTexts {
+			s.Texts += string(content) + "\n"
+		}
+	}
+}
+
+// beside notes the file that a name with another ending belongs to.
+func (s *surveyor) beside(name string) {
+	if ext := path.Ext(name); slices.Contains(signatures, ext) {
+		s.Signed = append(s.Signed, strings.TrimSuffix(name, ext))
+	}
+	for i := len(name) - 1; i > 0 && name[i] != '/'; i-- {
+		if name[i] == '.' && rules.Archive(name[:i]) {
+			s.Signed = append(s.Signed, name[:i])
+		}
+	}
+}
+
+// words notes the digests in a path.
+func (s *surveyor) words(name string) {
+	for part := range strings.SplitSeq(name, "/") {
+		_, _ = s.Write([]byte(part + "\n"))
 	}
 }
 
@@ -325,26 +414,88 @@ const maxDigests = 4_000_000
 // absolute is a path in a value of a configuration.
 var absolute = regexp.MustCompile(`/[^\s:;,="'<>|&()]+`)
 
-// names returns the paths that a configuration names for its commands and variables, and its volumes.
-func (c *config) names() (named, volumes []string) {
-	settings, _ := c.fields["config"].(map[string]any)
+// settings is what a configuration says about paths.
+type settings struct {
+	named, volumes []string // without a slash before them; volumes are sorted
+	text           string   // its variables and commands
+	commands       []string // the words of its commands
+	dir            string
+}
+
+// inHome is the beginning of a path in the home folder.
+var inHome = regexp.MustCompile(`(?:~|\$HOME|\$\{HOME\})/`)
+
+// paths returns the paths in a text, without a slash before them. Those in the home folder count for root, and for all
+// who have one in /home.
+func paths(text string) []string {
+	var found []string
+	for _, p := range absolute.FindAllString(inHome.ReplaceAllString(text, " /root/"), -1) {
+		found = append(found, layer.Clean(p))
+	}
+	return found
+}
+
+// settings reads the configuration of an image. What onbuild and labels name counts like the commands.
+func (c *config) settings() settings {
+	fields, _ := c.fields["config"].(map[string]any)
+	var s settings
+	s.dir, _ = fields["WorkingDir"].(string)
+	home := "root"
+	if user, _ := fields["User"].(string); user != "" {
+		user, _, _ = strings.Cut(user, ":")
+		home = path.Join("home", user)
+	}
 	note := func(v any) {
 		text, _ := v.(string)
-		for _, p := range absolute.FindAllString(text, -1) {
-			named = append(named, layer.Clean(p))
+		s.text += text + "\n"
+		for _, p := range paths(text) {
+			s.named = append(s.named, p)
+			if rest, ok := strings.CutPrefix(p, "root/"); ok {
+				s.named = append(s.named, path.Join(home, rest))
+			}
 		}
 	}
-	note(settings["WorkingDir"])
-	for _, key := range []string{"Env", "Entrypoint", "Cmd"} {
-		values, _ := settings[key].([]any)
-		for _, v := range values {
-			note(v)
+	list := func(v any) []any {
+		values, _ := v.([]any)
+		return values
+	}
+	note(s.dir)
+	for _, v := range list(fields["Env"]) {
+		note(v)
+	}
+	health, _ := fields["Healthcheck"].(map[string]any)
+	for _, v := range slices.Concat(list(fields["Entrypoint"]), list(fields["Cmd"]), list(health["Test"]), list(fields["OnBuild"])) {
+		note(v)
+		text, _ := v.(string)
+		s.commands = append(s.commands, strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\n;&|\"'()<>", r) })...)
+	}
+	for _, word := range s.commands {
+		if !strings.HasPrefix(word, "/") {
+			s.named = append(s.named, layer.Clean(path.Join(s.dir, word)))
 		}
 	}
-	paths, _ := settings["Volumes"].(map[string]any)
-	for p := range paths {
-		volumes = append(volumes, layer.Clean(p))
+	labels, _ := fields["Labels"].(map[string]any)
+	for _, v := range labels {
+		text, _ := v.(string)
+		s.named = append(s.named, paths(text)...)
 	}
-	slices.Sort(volumes)
-	return named, volumes
+	volumes, _ := fields["Volumes"].(map[string]any)
+	for p := range volumes {
+		s.volumes = append(s.volumes, layer.Clean(p))
+	}
+	slices.Sort(s.volumes)
+	return s
+}
+
+// runs reports whether the commands name a program by its path, its path in the working folder, or its name alone.
+func (s settings) runs(program string) bool {
+	return slices.ContainsFunc(s.commands, func(word string) bool {
+		if !strings.Contains(word, "/") {
+			return word == path.Base(program)
+		}
+		if !strings.HasPrefix(word, "/") {
+			word = path.Join("/", s.dir, word)
+		}
+		return layer.Clean(word) == program
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"path"
 	"regexp"
@@ -42,7 +43,8 @@ var (
 	alternativesLine = regexp.MustCompile(`^update-alternatives \d{4}-\d\d-\d\d \d\d:\d\d:\d\d: `)
 	historyLine      = regexp.MustCompile(`^(?:Start-Date|Commandline|Requested-By|Comment|Install|Reinstall|Upgrade|Downgrade|Remove|Purge|Disappeared|Error|End-Date): `)
 	bootstrapLog     = regexp.MustCompile(`(?ms)^Selecting previously unselected package \S+\.$.*^Setting up \S+ \(\S+\) \.\.\.$`)
-	termLog          = regexp.MustCompile(`(?s)^\n*Log started: \d{4}-\d\d-\d\d  .*\nLog ended: \d{4}-\d\d-\d\d  [\d:]+\n+$`)
+	termEnd          = regexp.MustCompile(`(?m)^Log ended: \d{4}-\d\d-\d\d  [\d:]+\n+`)
+	termRun          = regexp.MustCompile(`^\n*Log started: \d{4}-\d\d-\d\d  `)
 	pacmanLine       = regexp.MustCompile(`^\[\d{4}-\d\d-\d\dT?[ \d:+-]*\] \[[A-Z-]+\] `)
 	aptitudeReport   = regexp.MustCompile(`^\n*(?:=+\n+)?Aptitude \S+: log report\n[A-Z][a-z]{2}, [A-Z][a-z]{2} [ \d]\d \d{4} \d\d:\d\d:\d\d `)
 	datedLine        = regexp.MustCompile(`^\n*(?:[A-Z]+ |# |\[)?(?:\d{4}-\d\d-\d\d[T ]\d\d:\d\d|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d )`)
@@ -58,7 +60,7 @@ func isPackageLog(content []byte, f Facts) bool {
 	case "history.log":
 		return lines(content, historyLine)
 	case "term.log":
-		return termLog.Match(content)
+		return isTermLog(content)
 	case "bootstrap.log":
 		return bootstrapLog.Match(content)
 	case "aptitude":
@@ -66,7 +68,20 @@ func isPackageLog(content []byte, f Facts) bool {
 	case "pacman.log":
 		return lines(content, pacmanLine)
 	}
-	return datedLine.Match(content)
+	text := bytes.TrimRight(content, "\n")
+	return datedLine.Match(text) && datedLine.Match(text[bytes.LastIndexByte(text, '\n')+1:])
+}
+
+// isTermLog wants nothing but runs of dpkg, each with its beginning and its end.
+func isTermLog(content []byte) bool {
+	for len(content) > 0 {
+		end := termEnd.FindIndex(content)
+		if end == nil || !termRun.Match(content) {
+			return false
+		}
+		content = content[end[1]:]
+	}
+	return true
 }
 
 func isSystemLog(content []byte, f Facts) bool {
@@ -108,6 +123,13 @@ func isGDBM(content []byte, _ Facts) bool {
 	return is(binary.LittleEndian.Uint32(content)) || is(binary.BigEndian.Uint32(content))
 }
 
+// manTime is the time of a page in an index of man-db, in seconds and nanoseconds (lib/db_store.c).
+var manTime = regexp.MustCompile(`\t(\d{9,11})\t\d{1,9}\t[A-Z]\t`)
+
+func isManIndex(content []byte, f Facts) bool {
+	return isGDBM(content, f) && slices.ContainsFunc(manTime.FindAllSubmatch(content, -1), func(m [][]byte) bool { return number(string(m[1])) > f.Epoch })
+}
+
 // isCompiled wants what CPython writes: a header, and a code object behind it.
 func isCompiled(content []byte) bool {
 	h, ok := pyc.Parse(content)
@@ -128,11 +150,16 @@ func isMadeUpID(content []byte, f Facts) bool {
 	if err != nil {
 		return false
 	}
-	if id[6]>>4 == 4 && id[8]>>6 == 2 {
+	if isRandomID(content) {
 		return true
 	}
 	made := int64(binary.BigEndian.Uint32(id[12:]))
 	return made > f.Epoch && made <= f.Made+max(f.Clock, 0)+day // an earlier step may have made it
+}
+
+// isRandomID reports whether a machine id is a random UUID, as systemd makes it.
+func isRandomID(content []byte) bool {
+	return content[12] == '4' && strings.IndexByte("89ab", content[16]) >= 0
 }
 
 // derivedMachineID returns an id, in the form of systemd's, that follows from the epoch.
@@ -143,8 +170,8 @@ func derivedMachineID(epoch int64) []byte {
 	return []byte(hex.EncodeToString(id) + "\n")
 }
 
-func replaceMachineID(_ []byte, f Facts) []byte {
-	if f.Linked {
+func replaceMachineID(content []byte, f Facts) []byte {
+	if f.Linked || f.Asked || !isRandomID(content) {
 		return derivedMachineID(f.Epoch)
 	}
 	return nil
@@ -166,7 +193,11 @@ func Words(text string) []string {
 
 // isSeed wants bytes that are no text, as many as systemd and the kernel's scripts save.
 func isSeed(content []byte, _ Facts) bool {
-	return slices.Contains([]int{32, 256, 512, 1024, 2048, 4096}, len(content)) &&
+	distinct := map[byte]bool{}
+	for _, b := range content {
+		distinct[b] = true
+	}
+	return slices.Contains([]int{32, 256, 512, 1024, 2048, 4096}, len(content)) && len(distinct) > min(len(content), 256)/2 &&
 		bytes.ContainsFunc(content, func(r rune) bool { return r < '\t' || r == '\uFFFD' })
 }
 
@@ -225,14 +256,15 @@ func BuildDays(made, clock int64) []int64 {
 	return days
 }
 
-// clampBuilt clamps the times in an archive, unless one is later than the archive itself: a person chose it. A day
-// allows for time zones.
-func clampBuilt(content []byte, f Facts, clamp func([]byte, Facts) []byte) []byte {
-	built := f
-	if built.Epoch = f.Made + max(f.Clock, 0) + day; f.Made > f.Epoch && !bytes.Equal(content, clamp(content, built)) {
-		return content
+// built returns clamp for files that have no time later than themselves: a person chose that.
+func built(clamp func([]byte, Facts) []byte) func([]byte, Facts) []byte {
+	return func(content []byte, f Facts) []byte {
+		late := f
+		if late.Epoch = f.latest(); late.Epoch != math.MaxInt64 && !bytes.Equal(content, clamp(content, late)) {
+			return content
+		}
+		return clamp(content, f)
 	}
-	return clamp(content, f)
 }
 
 // isSphinxCache wants a pickle of protocol 2 or later that names Sphinx's class.
@@ -434,7 +466,7 @@ func evenMavenRecord(content []byte, f Facts) []byte {
 			head = append(head, time.Unix(f.Epoch, 0).UTC().Format("#Mon Jan 02 15:04:05 UTC 2006"))
 		case strings.HasPrefix(line, "#"):
 			head = append(head, line)
-		case m != nil && number(m[2]) > f.Epoch*1000:
+		case m != nil && number(m[2]) > f.Epoch*1000 && number(m[2])/1000 <= f.latest():
 			rest = append(rest, m[1]+strconv.FormatInt(f.Epoch*1000, 10))
 		default:
 			rest = append(rest, line)

@@ -36,7 +36,7 @@ func clampReflog(content []byte, f Facts) []byte {
 			}
 			return content
 		}
-		if when, err := strconv.ParseInt(line[start:end], 10, 64); err != nil || when > f.Epoch {
+		if when, err := strconv.ParseInt(line[start:end], 10, 64); err != nil || when > f.Epoch && when <= f.latest() {
 			lines[i] = line[:start] + strconv.FormatInt(f.Epoch, 10) + line[end:]
 		}
 	}

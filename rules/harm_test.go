@@ -19,6 +19,7 @@ func applied(version int, l Layer, name, content string) string {
 	f := Facts{Epoch: epoch.Unix(), Name: name, Made: late.Unix(), Days: BuildDays(late.Unix(), 0), Linked: slices.Contains(l.Named, name),
 		Chosen: func(word string) bool { return word == chosenID || word == chosenCookie }}
 	for _, r := range (Set{Version: version}).Matcher(l).Find(name) {
+		f.Asked = slices.Contains(l.Asked, r.ID)
 		switch {
 		case r.Whole():
 			return dropped
@@ -46,7 +47,7 @@ var byproducts = []struct{ name, content, want string }{
 	{"var/log/apt/term.log", "\nLog started: 2026-11-29  11:41:29\nSelecting previously...\nLog ended: 2026-11-29  11:41:30\n", dropped},
 	{"var/log/bootstrap.log", "gpgv: Signature made\nSelecting previously unselected package libc6:amd64.\nUnpacking libc6:amd64 (2.36) ...\nSetting up libc6:amd64 (2.36) ...\n", dropped},
 	{"var/log/apt/eipp.log.xz", "\xfd7zXZ\x00\x00", dropped},
-	{"var/log/dnf.log", "2026-11-29T11:41:29+0000 INFO --- logging initialized ---\nmore\n", dropped},
+	{"var/log/dnf.log", "2026-11-29T11:41:29+0000 INFO --- logging initialized ---\nmore\n2026-11-29T11:41:30+0000 INFO done\n", dropped},
 	{"var/log/hawkey.log", "INFO 2026-11-29T11:41:29+0000 a\n", dropped},
 	{"var/log/yum.log", "Nov 29 11:41:29 Installed: a\n", dropped},
 	{"var/log/pacman.log", "[2026-11-29T11:41:29+0000] [PACMAN] Running 'pacman -S a'\n", dropped},
@@ -67,16 +68,16 @@ var byproducts = []struct{ name, content, want string }{
 	{"etc/shadow", fmt.Sprintf("a:*:%d:0:99999:7:::\n", late.Unix()/day), "a:*:19675:0:99999:7:::\n"},
 	{"etc/shadow-", fmt.Sprintf("a:*:%d:0:99999:7:::\n", late.Unix()/day), "a:*:19675:0:99999:7:::\n"},
 	{"etc/machine-id", "9c0a4f3e1b2d4c5e8f90a1b2c3d4e5f6\n", ""},
-	{"etc/machine-id", fmt.Sprintf("9c0a4f3e1b2dfc5ef190a1b2%08x\n", late.Unix()-5), ""},
+	{"etc/machine-id", fmt.Sprintf("9c0a4f3e1b2dfc5ef190a1b2%08x\n", late.Unix()-5), string(derivedMachineID(epoch.Unix()))},
 	{"var/lib/dbus/machine-id", fmt.Sprintf("9c0a4f3e1b2dfc5ef190a1b2%08x\n", late.Unix()), string(derivedMachineID(epoch.Unix()))},
-	{"var/lib/systemd/random-seed", strings.Repeat("\x01\xfe", 256), dropped},
+	{"var/lib/systemd/random-seed", randomSeed(), dropped},
 	{"var/cache/fontconfig/0123-le64.cache-8", "\x04\xfc\x02\xfc\x08", dropped},
 	{"root/.cache/fontconfig/0123-le64.cache-7", "\x04\xfc\x02\xfc\x07", dropped},
 	{"usr/share/fonts/truetype/.uuid", "0f8fad5b-d9cb-469f-a165-70867728950e", dropped},
 	{"usr/share/poppler/cMap/Adobe-GB1/.uuid", "0f8fad5b-d9cb-469f-a165-70867728950e", dropped},
 	{"tmp/jest_0/haste-map-0fc68e2c37e5ba4981815c4d4363766d-0e2187301e51dc079af807d2d9019671", "x", dropped},
-	{"var/cache/man/index.db", "\xce\x9a\x57\x13", dropped},
-	{"var/cache/man/de/index.db", "\x13\x57\x9a\xcd", dropped},
+	{"var/cache/man/index.db", manIndex("\xce\x9a\x57\x13", late), dropped},
+	{"var/cache/man/de/index.db", manIndex("\x13\x57\x9a\xcd", late), dropped},
 	{"root/.cache/pip/http-v2/0/1/2/3/4/" + strings.Repeat("a", 56), "cc=4,\x82", dropped},
 	{"root/.cache/pip/http-v2/0/1/2/3/4/" + strings.Repeat("a", 56) + ".body", "PK\x03\x04", dropped},
 	{"root/.cache/pip/selfcheck/" + strings.Repeat("a", 56), `{"key":"/usr","last_check":"2026-11-29T11:41:29Z"}`, dropped},
@@ -95,8 +96,8 @@ var byproducts = []struct{ name, content, want string }{
 	{"root/.cpanm/work/1795469268.123/build.log", "cpanm", dropped},
 	{"root/.npm/_cacache/index-v5/aa/bb/cc", npmIndex("1800000000000", "Mon, 23 Nov 2026 21:27:50 GMT"), npmIndex("1700000000000", "Tue, 14 Nov 2023 22:13:20 GMT")},
 	{"root/.npm/_logs/2026-11-29T11_41_29_123Z-debug-0.log", "0 verbose cli /usr/bin/node\n", dropped},
-	{"root/.cache/go-build/00/00aa-a", goCacheEntry(1800000000e9), goCacheEntry(1700000000e9)},
-	{"root/.cache/go-build/trim.txt", "1800000000", "1700000000"},
+	{"root/.cache/go-build/00/00aa-a", goCacheEntry(late.UnixNano()), goCacheEntry(1700000000e9)},
+	{"root/.cache/go-build/trim.txt", fmt.Sprint(late.Unix()), "1700000000"},
 	{"root/.config/go/telemetry/local/go@1.count", "# telemetry/counter file v1\n\x00", dropped},
 	{"root/.m2/repository/a/1/_remote.repositories", "#NOTE: This is a Maven Resolver internal implementation file, its format can be changed without prior notice.\n#Sun Nov 29 11:41:29 UTC 2026\nb.jar>central=\na.pom>central=\n",
 		"#NOTE: This is a Maven Resolver internal implementation file, its format can be changed without prior notice.\n#Tue Nov 14 22:13:20 UTC 2023\na.pom>central=\nb.jar>central=\n"},
@@ -117,9 +118,9 @@ var byproducts = []struct{ name, content, want string }{
 	{"usr/lib/python3.9/__pycache__/m.cpython-39.pyc", py39("\xfa\x01b\xfa\x01a"), py39("z\x01az\x01b")},
 	{"etc/ssl/certs/java/cacerts", string(trustStore(late)), string(trustStore(epoch))},
 	{"src/.git/index", string(indexes()[0]), string(neutralIndex(indexes()[0], Facts{}))},
-	{"src/.git/logs/refs/heads/a", reflogLine("1800000000"), reflogLine("1700000000")},
-	{"var/spool/cron/crontabs/root", crontab("Mon Nov 23 21:27:50 2026"), crontab("Tue Nov 14 22:13:20 2023")},
-	{"root/.config/configstore/update-notifier-npm-check-updates.json", "{\n\t\"optOut\": false,\n\t\"lastUpdateCheck\": 1800000000123\n}", "{\n\t\"optOut\": false,\n\t\"lastUpdateCheck\": 1700000000000\n}"},
+	{"src/.git/logs/refs/heads/a", reflogLine(fmt.Sprint(late.Unix())), reflogLine("1700000000")},
+	{"var/spool/cron/crontabs/root", crontab(late.UTC().Format(time.ANSIC)), crontab("Tue Nov 14 22:13:20 2023")},
+	{"root/.config/configstore/update-notifier-npm-check-updates.json", fmt.Sprintf("{\n\t\"optOut\": false,\n\t\"lastUpdateCheck\": %d\n}", late.UnixMilli()), "{\n\t\"optOut\": false,\n\t\"lastUpdateCheck\": 1700000000000\n}"},
 	{"root/.gnupg/pubring.kbx", keybox(late.Unix()), keybox(epoch.Unix())},
 	{"srv/keys/trustdb.gpg", trustDatabase(late.Unix()), trustDatabase(epoch.Unix())},
 	{"root/.erlang.cookie", "ABCDEFGHIJKLMNOPQRST", dropped},
@@ -191,6 +192,20 @@ func crontab(date string) string {
 	return "# DO NOT EDIT THIS FILE - edit the master and reinstall.\n# (- installed on " + date + ")\n# (Cron version -- x)\n5 4 * * * true\n"
 }
 
+// manIndex returns an index of man-db with a page.
+func manIndex(magic string, when time.Time) string {
+	return fmt.Sprintf("%s\x00foo\x00-\t1\t1\t%d\t126011791\tA\t-\t-\t-\tdoes bar\x00", magic, when.Unix())
+}
+
+// randomSeed returns bytes as various as those of a seed.
+func randomSeed() string {
+	var b []byte
+	for i := range 512 {
+		b = append(b, byte(i*7))
+	}
+	return string(b)
+}
+
 // What a RUN's tools leave is dropped or written in one form, and so is what COPY takes from a stage with a folder
 // far above. What any other instruction brings stays.
 func TestByproducts(t *testing.T) {
@@ -245,6 +260,16 @@ func TestCopiedByName(t *testing.T) {
 	}
 }
 
+// A COPY of a folder that only holds caches or logs asks for them.
+func TestCopiedCaches(t *testing.T) {
+	for from, stays := range map[string]bool{"root/.cache": true, "root": false, "": false} {
+		got := applied(Version, Layer{Run: true, Copies: []Copy{{from, from}}}, "root/.cache/pip/http/a", "cc=4,")
+		if (got != dropped) != stays {
+			t.Errorf("COPY --from=a /%s: it stays: %v", from, !stays)
+		}
+	}
+}
+
 // An archive that COPY or ADD brought to a stage keeps its bytes in the image that copies it from there.
 func TestArchivesOfStages(t *testing.T) {
 	archive := gzipHeader(late.Unix())
@@ -281,6 +306,10 @@ func TestFilesOfPeople(t *testing.T) {
 		{"var/cache/apk/APKINDEX.0.tar.gz", "mine"}, {"var/lib/dpkg/mine-old", "mine\n"}, {"var/cache/debconf/mine-old", "mine\n"}, {"var/lib/apt/extended_states.mine", "mine"},
 		{"etc/passwd-", "root:x:0:0::/root:/bin/sh\n"}, {"etc/group-", "root:x:0:\n"}, {"etc/subuid-", "a:1:2\n"},
 		{"var/lib/systemd/random-seed", strings.Repeat("seed", 128)}, {"var/lib/random-seed", "\x01"}, {"boot/loader/random-seed", ""},
+		{"var/log/apt/term.log", "Log started: 2026-11-29  11:41:29\na\nLog ended: 2026-11-29  11:41:30\nmine\nLog started: 2026-11-29  11:41:31\na\nLog ended: 2026-11-29  11:41:32\n"},
+		{"var/log/dnf.log", "2026-11-29T11:41:29+0000 INFO a\nmine\n"}, {"var/log/yum.log", "Nov 29 11:41:29 Installed: a\nmine\n"},
+		{"var/lib/dpkg/status-mine-old", "Package: a\n"}, {"var/cache/debconf/mine.dat-old", "Name: a/b\n"}, {"var/lib/apt/extended_states.backup", "Package: a\n"},
+		{"var/lib/systemd/random-seed", strings.Repeat("\x00", 512)}, {"var/lib/systemd/random-seed", strings.Repeat("\x01\xfe", 256)},
 		// Configuration in folders of caches.
 		{"root/.ccache/ccache.conf", "max_size = 1G\n"}, {"root/.cache/ccache/ccache.conf", "max_size = 1G\n"}, {"root/.config/go/telemetry/mode", "off 2026-11-29\n"},
 		{"root/.fontconfig/fonts.conf", "<fontconfig/>\n"}, {"root/.cache/fontconfig/CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55\n"},
@@ -306,6 +335,9 @@ func TestFilesOfPeople(t *testing.T) {
 		{"etc/shadow", fmt.Sprintf("a:*:%d:0:20:7:::\n", late.Unix()/day)}, {"etc/shadow", fmt.Sprintf("a:*:%d:0:90:7:::\n", late.Unix()/day)},
 		// Times that only a person can have given to an archive.
 		{"srv/a.gz", gzipHeader(late.Unix() + 3*day)}, {"srv/a.zip", zipped(late.AddDate(1, 0, 0))}, {"srv/a.jar", zipped(late.AddDate(9, 0, 0))},
+		{"srv/.git/logs/a", reflogLine("4102444800")}, {"root/.cache/go-build/trim.txt", "4102444800"}, {"var/spool/cron/crontabs/a", crontab("Fri Jan  1 00:00:00 2100")},
+		{"root/.config/configstore/a.json", `{"lastUpdateCheck":4102444800000}`}, {"root/.gnupg/pubring.kbx", keybox(4102444800)}, {"etc/ssl/certs/java/cacerts", string(trustStore(late.AddDate(9, 0, 0)))},
+		{"root/.m2/repository/a/resolver-status.properties", "#NOTE: This is a Maven Resolver internal implementation file, its format can be changed without prior notice.\na.lastUpdated=4102444800000\n"},
 		// Other formats.
 		{"x.pyc", compiled + "HELLO"}, {"x.pyc", compiled}, {"x.pyc", "\xa7\r\r\n\x02\x00\x00\x00\xff\xff\xff\x70\x07\x00\x00\x00\xe3"}, {"x.pyc", "\xa7\r\n\n" + compiled[4:] + "\xe3"}, {"x.pyc", "mine"},
 		{"srv/app/config.log", "This file contains any messages produced by compilers while\nrunning configure, which we keep for support.\nsetting=1\n"}, {"srv/config.log", "mine"},
@@ -320,7 +352,7 @@ func TestFilesOfPeople(t *testing.T) {
 		{"root/.config/configstore/a.json", `{"optOut":true}`}, {"root/.config/configstore/a.json", `{"lastUpdateCheck":1500000000000}`}, {"root/.config/configstore/a.json", `{"a":{"lastUpdateCheck":1800000000000}}`}, {"root/.config/configstore/a.json", `"lastUpdateCheck":1800000000000`}, {"root/.config/configstore/a.json", `{"lastUpdateCheck":18000000000000}`}, {"root/a.json", `{"lastUpdateCheck":1800000000000}`},
 		{"root/.gnupg/pubring.kbx", keybox(late.Unix()) + "\x00\x00\x00\x20\x02"}, {"root/.gnupg/pubring.kbx", "mine"}, {"root/.gnupg/pubring.kbx", keybox(1500000000)}, {"root/.gnupg/trustdb.gpg", trustDatabase(late.Unix()) + "x"}, {"root/.gnupg/trustdb.gpg", ""}, {"root/.gnupg/pubring.gpg", keybox(late.Unix())}, {"root/.gnupg/private-keys-v1.d/a.key", keybox(late.Unix())},
 		{"srv/autom4te.cache/requests", "mine"}, {"srv/a.gz", "mine"}, {"srv/a.zip", "mine"}, {"srv/a.jar", "PKmine"}, {"srv/.git/index", "DIRC"}, {"srv/.git/logs/a", "mine\n"},
-		{"etc/ssl/certs/java/cacerts", "mine"}, {"var/spool/cron/crontabs/a", "# mine\n5 4 * * * true\n"}, {"usr/share/fonts/.uuid", "mine\n"}, {"srv/.uuid", "0f8fad5b-d9cb-469f-a165-70867728950e"}, {"usr/share/app/.uuid", "0f8fad5b-d9cb-469f-a165-70867728950e\n"}, {"var/cache/man/notes", "mine"},
+		{"etc/ssl/certs/java/cacerts", "mine"}, {"var/spool/cron/crontabs/a", "# mine\n5 4 * * * true\n"}, {"usr/share/fonts/.uuid", "mine\n"}, {"srv/.uuid", "0f8fad5b-d9cb-469f-a165-70867728950e"}, {"usr/share/app/.uuid", "0f8fad5b-d9cb-469f-a165-70867728950e\n"}, {"usr/share/app/.uuid", "0f8fad5b-d9cb-469f-a165-70867728950e"}, {"var/cache/man/notes", "mine"}, {"var/cache/man/index.db", manIndex("\xce\x9a\x57\x13", epoch)}, {"var/cache/man/notes", manIndex("mine", late)},
 	} {
 		if got := applied(Version, Layer{Run: true}, test[0], test[1]); got != test[1] {
 			t.Errorf("%s, %q: %q", test[0], test[1], got)
@@ -377,11 +409,11 @@ func TestArchivesOfBuilds(t *testing.T) {
 		}
 	}
 	f := Facts{Epoch: epoch.Unix(), Made: late.Unix(), Clock: 400 * day}
-	if got := clampBuilt([]byte(gzipHeader(late.Unix()+400*day)), f, clampGzip); string(got) != gzipHeader(epoch.Unix()) {
+	if got := built(clampGzip)([]byte(gzipHeader(late.Unix()+400*day)), f); string(got) != gzipHeader(epoch.Unix()) {
 		t.Errorf("a clock ahead: %q", got)
 	}
 	f = Facts{Epoch: epoch.Unix(), Made: old.Unix()} // touch -d
-	if got := clampBuilt([]byte(gzipHeader(late.Unix())), f, clampGzip); string(got) != gzipHeader(epoch.Unix()) {
+	if got := built(clampGzip)([]byte(gzipHeader(late.Unix())), f); string(got) != gzipHeader(epoch.Unix()) {
 		t.Errorf("an archive with a time of its own: %q", got)
 	}
 }
@@ -400,11 +432,13 @@ func TestVersion1(t *testing.T) {
 	}
 }
 
-// A link to the machine id, as Debian's D-Bus has it, must lead to an id.
+// A link to the machine id, as Debian's D-Bus has it, must lead to an id. One that the Dockerfile names stays one.
 func TestLinkedMachineID(t *testing.T) {
-	got := applied(Version, Layer{Run: true, Named: []string{"etc/machine-id"}}, "etc/machine-id", "9c0a4f3e1b2d4c5e8f90a1b2c3d4e5f6\n")
-	if got != string(derivedMachineID(epoch.Unix())) || !isMachineID([]byte(got)) {
-		t.Errorf("%q", got)
+	for _, l := range []Layer{{Run: true, Named: []string{"etc/machine-id"}}, {Run: true, Asked: []string{"machine-id"}}} {
+		got := applied(Version, l, "etc/machine-id", "9c0a4f3e1b2d4c5e8f90a1b2c3d4e5f6\n")
+		if got != string(derivedMachineID(epoch.Unix())) || !isMachineID([]byte(got)) {
+			t.Errorf("%q", got)
+		}
 	}
 }
 
@@ -428,5 +462,32 @@ func TestNpmIndexOrder(t *testing.T) {
 	got := string(evenNpmIndex([]byte(npmIndex("3", "c")+a), Facts{Epoch: epoch.Unix()}))
 	if got != a {
 		t.Errorf("%q, want %q", got, a)
+	}
+}
+
+// A Dockerfile with the words of a rule asks for its files, and an image that is configured for use without a network
+// needs its caches.
+func TestAsked(t *testing.T) {
+	for _, test := range []struct{ text, config, want string }{
+		{"RUN apt-get install -y man-db", "PATH=/usr/bin", ""},
+		{"RUN mandb -q", "", "man-caches"}, {"RUN whatis ls", "", "man-caches"}, {"RUN man -k ls", "", "man-caches"}, {"RUN man ls", "", ""},
+		{"RUN make-cookie > ~/.erlang.cookie", "", "erlang-cookie"}, {"RUN dbus-uuidgen > /etc/machine-id", "", "machine-id"},
+		{"RUN node -e 'module.enableCompileCache()'", "", "tmp-leftovers"},
+		{"", "UV_OFFLINE=1", "language-caches language-cache-folders"}, {"", "uvx --offline ruff", "language-caches language-cache-folders"}, {"", "PIP_NO_INDEX=1", "language-caches language-cache-folders"},
+		{"", "PATH=/usr/lib/ccache:/usr/bin", "language-caches language-cache-folders"}, {"RUN uv sync --offline", "npm_config_prefer_offline=true", ""},
+	} {
+		if got := strings.Join(Asked(test.text, test.config), " "); got != test.want {
+			t.Errorf("%q, %q: %q, want %q", test.text, test.config, got, test.want)
+		}
+	}
+	for _, test := range byproducts {
+		var all []string
+		for _, r := range table {
+			all = append(all, r.ID)
+		}
+		got := applied(Version, Layer{Run: true, Asked: all}, test.name, test.content)
+		if test.want == dropped && got != test.content {
+			t.Errorf("%s: %q", test.name, got)
+		}
 	}
 }

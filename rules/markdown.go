@@ -8,17 +8,21 @@ import (
 const intro = `A rule touches only by-products of a tool, and only if nothing that a person made is lost:
 
 - Only what a RUN made. What COPY and ADD bring from a context, an image or a URL stays byte for byte. What COPY takes
-  from a stage stays if its source is a path of the rule or below one; if the source is a folder far above, such as
-  / or /root, it counts as what the RUNs of that stage made.
+  from a stage stays if its source is a path of the rule or below one, or a folder of caches or logs; if the source is a
+  folder far above, such as / or /root, it counts as what the RUNs of that stage made.
 - The content decides. A rule checks the format that its tool writes, and a file that has another stays.
 - A change to what lower layers have is undone only if the tool makes it by itself: a log that grew, a cache that was
   written again. A file that was emptied, deleted, replaced by a link, or given another mode or owner stays so.
-- A file whose content lower layers have, also under another name, stays: it was moved or copied.
-- What an environment variable, WORKDIR, the command or a symbolic link names stays, with all below it, if it is a path
-  of the rule or below one. So does everything at or below a VOLUME.
-- Folders stay, except those with names that a tool made up.
-- An archive stays if its MD5, SHA-1, SHA-2 or BLAKE2b digest stands anywhere in the image, if a detached signature is
-  beside it, or if it is a recorded download of a RUN.
+- A file whose content lower layers have, also under another name, stays: it was moved or copied. So does one whose
+  lines stand in its instruction, or in a script that COPY brought and that names a path of the rules, and one that is
+  older than the epoch: it was unpacked. A RUN with a bind mount may copy from there: what it names stays.
+- What a variable, a label, WORKDIR, HEALTHCHECK, ONBUILD, the command, the script that the command runs or a symbolic
+  link names stays, with all below it, if it is a path of the rule or below one. So does everything at or below a VOLUME.
+- Folders stay, except those with names that a tool made up, and a usual mode.
+- A file stays if its MD5, SHA-1, SHA-2, BLAKE2b or git digest stands anywhere in the image, also in a name or in binary,
+  or if it is a recorded download of a RUN. An archive stays if a signature, or any file with its name and one more
+  ending, is beside it.
+- A time that is later than the file that holds it stays: a person chose it.
 
 ` + "`--normalize=-ID`" + ` switches a rule off, ` + "`--normalize=none`" + ` all of them; ` + "`# kedge: keep=PATH`" + ` above an
 instruction keeps what its layer has at PATH and below. If a rule drops a change, the file of the layers below stays.

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -23,6 +24,8 @@ type Layer struct {
 	Named []string
 	// Volumes are the paths of the image's volumes.
 	Volumes []string
+	// Asked are the ids of the rules with a word of the Dockerfile, or whose files the image is configured to need; see Asked.
+	Asked []string
 }
 
 // A Copy is one source of a COPY, which may be a pattern, and its target: a file, or the folder that it goes
@@ -150,6 +153,9 @@ func (m *Matcher) allows(p pattern, name string) bool {
 	if !p.rule.Loses() {
 		return true
 	}
+	if p.rule.Drops() && slices.Contains(m.layer.Asked, p.rule.ID) {
+		return false
+	}
 	if slices.ContainsFunc(m.layer.Volumes, func(v string) bool { return name == v || below(name, v) }) {
 		return false
 	}
@@ -176,7 +182,7 @@ func (m *Matcher) madeWhereCopied(p pattern, name string) bool {
 		if len(sources) == 0 {
 			continue
 		}
-		if asksFor(strings.Split(c.From, "/"), p.parts) {
+		if from := strings.Split(c.From, "/"); asksFor(from, p.parts) || slices.ContainsFunc(caches.patterns(), func(c []string) bool { return len(c) == len(from) && match(c, from) }) {
 			return false
 		}
 		there := slices.ContainsFunc(sources, func(source string) bool { return p.rule.matches(source) })
@@ -200,6 +206,9 @@ func (r *Rule) matches(name string) bool {
 
 // shared are folders that many programs use: a path that names one asks for none of the rules' files.
 var shared = Rule{paths: []string{"*", "home/*", "~/.cache", "~/.config", "~/.local", "~/.local/share", "var/*", "usr/*", "usr/local/*", "usr/share/*"}}
+
+// caches are those of the shared folders that hold nothing else: a COPY of one asks for what is in it.
+var caches = Rule{paths: []string{"~/.cache", "var/cache", "var/log"}}
 
 // asksFor reports whether a path that a person named is one of a rule's, below one, or the folder of the tool.
 func asksFor(name, pattern []string) bool {
@@ -232,6 +241,42 @@ func Loses(name string) bool {
 
 // Copied reports whether a COPY took the layer from a stage.
 func (m *Matcher) Copied() bool { return len(m.layer.Copies) > 0 }
+
+// offline are words of a configuration that needs its caches.
+var offline = regexp.MustCompile(`(?i)[\w-]*(?:offline|no[-_]index|ccache)`)
+
+// isOffline reports whether a configuration has one of these words, which are no preference.
+func isOffline(configuration string) bool {
+	return slices.ContainsFunc(offline.FindAllString(configuration, -1), func(word string) bool { return !strings.Contains(strings.ToLower(word), "prefer") })
+}
+
+// Asked returns the ids of the rules whose files a Dockerfile asks for by one of the rules' words, or that an image
+// with such a configuration needs.
+func Asked(dockerfile, configuration string) []string {
+	var ids []string
+	for _, r := range table {
+		if r.asked != nil && r.asked.MatchString(dockerfile) || r.offline && isOffline(configuration) {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids
+}
+
+// Asked reports whether the Dockerfile has one of a rule's words.
+func (m *Matcher) Asked(r *Rule) bool { return slices.Contains(m.layer.Asked, r.ID) }
+
+// Archive reports whether a rule knows a path as that of an archive, by its ending.
+func Archive(name string) bool {
+	return slices.ContainsFunc(table, func(r Rule) bool { return (r.ID == "gzip-header" || r.ID == "zip-header") && r.matches(name) })
+}
+
+// Private returns the part of a path that a rule takes for a tool's only if it is private; empty for none.
+func (r *Rule) Private(name string) string {
+	if !r.private {
+		return ""
+	}
+	return tmpPrivate.FindString(name)
+}
 
 // Linked reports whether the image names a path.
 func (m *Matcher) Linked(name string) bool { return slices.Contains(m.layer.Named, name) }

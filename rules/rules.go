@@ -4,6 +4,7 @@ package rules
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -41,14 +42,16 @@ type Rule struct {
 	// name, if set, must match the path, too.
 	name *regexp.Regexp
 
-	beside  []string // one of these must be in the same folder
-	head    bool     // covers decides by the beginning of a file
-	whole   bool     // it drops everything at and below its paths, also folders and links, whatever the content
-	log     bool     // a change to what lower layers have is dropped only if it added to the end
-	empties bool     // its rewrite loses what the file says
-	choice  bool     // what it rewrites may have been chosen: a COPY that asks for it by name gets it as it is
-	value   bool     // what it finds could also be a value from a file that a RUN mounted
-	archive bool     // it leaves a file alone whose digest stands elsewhere in the image
+	beside  []string       // one of these must be in the same folder
+	head    bool           // covers decides by the beginning of a file
+	whole   bool           // it drops everything at and below its paths, also folders and links, whatever the content
+	log     bool           // a change to what lower layers have is dropped only if it added to the end
+	empties bool           // its rewrite loses what the file says
+	choice  bool           // what it rewrites may have been chosen: a COPY that asks for it by name gets it as it is
+	value   bool           // what it finds could also be a value from a file that a RUN mounted
+	offline bool           // it leaves files alone in an image that is configured for use without a network
+	private bool           // it drops a folder or file that the name rule knows only if others may not read it
+	asked   *regexp.Regexp // words with which a Dockerfile asks for what the rule would drop
 
 	run bool // version 1: only in layers that a RUN made, or a COPY from a stage that has one
 }
@@ -70,9 +73,20 @@ type Facts struct {
 	Days  []int64 // the days since 1970 on which RUNs of the image ran
 	// Linked says that a symbolic link of the image leads to the file.
 	Linked bool
+	// Asked says that the Dockerfile has one of the rule's words.
+	Asked bool
 	// Chosen reports whether a word stands in the Dockerfile, an argument or another file of the image. Nil
 	// knows no word.
 	Chosen func(word string) bool
+}
+
+// latest returns the latest time that a program of the RUN can have written into the file. A later one was chosen.
+// A day allows for time zones. A file with an old time of its own says nothing about the RUN.
+func (f Facts) latest() int64 {
+	if f.Made <= f.Epoch {
+		return math.MaxInt64
+	}
+	return f.Made + max(f.Clock, 0) + day
 }
 
 // ReadsContent reports whether the rule needs the content of a file.
@@ -103,11 +117,11 @@ func (r *Rule) Bond(content []byte, f Facts) Bond { return r.bond(content, f) }
 // Whole reports whether the rule also drops folders and links.
 func (r *Rule) Whole() bool { return r.whole }
 
+// Chooses reports whether what the rule rewrites may have been chosen.
+func (r *Rule) Chooses() bool { return r.choice }
+
 // Grows reports whether the rule undoes only those changes to what lower layers have that add to the end of a file.
 func (r *Rule) Grows() bool { return r.log }
-
-// Archive reports whether the rule must leave a file alone if a digest of it stands elsewhere in the image.
-func (r *Rule) Archive() bool { return r.archive }
 
 // Rewrite returns the canonical content of a file.
 func (r *Rule) Rewrite(content []byte, f Facts) []byte { return r.rewrite(content, f) }

@@ -71,6 +71,19 @@ func Neutral(content []byte) (neutral []byte, ok bool) {
 	return x.sum.Sum(neutral), true
 }
 
+// IDs returns the ids of the files that an index lists: the hash of each in the repository.
+func IDs(content []byte) [][]byte {
+	x, ok := parse(content)
+	if !ok {
+		return nil
+	}
+	var ids [][]byte
+	for _, e := range x.entries {
+		ids = append(ids, e.fixed[statSize:statSize+x.sum.Size()])
+	}
+	return ids
+}
+
 // Plain returns the one form of an index: its entries without stat data, in version 2, or 3 if one has a mark
 // that needs it, with no extension and with a hash. Two indexes have the same form if they list the same files. It
 // reports whether there is one: content must be understood as a whole, and hold no folder of a sparse index.

@@ -59,7 +59,8 @@ const (
 
 // Clamp returns the archive with no time after latest: DOS times, which are taken for UTC, and those of
 // the extended timestamp. It reports false, and returns content itself, if content is not an archive or
-// has a form that Clamp does not understand as a whole: zip64, NTFS times.
+// has a form that Clamp does not understand as a whole: zip64, NTFS times. An encrypted member may check its password by
+// the time.
 func Clamp(content []byte, latest time.Time) ([]byte, bool) {
 	end := endOf(content)
 	if end < 0 {
@@ -76,14 +77,14 @@ func Clamp(content []byte, latest time.Time) ([]byte, bool) {
 			return content, false
 		}
 		h := clamped[at:end]
-		size, ok := clampHeader(h, centralMagic, centralSize, h[12:16], h[28:32], latest)
+		size, ok := clampHeader(h, centralMagic, centralSize, h[8:10], h[12:16], h[28:32], latest)
 		size += int(le.Uint16(h[32:])) // the comment
 		local := int64(le.Uint32(h[42:]))
 		if !ok || size > len(h) || local > int64(len(clamped)-localSize) {
 			return content, false
 		}
 		l := clamped[local:]
-		if _, ok := clampHeader(l, localMagic, localSize, l[10:14], l[26:30], latest); !ok {
+		if _, ok := clampHeader(l, localMagic, localSize, l[6:8], l[10:14], l[26:30], latest); !ok {
 			return content, false
 		}
 		at += int64(size)
@@ -102,14 +103,15 @@ func endOf(content []byte) int {
 	return -1
 }
 
-// clampHeader clamps the times of a header: those of dos, time and date, and those of the extra fields
-// behind the name. lengths holds the lengths of both. It returns the size of the header up to the end of
+// clampHeader clamps the times of a header, unless its flags say that the member is encrypted: those of dos, time and
+// date, and those of the extra fields behind the name. lengths holds the lengths of both. It returns the size of the header up to the end of
 // the extra fields.
-func clampHeader(header []byte, magic uint32, fixed int, dos, lengths []byte, latest time.Time) (size int, ok bool) {
+func clampHeader(header []byte, magic uint32, fixed int, flags, dos, lengths []byte, latest time.Time) (size int, ok bool) {
+	const encrypted = 1
 	le := binary.LittleEndian
 	extra := fixed + int(le.Uint16(lengths))
 	size = extra + int(le.Uint16(lengths[2:]))
-	if le.Uint32(header) != magic || size > len(header) || !clampExtra(header[extra:size], latest) {
+	if le.Uint32(header) != magic || le.Uint16(flags)&encrypted != 0 || size > len(header) || !clampExtra(header[extra:size], latest) {
 		return 0, false
 	}
 	clock, date := le.Uint16(dos), le.Uint16(dos[2:])

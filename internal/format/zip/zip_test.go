@@ -90,6 +90,19 @@ func TestClampFaults(t *testing.T) {
 	}
 }
 
+// An encrypted member may check its password by the time.
+func TestClampEncrypted(t *testing.T) {
+	whole := archive(t, late, "")
+	central := bytes.LastIndex(whole, []byte("PK\x01\x02"))
+	for _, at := range []int{6, central + 8} {
+		encrypted := bytes.Clone(whole)
+		encrypted[at] |= 1
+		if got, ok := Clamp(encrypted, epoch); ok || !bytes.Equal(got, encrypted) {
+			t.Errorf("with the flag at %d, the archive changes", at)
+		}
+	}
+}
+
 func TestOpenBounds(t *testing.T) {
 	whole := archive(t, late, "")
 	if _, err := Open(bytes.NewReader(whole), int64(len(whole)), 1); !errors.Is(err, format.ErrTooLarge) {
