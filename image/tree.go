@@ -295,7 +295,7 @@ func quotes(text string, content []byte) bool {
 		if !strings.Contains(text, string(line)) && !strings.Contains(plain, string(line)) {
 			return false
 		}
-		own = own || len(line) >= 8 && line[0] != '#'
+		own = own || len(line) >= 6 && line[0] != '#'
 	}
 	return own
 }
