@@ -167,7 +167,7 @@ func TestRules(t *testing.T) {
 	installed := b.run(t, filepath.Join(data, "install"), "test/rules-installed:1", "all")
 	for rule, name := range map[string]string{
 		"package-manager-logs": "var/log/apt/history.log", "ldconfig-aux-cache": "var/cache/ldconfig/aux-cache",
-		"machine-id": "etc/machine-id", "man-caches": "var/cache/man", "python-bytecode": "usr/lib/python3",
+		"machine-id": "etc/machine-id", "python-bytecode": "usr/lib/python3",
 		"java-trust-store": "etc/ssl/certs/java/cacerts",
 	} {
 		if !installed.touched(rule, name) {
