@@ -182,17 +182,18 @@ func TestNotSent(t *testing.T) {
 	top := tarball(t, file("a", "1"))
 	one, two := tarball(t, file("a", "1")), tarball(t, file("a", "2"))
 	build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{one, top}})
-	x := newExport(t, rawImage{platform: amd64, layers: [][]byte{two, top}})
+	raw := rawImage{platform: amd64, layers: [][]byte{two, top}}
+	x := newExport(t, raw)
 	in := testIngest(t, s, IngestOptions{})
 	x.send(t, in)
-	_, err := in.Write(t.Context(), x.root, []Source{{Platform: amd64}}, Options{})
+	_, err := in.Write(t.Context(), x.root, sourcesOf([]rawImage{raw}), Options{})
 	if notSent := (*NotSentError)(nil); !errors.As(err, &notSent) {
 		t.Fatalf("got %v", err)
 	}
 	if sent := x.send(t, in); len(sent) != 1 || !sent[digest.FromBytes(top)] {
 		t.Errorf("another export sent %v", sent)
 	}
-	img, err := in.Write(t.Context(), x.root, []Source{{Platform: amd64}}, Options{})
+	img, err := in.Write(t.Context(), x.root, sourcesOf([]rawImage{raw}), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
