@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -328,7 +329,10 @@ func unlockedHint(e *builder.UnlockedError) string {
 
 // refusedDownloadsHint says what a step can use instead of what no record of downloads can hold.
 func refusedDownloadsHint(e *builder.RefusedDownloadsError) string {
+	var unknown x509.UnknownAuthorityError
 	switch {
+	case errors.As(errors.Join(e.Troubles...), &unknown):
+		return "--downloads-ca FILE names the authority that signed the server's certificate"
 	case len(e.Refused) > 0:
 		return e.Refused[0].Advice
 	case len(e.Silent) > 0:

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +15,7 @@ import (
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/docker"
 	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/network"
 	"github.com/kedge-build/kedge/publish"
 	"github.com/kedge-build/kedge/store"
 )
@@ -34,6 +37,12 @@ func TestAdvice(t *testing.T) {
 		{&store.DamagedError{Dir: "d"}, exitFailed, "the store holds only what can be built again: remove d"},
 		{&frontend.DeclaredTargetError{Asked: "a", Declared: "b"}, exitForbidden, "kedge lock --target a declares that"},
 		{&builder.UnlockedError{}, exitForbidden, "kedge lock adds what is missing"},
+		{&builder.RefusedDownloadsError{Silent: []builder.SilentLookup{{}}}, exitFailed, silentAdvice},
+		{&builder.RefusedDownloadsError{
+			Silent:   []builder.SilentLookup{{}},
+			Troubles: []error{&network.FetchError{Err: &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}}},
+		}, exitFailed, "--downloads-ca FILE names the authority"},
+		{&builder.RefusedDownloadsError{Silent: []builder.SilentLookup{{}}, Troubles: []error{&network.FetchError{Err: x509.HostnameError{}}}}, exitFailed, silentAdvice},
 		{&unknownError{Nearest: "prune"}, exitUsage, "did you mean prune?"},
 		{fmt.Errorf("loading into Docker: %w", &publish.PlatformsError{}), exitFailed, "turn on containerd's image store"},
 		{errors.Join(&store.NotFoundError{}, &docker.EngineError{Err: errors.New("x")}), exitFailed, "does Docker run there"},
