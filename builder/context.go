@@ -38,6 +38,7 @@ type contextTimes struct {
 	own   map[string]bool   // mounts
 	sent  map[string]string // mode, link target and sum, by mount and path
 	modes map[string]modes  // by mount
+	lost  error             // why the first file that could not be read was not
 
 	sums    *filesum.Cache
 	reading sync.WaitGroup // reads ahead
@@ -116,7 +117,7 @@ func (c *contextTimes) filter(ctx context.Context, roots map[string]fsutil.FS, l
 			if os.FileMode(st.Mode).IsRegular() {
 				var err error
 				if content, err = sum(path); err != nil {
-					// The sync fails with the same error, and reports it.
+					c.lose(err) // the sync sends an empty file
 					return fsutil.MapResultKeep
 				}
 			}
@@ -129,6 +130,28 @@ func (c *contextTimes) filter(ctx context.Context, roots map[string]fsutil.FS, l
 		}
 		return nil
 	}
+}
+
+// An UnreadableError says that a file cannot be read that a build context or a Dockerfile's folder sends.
+type UnreadableError struct{ Err error }
+
+func (e *UnreadableError) Error() string { return fmt.Sprintf("reading the build context: %v", e.Err) }
+
+func (e *UnreadableError) Unwrap() error { return e.Err }
+
+func (c *contextTimes) lose(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lost == nil {
+		c.lost = &UnreadableError{err}
+	}
+}
+
+// unreadable returns an *UnreadableError if a file that was sent could not be read. BuildKit takes it for an empty one.
+func (c *contextTimes) unreadable() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.lost
 }
 
 // time returns the time to send for a file in a mount. own is its time on disk. Both are in nanoseconds.

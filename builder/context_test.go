@@ -1,6 +1,9 @@
 package builder
 
 import (
+	"errors"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -31,6 +34,45 @@ func fsOf(t testing.TB, dir string) fsutil.FS {
 		t.Fatal(err)
 	}
 	return fs
+}
+
+// A torn folder has a file that cannot be read.
+type torn struct {
+	fsutil.FS
+	path string
+}
+
+func (f torn) Open(path string) (io.ReadCloser, error) {
+	if path == f.path {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrPermission}
+	}
+	return f.FS.Open(path)
+}
+
+// A file that is sent and cannot be read is an error: BuildKit would take it for an empty one.
+func TestUnreadable(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b"} {
+		write(t, filepath.Join(dir, name), name, epoch)
+	}
+	for path, exclude := range map[string][]string{"b": nil, "a": {"a"}} {
+		c := contextTimes{sent: map[string]string{}, sums: filesum.Open("", time.Now)}
+		opt := fsutil.FilterOpt{ExcludePatterns: exclude}
+		folder := torn{fsOf(t, dir), path}
+		if err := c.filter(t.Context(), map[string]fsutil.FS{"context": folder}, leaveNothing)("context", &opt); err != nil {
+			t.Fatal(err)
+		}
+		filtered, err := fsutil.NewFilterFS(folder, &opt)
+		if err == nil {
+			err = filtered.Walk(t.Context(), "", func(string, os.DirEntry, error) error { return nil })
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.unreadable(); (exclude == nil) != errors.Is(err, fs.ErrPermission) {
+			t.Errorf("%s, without %q: %v", path, exclude, err)
+		}
+	}
 }
 
 // times walks a folder as BuildKit's client does, and returns the times that it sends.

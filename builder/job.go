@@ -107,6 +107,9 @@ func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_
 	if err := j.offlineErr(); err != nil {
 		return nil, err
 	}
+	if err := j.times.unreadable(); err != nil {
+		return nil, err
+	}
 	var unlocked *UnlockedError
 	if errors.As(buildErr, &unlocked) {
 		return nil, buildErr // it has the lines, which only the build function knew

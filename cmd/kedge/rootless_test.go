@@ -87,6 +87,18 @@ func TestRootless(t *testing.T) {
 	u.kedge(t, su, exitOK, "build", "host")
 	u.wantStatus(t, "rootless network host")
 
+	// A file that the user may not read ends the build, unless it is left out.
+	u.put(t, "unreadable/Dockerfile", "FROM scratch\nCOPY . /\n")
+	u.put(t, "unreadable/file", "content")
+	if err := os.Chmod(filepath.Join(u.Home, "unreadable/file"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs := u.kedge(t, su, exitFailed, "build", "unreadable"); !strings.Contains(errs, "reading the build context: open ") || !strings.Contains(errs, "hint: docker would put an empty file") {
+		t.Error(errs)
+	}
+	u.put(t, "unreadable/.dockerignore", "file\n")
+	u.kedge(t, su, exitOK, "build", "unreadable")
+
 	// With its own network, steps may listen on any port.
 	testenv.Require(t, "slirp4netns")
 	slirp := append(su, "KEDGE_ROOTLESS_NET=slirp4netns")

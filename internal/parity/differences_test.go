@@ -100,6 +100,11 @@ var Differences = []Difference{
 		Why:  "two clones of a commit are one context; docs/rules.md has `context-git`, and `--normalize=-context-git` sends it as it is",
 	},
 	{
+		ID:   "unreadable",
+		What: "a file of the context that cannot be read ends the build",
+		Why:  "docker puts an empty file into the image instead, without a word",
+	},
+	{
 		ID: "lockfile in the context", Pattern: regexp.MustCompile(`^tree: /all/Dockerfile.lock, kedge no /all/Dockerfile.lock$`),
 		What: "the lockfile is not part of the context, even for `COPY . .`",
 		Why:  "the lockfile does not lock itself",
