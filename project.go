@@ -143,7 +143,11 @@ func (p *project) readLock() (err error) {
 	if p.options.Locked {
 		return nil
 	}
-	if err := unix.Access(filepath.Dir(p.lockfile), unix.W_OK); err != nil {
+	file, err := wholefile.Follow(p.lockfile)
+	if err != nil {
+		return err
+	}
+	if err := unix.Access(filepath.Dir(file), unix.W_OK); err != nil {
 		p.unwritable = &UnwritableError{Lockfile: p.lockfile, Err: err}
 	}
 	if p.options.Lockfile != "" && !p.lockExists {

@@ -2,6 +2,7 @@ package builder
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path"
 	"path/filepath"
@@ -26,6 +27,33 @@ type IgnoredError struct {
 func (e *IgnoredError) Error() string { return e.Err.Error() }
 
 func (e *IgnoredError) Unwrap() error { return e.Err }
+
+// An IgnorePatternError says that an ignore file has a pattern that is none.
+type IgnorePatternError struct {
+	File, Pattern string
+	Err           error
+}
+
+func (e *IgnorePatternError) Error() string {
+	return fmt.Sprintf("%s: pattern %q: %v", e.File, e.Pattern, e.Err)
+}
+
+func (e *IgnorePatternError) Unwrap() error { return e.Err }
+
+// checkIgnore returns an *IgnorePatternError for a pattern that the frontend will refuse without a name.
+func (r *Request) checkIgnore() error {
+	dir := r.Directories()["context"]
+	if dir == "" {
+		return nil
+	}
+	file, patterns := r.ignoreFile(dir)
+	for _, p := range patterns {
+		if _, err := patternmatcher.New([]string{p}); err != nil {
+			return &IgnorePatternError{File: file, Pattern: p, Err: err}
+		}
+	}
+	return nil
+}
 
 // blameIgnore returns err, as an *IgnoredError if an ignore file leaves out a file that the failed instruction
 // copies from a folder of this machine.
@@ -97,7 +125,7 @@ func (r *Request) ignored(name, dir string) *IgnoredError {
 		if err != nil {
 			return nil
 		}
-		if out, err := matcher.MatchesOrParentMatches(rel); err != nil || !out {
+		if out, err := matcher.MatchesOrParentMatches(rel); err != nil || !out || bringsBack(patterns, dir, rel) {
 			return nil
 		}
 		if first == nil {
@@ -105,6 +133,20 @@ func (r *Request) ignored(name, dir string) *IgnoredError {
 		}
 	}
 	return first
+}
+
+// bringsBack reports whether a ! pattern may bring back something in the folder rel of dir, as "!src/main" after "*".
+func bringsBack(patterns []string, dir, rel string) bool {
+	if info, err := os.Stat(filepath.Join(dir, rel)); err != nil || !info.IsDir() {
+		return false
+	}
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		p, ok := strings.CutPrefix(p, "!")
+		if i := strings.IndexAny(p, `*?[\`); i >= 0 && strings.HasPrefix(rel+"/", p[:i]) {
+			return ok
+		}
+		return ok && (rel == "." || strings.HasPrefix(p, rel+"/"))
+	})
 }
 
 // ignoreFile returns IgnoreFile for the context in dir.

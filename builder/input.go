@@ -147,6 +147,9 @@ func ParseContext(value string) (Context, error) {
 	case err == nil:
 		return Context{}, &ContextError{Value: value, Err: errors.New("neither a directory nor a URL")}
 	}
+	if failed := (*fs.PathError)(nil); errors.As(err, &failed) && !errors.Is(err, fs.ErrNotExist) {
+		return Context{}, &ContextError{Value: value, Err: failed.Err}
+	}
 	return Context{}, &ContextError{Value: value, Err: fmt.Errorf("neither a directory nor a URL: %w", fs.ErrNotExist)}
 }
 

@@ -23,6 +23,9 @@ func (j *job) options(ctx context.Context) (client.SolveOpt, error) {
 	if err := j.publishable(); err != nil {
 		return client.SolveOpt{}, err
 	}
+	if err := j.req.checkIgnore(); err != nil {
+		return client.SolveOpt{}, err
+	}
 	mounts := map[string]fsutil.FS{}
 	for name, dir := range j.req.Directories() {
 		fs, err := newFolder(dir)

@@ -2,15 +2,16 @@ package frontend
 
 import (
 	"bytes"
+	"path"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
 
-// Copied returns the paths that the COPY or ADD at a line of a Dockerfile takes from the main build context,
-// as they are written: relative to the context, perhaps with wildcards or variables. It returns none for any
-// other instruction, for URLs and for here-documents.
+// Copied returns the paths that the COPY, ADD or RUN --mount=type=bind at a line of a Dockerfile takes from the main
+// build context, as they are written: relative to the context, perhaps with wildcards or variables. It returns none
+// for any other instruction, for URLs, for here-documents, and for a mount of the whole context.
 func Copied(dockerfile []byte, line int) []string {
 	res, err := parser.Parse(bytes.NewReader(dockerfile))
 	if err != nil {
@@ -34,6 +35,15 @@ func Copied(dockerfile []byte, line int) []string {
 			for _, p := range c.SourcePaths {
 				if !strings.Contains(p, "://") && !strings.HasPrefix(p, "git@") {
 					paths = append(paths, p)
+				}
+			}
+		case *instructions.RunCommand:
+			if err := c.Expand(func(word string) (string, error) { return word, nil }); err != nil {
+				return nil
+			}
+			for _, m := range instructions.GetMounts(c) {
+				if m.Type == instructions.MountTypeBind && m.From == "" && path.Clean("/"+m.Source) != "/" {
+					paths = append(paths, m.Source)
 				}
 			}
 		}

@@ -16,9 +16,11 @@ RUN true
 COPY <<EOT /f
 text
 EOT
+RUN --mount=source=bound,target=/x --mount=from=b,source=other,target=/y --mount=target=/z \
+  --mount=type=cache,source=cached,target=/c true
 `
 	for line, want := range map[int][]string{
-		0: nil, 1: nil, 2: {"one", "two/*.txt"}, 3: {"one", "two/*.txt"}, 4: nil, 5: {"local"}, 6: nil, 7: nil, 99: nil,
+		0: nil, 1: nil, 2: {"one", "two/*.txt"}, 3: {"one", "two/*.txt"}, 4: nil, 5: {"local"}, 6: nil, 7: nil, 10: {"bound"}, 11: {"bound"}, 99: nil,
 	} {
 		if diff := cmp.Diff(want, Copied([]byte(text), line)); diff != "" {
 			t.Errorf("line %d (-want +got):\n%s", line, diff)

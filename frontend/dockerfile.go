@@ -101,28 +101,41 @@ func Parse(name string, data []byte) (*Dockerfile, error) {
 		u := d.unknown[0]
 		return nil, &ParseError{File: name, Line: u.line, Err: fmt.Errorf("the comment %q above it is not # kedge: keep=PATH, ignore=RULE or prebuilt=PATH", u.word)}
 	}
-	if len(d.Stages) == 0 {
-		return nil, &ParseError{File: name, Err: fmt.Errorf("no build stage: a Dockerfile begins with FROM")}
-	}
 	return d, nil
 }
 
-// ParseNodes parses a Dockerfile into BuildKit's nodes. The error is a *ParseError.
+// ParseNodes parses a Dockerfile, which has to have a FROM, into BuildKit's nodes. The error is a *ParseError.
 func ParseNodes(name string, data []byte) (*parser.Result, error) {
 	res, err := parser.Parse(bytes.NewReader(data))
+	line := errorLine(err)
+	if err == nil {
+		line, err = noStage(res.AST.Children)
+	}
 	if err != nil {
-		return nil, &ParseError{File: name, Line: errorLine(err), Err: excerpt(name, data, err)}
+		return nil, &ParseError{File: name, Line: line, Err: excerpt(name, data, line, err)}
 	}
 	return res, nil
 }
 
+// noStage returns an error, and its line, if no FROM is among the nodes: perhaps one of them was meant to be it.
+func noStage(nodes []*parser.Node) (line int, err error) {
+	if slices.ContainsFunc(nodes, func(n *parser.Node) bool { return strings.EqualFold(n.Value, "from") }) {
+		return 0, nil
+	}
+	for _, n := range nodes {
+		if _, err := instructions.ParseInstruction(n); err != nil {
+			return n.StartLine, err
+		}
+	}
+	return 0, errors.New("no build stage: a Dockerfile begins with FROM")
+}
+
 // excerpt adds to err the line that caused it, in the form that BuildKit's printer shows.
-func excerpt(name string, data []byte, err error) error {
-	line := int32(errorLine(err))
+func excerpt(name string, data []byte, line int, err error) error {
 	if line == 0 {
 		return err
 	}
-	position := &pb.Position{Line: line}
+	position := &pb.Position{Line: int32(line)}
 	return errdefs.WithSource(err, &errdefs.Source{
 		Info: &pb.SourceInfo{Filename: name, Data: data}, Ranges: []*pb.Range{{Start: position, End: position}},
 	})

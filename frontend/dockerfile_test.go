@@ -73,6 +73,7 @@ func TestParseErrors(t *testing.T) {
 		{"empty", nil, 0},
 		{"only comments", lines("# FROM debian"), 1},
 		{"no stage", lines("ARG A=1", "RUN x"), 0},
+		{"a typo in FROM", lines("ARG A=1", "FORM debian", "RUN x"), 2},
 		{"heredoc without an end", lines("FROM debian", "RUN <<EOF", "x"), 2},
 		{"environment", lines("FROM debian", "", "ENV A"), 3},
 		{"continued to the end", lines("FROM debian", "RUN x \\", "<<EOF"), 2},

@@ -21,6 +21,8 @@ type SyntaxError struct {
 	File string
 	Line int // from 1
 	Msg  string
+	// Newer says that a newer kedge wrote the file.
+	Newer bool
 }
 
 func (e *SyntaxError) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Msg) }
@@ -34,6 +36,11 @@ func (e Errors) Error() string {
 		lines[i] = err.Error()
 	}
 	return strings.Join(lines, "\n")
+}
+
+// Newer reports whether a newer kedge wrote the file.
+func (e Errors) Newer() bool {
+	return slices.ContainsFunc(e, func(err *SyntaxError) bool { return err.Newer })
 }
 
 // Parse parses the text of a lockfile. It refuses unknown keys, duplicates, wrong types, malformed pins and
@@ -163,6 +170,7 @@ func (p *parser) keyValue(table, key string, line int, value *unstable.Node) {
 			p.fail(line, "version is not a positive number")
 		case v > formatVersion:
 			p.fail(line, "version %d is newer than this kedge, which reads version %d: use a newer kedge", v, formatVersion)
+			p.errs[len(p.errs)-1].Newer = true
 		}
 	case "target", "last":
 		if value.Kind != unstable.String || len(value.Data) == 0 {

@@ -32,6 +32,8 @@ type SyntaxError struct {
 	File string
 	Line int // from 1
 	Msg  string
+	// Newer says that a newer kedge wrote the file.
+	Newer bool
 }
 
 func (e *SyntaxError) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Msg) }
@@ -45,6 +47,11 @@ func (e Errors) Error() string {
 		lines[i] = err.Error()
 	}
 	return strings.Join(lines, "\n")
+}
+
+// Newer reports whether a newer kedge wrote the file.
+func (e Errors) Newer() bool {
+	return slices.ContainsFunc(e, func(err *SyntaxError) bool { return err.Newer })
 }
 
 // Parse parses the text of a record. It accepts only what Format writes, but lines may be in any order and
@@ -107,6 +114,7 @@ func (p *parser) line(line int, text string) {
 			p.fail(line, "version is not a positive number")
 		case v > formatVersion:
 			p.fail(line, "version %d is newer than this kedge, which reads version %d: use a newer kedge", v, formatVersion)
+			p.errs[len(p.errs)-1].Newer = true
 		}
 	case "allow":
 		p.check(line, p.record.Allow(rest))

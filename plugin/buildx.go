@@ -23,7 +23,7 @@ var systemDirs = []string{
 // NoBuildxError says that there is no docker-buildx to pass other verbs on to.
 type NoBuildxError struct{}
 
-func (*NoBuildxError) Error() string { return "there is no docker-buildx for what kedge does not do" }
+func (*NoBuildxError) Error() string { return "docker's buildx plugin is not installed" }
 
 // ShadowedError says that docker finds another docker-buildx before the one that would be installed.
 type ShadowedError struct{ Path, First string }

@@ -2,10 +2,12 @@ package publish
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
 )
 
 // Names returns the names that tags stand for: each as a full reference, followed by the one with the hash of the
@@ -42,6 +44,28 @@ func asked(names []string) []string {
 		plain = append(plain, names[i])
 	}
 	return plain
+}
+
+// byDigest returns the repositories of Names' result, each once and with a digest.
+func byDigest(names []string, sum digest.Digest) []string {
+	var all []string
+	for _, name := range names {
+		if named, err := reference.ParseNormalizedNamed(name); err == nil {
+			all = append(all, named.Name()+"@"+sum.String())
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// firstTagged returns the first tag that is written with one, or "".
+func firstTagged(tags []string) string {
+	for _, tag := range tags {
+		if named, err := reference.ParseNormalizedNamed(tag); err == nil && !reference.IsNameOnly(named) {
+			return tag
+		}
+	}
+	return ""
 }
 
 // misplaced says which character of an invalid name is the first that cannot be where it is. It returns "" if

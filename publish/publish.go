@@ -53,6 +53,9 @@ func (w Wanted) Check() error {
 		if o.Push && len(w.namesOf(o)) == 0 {
 			return usagef("an output with push=true has no name: -t NAME, or name=NAME in it")
 		}
+		if tagged := firstTagged(w.namesOf(o)); o.ByDigest && tagged != "" {
+			return usagef("can't push tagged ref %s by digest", tagged) // in BuildKit's words
+		}
 	}
 	if w.Push && len(w.Tags) == 0 {
 		return usagef("--push needs a name: -t NAME")
@@ -227,6 +230,9 @@ func (d *Delivery) output(ctx context.Context, st *store.Store, img store.Image,
 	}
 	if err := push(ctx, st, img.Top(), names, pushOptions{byDigest: o.ByDigest, credentials: d.env.Credentials}); err != nil {
 		return nil, err
+	}
+	if o.ByDigest {
+		names = byDigest(names, img.Top().Digest)
 	}
 	return steps(Pushed, names), nil
 }

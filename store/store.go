@@ -51,6 +51,16 @@ type BusyError struct{ Dir string }
 
 func (e *BusyError) Error() string { return fmt.Sprintf("image store %q is in use", e.Dir) }
 
+// An OpenError says that the store in Dir cannot be opened or created.
+type OpenError struct {
+	Dir string
+	Err error
+}
+
+func (e *OpenError) Error() string { return fmt.Sprintf("open image store %q: %v", e.Dir, e.Err) }
+
+func (e *OpenError) Unwrap() error { return e.Err }
+
 const (
 	storeLock = "store.lock"
 	indexLock = "index.lock"
@@ -65,11 +75,11 @@ const LayoutFile = `{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}`
 const lockRetry = 20 * time.Millisecond
 
 // Open opens the store in dir and creates it if dir is absent or empty. It refuses a directory that holds
-// something else. It waits until ctx is done while another process prunes.
+// something else. It waits until ctx is done while another process prunes. The error is an *OpenError.
 func Open(ctx context.Context, dir string) (*Store, error) {
 	s, err := open(ctx, dir)
 	if err != nil {
-		return nil, fmt.Errorf("open image store %q: %w", dir, err)
+		return nil, &OpenError{Dir: dir, Err: err}
 	}
 	return s, nil
 }

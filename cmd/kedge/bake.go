@@ -381,7 +381,9 @@ func (b *baking) build(ctx context.Context, t *bake.Target, l bakeLock, result *
 	if t.Inline != nil {
 		child.stdin = strings.NewReader(*t.Inline)
 	}
-	result.code, result.aborted = child.outcome(ctx, child.runVerb(ctx, append(words, b.own(t)...)))
+	err := child.runVerb(ctx, append(words, b.own(t)...))
+	child.verbs = b.process.verbs // a hint is for the user of bake
+	result.code, result.aborted = child.outcome(ctx, err)
 	data, err := os.ReadFile(metadata)
 	if err == nil {
 		err = json.Unmarshal(data, &result.metadata)

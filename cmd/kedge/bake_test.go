@@ -176,6 +176,12 @@ func TestBake(t *testing.T) {
 		t.Errorf("a target that ships has the label of one that does not: %v", labels)
 	}
 
+	// Without its lock, a Dockerfile in the definition is locked by bake alone.
+	_, errs = runKedge(t, home.env, exitForbidden, "bake", "--locked", "--set", "inline.context=multi", "inline")
+	if !strings.Contains(errs, "inline: hint: kedge bake --locked=false adds what is missing") {
+		t.Error(errs)
+	}
+
 	// Errors of docker buildx are its own, and stand there once.
 	if _, errs := runKedge(t, home.env, exitFailed, "bake", "nope"); !strings.Contains(errs, "failed to find target nope") || strings.Contains(errs, "exit status") {
 		t.Error(errs)

@@ -191,7 +191,7 @@ func (p *process) tellDelivery(res *kedge.Result, r publish.Receipt) {
 	switch {
 	case res.NotLocked != nil:
 		p.say("warning: %v: what this build added is not locked, so the next build may use other sources", res.NotLocked)
-	case res.Lockfile == "":
+	case res.Lockfile == "" && len(res.Lock.Sources()) > 0:
 		p.say("warning: there is no lockfile, so the next build may use other sources: --lockfile FILE names one")
 	}
 	for _, s := range r.Steps {

@@ -42,6 +42,9 @@ func parseCall(c *cli.Context) (call, error) {
 	case !c.IsSet("call") && c.IsSet("print"):
 		value = c.String("print")
 	}
+	if value == "" {
+		return call{}, nil // a build, as with docker
+	}
 	fields, err := csvvalue.Fields(value, nil)
 	if err != nil {
 		return call{}, usagef("call %q: %v", value, err)

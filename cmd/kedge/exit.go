@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/kedge-build/kedge"
 	"github.com/kedge-build/kedge/builder"
@@ -191,6 +192,7 @@ var hints = []row{
 	when(func(e *builder.ContextError) bool { return e.Name != "" },
 		fixed[*builder.ContextError](exitUsage, "a named context is a directory, docker-image://REFERENCE, oci-layout://DIR[:TAG], a git repository or an http(s) URL")),
 	when(func(e *builder.ContextError) bool { return errors.Is(e, fs.ErrNotExist) }, fixed[*builder.ContextError](exitFailed, "")),
+	when(func(e *builder.ContextError) bool { return errors.As(e, new(syscall.Errno)) }, fixed[*builder.ContextError](exitFailed, "")),
 	fixed[*builder.ContextError](exitUsage, "a build context is a directory, a git repository, an http(s) URL, or - for standard input"),
 	fixed[*kedge.LintError](exitNo, "kedge lint lists all of it, with what to write instead; --lint=warn builds all the same"),
 	fixed[*kedge.RemoteLintError](exitUsage, "clone the repository, or give the Dockerfile on standard input: kedge lint -"),
@@ -206,6 +208,7 @@ var hints = []row{
 	on(exitFailed, func(e *builder.IgnoredError) string {
 		return fmt.Sprintf("%s leaves %s out of the build context", e.Ignore, e.Path)
 	}),
+	fixed[*builder.UnreadableError](exitFailed, "docker would put an empty file into the image: let kedge read it, or list it in .dockerignore"),
 	fixed[*kedge.GitError](exitFailed, "--context-modes=keep does without git, and takes the modes on this machine"),
 	fixed[*kedge.UnwritableError](exitFailed, "--lockfile PATH names another place"),
 	on(exitFailed, func(e *source.NowhereError) string {
@@ -215,6 +218,8 @@ var hints = []row{
 	on(exitFailed, func(e *store.DamagedError) string {
 		return "the store holds only what can be built again: remove " + e.Dir
 	}),
+	when(func(e *store.OpenError) bool { return errors.As(e, new(syscall.Errno)) },
+		fixed[*store.OpenError](exitFailed, "set XDG_DATA_HOME to a folder that you may write in")),
 	on(exitFailed, func(e *publish.DeniedError) string { return "docker login " + e.Host + " tells kedge, too, who pushes" }),
 	fixed[*builder.OnceError](exitFailed, "without it the build can be verified; with it, build on two builders and compare: kedge diff"),
 	fixed[*kedge.PolicyError](exitFailed, "kedge's lock says what a build may fetch; --policy disabled=true builds without the policy, as with docker"),
@@ -233,11 +238,19 @@ var hints = []row{
 
 	// The lock forbids it.
 	fixed[*network.NotLockedError](exitForbidden, "kedge lock --downloads records it, and so does a build without --locked; commit the lockfile and its record then"),
-	on(exitForbidden, unlockedHint),
+	func(err error, verbs []string) (int, string, bool) {
+		e := (*builder.UnlockedError)(nil)
+		if !errors.As(err, &e) {
+			return 0, "", false
+		}
+		return exitForbidden, unlockedHint(e, slices.Equal(verbs, []string{"bake"})), true
+	},
 	on(exitForbidden, targetHint),
 	on(exitForbidden, func(e *publish.TargetError) string {
 		return fmt.Sprintf("kedge lock --target %s declares it, and the next build ships it", e.Target)
 	}),
+	when(lock.Errors.Newer, fixed[lock.Errors](exitForbidden, "")),
+	when(network.Errors.Newer, fixed[network.Errors](exitForbidden, "")),
 	fixed[lock.Errors](exitForbidden, "take the version of the file that was committed last, or resolve its conflict; docs/lockfile.md says what a lockfile is"),
 	on(exitForbidden, func(e *lock.ConflictError) string {
 		return "another command changed the lockfile, or the Dockerfile names another checksum: run again, or kedge lock --refresh=" + e.Source.Ref
@@ -306,16 +319,18 @@ func stagesHint(e *frontend.TargetError) string {
 		return ""
 	}
 	var names []string
-	for i, s := range e.Stages {
-		if s.Name == "" {
-			s.Name = fmt.Sprint(i)
+	for _, s := range e.Stages {
+		if s.Name != "" {
+			names = append(names, s.Name)
 		}
-		names = append(names, s.Name)
 	}
-	return "its stages are " + strings.Join(names, ", ")
+	if names == nil {
+		return "no stage has a name: FROM ... AS NAME"
+	}
+	return "its stages with a name are " + strings.Join(names, ", ")
 }
 
-func unlockedHint(e *builder.UnlockedError) string {
+func unlockedHint(e *builder.UnlockedError, bake bool) string {
 	for _, s := range e.Sources {
 		if s.Source.Kind == lock.Local && s.Found == "" && s.Locked != "" {
 			return fmt.Sprintf("build it here as %s, or kedge lock --refresh=%s takes what its registry has", s.Source.Ref, s.Source.Ref)
@@ -323,6 +338,9 @@ func unlockedHint(e *builder.UnlockedError) string {
 		if s.Locked != "" {
 			return fmt.Sprintf("kedge lock --refresh=%s takes what it is now, once you know why it changed", s.Source.Ref)
 		}
+	}
+	if bake {
+		return "kedge bake --locked=false adds what is missing; commit the lockfile then"
 	}
 	return "kedge lock adds what is missing; commit the lockfile then"
 }
@@ -357,7 +375,7 @@ func addressHint(e *builder.AddressError) string {
 	if strings.HasPrefix(e.Address, "tcp://") {
 		return "is the address right, does BuildKit listen there, and are --tlscacert, --tlscert and --tlskey what it wants? Without --builder kedge starts its own"
 	}
-	return "is the address right, and does BuildKit listen there? Without --builder kedge starts its own"
+	return "is the address right, does BuildKit listen there, and may you use it? Without --builder kedge starts its own"
 }
 
 // installHint says how to install a program that kedge's own builder needs.

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"slices"
@@ -272,6 +274,9 @@ func (p *process) ssh(ctx context.Context, s *builder.Settings, values []string,
 	if s.SSH, err = builder.SSHAgents(ctx, agents); err != nil && ctx.Err() != nil {
 		return err
 	} else if err != nil {
+		if file := (*fs.PathError)(nil); errors.As(err, &file) {
+			err = file // without what was done with it, which is said three times
+		}
 		return usagef("ssh %q: %v", strings.Join(values, " "), err)
 	}
 	return nil
