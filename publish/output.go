@@ -133,7 +133,14 @@ func belowCurrent(path string) (bool, error) {
 }
 
 // CheckFile returns an error if a file cannot be written to path. It writes nothing.
-func CheckFile(path string) error { return checkPath(path, false, filepath.Dir(path)) }
+func CheckFile(path string) error {
+	if dir, _ := filepath.Split(path); dir != "" { // not cleaned: it is followed as the kernel does
+		if _, err := os.Stat(dir); err != nil {
+			return fmt.Errorf("writing %q: %w", path, err)
+		}
+	}
+	return checkPath(path, false, filepath.Dir(path))
+}
 
 // checkPath checks the path of a file or directory to write, and the folder that it will be created in.
 func checkPath(path string, isDir bool, dir string) error {
@@ -181,7 +188,8 @@ func (o Output) Write(ctx context.Context, st *store.Store, desc ocispec.Descrip
 		return writeLayout(ctx, st, o.Dest, desc, names)
 	}
 	if o.Dest == "-" {
-		return write(stdout)
+		_, err := wholefile.Await(ctx, func() (struct{}, error) { return struct{}{}, write(stdout) }) // it may be a pipe
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(o.Dest), 0o755); err != nil {
 		return fmt.Errorf("writing %q: %w", o.Dest, err)
