@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -79,7 +80,7 @@ func (p *process) options(c *cli.Context, auth *configfile.ConfigFile) (kedge.Op
 	if err := p.args(c, &o); err != nil {
 		return o, err
 	}
-	if o.Contexts, err = namedContexts(c.StringSlice("build-context")); err != nil {
+	if o.Contexts, err = namedContexts(given(c, "build-context")); err != nil {
 		return o, err
 	}
 	if o.Normalize, err = parseRules(c.StringSlice("normalize")); err != nil {
@@ -168,17 +169,22 @@ func (p *process) buildArgs(values []string) (map[string]string, error) {
 	args := map[string]string{}
 	for _, arg := range values {
 		name, value, ok := strings.Cut(arg, "=")
+		if name == "" {
+			return nil, usagef("--build-arg: invalid key-value pair %q: empty key", arg)
+		}
 		if !ok {
 			if value, ok = p.env[name]; !ok {
 				continue
 			}
 		}
-		if name == "" {
-			return nil, usagef("--build-arg: invalid key-value pair %q: empty key", arg)
-		}
 		args[name] = value
 	}
 	return args, nil
+}
+
+// given returns the values of a flag. As docker does, it ignores empty ones, such as those of an unset variable.
+func given(c *cli.Context, flag string) []string {
+	return slices.DeleteFunc(slices.Clone(c.StringSlice(flag)), func(value string) bool { return value == "" })
 }
 
 // namedContexts reads --build-context.

@@ -110,10 +110,10 @@ func swapInBytes(s string) (int64, error) {
 
 // settings reads the flags that are passed on to BuildKit.
 func (p *process) settings(c *cli.Context, auth *configfile.ConfigFile) (s builder.Settings, err error) {
-	if s.Secrets, err = p.secrets(c.Context, c.StringSlice("secret")); err != nil {
+	if s.Secrets, err = p.secrets(c.Context, given(c, "secret")); err != nil {
 		return s, err
 	}
-	if err = p.ssh(c.Context, &s, c.StringSlice("ssh"), c.Args().First()); err != nil {
+	if err = p.ssh(c.Context, &s, given(c, "ssh"), c.Args().First()); err != nil {
 		return s, err
 	}
 	s.Proxies = p.proxies(auth)
@@ -135,7 +135,7 @@ func (p *process) settings(c *cli.Context, auth *configfile.ConfigFile) (s build
 	default:
 		return s, usagef("network %q is not default, none or host; what else there is belongs to the builder", network)
 	}
-	if s.Hosts, err = hosts(c.StringSlice("add-host")); err != nil {
+	if s.Hosts, err = hosts(given(c, "add-host")); err != nil {
 		return s, err
 	}
 	if s.Allow, err = allowed(c.StringSlice("allow")); err != nil {
