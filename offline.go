@@ -55,9 +55,14 @@ func (p *project) offline(ctx context.Context, req *builder.Request) error {
 		}
 		return &builder.Layout{Dir: cache.Dir(), Digest: dgst}, nil
 	}
+	bodies := req.Downloads.Options
+	bodies.Offline = true
+	replayer := network.NewReplayer(bodies)
+	_, err = replayer.Restore(ctx) // which reads them all: what is damaged is missing, too
+	err = errors.Join(err, replayer.Close(ctx))
 	var lost *network.MissingError
-	if !errors.As(cache.Missing(req.Downloads.Record), &lost) {
-		return nil
+	if !errors.As(err, &lost) {
+		return err
 	}
 	missing := &MissingError{Downloads: lost.Entries}
 	for _, s := range p.lock.Sources() {

@@ -209,6 +209,8 @@ func TestCanonical(t *testing.T) {
 		"https://cdn.example/f?Expires=1&Signature=x&Key-Pair-Id=K&v=2":                "https://cdn.example/f?v=2",
 		"https://h/f?expires=never&sp=1&policy=x":                                      "https://h/f?expires=never&sp=1&policy=x", // no signature: these are the server's own
 		"https://h/f?Access%5Ftoken=1&a=%31&&b":                                        "https://h/f?a=%31&&b",
+		"https://git.example/f?job_token=1&Private-Token=2&x=3":                        "https://git.example/f?x=3",
+		"https://api.example/f?page_token=1&nextToken=2":                               "https://api.example/f?page_token=1&nextToken=2", // of pages
 		"https://keyserver.example/pks/lookup?op=get&search=0xABC&key=1":               "https://keyserver.example/pks/lookup?op=get&search=0xABC&key=1",
 	} {
 		u, err := url.Parse(s)

@@ -10,8 +10,9 @@ import (
 
 // secretParams are query parameters that hold a credential, or the times and names that belong to a signed
 // URL, in lower case.
-var secretParams = params(`access_token api-key api_key apikey auth auth_token authorization authtoken
-	client_secret id_token jwt passwd password private_token refresh_token secret sig signature token
+var secretParams = params(`access_token api-key api_key api_token apikey auth auth_token authorization authtoken
+	bearer_token client_secret deploy_token id_token job_token jwt oauth_token passwd password private-token
+	private_token refresh_token secret session_token sig signature token
 	awsaccesskeyid googleaccessid key-pair-id`)
 
 // signedParams are those that are dropped only beside one of the secretParams, because they are part of a
