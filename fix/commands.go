@@ -3,6 +3,7 @@ package fix
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -177,6 +178,20 @@ func (e *editor) set(c *call, name, value string) {
 // option inserts options after the name of the command.
 func (e *editor) option(c *call, text string) { e.insert(c.words[0].End(), " "+text) }
 
+// fromNow are the values of date -d that count days, or more, from now.
+var fromNow = regexp.MustCompile(`^(?:yesterday|tomorrow|(?:[+-]?\d+|next|last) (?:day|week|month|year)s?(?: ago)?)$`)
+
+// shifted has date -d count from the epoch.
+func (e *editor) shifted(c *call) {
+	for i := 1; i+1 < len(c.words); i++ {
+		value := c.words[i+1]
+		text := strings.Trim(string(e.script[value.Pos().Offset():value.End().Offset()]), `"'`)
+		if option := c.words[i].Lit(); (option == "-d" || option == "--date") && fromNow.MatchString(text) {
+			e.replace(value, `"$(date -u -d "@$SOURCE_DATE_EPOCH" +%F) `+text+`"`)
+		}
+	}
+}
+
 // rules are the commands that are known to make builds differ, with the edits that avoid it.
 var rules = map[string]func(e *editor, c *call){
 	"date": func(e *editor, c *call) {
@@ -186,6 +201,7 @@ var rules = map[string]func(e *editor, c *call){
 		// The letters after -I are its value, not options.
 		c.args = slices.DeleteFunc(slices.Clone(c.args), func(a string) bool { return strings.HasPrefix(a, "-I") })
 		if c.has("d", "r", "s", "f", "--date", "--reference", "--set", "--file") {
+			e.shifted(c)
 			return
 		}
 		if c.has("u", "--utc", "--universal") {

@@ -37,6 +37,7 @@ type origin struct {
 	day         bool   // an instruction has date print a day in a form that inputs have, too
 	loads       bool   // an instruction downloads, or reads a repository
 	facts       []Fact // to look for
+	commands    []command
 }
 
 // clockCalls are calls in programs that read the clock.
@@ -65,7 +66,7 @@ func newOrigin(step frontend.Step) origin {
 			line, instruction = s.Line, s.Text
 		}
 	}
-	return origin{line: line, instruction: instruction, text: text, clock: asksClock(text), day: printsDay.MatchString(text), loads: fetches.MatchString(text)}
+	return origin{line: line, instruction: instruction, text: text, clock: asksClock(text), day: printsDay.MatchString(text), loads: fetches.MatchString(text), commands: commands(text)}
 }
 
 var (
@@ -302,6 +303,8 @@ func (f *finder) scan(buf []byte, whole bool, o origin, add func(*candidate)) {
 	}
 	if name, part, ok := f.dates.part(buf, o.clock); ok && found == 0 && text && (name != "week" && name != "day of the year" || strings.Contains(o.text, "%")) {
 		add(&candidate{Finding: Finding{Kind: Timestamp, What: name, Text: part}, line: bytes.TrimSpace(buf), note: true, weak: true})
+	} else if name, part, ok := f.dates.printed(o.commands, buf); ok && found == 0 && text {
+		add(&candidate{Finding: Finding{Kind: Timestamp, What: "output of " + name, Text: part}, line: bytes.TrimSpace(buf), note: true, weak: true})
 	}
 	for _, fact := range o.facts {
 		if fact.matches(buf, whole) {
