@@ -35,7 +35,7 @@ func ReadMachine(root fs.FS) []Fact {
 		add("hostname", name)
 	}
 	cpus := 0
-	model := ""
+	model, features := "", ""
 	for line := range strings.Lines(read("cpuinfo")) {
 		key, value, _ := strings.Cut(line, ":")
 		switch strings.TrimSpace(key) {
@@ -43,10 +43,18 @@ func ReadMachine(root fs.FS) []Fact {
 			cpus++
 		case "model name":
 			model = strings.TrimSpace(value)
+		case "flags", "Features":
+			features = strings.TrimSpace(value)
 		}
 	}
 	if len(model) > 7 {
 		add("CPU model", model)
+	}
+	if len(features) > maxValue { // whole words, as many as are compared
+		features = features[:max(0, strings.LastIndexByte(features[:maxValue], ' '))]
+	}
+	if strings.Count(features, " ") > 2 {
+		add("CPU features", features)
 	}
 	if cpus > 0 {
 		add("number of CPUs", strconv.Itoa(cpus), `\bnproc\b`, "cpuinfo", "lscpu", "NPROCESSORS", "cpu_count", "NumCPU", "availableProcessors", `os\.cpus`)

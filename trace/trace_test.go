@@ -326,7 +326,7 @@ func TestReadMachine(t *testing.T) {
 	got := map[string]string{}
 	for _, f := range ReadMachine(fstest.MapFS{
 		"proc/sys/kernel/random/boot_id": file("0b7f-4d\n"), "proc/sys/kernel/osrelease": file("6.1.0\n"), "proc/sys/kernel/hostname": file("machine7\n"),
-		"proc/cpuinfo": file("processor\t: 0\nmodel name\t: Some CPU 3000\nprocessor\t: 1\n"), "proc/meminfo": file("MemTotal:       16384000 kB\nMemFree: 1\n"),
+		"proc/cpuinfo": file("processor\t: 0\nmodel name\t: Some CPU 3000\nflags\t\t: fpu vme de pse\nprocessor\t: 1\n"), "proc/meminfo": file("MemTotal:       16384000 kB\nMemFree: 1\n"),
 		"proc/stat": file("cpu 1 2\nbtime 1794233001\n"), "proc/cmdline": file("root=/dev/vda1 console=ttyS0\n"), "sys/class/dmi/id/product_uuid": file("4c4c4544-0042\n"),
 		"sys/class/net/lo/address": file("00:00:00:00:00:00\n"), "sys/class/net/eth0/address": file("02:42:ac:11:00:02\n"),
 		"proc/net/fib_trie": file("Local:\n  |-- 127.0.0.1\n     /32 host LOCAL\n  |-- 172.17.0.2\n     /32 host LOCAL\n  |-- 172.17.0.3\n     /32 link UNICAST\n"),
@@ -334,13 +334,18 @@ func TestReadMachine(t *testing.T) {
 		got[f.Name] += f.Value + " "
 	}
 	want := map[string]string{
-		"boot ID": "0b7f-4d 0b7f4d 0B7F-4D ", "kernel release": "6.1.0 ", "hostname": "machine7 ", "CPU model": "Some CPU 3000 ", "number of CPUs": "2 ",
+		"boot ID": "0b7f-4d 0b7f4d 0B7F-4D ", "kernel release": "6.1.0 ", "hostname": "machine7 ", "CPU model": "Some CPU 3000 ", "CPU features": "fpu vme de pse ", "number of CPUs": "2 ",
 		"size of memory": "16384000 16777216000 16000 ", "time of the last start": "1794233001 2026-11-09 14:03 ", "kernel command line": "root=/dev/vda1 console=ttyS0 ",
 		"product uuid": "4c4c4544-0042 ", "address of a network card": "02:42:ac:11:00:02 ", "IP address": "172.17.0.2 ",
 		"inode number": " ", "size of a disk": " ",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+	for _, f := range ReadMachine(fstest.MapFS{"proc/cpuinfo": file("flags\t: " + strings.Repeat("avx512f ", 200) + "\n")}) {
+		if f.Name == "CPU features" && (len(f.Value) > maxValue || !strings.HasSuffix(f.Value, "avx512f")) {
+			t.Errorf("%q", f.Value)
+		}
 	}
 	for _, name := range []string{"localhost", "server", "x-1"} {
 		if facts := ReadMachine(fstest.MapFS{"proc/sys/kernel/hostname": file(name + "\n")}); len(facts) > len(unread) {
