@@ -1,8 +1,14 @@
 package trace
 
 import (
+	"crypto/md5"  //nolint:gosec // the builds'
+	"crypto/sha1" //nolint:gosec // the builds'
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -122,6 +128,12 @@ func strftime(format string, t time.Time) (text string, ok bool) {
 	return b.String(), strings.Contains(format, "%")
 }
 
+// hashes returns what md5sum, sha1sum, sha256sum and base64 make of a text.
+func hashes(text string) []string {
+	m, s1, s256 := md5.Sum([]byte(text)), sha1.Sum([]byte(text)), sha256.Sum256([]byte(text))
+	return []string{hex.EncodeToString(m[:]), hex.EncodeToString(s1[:]), hex.EncodeToString(s256[:]), base64.StdEncoding.EncodeToString([]byte(text))}
+}
+
 // maxMinutes bounds the times of a build that are tried.
 const maxMinutes = 24 * 60
 
@@ -139,6 +151,9 @@ func (d *dates) printed(commands []command, text []byte) (format, part string, o
 					p, ok := strftime(c.format, c.at(t.In(zone)))
 					if p = strings.TrimSpace(p); !ok || p == "" {
 						continue
+					}
+					if slices.Contains(hashes(p+"\n"), strings.TrimSuffix(s, "  -")) {
+						return "date +" + c.format + ", as a hash", s, true
 					}
 					between := " =:"
 					if len(p) >= len("261130") {

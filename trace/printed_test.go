@@ -23,6 +23,9 @@ func TestPrinted(t *testing.T) {
 		{"RUN date -d tomorrow '+%d %b %Y' > /f", "01 Dec 2026\n", "date +%d %b %Y"},
 		{"RUN date --date='2 weeks ago' +%F > /f", "2026-11-16\n", "date +%F"},
 		{"RUN echo expires $(date -d '+1 year' +%Y) > /f", "expires 2027\n", "date +%Y"},
+		{"RUN date +%F | md5sum > /f", "4bd5045e930ece53e1ff7ff5194a6679  -\n", "date +%F, as a hash"},
+		{"RUN date +%F | base64 > /f", "MjAyNi0xMS0zMAo=\n", "date +%F, as a hash"},
+		{"RUN date +%F | md5sum > /f", "00000000000000000000000000000000  -\n", ""},
 		// The epoch's date, a fixed one, and what no command of the step prints.
 		{`RUN date -d "@$SOURCE_DATE_EPOCH" +%d > /f`, "30\n", ""},
 		{"RUN date -d 2026-11-30 +%d > /f", "30\n", ""},
