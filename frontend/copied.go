@@ -3,6 +3,7 @@ package frontend
 import (
 	"bytes"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
@@ -38,16 +39,25 @@ func Copied(dockerfile []byte, line int) []string {
 				}
 			}
 		case *instructions.RunCommand:
-			if err := c.Expand(func(word string) (string, error) { return word, nil }); err != nil {
-				return nil
-			}
-			for _, m := range instructions.GetMounts(c) {
-				if m.Type == instructions.MountTypeBind && m.From == "" && path.Clean("/"+m.Source) != "/" {
-					paths = append(paths, m.Source)
-				}
-			}
+			paths = slices.DeleteFunc(Bound(c), func(p string) bool { return path.Clean("/"+p) == "/" })
 		}
 		return paths
 	}
 	return nil
+}
+
+// Bound returns the paths that a RUN mounts from the main build context, as they are written. An empty one is the whole
+// context.
+func Bound(c *instructions.RunCommand) []string {
+	// Without it, a mount has neither type nor source.
+	if err := c.Expand(func(word string) (string, error) { return word, nil }); err != nil {
+		return nil
+	}
+	var paths []string
+	for _, m := range instructions.GetMounts(c) {
+		if m.Type == instructions.MountTypeBind && m.From == "" {
+			paths = append(paths, m.Source)
+		}
+	}
+	return paths
 }

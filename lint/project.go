@@ -366,10 +366,8 @@ func (i *instruction) copies() (copied, bool) {
 		}
 		c.exclude = cmd.ExcludePatterns
 	case *instructions.RunCommand:
-		for _, m := range instructions.GetMounts(cmd) {
-			if m.Type == instructions.MountTypeBind && m.From == "" {
-				add(m.Source)
-			}
+		for _, source := range frontend.Bound(cmd) {
+			add(source)
 		}
 	}
 	return c, len(c.sources) > 0
