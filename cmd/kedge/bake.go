@@ -92,6 +92,9 @@ func (p *process) bake(c *cli.Context, resolve, shared []cli.Flag) error {
 	}
 	var printed bytes.Buffer
 	if err := p.resolveBake(c.Context, &printed, args); err != nil {
+		if bake.Remote(c.Args().First()) && c.Err() == nil {
+			p.hintReader(c)
+		}
 		return err
 	}
 	url := ""
@@ -116,6 +119,7 @@ func (p *process) bake(c *cli.Context, resolve, shared []cli.Flag) error {
 	}
 	b := &baking{process: p, verify: c.Bool("verify"), jobs: jobs, built: map[string]*baked{}}
 	b.call, b.json = c.String("call"), strings.Contains(c.String("call"), "format=json")
+	b.quiet = c.String("progress") == string(progressui.QuietMode) && p.env["BUILDKIT_PROGRESS"] != string(progressui.QuietMode)
 	b.noPolicy = slices.Contains(c.StringSlice("policy"), "disabled=true")
 	for _, f := range shared {
 		if name := f.Names()[0]; name != "verify" {
@@ -217,6 +221,22 @@ func (p *process) checksPaths(remote bool) (checks bool, err error) {
 	return checks, nil
 }
 
+// hintReader gives a hint if docker buildx has no builder to read a definition of a repository with: it cannot use an
+// address, nor kedge's own builder.
+func (p *process) hintReader(c *cli.Context) {
+	name, _ := p.namedBuilder(c)
+	if name != "" && !strings.Contains(name, "://") {
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.Context, patience)
+	defer cancel()
+	if engine, err := p.findEngine(ctx); err == nil {
+		engine.Close()
+		return
+	}
+	p.hint("docker buildx reads the definition of a repository, and no Docker Engine answers it: --builder NAME names another of its builders")
+}
+
 // resolveBake runs docker buildx bake, which reads a definition and builds nothing.
 func (p *process) resolveBake(ctx context.Context, out io.Writer, args []string) error {
 	program, err := realBuildx(p.env, true)
@@ -240,6 +260,7 @@ type baking struct {
 	verify   bool
 	call     string
 	json     bool // what call answers is one document
+	quiet    bool // nothing is said of a target that was built
 	noPolicy bool // whatever the definition says
 	jobs     bake.Jobs
 	words    []string // flags for each target
@@ -308,7 +329,8 @@ func (b *baking) run(ctx context.Context, d *bake.Definition) int {
 	for _, t := range d.Targets {
 		result := b.built[t.Name]
 		_, _ = b.process.stderr.Write(result.stderr.Bytes())
-		if result.stdout.Len() > 0 && !b.json {
+		built := result.metadata["containerimage.digest"] != nil
+		if result.stdout.Len() > 0 && !b.json && (!b.quiet || !built) {
 			fmt.Fprintf(b.process.stdout, "target  %s\n%s", t.Name, &result.stdout)
 		}
 	}

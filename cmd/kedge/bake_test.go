@@ -187,6 +187,16 @@ func TestBake(t *testing.T) {
 		t.Error(errs)
 	}
 
+	// docker buildx cannot read a definition of a repository on a builder that is an address.
+	nowhere := "DOCKER_HOST=unix://" + filepath.Join(t.TempDir(), "docker.sock")
+	const reads = "hint: docker buildx reads the definition of a repository"
+	if _, errs := runKedge(t, append(slices.Clone(home.env), nowhere), exitFailed, "bake", "http://127.0.0.1:1/repo.git"); !strings.Contains(errs, reads) {
+		t.Error(errs)
+	}
+	if _, errs := runKedge(t, append(slices.Clone(home.env), nowhere), exitFailed, "bake", "nope"); strings.Contains(errs, reads) {
+		t.Error(errs)
+	}
+
 	// One target at a time, and what became of each; the first failure ends the rest if that is asked for.
 	_, errs = runKedge(t, home.env, exitFailed, "bake", "--jobs=defer-error,parallel=1", "--progress=plain", "after", "dev")
 	for _, want := range []string{"[internal] target results", "broken: failed", "after: aborted", "dev: succeeded"} {
@@ -197,6 +207,14 @@ func TestBake(t *testing.T) {
 	_, errs = runKedge(t, home.env, exitFailed, "bake", "--jobs=fail-fast,parallel=1", "broken", "dev")
 	if !strings.Contains(errs, "dev: kedge: not built, because another target failed") || strings.Contains(errs, "target results") {
 		t.Error(errs)
+	}
+
+	// docker compose build -q asks for this.
+	if out, errs := runKedge(t, home.env, 0, "bake", "--progress=quiet", "dev"); out+errs != "" {
+		t.Errorf("not quiet: %s%s", out, errs)
+	}
+	if out, _ := runKedge(t, home.env, 0, "bake", "--progress=quiet", "--check", "dev"); !strings.Contains(out, "Check complete") {
+		t.Errorf("--check: %s", out)
 	}
 
 	// A call's answers are one document.
