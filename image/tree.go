@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -283,6 +284,9 @@ const maxQuoted = 64 << 10
 // escapes are what echo and printf make of a text.
 var escapes = strings.NewReplacer(`\t`, "\t", `\n`, "\n", `\"`, `"`, `\\`, `\`)
 
+// telling matches a line that is not in a Dockerfile by chance.
+var telling = regexp.MustCompile(`.{6}|[A-Za-z]{3}`)
+
 // quotes reports whether each line of a file stands in the text of its instruction: echo, printf or a here-document
 // wrote it. Comments and short lines say nothing of their own.
 func quotes(text string, content []byte) bool {
@@ -295,7 +299,7 @@ func quotes(text string, content []byte) bool {
 		if !strings.Contains(text, string(line)) && !strings.Contains(plain, string(line)) {
 			return false
 		}
-		own = own || len(line) >= 6 && line[0] != '#'
+		own = own || telling.Match(line) && line[0] != '#'
 	}
 	return own
 }

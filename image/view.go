@@ -61,7 +61,7 @@ type survey struct {
 // ADD brought its files from outside.
 func (in *Ingest) surveyed(layer digest.Digest, brought bool, scan func(*surveyor) error) (survey, error) {
 	var s survey
-	id := digest.FromString(fmt.Sprintf("survey 3 %v %s", brought, layer))
+	id := digest.FromString(fmt.Sprintf("survey 4 %v %s", brought, layer))
 	if listing, ok := in.store.Listing(id); ok && gob.NewDecoder(bytes.NewReader(listing)).Decode(&s) == nil {
 		return s, nil
 	}
@@ -261,6 +261,11 @@ const maxSmall = 1 << 20
 // maxTexts bounds the texts of a layer.
 const maxTexts = 256 << 10
 
+// writes reports whether a text may be that of a shell script that writes files. It is quick: there are many files.
+func writes(content []byte) bool {
+	return slices.ContainsFunc([]string{"echo ", "printf ", "<<"}, func(s string) bool { return bytes.Contains(content, []byte(s)) })
+}
+
 // small notes what a small file says as a whole: a digest in binary, the files of a git index, the paths in a script.
 func (s *surveyor) small(name string, content []byte) {
 	script := bytes.HasPrefix(content, []byte("#!"))
@@ -271,7 +276,7 @@ func (s *surveyor) small(name string, content []byte) {
 		for _, id := range gitindex.IDs(content) {
 			s.note(id)
 		}
-	case script || s.brought && len(content) <= maxQuoted && bytes.IndexByte(content, 0) < 0:
+	case script || s.brought && len(content) <= maxQuoted && writes(content):
 		named := slices.DeleteFunc(paths(string(content)), func(p string) bool { return !rules.Concerns(p) })
 		if len(named) > 0 && script {
 			if s.Scripts == nil {
