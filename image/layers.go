@@ -182,7 +182,7 @@ func (w *layerWriter) plan(ctx context.Context, raw rawLayer, below *tree, highe
 	matcher := w.set.Matcher(raw.origin)
 	s := scanner{epoch: w.in.epoch, clamp: w.in.epoch, rules: matcher, made: true, adds: raw.adds}
 	if v != nil {
-		s.below, s.view, s.clock, s.chosen, s.text = below, v, int64(e.Clock.Seconds()), v.chosen, raw.text+v.texts
+		s.below, s.view, s.clock, s.chosen, s.text = below, v, int64(e.Clock.Seconds()), v.chosen, quotable(raw.text+v.texts)
 	}
 	s.read = func(e *entry) bool {
 		o := below.lookup(e.Name)

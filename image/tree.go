@@ -73,7 +73,7 @@ type scanner struct {
 	view    *view
 	chosen  func(string) bool
 	clock   int64           // seconds
-	text    string          // of the instructions behind the layer, and of the arguments
+	text    string          // quotable, of the instructions behind the layer, and of the arguments
 	private map[string]bool // by the name that a rule takes for a tool's: whether others may not read it
 
 	days     []int64         // on which a RUN wrote accounts
@@ -287,16 +287,19 @@ var escapes = strings.NewReplacer(`\t`, "\t", `\n`, "\n", `\"`, `"`, `\\`, `\`)
 // telling matches a line that is not in a Dockerfile by chance.
 var telling = regexp.MustCompile(`.{6}|[A-Za-z]{3}`)
 
-// quotes reports whether each line of a file stands in the text of its instruction: echo, printf or a here-document
-// wrote it. Comments and short lines say nothing of their own.
+// quotable returns a text for quotes: as it is, and as echo and printf write it.
+func quotable(text string) string { return text + "\n" + escapes.Replace(text) }
+
+// quotes reports whether each line of a file stands in the quotable text of its instruction: echo, printf or a
+// here-document wrote it. Comments and short lines say nothing of their own.
 func quotes(text string, content []byte) bool {
 	if len(content) > maxQuoted {
 		return false
 	}
-	own, plain := false, escapes.Replace(text)
+	own := false
 	for line := range bytes.Lines(content) {
 		line = bytes.TrimSpace(line)
-		if !strings.Contains(text, string(line)) && !strings.Contains(plain, string(line)) {
+		if !strings.Contains(text, string(line)) {
 			return false
 		}
 		own = own || telling.Match(line) && line[0] != '#'
