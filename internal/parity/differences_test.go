@@ -105,6 +105,11 @@ var Differences = []Difference{
 		Why:  "docker puts an empty file into the image instead, without a word",
 	},
 	{
+		ID: "early", Pattern: regexp.MustCompile(`^(images: \[out\.tar linux/amd64\], kedge \[\]|left: out\.tar, kedge no out\.tar)$`),
+		What: "a build that could not write its `--iidfile` or `--metadata-file` fails before it begins",
+		Why:  "docker builds and exports the image first, and then says that the folder does not exist",
+	},
+	{
 		ID: "lockfile in the context", Pattern: regexp.MustCompile(`^tree: /all/Dockerfile.lock, kedge no /all/Dockerfile.lock$`),
 		What: "the lockfile is not part of the context, even for `COPY . .`",
 		Why:  "the lockfile does not lock itself",
