@@ -51,7 +51,7 @@ type survey struct {
 	Signed []string
 	// Scripts are the paths that rules must know in short scripts, by the path of the script.
 	Scripts map[string][]string
-	// Texts are those of small files, of a layer that COPY or ADD brought, that name such a path.
+	// Texts are those of short scripts, of a layer that COPY or ADD brought, that name such a path.
 	Texts string
 	// Digests are the first eight bytes of everything in the files that looks like a digest.
 	Digests []byte
@@ -61,7 +61,7 @@ type survey struct {
 // ADD brought its files from outside.
 func (in *Ingest) surveyed(layer digest.Digest, brought bool, scan func(*surveyor) error) (survey, error) {
 	var s survey
-	id := digest.FromString(fmt.Sprintf("survey 4 %v %s", brought, layer))
+	id := digest.FromString(fmt.Sprintf("survey 5 %v %s", brought, layer))
 	if listing, ok := in.store.Listing(id); ok && gob.NewDecoder(bytes.NewReader(listing)).Decode(&s) == nil {
 		return s, nil
 	}
@@ -238,16 +238,19 @@ func (s *surveyor) scan(r *layer.Reader) error {
 		case h.Typeflag == tar.TypeReg && !slices.Contains(ownIDs, name):
 			s.beside(name)
 			s.run = s.run[:0]
-			var src io.Reader = onlyReader{r}
-			if h.Size <= maxSmall || path.Base(name) == "index" && h.Size <= rules.MaxRead {
-				content, err := io.ReadAll(r)
-				if err != nil {
-					return fmt.Errorf("read layer: entry %q: %w", h.Name, err)
-				}
-				s.small(name, content)
-				src = onlyReader{bytes.NewReader(content)}
+			whole := buf[:0]
+			switch {
+			case h.Size <= int64(len(buf)):
+				whole = buf[:h.Size]
+			case path.Base(name) == "index" && h.Size <= rules.MaxRead:
+				whole = make([]byte, h.Size)
 			}
-			if _, err := io.CopyBuffer(onlyWriter{s}, src, buf); err != nil {
+			if _, err := io.ReadFull(r, whole); err != nil {
+				return fmt.Errorf("read layer: entry %q: %w", h.Name, err)
+			}
+			s.small(name, whole)
+			_, _ = s.Write(whole)
+			if _, err := io.CopyBuffer(onlyWriter{s}, onlyReader{r}, buf); err != nil {
 				return fmt.Errorf("read layer: entry %q: %w", h.Name, err)
 			}
 			s.flush()
@@ -255,20 +258,17 @@ func (s *surveyor) scan(r *layer.Reader) error {
 	}
 }
 
-// maxSmall is the size in bytes of a file that is read as a whole.
-const maxSmall = 1 << 20
-
 // maxTexts bounds the texts of a layer.
 const maxTexts = 256 << 10
 
-// writes reports whether a text may be that of a shell script that writes files. It is quick: there are many files.
+// writes reports whether a script may write files.
 func writes(content []byte) bool {
 	return slices.ContainsFunc([]string{"echo ", "printf ", "<<"}, func(s string) bool { return bytes.Contains(content, []byte(s)) })
 }
 
-// small notes what a small file says as a whole: a digest in binary, the files of a git index, the paths in a script.
+// small notes what a small file says as a whole: a digest in binary, the files of a git index, the paths in a script. It
+// looks for paths in scripts only, since that takes long and there are many files.
 func (s *surveyor) small(name string, content []byte) {
-	script := bytes.HasPrefix(content, []byte("#!"))
 	switch {
 	case slices.Contains([]int{16, 20, 28, 32, 48, 64}, len(content)):
 		s.note(content)
@@ -276,15 +276,16 @@ func (s *surveyor) small(name string, content []byte) {
 		for _, id := range gitindex.IDs(content) {
 			s.note(id)
 		}
-	case script || s.brought && len(content) <= maxQuoted && writes(content):
+	case bytes.HasPrefix(content, []byte("#!")) || s.brought && slices.Contains([]string{"", ".sh"}, path.Ext(name)) && !bytes.Contains(content, []byte{0}):
 		named := slices.DeleteFunc(paths(string(content)), func(p string) bool { return !rules.Concerns(p) })
-		if len(named) > 0 && script {
-			if s.Scripts == nil {
-				s.Scripts = map[string][]string{}
-			}
-			s.Scripts[name] = named
+		if len(named) == 0 {
+			return
 		}
-		if len(named) > 0 && s.brought && len(s.Texts)+len(content) <= maxTexts {
+		if s.Scripts == nil {
+			s.Scripts = map[string][]string{}
+		}
+		s.Scripts[name] = named
+		if s.brought && writes(content) && len(s.Texts)+len(content) <= maxTexts {
 			s.Texts += string(content) + "\n"
 		}
 	}

@@ -14,8 +14,9 @@ const intro = `A rule touches only by-products of a tool, and only if nothing th
 - A change to what lower layers have is undone only if the tool makes it by itself: a log that grew, a cache that was
   written again. A file that was emptied, deleted, replaced by a link, or given another mode or owner stays so.
 - A file whose content lower layers have, also under another name, stays: it was moved or copied. So does one whose
-  lines stand in its instruction, or in a script that COPY brought and that names a path of the rules, and one that is
-  older than the epoch: it was unpacked. A RUN with a bind mount may copy from there: what it names stays.
+  lines stand in its instruction, or in a script that COPY brought and that names a path of the rules (a script begins
+  with #!, or its name ends with .sh or has no ending), and one that is older than the epoch: it was unpacked. A RUN with
+  a bind mount may copy from there: what it names stays.
 - What a variable, a label, WORKDIR, HEALTHCHECK, ONBUILD, the command, the script that the command runs or a symbolic
   link names stays, with all below it, if it is a path of the rule or below one. So does everything at or below a VOLUME.
 - Folders stay, except those with names that a tool made up, and a usual mode.
