@@ -107,12 +107,13 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*store.Layer, err
 		}
 	}
 	raws := e.raws(w.set, v)
-	if err := w.allSent(ctx, raws, v); err != nil {
+	known, err := w.known(ctx, raws, v)
+	if err != nil {
 		return nil, err
 	}
 	for i, raw := range raws {
 		key := raw.digest.String() + raw.under.String()
-		if r, ok := w.known(ctx, raw, v); ok {
+		if r, ok := known[i]; ok {
 			if r.RawDiffID != raw.diffID {
 				return nil, fmt.Errorf("layer %s: its diffID is %s, the config says %s", raw.digest, r.RawDiffID, raw.diffID)
 			}
@@ -152,28 +153,23 @@ func (w *layerWriter) export(ctx context.Context, e export) ([]*store.Layer, err
 	return layers, nil
 }
 
-// known returns the record of a raw layer whose canonical form the Store has. It knows none of a second build, which must
-// be made from its own content.
-func (w *layerWriter) known(ctx context.Context, raw rawLayer, v *view) (store.Record, bool) {
+// known returns the records of those raw layers, by index, whose canonical form the Store has: none of a second build,
+// which must be made from its own content. The error is a *NotSentError if others are needed that were not sent. All of
+// them are noted, so that one more export is enough.
+func (w *layerWriter) known(ctx context.Context, raws []rawLayer, v *view) (map[int]store.Record, error) {
+	known := map[int]store.Record{}
 	if w.in.opts.Second {
-		return store.Record{}, false
+		return known, nil
 	}
-	r, ok := w.in.store.RawRecord(raw.digest, w.in.epoch, raw.under)
-	return r, ok && w.in.sound(ctx, r.Digest) && v.agrees(r)
-}
-
-// allSent returns a *NotSentError if layers are needed that were not sent. It notes all of them, so that one more export
-// is enough.
-func (w *layerWriter) allSent(ctx context.Context, raws []rawLayer, v *view) error {
 	var missing error
-	for _, raw := range raws {
-		if _, err := w.in.blobStore.Info(ctx, raw.digest); errdefs.IsNotFound(err) {
-			if _, ok := w.known(ctx, raw, v); !ok {
-				missing = cmp.Or(missing, w.in.notSent(raw.digest, nil))
-			}
+	for i, raw := range raws {
+		if r, ok := w.in.store.RawRecord(raw.digest, w.in.epoch, raw.under); ok && w.in.sound(ctx, r.Digest) && v.agrees(r) {
+			known[i] = r
+		} else if _, err := w.in.blobStore.Info(ctx, raw.digest); errdefs.IsNotFound(err) {
+			missing = cmp.Or(missing, w.in.notSent(raw.digest, nil))
 		}
 	}
-	return missing
+	return known, missing
 }
 
 // plan decides about a new layer over below, which it changes into the tree with the layer. Of the
