@@ -32,12 +32,12 @@ const (
 type origin struct {
 	line        int
 	instruction string
-	text        string // of all of them
-	clock       asked  // whether an instruction reads the clock
-	day         bool   // an instruction has date print a day in a form that inputs have, too
-	loads       bool   // an instruction downloads, or reads a repository
-	facts       []Fact // to look for
-	commands    []command
+	text        string   // of all of them
+	clock       asked    // whether an instruction reads the clock
+	day         bool     // an instruction has date print a day in a form that inputs have, too
+	loads       bool     // an instruction downloads, or reads a repository
+	facts       []Fact   // to look for
+	outputs     []output // of its date commands
 }
 
 // clockCalls are calls in programs that read the clock.
@@ -66,7 +66,7 @@ func newOrigin(step frontend.Step) origin {
 			line, instruction = s.Line, s.Text
 		}
 	}
-	return origin{line: line, instruction: instruction, text: text, clock: asksClock(text), day: printsDay.MatchString(text), loads: fetches.MatchString(text), commands: commands(text)}
+	return origin{line: line, instruction: instruction, text: text, clock: asksClock(text), day: printsDay.MatchString(text), loads: fetches.MatchString(text)}
 }
 
 var (
@@ -126,6 +126,7 @@ func newFinder(s Search) *finder {
 // layer searches the files of a layer.
 func (f *finder) layer(ctx context.Context, st *store.Store, l store.Layer, o origin) ([]*candidate, error) {
 	o.facts = slices.DeleteFunc(slices.Clone(f.facts), func(fact Fact) bool { return !o.asks(fact.Asked) })
+	o.outputs = f.dates.outputs(commands(o.text))
 	var found []*candidate
 	count := map[string]int{}
 	err := st.ReadLayer(ctx, l, func(h *tar.Header, r io.Reader) error {
@@ -301,10 +302,15 @@ func (f *finder) scan(buf []byte, whole bool, o origin, add func(*candidate)) {
 			note: text && !f.dates.otherDays(buf), weak: short(name),
 		})
 	}
-	if name, part, ok := f.dates.part(buf, o.clock); ok && found == 0 && text && (name != "week" && name != "day of the year" || strings.Contains(o.text, "%")) {
-		add(&candidate{Finding: Finding{Kind: Timestamp, What: name, Text: part}, line: bytes.TrimSpace(buf), note: true, weak: true})
-	} else if name, part, ok := f.dates.printed(o.commands, buf); ok && found == 0 && text {
-		add(&candidate{Finding: Finding{Kind: Timestamp, What: "output of " + name, Text: part}, line: bytes.TrimSpace(buf), note: true, weak: true})
+	if found == 0 && text {
+		name, part, ok := f.dates.part(buf, o.clock)
+		if !ok || (name == "week" || name == "day of the year") && !strings.Contains(o.text, "%") {
+			name, part, ok = printedBy(o.outputs, buf)
+			name = "output of " + name
+		}
+		if ok {
+			add(&candidate{Finding: Finding{Kind: Timestamp, What: name, Text: part}, line: bytes.TrimSpace(buf), note: true, weak: true})
+		}
 	}
 	for _, fact := range o.facts {
 		if fact.matches(buf, whole) {

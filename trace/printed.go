@@ -137,33 +137,50 @@ func hashes(text string) []string {
 // maxMinutes bounds the times of a build that are tried.
 const maxMinutes = 24 * 60
 
-// printed returns the command that printed a whole text during the builds, or the end of its line after a space, = or
-// :, and that part.
-func (d *dates) printed(commands []command, text []byte) (format, part string, ok bool) {
-	s := strings.TrimSpace(string(text))
-	if strings.Contains(s, "\n") {
-		return "", "", false
-	}
+// An output is what a date command may have printed during the builds.
+type output struct {
+	format, text string
+	hashes       []string
+}
+
+// outputs returns what commands may have printed during the builds.
+func (d *dates) outputs(commands []command) []output {
+	var all []output
+	seen := map[[2]string]bool{}
 	for _, c := range commands {
 		for _, w := range d.windows {
 			for t, n := w.From, 0; n < maxMinutes && !t.After(w.To.Add(time.Minute)); t, n = t.Add(time.Minute), n+1 {
 				for _, zone := range d.zones {
 					p, ok := strftime(c.format, c.at(t.In(zone)))
-					if p = strings.TrimSpace(p); !ok || p == "" {
-						continue
-					}
-					if slices.Contains(hashes(p+"\n"), strings.TrimSuffix(s, "  -")) {
-						return "date +" + c.format + ", as a hash", s, true
-					}
-					between := " =:"
-					if len(p) >= len("261130") {
-						between += "-_.v"
-					}
-					if before, found := strings.CutSuffix(s, p); found && (before == "" || strings.ContainsAny(before[len(before)-1:], between)) {
-						return "date +" + c.format, p, true
+					p = strings.TrimSpace(p)
+					if key := [2]string{c.format, p}; ok && p != "" && !seen[key] {
+						seen[key] = true
+						all = append(all, output{c.format, p, hashes(p + "\n")})
 					}
 				}
 			}
+		}
+	}
+	return all
+}
+
+// printedBy returns the command whose output is a whole text, or the end of its line after a space, = or :, and that
+// part.
+func printedBy(outputs []output, text []byte) (format, part string, ok bool) {
+	s := strings.TrimSpace(string(text))
+	if strings.Contains(s, "\n") {
+		return "", "", false
+	}
+	for _, o := range outputs {
+		if slices.Contains(o.hashes, strings.TrimSuffix(s, "  -")) {
+			return "date +" + o.format + ", as a hash", s, true
+		}
+		between := " =:"
+		if len(o.text) >= len("261130") {
+			between += "-_.v"
+		}
+		if before, found := strings.CutSuffix(s, o.text); found && (before == "" || strings.ContainsAny(before[len(before)-1:], between)) {
+			return "date +" + o.format, o.text, true
 		}
 	}
 	return "", "", false

@@ -37,7 +37,7 @@ func TestPrinted(t *testing.T) {
 		{"RUN date +%d%m%y > /f", "1.301126\n", "date +%d%m%y"},
 		{"RUN date +%T > /f", "14:03:05\n", ""}, // no two builds have it in common
 	} {
-		format, _, ok := d.printed(commands(test.step), []byte(test.text))
+		format, _, ok := printedBy(d.outputs(commands(test.step)), []byte(test.text))
 		if format != test.format || ok != (format != "") {
 			t.Errorf("%s: %q is of %q, want %q", test.step, test.text, format, test.format)
 		}
