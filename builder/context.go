@@ -36,12 +36,19 @@ type contextTimes struct {
 	mu    sync.Mutex
 	epoch time.Time
 	own   map[string]bool   // mounts
-	sent  map[string]string // mode, link target and sum, by mount and path
+	sent  map[string]sentFile // by mount and path
 	modes map[string]modes  // by mount
 	lost  error             // why the first file that could not be read was not
 
 	sums    *filesum.Cache
 	reading sync.WaitGroup // reads ahead
+}
+
+// A sentFile is what matters of a path that was sent.
+type sentFile struct {
+	mode uint32
+	link string
+	sum  string // SHA-256; empty unless it is a regular file
 }
 
 // modes are the modes of files that git tracks, and of their folders.
@@ -124,7 +131,7 @@ func (c *contextTimes) filter(ctx context.Context, roots map[string]fsutil.FS, l
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			st.Mode = uint32(c.modes[name].apply(path, os.FileMode(st.Mode)))
-			c.sent[name+"\x00"+path] = fmt.Sprintf("%o %q %x", st.Mode, st.Linkname, content)
+			c.sent[name+"\x00"+path] = sentFile{st.Mode, st.Linkname, string(content)}
 			st.ModTime = c.time(name, st.ModTime, content)
 			return fsutil.MapResultKeep
 		}
@@ -275,7 +282,7 @@ func fileSum(root fsutil.FS, path string) ([]byte, error) {
 }
 
 // changed returns a path that differs between the files sent to two builds, if there is one.
-func changed(first, second map[string]string) (string, bool) {
+func changed(first, second map[string]sentFile) (string, bool) {
 	for _, key := range slices.Sorted(maps.Keys(first)) {
 		if first[key] != second[key] {
 			return withoutMount(key), true
@@ -290,7 +297,7 @@ func changed(first, second map[string]string) (string, bool) {
 }
 
 // sentFrom returns the paths that were sent from a mount, sorted.
-func sentFrom(sent map[string]string, mount string) []string {
+func sentFrom(sent map[string]sentFile, mount string) []string {
 	var paths []string
 	for key := range sent {
 		if path, ok := strings.CutPrefix(key, mount+"\x00"); ok {

@@ -56,7 +56,7 @@ func TestUnreadable(t *testing.T) {
 		write(t, filepath.Join(dir, name), name, epoch)
 	}
 	for path, exclude := range map[string][]string{"b": nil, "a": {"a"}} {
-		c := contextTimes{sent: map[string]string{}, sums: filesum.Open("", time.Now)}
+		c := contextTimes{sent: map[string]sentFile{}, sums: filesum.Open("", time.Now)}
 		opt := fsutil.FilterOpt{ExcludePatterns: exclude}
 		folder := torn{fsOf(t, dir), path}
 		if err := c.filter(t.Context(), map[string]fsutil.FS{"context": folder}, leaveNothing)("context", &opt); err != nil {
@@ -107,7 +107,7 @@ func (c *contextTimes) times(t testing.TB, name, dir string) map[string]int64 {
 func leaveNothing(string, string) bool { return false }
 
 func newTimes(at time.Time) *contextTimes {
-	c := &contextTimes{sent: map[string]string{}, sums: filesum.Open("", time.Now)}
+	c := &contextTimes{sent: map[string]sentFile{}, sums: filesum.Open("", time.Now)}
 	c.setEpoch(at)
 	return c
 }
@@ -209,7 +209,7 @@ func TestOwnTimes(t *testing.T) {
 }
 
 func TestChanged(t *testing.T) {
-	sent := func(edit func(dir string)) map[string]string {
+	sent := func(edit func(dir string)) map[string]sentFile {
 		dir := t.TempDir()
 		write(t, filepath.Join(dir, "a"), "one", epoch)
 		write(t, filepath.Join(dir, "b"), "two", epoch)

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -42,14 +43,10 @@ func (e *IgnorePatternError) Unwrap() error { return e.Err }
 
 // checkIgnore returns an *IgnorePatternError for a pattern that the frontend will refuse without a name.
 func (r *Request) checkIgnore() error {
-	dir := r.Directories()["context"]
-	if dir == "" {
-		return nil
-	}
-	file, patterns := r.ignoreFile(dir)
-	for _, p := range patterns {
+	ig := r.ignore()
+	for _, p := range ig.patterns {
 		if _, err := patternmatcher.New([]string{p}); err != nil {
-			return &IgnorePatternError{File: file, Pattern: p, Err: err}
+			return &IgnorePatternError{File: ig.file, Pattern: p, Err: err}
 		}
 	}
 	return nil
@@ -58,16 +55,17 @@ func (r *Request) checkIgnore() error {
 // blameIgnore returns err, as an *IgnoredError if an ignore file leaves out a file that the failed instruction
 // copies from a folder of this machine.
 func (r *Request) blameIgnore(err error) error {
-	dir := r.Directories()["context"]
-	if dir == "" {
+	sources := errdefs.Sources(err)
+	if len(sources) == 0 {
 		return err
 	}
-	for _, src := range errdefs.Sources(err) {
+	ig := r.ignore()
+	for _, src := range sources {
+		copied := frontend.Copied(src.Info.GetData())
 		for _, at := range src.Ranges {
-			for _, name := range frontend.Copied(src.Info.GetData(), int(at.GetStart().GetLine())) {
-				if e := r.ignored(name, dir); e != nil {
-					e.Err = err
-					return e
+			for _, name := range copied[int(at.GetStart().GetLine())] {
+				if left := ig.leavesOut(name); left != "" {
+					return &IgnoredError{Path: left, Ignore: ig.file, Err: err}
 				}
 			}
 		}
@@ -77,70 +75,85 @@ func (r *Request) blameIgnore(err error) error {
 
 // A LeftOut is a pattern of a COPY or ADD that stands for no file, because Ignore leaves out every match.
 type LeftOut struct {
-	Line    int // of the Dockerfile
-	Pattern string
-	Path    string // of one match
+	Line    int    // in the Dockerfile
+	Pattern string // as it is written
+	Path    string // of the first match, in the context
 	Ignore  string // the .dockerignore
 }
 
 // LeftOut returns the patterns of a Dockerfile's steps that an ignore file leaves nothing of. The builds
-// succeed: BuildKit copies nothing then.
+// of others call it no error if the instruction has more patterns or a wildcard.
 func (r *Request) LeftOut(dockerfile []byte, steps []frontend.Step) []LeftOut {
-	dir := r.Directories()["context"]
-	if dir == "" {
+	ig := r.ignore()
+	if len(ig.patterns) == 0 {
 		return nil
 	}
+	copied := frontend.Copied(dockerfile)
 	var all []LeftOut
-	for _, s := range steps {
-		for _, name := range frontend.Copied(dockerfile, s.Line) {
-			if e := r.ignored(name, dir); e != nil {
-				all = append(all, LeftOut{Line: s.Line, Pattern: name, Path: e.Path, Ignore: e.Ignore})
+	var add func([]frontend.Step)
+	add = func(steps []frontend.Step) {
+		for _, s := range steps {
+			for _, name := range copied[s.Line] {
+				if path := ig.leavesOut(name); path != "" {
+					l := LeftOut{Line: s.Line, Pattern: name, Path: path, Ignore: ig.file}
+					if !slices.Contains(all, l) {
+						all = append(all, l)
+					}
+				}
 			}
-		}
-		for _, l := range r.LeftOut(dockerfile, s.From) {
-			if !slices.Contains(all, l) {
-				all = append(all, l)
-			}
+			add(s.From)
 		}
 	}
+	add(steps)
 	return all
 }
 
-// ignored returns an error without Err if an ignore file leaves all files out of dir that name stands for.
-// It returns nil if not, or if that cannot be told.
-func (r *Request) ignored(name, dir string) *IgnoredError {
-	ignore, patterns := r.ignoreFile(dir)
-	matcher, err := patternmatcher.New(patterns)
-	if err != nil || len(patterns) == 0 {
-		return nil
+// An ignore is what an ignore file leaves out of the context in a folder.
+type ignore struct {
+	dir, file string
+	patterns  []string
+}
+
+// ignore returns what is left out of the main context; nothing if it is not a folder.
+func (r *Request) ignore() ignore {
+	ig := ignore{dir: r.Directories()["context"]}
+	if ig.dir != "" {
+		ig.file, ig.patterns = IgnoreFile(r.Dockerfile, ig.dir)
 	}
-	name = strings.TrimPrefix(path.Clean("/"+name), "/")
-	found, err := filepath.Glob(filepath.Join(dir, name))
+	return ig
+}
+
+// leavesOut returns the first of the files that name stands for, if ig leaves out all of them. It returns "" if not, or
+// if that cannot be told.
+func (ig *ignore) leavesOut(name string) string {
+	matcher, err := patternmatcher.New(ig.patterns)
+	if err != nil || len(ig.patterns) == 0 {
+		return ""
+	}
+	found, err := filepath.Glob(filepath.Join(ig.dir, path.Clean("/"+name)))
 	if err != nil {
-		return nil
+		return ""
 	}
-	var first *IgnoredError
+	first := ""
 	for _, file := range found {
-		rel, err := filepath.Rel(dir, file)
+		rel, err := filepath.Rel(ig.dir, file)
 		if err != nil {
-			return nil
+			return ""
 		}
-		if out, err := matcher.MatchesOrParentMatches(rel); err != nil || !out || bringsBack(patterns, dir, rel) {
-			return nil
+		if out, err := matcher.MatchesOrParentMatches(rel); err != nil || !out || ig.bringsBack(rel) {
+			return ""
 		}
-		if first == nil {
-			first = &IgnoredError{Path: rel, Ignore: ignore}
-		}
+		first = cmp.Or(first, rel)
 	}
 	return first
 }
 
-// bringsBack reports whether a ! pattern may bring back something in the folder rel of dir, as "!src/main" after "*".
-func bringsBack(patterns []string, dir, rel string) bool {
-	if info, err := os.Stat(filepath.Join(dir, rel)); err != nil || !info.IsDir() {
+// bringsBack reports whether a ! pattern may bring back something in the folder rel, as "!src/main" after "*".
+func (ig *ignore) bringsBack(rel string) bool {
+	if info, err := os.Stat(filepath.Join(ig.dir, rel)); err != nil || !info.IsDir() {
 		return false
 	}
-	return slices.ContainsFunc(patterns, func(p string) bool {
+	return slices.ContainsFunc(ig.patterns, func(p string) bool {
 		p, ok := strings.CutPrefix(p, "!")
 		if i := strings.IndexAny(p, `*?[\`); i >= 0 && strings.HasPrefix(rel+"/", p[:i]) {
 			return ok
@@ -148,9 +161,6 @@ func bringsBack(patterns []string, dir, rel string) bool {
 		return ok && (rel == "." || strings.HasPrefix(p, rel+"/"))
 	})
 }
-
-// ignoreFile returns IgnoreFile for the context in dir.
-func (r *Request) ignoreFile(dir string) (string, []string) { return IgnoreFile(r.Dockerfile, dir) }
 
 // IgnoreFile returns the name and the patterns of the ignore file of the context in dir, as the frontend
 // chooses it for a Dockerfile. It returns none if there is none that it can read.

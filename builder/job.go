@@ -39,7 +39,7 @@ func newJob(b *Builder, req *Request, pass Pass) *job {
 			locked: req.Locked, offline: req.Offline != nil, file: req.Lock.Clone(),
 			used: map[lock.Source]bool{}, unlocked: map[lock.Source]Unlocked{},
 		},
-		times:   contextTimes{sent: map[string]string{}, modes: map[string]modes{}, sums: filesum.Open(req.Sums, req.now)},
+		times:   contextTimes{sent: map[string]sentFile{}, modes: map[string]modes{}, sums: filesum.Open(req.Sums, req.now)},
 		folders: map[string]folder{}, steps: newProgress(), downloads: newDownloads(req, pass),
 	}
 	j.locals.finder = req.Local

@@ -139,7 +139,7 @@ type Result struct {
 	leftovers []leftover
 
 	downloadKeys map[string]stepKey
-	sent         map[string]string
+	sent         map[string]sentFile
 	locals       map[string]*Layout
 }
 

@@ -10,21 +10,19 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
 
-// Copied returns the paths that the COPY, ADD or RUN --mount=type=bind at a line of a Dockerfile takes from the main
-// build context, as they are written: relative to the context, perhaps with wildcards or variables. It returns none
-// for any other instruction, for URLs, for here-documents, and for a mount of the whole context.
-func Copied(dockerfile []byte, line int) []string {
+// Copied returns the paths that each COPY, ADD and RUN --mount=type=bind of a Dockerfile takes from the main build context,
+// as they are written: relative to the context, perhaps with wildcards or variables. The keys are the lines that the
+// instructions begin at. URLs, here-documents and mounts of the whole context are not among them.
+func Copied(dockerfile []byte) map[int][]string {
 	res, err := parser.Parse(bytes.NewReader(dockerfile))
 	if err != nil {
 		return nil
 	}
+	copied := map[int][]string{}
 	for _, n := range res.AST.Children {
-		if line < n.StartLine || line > n.EndLine {
-			continue
-		}
 		instruction, err := instructions.ParseInstruction(n)
 		if err != nil {
-			return nil
+			continue
 		}
 		var paths []string
 		switch c := instruction.(type) {
@@ -41,9 +39,11 @@ func Copied(dockerfile []byte, line int) []string {
 		case *instructions.RunCommand:
 			paths = slices.DeleteFunc(Bound(c), func(p string) bool { return path.Clean("/"+p) == "/" })
 		}
-		return paths
+		if len(paths) > 0 {
+			copied[n.StartLine] = paths
+		}
 	}
-	return nil
+	return copied
 }
 
 // Bound returns the paths that a RUN mounts from the main build context, as they are written. An empty one is the whole

@@ -3,6 +3,7 @@ package lint
 import (
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -271,6 +272,29 @@ func TestPrebuiltForeign(t *testing.T) {
 	}
 }
 
+// TestPrebuiltMany: of many files in a folder whose names do not tell what they are, the first ones are opened.
+func TestPrebuiltMany(t *testing.T) {
+	files := fstest.MapFS{"data/z": {Data: []byte(elfHead)}}
+	in := Input{Dockerfile: []byte("FROM a\nCOPY . /"), Context: files}
+	check := func(want bool) {
+		t.Helper()
+		if got := slices.Contains(found(t, in), "2 prebuilt"); got != want {
+			t.Errorf("%d files: reported: %v", len(files), got)
+		}
+	}
+	for i := range mostUntold - 1 {
+		files[fmt.Sprintf("data/%d", i)] = &fstest.MapFile{}
+	}
+	check(true)
+	files["data/more"] = &fstest.MapFile{}
+	check(false)
+	files["z"] = files["data/z"]
+	check(true)
+	delete(files, "z")
+	files["data/z.so"] = files["data/z"]
+	check(true)
+}
+
 func TestLock(t *testing.T) {
 	const dockerfile = "FROM debian:12\nFROM golang AS b\nCOPY --from=busybox:1 /x /x\nFROM b AS c\nFROM a@sha256:0000000000000000000000000000000000000000000000000000000000000000\nADD https://x.io/a /a\nCOPY --from=0 / /\nCOPY --from=c / /\n"
 	full := &lock.File{}
@@ -528,7 +552,7 @@ func TestScriptedBuilds(t *testing.T) {
 
 // A minified script that git tracks is a remark.
 func TestMinified(t *testing.T) {
-	in := Input{Name: "Dockerfile", Dockerfile: []byte("FROM a\nCOPY . /"), Context: folder(map[string]string{"a.min.js": strings.Repeat("a(function(){b=1;});", 400)})}
+	in := Input{Dockerfile: []byte("FROM a\nCOPY . /"), Context: folder(map[string]string{"a.min.js": strings.Repeat("a(function(){b=1;});", 400)})}
 	for tracked, want := range map[bool]Level{true: Info, false: Warning} {
 		in.Tracked = map[string]bool{"a.min.js": tracked}
 		findings, err := Check(t.Context(), in)
@@ -585,7 +609,7 @@ func FuzzBuildFiles(f *testing.F) {
 func FuzzCheck(f *testing.F) {
 	f.Add("FROM a AS b\nARG X\nRUN --mount=type=bind,target=. npm i | sh\nCOPY --from=b . .\nONBUILD RUN git clone $X", "package.json", "*.json")
 	f.Fuzz(func(t *testing.T, dockerfile, name, ignore string) {
-		in := Input{Name: "Dockerfile", Dockerfile: []byte(dockerfile), Ignore: []string{ignore}, Now: now}
+		in := Input{Dockerfile: []byte(dockerfile), Ignore: []string{ignore}, Now: now}
 		if fs.ValidPath(name) && name != "." {
 			in.Context = folder(map[string]string{name: "{}"})
 		}

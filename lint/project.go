@@ -97,9 +97,12 @@ func (p *project) walk(ctx context.Context) error {
 		case d.IsDir() && d.Name() == ".git":
 			return fs.SkipDir
 		}
-		out, info, err := ignore.MatchesUsingParentResults(name, infos[path.Dir(name)])
-		if err != nil {
-			return err
+		var out bool
+		var info patternmatcher.MatchInfo
+		if len(p.Ignore) > 0 {
+			if out, info, err = ignore.MatchesUsingParentResults(name, infos[path.Dir(name)]); err != nil {
+				return err
+			}
 		}
 		if d.IsDir() {
 			if out && !ignore.Exclusions() {
@@ -378,6 +381,9 @@ func (c copied) takes(name string) bool {
 	return slices.ContainsFunc(c.sources, func(source string) bool {
 		if source == "" {
 			return true
+		}
+		if !strings.ContainsAny(source, `*?[\`) {
+			return name == source || strings.HasPrefix(name, source+"/")
 		}
 		pattern, parts := strings.Split(source, "/"), strings.Split(name, "/")
 		if len(parts) < len(pattern) {

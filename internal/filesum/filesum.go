@@ -67,7 +67,7 @@ const (
 type Cache struct {
 	path    string
 	now     func() time.Time
-	records []byte // sorted
+	records func() []byte // sorted
 	reads   singleflight.Group
 
 	mu    sync.Mutex
@@ -78,9 +78,12 @@ type Cache struct {
 }
 
 // Open returns a Cache that knows the sums in the file at path. It knows none if the file is damaged or
-// does not exist, and it saves none if path is empty. now is the clock that times files.
+// does not exist, and it saves none if path is empty. now is the clock that times files. The file is read in the
+// background: it can have 20 MB.
 func Open(path string, now func() time.Time) *Cache {
-	return &Cache{path: path, now: now, records: load(path), known: map[key]Sum{}, added: map[key]record{}}
+	records := sync.OnceValue(func() []byte { return load(path) })
+	go records()
+	return &Cache{path: path, now: now, records: records, known: map[key]Sum{}, added: map[key]record{}}
 }
 
 // load returns the sorted records in a file, or nil if it is damaged.
@@ -133,7 +136,7 @@ func keyOf(st *unix.Stat_t) (k key) {
 }
 
 func (c *Cache) find(k key) (Sum, bool) {
-	if r, ok := search(c.records, k); ok {
+	if r, ok := search(c.records(), k); ok {
 		if today := c.today(); r.day() != today {
 			c.mu.Lock()
 			defer c.mu.Unlock()
