@@ -18,18 +18,14 @@
 package filesum
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"hash/crc32"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/kedge-build/kedge/internal/wholefile"
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/sys/unix"
 )
@@ -55,7 +51,6 @@ func (r *record) sum() Sum    { return Sum(r[len(key{}) : len(r)-4]) }
 func (r *record) day() uint32 { return binary.BigEndian.Uint32(r[len(r)-4:]) }
 
 const (
-	magic      = "kedge sums 1\n"
 	maxRecords = 256 << 10
 	// What is worth writing the file for. Reading less again takes no longer than writing.
 	worthBytes, worthFiles = 4 << 20, 256
@@ -65,10 +60,10 @@ const (
 
 // Cache computes sums and remembers them. It is safe for concurrent use.
 type Cache struct {
-	path    string
-	now     func() time.Time
-	records func() []byte // sorted
-	reads   singleflight.Group
+	path  string
+	now   func() time.Time
+	saved table
+	reads singleflight.Group
 
 	mu    sync.Mutex
 	known map[key]Sum    // by this Cache
@@ -77,33 +72,11 @@ type Cache struct {
 	stale bool           // a record was used for the first time on this day
 }
 
-// Open returns a Cache that knows the sums in the file at path. It knows none if the file is damaged or
-// does not exist, and it saves none if path is empty. now is the clock that times files. The file is read in the
-// background: it can have 20 MB.
+// Open returns a Cache that knows the sums in the file at path. It knows none that are damaged, and none if the file
+// does not exist, and it saves none if path is empty. now is the clock that times files.
 func Open(path string, now func() time.Time) *Cache {
-	records := sync.OnceValue(func() []byte { return load(path) })
-	go records()
-	return &Cache{path: path, now: now, records: records, known: map[key]Sum{}, added: map[key]record{}}
+	return &Cache{path: path, now: now, saved: table{path: path}, known: map[key]Sum{}, added: map[key]record{}}
 }
-
-// load returns the sorted records in a file, or nil if it is damaged.
-func load(path string) []byte {
-	if path == "" {
-		return nil
-	}
-	const head = len(magic) + crc32.Size
-	data, err := wholefile.Read(path, int64(head+maxRecords*len(record{})))
-	if err != nil || len(data) < head || string(data[:len(magic)]) != magic {
-		return nil
-	}
-	body := data[head:]
-	if len(body)%len(record{}) != 0 || checksum(body) != binary.BigEndian.Uint32(data[len(magic):]) {
-		return nil
-	}
-	return body
-}
-
-func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
 // Sum returns the SHA-256 of the regular file at path. It does not follow a symlink.
 func (c *Cache) Sum(path string) (Sum, error) {
@@ -136,7 +109,7 @@ func keyOf(st *unix.Stat_t) (k key) {
 }
 
 func (c *Cache) find(k key) (Sum, bool) {
-	if r, ok := search(c.records(), k); ok {
+	if r, ok := c.saved.find(k); ok {
 		if today := c.today(); r.day() != today {
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -151,23 +124,6 @@ func (c *Cache) find(k key) (Sum, bool) {
 }
 
 func (c *Cache) today() uint32 { return uint32(c.now().Unix() / (24 * 60 * 60)) }
-
-func search(records []byte, k key) (r record, ok bool) {
-	low, high := 0, len(records)/len(r)
-	for low < high {
-		middle := int(uint(low+high) / 2)
-		copy(r[:], records[middle*len(r):])
-		switch bytes.Compare(r[:len(k)], k[:]) {
-		case 0:
-			return r, true
-		case -1:
-			low = middle + 1
-		default:
-			high = middle
-		}
-	}
-	return record{}, false
-}
 
 var buffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
 
@@ -234,12 +190,10 @@ func (c *Cache) Save() error {
 	if c.path == "" || !c.stale && c.fresh < worthBytes && len(c.added) < worthFiles {
 		return nil
 	}
-	var all []record
-	for chunk := range slices.Chunk(load(c.path), len(record{})) { // another process may have written it
-		if r := record(chunk); c.added[r.key()] == (record{}) {
-			all = append(all, r)
-		}
-	}
+	all := slices.DeleteFunc(readTable(c.path), func(r record) bool { // another process may have written it
+		_, ok := c.added[r.key()]
+		return ok
+	})
 	for _, r := range c.added {
 		all = append(all, r)
 	}
@@ -247,17 +201,7 @@ func (c *Cache) Save() error {
 		slices.SortFunc(all, func(a, b record) int { return int(b.day()) - int(a.day()) })
 		all = all[:maxRecords]
 	}
-	slices.SortFunc(all, func(a, b record) int { return bytes.Compare(a[:], b[:]) })
-	body := make([]byte, 0, len(all)*len(record{}))
-	for _, r := range all {
-		body = append(body, r[:]...)
-	}
-	if err := os.MkdirAll(filepath.Dir(c.path), 0o755); err != nil {
-		return err
-	}
-	head := binary.BigEndian.AppendUint32([]byte(magic), checksum(body))
-	// The sum of a short secret gives it away.
-	if err := wholefile.WriteBytes(c.path, append(head, body...), 0o600); err != nil {
+	if err := writeTable(c.path, all); err != nil {
 		return err
 	}
 	clear(c.added)

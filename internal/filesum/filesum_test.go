@@ -3,7 +3,9 @@ package filesum
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
@@ -187,9 +189,9 @@ func TestDamage(t *testing.T) {
 	}
 	for name, data := range map[string][]byte{
 		"empty": {}, "half": whole[:len(whole)/2], "a byte more": append(slices.Clone(whole), 0),
-		"magic": flipped(0), "checksum": flipped(len(magic)), "inode": flipped(len(magic) + 4 + 15),
-		"sum": flipped(len(magic) + 4 + len(key{})), "day": flipped(len(whole) - 1),
-		"no record": whole[:len(magic)+4], "zeros": make([]byte, len(whole)),
+		"magic": flipped(0), "checksum": flipped(len(whole) - 1), "inode": flipped(len(magic) + 15),
+		"sum": flipped(len(magic) + len(key{})), "day": flipped(len(whole) - crc32.Size - 1),
+		"no record": whole[:len(magic)], "zeros": make([]byte, len(whole)),
 	} {
 		if err := os.WriteFile(cache, data, 0o600); err != nil {
 			t.Fatal(err)
@@ -239,7 +241,7 @@ func TestProcesses(t *testing.T) {
 	for _, c := range caches[2:] {
 		wg.Go(func() { save(t, c) })
 		wg.Go(func() {
-			if load(cache) == nil {
+			if len(readTable(cache)) == 0 {
 				t.Error("a torn file")
 			}
 		})
@@ -256,7 +258,7 @@ func TestBounded(t *testing.T) {
 	}
 	save(t, c)
 	info, err := os.Stat(cache)
-	if err != nil || info.Size() != int64(len(magic)+4+maxRecords*len(record{})) {
+	if err != nil || info.Size() != int64(len(magic)+maxBlocks*blockSize) {
 		t.Errorf("%v, %v", info, err)
 	}
 	reopened := Open(cache, later)
@@ -267,6 +269,50 @@ func TestBounded(t *testing.T) {
 	if sum, ok := reopened.find(k); !ok || sum != (Sum{1}) {
 		t.Error("a record of a full file was not found")
 	}
+}
+
+// TestTable finds each record of a file of several blocks, and of one with a damaged block all those of the others.
+func TestTable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sums")
+	var all []record
+	for i := range 3*blockRecords + 7 {
+		all = append(all, newRecord(numbered(2*i), Sum{byte(i)}, 1))
+	}
+	if err := writeTable(path, all); err != nil {
+		t.Fatal(err)
+	}
+	count := func() (found int) {
+		table := table{path: path}
+		for i := range 2*len(all) + 1 {
+			r, ok := table.find(numbered(i))
+			if ok && (i%2 == 1 || r != all[i/2]) {
+				t.Errorf("%d: another record", i)
+			}
+			if ok {
+				found++
+			}
+		}
+		return found
+	}
+	if n := count(); n != len(all) || !slices.Equal(readTable(path), all) {
+		t.Errorf("%d of %d records were found", n, len(all))
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(magic)+blockSize+100] ^= 1
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(); n > len(all)-blockRecords || n < blockRecords {
+		t.Errorf("%d of %d records were found beside a damaged block", n, len(all))
+	}
+}
+
+func numbered(i int) (k key) {
+	binary.BigEndian.PutUint32(k[:], uint32(i))
+	return k
 }
 
 // Little is not worth writing, and a record that is used gets another day only once.

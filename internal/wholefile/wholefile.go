@@ -123,7 +123,7 @@ func read(r io.Reader, path string, size, limit int64) ([]byte, error) {
 
 // Open opens the regular file at path for reading, and returns its size in bytes. It returns a
 // *NotRegularError for anything else. os.Open would wait for the other end of a pipe.
-func Open(path string) (io.ReadCloser, int64, error) {
+func Open(path string) (*os.File, int64, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, 0, err
