@@ -3,6 +3,7 @@ package image
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/md5"
 	"crypto/sha1"
@@ -14,11 +15,12 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
+	"sort"
 	"strings"
-	"sync"
 
 	"github.com/kedge-build/kedge/internal/format/gitindex"
 	"github.com/kedge-build/kedge/internal/layer"
@@ -37,9 +39,6 @@ type view struct {
 	texts          string   // of scripts that COPY and ADD brought; see survey
 	digests        [][]byte // of each layer; see survey
 	days           []int64  // on which RUNs of the layers so far ran
-
-	once sync.Once
-	set  map[uint64]struct{}
 }
 
 // A survey is what one layer adds to the view of its image. Fields are exported for encoding/gob.
@@ -53,7 +52,7 @@ type survey struct {
 	Scripts map[string][]string
 	// Texts are those of short scripts, of a layer that COPY or ADD brought, that name such a path.
 	Texts string
-	// Digests are the first eight bytes of everything in the files that looks like a digest.
+	// Digests are the first eight bytes of everything in the files that looks like a digest, sorted.
 	Digests []byte
 }
 
@@ -61,7 +60,7 @@ type survey struct {
 // ADD brought its files from outside.
 func (in *Ingest) surveyed(layer digest.Digest, brought bool, scan func(*surveyor) error) (survey, error) {
 	var s survey
-	id := digest.FromString(fmt.Sprintf("survey 5 %v %s", brought, layer))
+	id := digest.FromString(fmt.Sprintf("survey 6 %v %s", brought, layer))
 	if listing, ok := in.store.Listing(id); ok && gob.NewDecoder(bytes.NewReader(listing)).Decode(&s) == nil {
 		return s, nil
 	}
@@ -69,6 +68,7 @@ func (in *Ingest) surveyed(layer digest.Digest, brought bool, scan func(*surveyo
 	if err := scan(v); err != nil {
 		return survey{}, err
 	}
+	v.sort()
 	if !in.opts.Second {
 		in.surveys = append(in.surveys, keptSurvey{id, v.survey})
 	}
@@ -101,6 +101,7 @@ func (in *Ingest) view(ctx context.Context, e export) (*view, error) {
 	for _, d := range e.Downloads {
 		_, _ = text.Write([]byte(d.Encoded() + "\n"))
 	}
+	text.sort()
 	v.digests = append(v.digests, text.Digests)
 	for i, l := range e.layers {
 		scan := func(s *surveyor) error {
@@ -142,17 +143,11 @@ func (in *Ingest) openLayer(ctx context.Context, e export, i int) (*layer.Reader
 
 // has reports whether a digest, or another value of that form, stands in the image.
 func (v *view) has(sum []byte) bool {
-	v.once.Do(func() {
-		v.set = map[uint64]struct{}{}
-		for _, digests := range v.digests {
-			for len(digests) >= 8 {
-				v.set[binary.BigEndian.Uint64(digests)] = struct{}{}
-				digests = digests[8:]
-			}
-		}
+	n := binary.BigEndian.Uint64(sum)
+	return slices.ContainsFunc(v.digests, func(digests []byte) bool {
+		_, ok := sort.Find(len(digests)/8, func(i int) int { return cmp.Compare(n, binary.BigEndian.Uint64(digests[8*i:])) })
+		return ok
 	})
-	_, ok := v.set[binary.BigEndian.Uint64(sum)]
-	return ok
 }
 
 // chosen reports whether a word was chosen, and not made up by a tool.
@@ -220,7 +215,6 @@ func (s *surveyor) scan(r *layer.Reader) error {
 	for {
 		h, err := r.Next()
 		if err == io.EOF {
-			slices.Sort(s.Named)
 			return nil
 		}
 		if err != nil {
@@ -410,6 +404,13 @@ func (s *surveyor) note(sum []byte) {
 	n := binary.BigEndian.Uint64(sum)
 	if _, ok := s.seen[n]; !ok && len(s.seen) < maxDigests {
 		s.seen[n] = struct{}{}
+	}
+}
+
+// sort ends the survey.
+func (s *surveyor) sort() {
+	slices.Sort(s.Named)
+	for _, n := range slices.Sorted(maps.Keys(s.seen)) {
 		s.Digests = binary.BigEndian.AppendUint64(s.Digests, n)
 	}
 }
