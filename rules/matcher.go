@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"iter"
 	"path"
 	"regexp"
 	"slices"
@@ -49,11 +50,9 @@ func below(name, folder string) bool { return folder == "" || strings.HasPrefix(
 
 // A Matcher finds the rules that may apply to a path of one layer.
 type Matcher struct {
+	index
 	layer   Layer
 	version int
-	first   map[string][]pattern // by the first part of a path
-	later   map[string][]pattern // by the part after a leading **
-	any     []pattern            // patterns whose part after ** is itself a pattern
 	keep    []pattern
 	named   [][]string
 }
@@ -64,15 +63,66 @@ type pattern struct {
 	parts []string
 }
 
-// Matcher returns a matcher for the rules of s in a layer.
-func (s Set) Matcher(l Layer) *Matcher {
-	m := &Matcher{layer: l, version: s.Version, first: map[string][]pattern{}, later: map[string][]pattern{}}
-	rules := s.table()
-	for i := range rules {
-		if r := &rules[i]; s.enabled(r) && (l.Run || s.Version == 1 && !r.run) {
-			m.add(r)
+// An index finds the patterns of rules that match a path.
+type index struct {
+	first map[string][]pattern // by the first part of a path
+	later map[string][]pattern // by the part after a leading **
+	any   []pattern            // patterns whose part after ** is itself a pattern
+}
+
+// newIndex returns an index of those rules of a table that are wanted.
+func newIndex(table []Rule, wanted func(*Rule) bool) index {
+	x := index{first: map[string][]pattern{}, later: map[string][]pattern{}}
+	for i := range table {
+		if r := &table[i]; wanted(r) {
+			x.add(r)
 		}
 	}
+	return x
+}
+
+func (x *index) add(r *Rule) {
+	for _, parts := range split(r.paths) {
+		p := pattern{r, parts}
+		switch {
+		case parts[0] != "**":
+			x.first[parts[0]] = append(x.first[parts[0]], p)
+		case strings.ContainsAny(parts[1], `*?[\`):
+			x.any = append(x.any, p)
+		default:
+			x.later[parts[1]] = append(x.later[parts[1]], p)
+		}
+	}
+}
+
+// matching returns the patterns that match a path. One can come twice.
+func (x *index) matching(name string) iter.Seq[pattern] {
+	return func(yield func(pattern) bool) {
+		parts := strings.Split(name, "/")
+		try := func(patterns []pattern) bool {
+			for _, p := range patterns {
+				if match(p.parts, parts) && !yield(p) {
+					return false
+				}
+			}
+			return true
+		}
+		if !try(x.first[parts[0]]) {
+			return
+		}
+		for _, part := range parts {
+			if !try(x.later[part]) {
+				return
+			}
+		}
+		try(x.any)
+	}
+}
+
+// Matcher returns a matcher for the rules of s in a layer.
+func (s Set) Matcher(l Layer) *Matcher {
+	m := &Matcher{layer: l, version: s.Version}
+	m.index = newIndex(s.table(), func(r *Rule) bool { return s.enabled(r) && (l.Run || s.Version == 1 && !r.run) })
 	for _, glob := range l.Keep {
 		m.keep = append(m.keep, pattern{parts: strings.Split(layer.Clean(glob), "/")})
 	}
@@ -82,24 +132,10 @@ func (s Set) Matcher(l Layer) *Matcher {
 	return m
 }
 
-func (m *Matcher) add(r *Rule) {
-	for _, parts := range r.patterns() {
-		p := pattern{r, parts}
-		switch {
-		case parts[0] != "**":
-			m.first[parts[0]] = append(m.first[parts[0]], p)
-		case strings.ContainsAny(parts[1], `*?[\`):
-			m.any = append(m.any, p)
-		default:
-			m.later[parts[1]] = append(m.later[parts[1]], p)
-		}
-	}
-}
-
-// patterns returns the parts of each path of the rule, once for each kind of home directory.
-func (r *Rule) patterns() [][]string {
+// split returns the parts of each path of a rule, once for each kind of home directory.
+func split(paths []string) [][]string {
 	var all [][]string
-	for _, glob := range r.paths {
+	for _, glob := range paths {
 		parts := strings.Split(glob, "/")
 		if parts[0] != "~" {
 			all = append(all, parts)
@@ -113,22 +149,12 @@ func (r *Rule) patterns() [][]string {
 // Find returns the rules that may apply to a path, which has no slashes around it; the first that covers the
 // content does.
 func (m *Matcher) Find(name string) []*Rule {
-	parts := strings.Split(name, "/")
 	var found []*Rule
-	take := func(patterns []pattern) {
-		for _, p := range patterns {
-			if match(p.parts, parts) && (m.version == 1 || !slices.Contains(found, p.rule) && m.allows(p, name)) {
-				found = append(found, p.rule)
-			}
+	for p := range m.matching(name) {
+		if m.version == 1 || !slices.Contains(found, p.rule) && m.allows(p, name) {
+			found = append(found, p.rule)
 		}
 	}
-	take(m.first[parts[0]])
-	for _, part := range parts {
-		if patterns := m.later[part]; patterns != nil {
-			take(patterns)
-		}
-	}
-	take(m.any)
 	switch {
 	case len(found) == 0 || m.Keeps(name):
 		return nil
@@ -182,7 +208,7 @@ func (m *Matcher) madeWhereCopied(p pattern, name string) bool {
 		if len(sources) == 0 {
 			continue
 		}
-		if from := strings.Split(c.From, "/"); asksFor(from, p.parts) || slices.ContainsFunc(caches.patterns(), func(c []string) bool { return len(c) == len(from) && match(c, from) }) {
+		if from := strings.Split(c.From, "/"); asksFor(from, p.parts) || slices.ContainsFunc(caches, func(c []string) bool { return len(c) == len(from) && match(c, from) }) {
 			return false
 		}
 		there := slices.ContainsFunc(sources, func(source string) bool { return p.rule.matches(source) })
@@ -201,14 +227,14 @@ func (m *Matcher) madeWhereCopied(p pattern, name string) bool {
 // matches reports whether a path is one of the rule's.
 func (r *Rule) matches(name string) bool {
 	parts := strings.Split(name, "/")
-	return slices.ContainsFunc(r.patterns(), func(p []string) bool { return match(p, parts) })
+	return slices.ContainsFunc(split(r.paths), func(p []string) bool { return match(p, parts) })
 }
 
 // shared are folders that many programs use: a path that names one asks for none of the rules' files.
-var shared = Rule{paths: []string{"*", "home/*", "~/.cache", "~/.config", "~/.local", "~/.local/share", "var/*", "usr/*", "usr/local/*", "usr/share/*"}}
+var shared = split([]string{"*", "home/*", "~/.cache", "~/.config", "~/.local", "~/.local/share", "var/*", "usr/*", "usr/local/*", "usr/share/*"})
 
 // caches are those of the shared folders that hold nothing else: a COPY of one asks for what is in it.
-var caches = Rule{paths: []string{"~/.cache", "var/cache", "var/log"}}
+var caches = split([]string{"~/.cache", "var/cache", "var/log"})
 
 // asksFor reports whether a path that a person named is one of a rule's, below one, or the folder of the tool.
 func asksFor(name, pattern []string) bool {
@@ -221,22 +247,38 @@ func asksFor(name, pattern []string) bool {
 	if slices.Contains(pattern, "**") || len(name) >= len(pattern) || !match(pattern[:len(name)], name) {
 		return false
 	}
-	return !slices.ContainsFunc(shared.patterns(), func(p []string) bool { return len(p) == len(name) && match(p, name) })
+	return !slices.ContainsFunc(shared, func(p []string) bool { return len(p) == len(name) && match(p, name) })
 }
+
+var (
+	losing   = newIndex(table, (*Rule).Loses)
+	archives = newIndex(table, func(r *Rule) bool { return r.ID == "gzip-header" || r.ID == "zip-header" })
+	// concerned are the patterns of the rules that heed what an image names.
+	concerned = func() [][]string {
+		var all [][]string
+		for _, r := range table {
+			if r.Loses() || r.ID == "machine-id" {
+				all = append(all, split(r.paths)...)
+			}
+		}
+		return all
+	}()
+)
 
 // Concerns reports whether it matters to a rule of version 2 or later that the image names a path.
 func Concerns(name string) bool {
 	parts := strings.Split(name, "/")
-	return slices.ContainsFunc(table, func(r Rule) bool {
-		return (r.Loses() || r.ID == "machine-id") && slices.ContainsFunc(r.patterns(), func(p []string) bool { return asksFor(parts, p) })
-	})
+	return slices.ContainsFunc(concerned, func(p []string) bool { return asksFor(parts, p) })
 }
 
 // Loses reports whether a rule of version 2 or later may drop or empty a path.
 func Loses(name string) bool {
-	return slices.ContainsFunc(table, func(r Rule) bool {
-		return r.Loses() && r.matches(name) && (r.name == nil || r.name.MatchString(name))
-	})
+	for p := range losing.matching(name) {
+		if p.rule.name == nil || p.rule.name.MatchString(name) {
+			return true
+		}
+	}
+	return false
 }
 
 // Copied reports whether a COPY took the layer from a stage.
@@ -267,7 +309,10 @@ func (m *Matcher) Asked(r *Rule) bool { return slices.Contains(m.layer.Asked, r.
 
 // Archive reports whether a rule knows a path as that of an archive, by its ending.
 func Archive(name string) bool {
-	return slices.ContainsFunc(table, func(r Rule) bool { return (r.ID == "gzip-header" || r.ID == "zip-header") && r.matches(name) })
+	for range archives.matching(name) {
+		return true
+	}
+	return false
 }
 
 // Private returns the part of a path that a rule takes for a tool's only if it is private; empty for none.
