@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,9 +21,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// aLog is a line of dpkg.log up to the name of a package.
 const madeUpID = "9c0a4f3e1b2d4c5e8f90a1b2c3d4e5f6"
 
+// aLog is a line of dpkg.log up to the name of a package.
 const aLog = "2026-11-29 11:41:29 install "
 
 func folder(name string) tarEntry {
@@ -206,23 +207,36 @@ func TestNotSent(t *testing.T) {
 	}
 }
 
-// TestNotSentAtAll: with other rules, one more export sends all layers.
+// TestNotSentAtAll: with other rules, and in a store without the surveys of a layer, one more export sends all layers.
 func TestNotSentAtAll(t *testing.T) {
-	s := testStore(t)
-	raw := rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", "1")), tarball(t, file("b", "2")), tarball(t, file("c", "3"))}}
-	build(t, s, Options{}, raw)
-	rules, err := rules.Parse("none")
+	none, err := rules.Parse("none")
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := newExport(t, raw)
-	in := testIngest(t, s, IngestOptions{})
-	for i := range 2 {
-		x.send(t, in)
-		_, err := in.Write(t.Context(), x.root, sourcesOf([]rawImage{raw}), Options{Rules: rules})
-		if notSent := (*NotSentError)(nil); errors.As(err, &notSent) != (i == 0) || i == 1 && err != nil {
-			t.Fatalf("export %d: %v", i, err)
-		}
+	raw := rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", "1")), tarball(t, file("b", "2")), tarball(t, file("c", "3"))}}
+	for name, o := range map[string]Options{"rules": {Rules: none}, "surveys": {}} {
+		t.Run(name, func(t *testing.T) {
+			s := testStore(t)
+			build(t, s, Options{}, raw)
+			listings, err := filepath.Glob(filepath.Join(s.Dir(), "layers", "entries-*"))
+			if err != nil || len(listings) == 0 {
+				t.Fatalf("%q, %v", listings, err)
+			}
+			for _, listing := range listings {
+				if err := os.Remove(listing); err != nil {
+					t.Fatal(err)
+				}
+			}
+			x := newExport(t, raw)
+			in := testIngest(t, s, IngestOptions{})
+			for i := range 2 {
+				x.send(t, in)
+				_, err := in.Write(t.Context(), x.root, sourcesOf([]rawImage{raw}), o)
+				if notSent := (*NotSentError)(nil); errors.As(err, &notSent) != (i == 0) || i == 1 && err != nil {
+					t.Fatalf("export %d: %v", i, err)
+				}
+			}
+		})
 	}
 }
 

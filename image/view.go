@@ -13,6 +13,7 @@ import (
 	"encoding/binary"
 	"encoding/gob"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -61,6 +62,9 @@ type survey struct {
 func (in *Ingest) surveyed(layer digest.Digest, brought bool, scan func(*surveyor) error) (survey, error) {
 	var s survey
 	id := digest.FromString(fmt.Sprintf("survey 6 %v %s", brought, layer))
+	if i := slices.IndexFunc(in.surveys, func(k keptSurvey) bool { return k.id == id }); i >= 0 {
+		return in.surveys[i].survey, nil // of the export before this one
+	}
 	if listing, ok := in.store.Listing(id); ok && gob.NewDecoder(bytes.NewReader(listing)).Decode(&s) == nil {
 		return s, nil
 	}
@@ -90,7 +94,8 @@ func (in *Ingest) keepSurveys() {
 	}
 }
 
-// view looks at all layers of an export.
+// view looks at all layers of an export. The error is a *NotSentError if layers are needed that were not sent. All of them
+// are noted, so that one more export is enough.
 func (in *Ingest) view(ctx context.Context, e export) (*view, error) {
 	v := &view{words: rules.Words(e.Text)}
 	settings := e.config.settings()
@@ -103,6 +108,7 @@ func (in *Ingest) view(ctx context.Context, e export) (*view, error) {
 	}
 	text.sort()
 	v.digests = append(v.digests, text.Digests)
+	var missing *NotSentError
 	for i, l := range e.layers {
 		scan := func(s *surveyor) error {
 			r, err := in.openLayer(ctx, e, i)
@@ -113,6 +119,9 @@ func (in *Ingest) view(ctx context.Context, e export) (*view, error) {
 			return s.scan(r)
 		}
 		s, err := in.surveyed(e.config.diffIDs[i], i >= e.BaseLayers && !e.Run[i], scan)
+		if errors.As(err, &missing) {
+			continue
+		}
 		if err != nil {
 			return nil, atLine(fmt.Errorf("layer %s: %w", l.Digest, err), e.File, e.Lines[i])
 		}
@@ -125,6 +134,9 @@ func (in *Ingest) view(ctx context.Context, e export) (*view, error) {
 		}
 		v.signed = append(v.signed, s.Signed...)
 		v.digests = append(v.digests, s.Digests)
+	}
+	if missing != nil {
+		return nil, missing
 	}
 	v.named = slices.DeleteFunc(v.named, func(name string) bool { return !rules.Concerns(name) })
 	slices.Sort(v.named)
