@@ -71,7 +71,10 @@ func (b *bench) loop(ctx context.Context, n int) ([]row, error) {
 			kedge: func() (time.Duration, int64, error) { return b.runKedge(ctx, "build", dir) },
 		}
 		if edited != "" {
-			p.prepare = func() error { return appendLine(filepath.Join(dir, edited)) }
+			p.prepare = func() error {
+				time.Sleep(time.Second) // nobody edits twice a second, and two files of one time can be one layer
+				return appendLine(filepath.Join(dir, edited))
+			}
 		}
 		return p
 	}
