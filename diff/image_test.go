@@ -326,15 +326,15 @@ func TestImagesPackages(t *testing.T) {
 	}{
 		{"upgraded", [][]file{{status("1")}}, [][]file{{status("2")}}, []Package{{"deb", "libc6", Changed, "1", "2"}}},
 		{"upgraded over a shared layer", [][]file{{status("1")}}, [][]file{{status("1")}, {status("2")}}, []Package{{"deb", "libc6", Changed, "1", "2"}}},
-		{"removed", [][]file{{pip("p", "1")}}, [][]file{{}}, []Package{{"pip", "x", Removed, "1", ""}}},
-		{"removed by whiteout", [][]file{{pip("p", "1")}}, [][]file{{pip("p", "1")}, {regular("usr/lib/.wh.p", "")}}, []Package{{"pip", "x", Removed, "1", ""}}},
-		{"added", [][]file{{}}, [][]file{{pip("p", "1"), pip("q", "2")}}, []Package{{"pip", "x", Added, "", "1, 2"}}},
+		{"removed", [][]file{{pip("p", "1")}}, [][]file{{}}, []Package{{"pypi", "x", Removed, "1", ""}}},
+		{"removed by whiteout", [][]file{{pip("p", "1")}}, [][]file{{pip("p", "1")}, {regular("usr/lib/.wh.p", "")}}, []Package{{"pypi", "x", Removed, "1", ""}}},
+		{"added", [][]file{{}}, [][]file{{pip("p", "1"), pip("q", "2")}}, []Package{{"pypi", "x", Added, "", "1, 2"}}},
 		{"moved", [][]file{{pip("p", "1")}}, [][]file{{pip("q", "1")}}, []Package{}},
 		{"same packages, other text", [][]file{{pip("p", "1")}}, [][]file{{regular("usr/lib/p/x.dist-info/METADATA", "Name: x\nVersion: 1\nLicense: y\n")}}, []Package{}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := compare(t, picture(t, tt.first...), picture(t, tt.second...), "deb", "pip")
+			r := compare(t, picture(t, tt.first...), picture(t, tt.second...), "deb", "pypi")
 			if d := cmp.Diff(tt.want, r.Packages); d != "" {
 				t.Errorf("-want +got\n%s", d)
 			}

@@ -78,7 +78,7 @@ func TestMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := Options{Types: []string{"go"}}.wanted()
+		want, err := Options{Types: []string{"golang"}}.wanted()
 		if err != nil {
 			t.Fatal(err)
 		}

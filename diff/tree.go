@@ -284,7 +284,7 @@ func (e *entryReader) content(n *node, file string, t io.Reader) (found []packag
 		if _, err := io.CopyBuffer(io.Discard, onlyReader{r}, e.buf); err != nil {
 			return nil, err
 		}
-	} else if e.want["go"] || e.want["cargo"] {
+	} else if e.want["golang"] || e.want["cargo"] {
 		e.scan.Reset()
 		if err := copyBoth(e.summer, &e.scan, t, e.buf); err != nil {
 			return nil, err

@@ -8,16 +8,9 @@ import (
 	packageurl "github.com/package-url/packageurl-go"
 )
 
-// purlTypes are the types of package URLs, by the kinds of packages
-// (https://github.com/package-url/purl-spec/blob/main/PURL-TYPES.rst).
-var purlTypes = map[string]string{
-	"deb": packageurl.TypeDebian, "apk": packageurl.TypeApk, "rpm": packageurl.TypeRPM, "pip": packageurl.TypePyPi, "npm": packageurl.TypeNPM,
-	"go": packageurl.TypeGolang, "gem": packageurl.TypeGem, "jar": packageurl.TypeMaven, "cargo": packageurl.TypeCargo,
-}
-
 // purl returns the package URL of a package in an image of a distribution.
 func purl(p packages.Package, distribution string) string {
-	u := packageurl.PackageURL{Type: cmp.Or(purlTypes[p.Kind], packageurl.TypeGeneric), Name: p.Name, Version: p.Version}
+	u := packageurl.PackageURL{Type: p.Kind, Name: p.Name, Version: p.Version}
 	switch p.Kind {
 	case "deb":
 		u.Namespace = cmp.Or(distribution, "debian")
@@ -25,11 +18,11 @@ func purl(p packages.Package, distribution string) string {
 		u.Namespace = cmp.Or(distribution, "alpine")
 	case "rpm":
 		u.Namespace = distribution
-	case "npm", "go":
+	case "npm", "golang":
 		if i := strings.LastIndexByte(p.Name, '/'); i >= 0 {
 			u.Namespace, u.Name = p.Name[:i], p.Name[i+1:]
 		}
-	case "jar":
+	case "maven":
 		if group, name, ok := strings.Cut(p.Name, ":"); ok {
 			u.Namespace, u.Name = group, name
 		}
@@ -48,7 +41,7 @@ func parsePURL(s string) versioned {
 		return versioned{name: s}
 	}
 	name := u.Name
-	if u.Namespace != "" && u.Type != packageurl.TypeDebian && u.Type != packageurl.TypeApk && u.Type != packageurl.TypeRPM {
+	if u.Namespace != "" && !packages.IsDatabase(u.Type) {
 		name = u.Namespace + "/" + u.Name
 	}
 	return versioned{u.Type, name, u.Version}

@@ -3,6 +3,8 @@ package drift
 import (
 	"cmp"
 	"strings"
+
+	"github.com/kedge-build/kedge/diff/packages"
 )
 
 // A Step is how far a package's version has moved.
@@ -65,7 +67,7 @@ func compareVersions(kind, a, b string) int {
 	if c := compareParts(epochA, epochB); c != 0 {
 		return c
 	}
-	if kind == "deb" || kind == "apk" || kind == "rpm" {
+	if packages.IsDatabase(kind) {
 		upstreamA, revisionA := splitRevision(restA)
 		upstreamB, revisionB := splitRevision(restB)
 		return cmp.Or(compareParts(upstreamA, upstreamB), compareParts(revisionA, revisionB))

@@ -9,7 +9,7 @@ import (
 
 // A Package is a version of a package, as the URL of its file names it.
 type Package struct {
-	Kind    string // deb, apk, rpm, pypi, npm, go, crate, gem or maven
+	Kind    string // the type of a package URL: deb, apk, rpm, pypi, npm, golang, cargo, gem or maven
 	Name    string
 	Version string
 }
@@ -30,10 +30,10 @@ var patterns = []pattern{
 	{"rpm", regexp.MustCompile(`^([\w+.-]+)-([^-]+-[^-]+)\.(?:noarch|src|[a-z]\w*)\.d?rpm$`), true, nil},
 	{"pypi", regexp.MustCompile(`^([A-Za-z0-9._]+)-([A-Za-z0-9.!+_]+)(?:-\d[^-]*)?-[^-]+-[^-]+-[^-]+\.whl$`), true, pypiName},
 	{"gem", regexp.MustCompile(`/gems/([A-Za-z0-9._-]+?)-(\d[A-Za-z0-9.]*(?:-[a-z0-9_-]+)?)\.gem$`), false, nil},
-	{"crate", regexp.MustCompile(`/([A-Za-z0-9_-]+)/([^/]+)/download$`), false, nil},
-	{"crate", regexp.MustCompile(`^([A-Za-z0-9_-]+?)-(\d[\w.+-]*)\.crate$`), true, nil},
+	{"cargo", regexp.MustCompile(`/([A-Za-z0-9_-]+)/([^/]+)/download$`), false, nil},
+	{"cargo", regexp.MustCompile(`^([A-Za-z0-9_-]+?)-(\d[\w.+-]*)\.crate$`), true, nil},
 	{"npm", regexp.MustCompile(`/((?:@[^/]+/)?[^/@]+)/-/[^/]*?-(\d[^/]*)\.tgz$`), false, nil},
-	{"go", regexp.MustCompile(`^/(?:.*/)?([^/]+\.[^/]+(?:/[^@]+)?)/@v/([^/]+)\.(?:zip|mod|info)$`), false, goName},
+	{"golang", regexp.MustCompile(`^/(?:.*/)?([^/]+\.[^/]+(?:/[^@]+)?)/@v/([^/]+)\.(?:zip|mod|info)$`), false, goName},
 	{"maven", regexp.MustCompile(`/(?:maven2?|repository/[^/]+|m2|public)/(.+)/([^/]+)/(\d[^/]*)/([^/]+)\.(?:jar|pom|war|aar|module)$`), false, mavenName},
 	{"pypi", regexp.MustCompile(`/packages/(?:.*/)?([A-Za-z0-9._-]+?)-(\d[A-Za-z0-9.!+]*)\.(?:tar\.gz|tar\.bz2|zip)$`), false, pypiName},
 }

@@ -129,7 +129,7 @@ func compared() *Report {
 		Files:  files,
 		Packages: []Package{
 			{"deb", "tzdata", Changed, "2026b-0+deb12u1", "2026c-0+deb12u1"},
-			{"pip", "certifi", Added, "", "2026.11.2"},
+			{"pypi", "certifi", Added, "", "2026.11.2"},
 		},
 		Config:  []Setting{{"config.Env.BUILD_ID", Changed, "8841", "9027"}, {`config.Labels["a.b"]`, Removed, "x", ""}},
 		History: []Step{{Index: 3, Second: &StepState{CreatedBy: "RUN <<EOF\nset -e\nEOF", Created: "2026-11-23T14:42:09Z"}}},

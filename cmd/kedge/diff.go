@@ -18,7 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-const imageNames = "An image is a path, a name in kedge's store or the Docker Engine, a registry reference,\nin this order, or one of\n" +
+const imageNames = "Name an image by a path, a name in kedge's store or the Docker Engine, or a registry\nreference, tried in this order, or with a prefix:\n" +
 	"docker://REF, docker-daemon:NAME, oci:DIR[:NAME], oci-archive:FILE[:NAME],\ndocker-archive:FILE[:NAME], store:NAME."
 
 func platformFlag() cli.Flag {
@@ -27,7 +27,7 @@ func platformFlag() cli.Flag {
 
 func (p *process) diffVerb() *cli.Command {
 	return &cli.Command{
-		Name: "diff", Usage: "say how two images differ", ArgsUsage: "A B",
+		Name: "diff", Usage: "show how two images differ", ArgsUsage: "A B",
 		Description: imageNames,
 		Flags: []cli.Flag{
 			platformFlag(), reportFlag(),
@@ -45,8 +45,8 @@ func (p *process) diff(c *cli.Context) error {
 	var o diff.Options
 	for _, list := range c.StringSlice("type") {
 		for t := range strings.SplitSeq(list, ",") {
-			if t == "apt" { // as container-diff calls it
-				t = "deb"
+			if alias, ok := map[string]string{"apt": "deb", "pip": "pypi", "node": "npm"}[t]; ok { // as container-diff calls them
+				t = alias
 			}
 			if !slices.Contains(diff.Types(), t) {
 				return usagef("type %q is not one of %s", t, strings.Join(diff.Types(), ", "))

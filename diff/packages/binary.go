@@ -89,7 +89,7 @@ func goModules(r io.ReaderAt) ([]Package, error) {
 	if err != nil {
 		return nil, nil // not a Go program, or without build info
 	}
-	l := list{kind: "go"}
+	l := list{kind: "golang"}
 	err = errors.Join(l.add("stdlib", info.GoVersion), l.add(info.Main.Path, info.Main.Version))
 	for _, m := range info.Deps {
 		if m.Replace != nil && m.Replace.Version != "" {

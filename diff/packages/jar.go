@@ -19,7 +19,7 @@ const (
 // jar reads Maven's pom.properties of a Java archive, or its manifest if there are none, and those of the
 // jars in it.
 func jar(r io.ReaderAt, size int64) ([]Package, error) {
-	l := list{kind: "jar"}
+	l := list{kind: "maven"}
 	err := l.jar(r, size, true)
 	return l.all, err
 }

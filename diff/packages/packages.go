@@ -12,16 +12,16 @@ import (
 	"github.com/kedge-build/kedge/internal/format"
 )
 
-// Package is one package, of one of the Kinds.
+// Package is one package, of one of the [Kinds].
 type Package struct {
 	Kind    string
 	Name    string
 	Version string
 }
 
-// Kinds returns the kinds of packages, in the order in which they are shown.
+// Kinds returns the types of package URLs that are read (https://github.com/package-url/purl-spec), in the order in which they are shown.
 func Kinds() []string {
-	return []string{"deb", "apk", "rpm", "pip", "npm", "go", "gem", "jar", "cargo"}
+	return []string{"deb", "apk", "rpm", "pypi", "npm", "golang", "gem", "maven", "cargo"}
 }
 
 // The limits that hold whatever an image says.
@@ -51,7 +51,7 @@ func ForStream(p string) (Stream, string) {
 	case base == "METADATA" && strings.HasSuffix(dir, ".dist-info"),
 		base == "PKG-INFO" && strings.HasSuffix(dir, ".egg-info"),
 		strings.HasSuffix(base, ".egg-info"):
-		return python, "pip"
+		return python, "pypi"
 	case base == "package.json" && isNodeModule(dir):
 		return npm, "npm"
 	case strings.HasSuffix(base, ".gemspec") && (path.Base(dir) == "specifications" || strings.HasSuffix(dir, "specifications/default")):
@@ -81,7 +81,7 @@ func ForRandom(p string) (Random, string) {
 	}
 	switch path.Ext(p) {
 	case ".jar", ".war", ".ear":
-		return guard(jar), "jar"
+		return guard(jar), "maven"
 	}
 	return nil, ""
 }

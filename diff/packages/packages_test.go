@@ -36,9 +36,9 @@ func TestForStream(t *testing.T) {
 		{"var/lib/dpkg/status.d/base.md5sums", "Package: x\n", nil},
 		{"var/lib/dpkg/status-old", "Package: x\n", nil},
 		{"lib/apk/db/installed", "C:Q1\nP:musl\nV:1.2-r0\nF:lib\n\nP:zlib\nV:1\n", []Package{{"apk", "musl", "1.2-r0"}, {"apk", "zlib", "1"}}},
-		{"usr/lib/python3/dist-packages/x.dist-info/METADATA", "Metadata-Version: 2.1\r\nName: x\r\nVersion: 1.0\r\n\r\nVersion: 9\r\n", []Package{{"pip", "x", "1.0"}}},
-		{"a/x.egg-info/PKG-INFO", "Name: x\nVersion: 2\n", []Package{{"pip", "x", "2"}}},
-		{"a/x-3.egg-info", "Name: x\nVersion: 3\n", []Package{{"pip", "x", "3"}}},
+		{"usr/lib/python3/dist-packages/x.dist-info/METADATA", "Metadata-Version: 2.1\r\nName: x\r\nVersion: 1.0\r\n\r\nVersion: 9\r\n", []Package{{"pypi", "x", "1.0"}}},
+		{"a/x.egg-info/PKG-INFO", "Name: x\nVersion: 2\n", []Package{{"pypi", "x", "2"}}},
+		{"a/x-3.egg-info", "Name: x\nVersion: 3\n", []Package{{"pypi", "x", "3"}}},
 		{"a/METADATA", "Name: x\n", nil},
 		{"app/node_modules/a/package.json", `{"name":"a","version":"1","dependencies":{"name":"no"}}`, []Package{{"npm", "a", "1"}}},
 		{"app/node_modules/@s/a/package.json", `{"name":"@s/a","version":"1"}`, []Package{{"npm", "@s/a", "1"}}},
@@ -214,9 +214,9 @@ func TestJar(t *testing.T) {
 		jar  []byte
 		want []Package
 	}{
-		{"pom", zipped(t, "META-INF/MANIFEST.MF", manifest, "META-INF/maven/g/a/pom.properties", pom), []Package{{"jar", "org.example:core", "1.2"}}},
-		{"manifest", zipped(t, "META-INF/MANIFEST.MF", manifest), []Package{{"jar", "org.example.b", "3"}}},
-		{"nested", zipped(t, "META-INF/MANIFEST.MF", "Implementation-Title: app\nImplementation-Version: 9\n", "BOOT-INF/lib/core.jar", string(inner), "x.jar", "no zip"), []Package{{"jar", "app", "9"}, {"jar", "org.example:core", "1.2"}}},
+		{"pom", zipped(t, "META-INF/MANIFEST.MF", manifest, "META-INF/maven/g/a/pom.properties", pom), []Package{{"maven", "org.example:core", "1.2"}}},
+		{"manifest", zipped(t, "META-INF/MANIFEST.MF", manifest), []Package{{"maven", "org.example.b", "3"}}},
+		{"nested", zipped(t, "META-INF/MANIFEST.MF", "Implementation-Title: app\nImplementation-Version: 9\n", "BOOT-INF/lib/core.jar", string(inner), "x.jar", "no zip"), []Package{{"maven", "app", "9"}, {"maven", "org.example:core", "1.2"}}},
 		{"nothing", zipped(t, "A.class", ""), nil},
 	}
 	for _, tt := range tests {
@@ -322,11 +322,11 @@ func TestProgramGo(t *testing.T) {
 	if !ok {
 		t.Fatal("the test has no build info")
 	}
-	if !slices.Contains(got, Package{"go", "stdlib", own.GoVersion}) {
+	if !slices.Contains(got, Package{"golang", "stdlib", own.GoVersion}) {
 		t.Errorf("no stdlib %s in %v", own.GoVersion, got)
 	}
 	for _, m := range own.Deps {
-		if !slices.Contains(got, Package{"go", m.Path, m.Version}) {
+		if !slices.Contains(got, Package{"golang", m.Path, m.Version}) {
 			t.Errorf("no %s %s in %v", m.Path, m.Version, got)
 		}
 	}

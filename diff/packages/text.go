@@ -96,7 +96,7 @@ func apk(r io.Reader) ([]Package, error) {
 // python reads the core metadata of a distribution
 // (https://packaging.python.org/specifications/core-metadata/).
 func python(r io.Reader) ([]Package, error) {
-	l := list{kind: "pip"}
+	l := list{kind: "pypi"}
 	var name, version string
 	err := lines(r, func(line string) (bool, error) {
 		switch key, value, _ := strings.Cut(line, ":"); strings.ToLower(key) {
