@@ -9,6 +9,7 @@ import (
 	"io"
 
 	"github.com/kedge-build/kedge/builder"
+	"github.com/kedge-build/kedge/internal/wholefile"
 	"github.com/moby/buildkit/util/archiveutil"
 )
 
@@ -18,8 +19,8 @@ type InputError struct{ What, Hint string }
 
 func (e *InputError) Error() string { return e.What }
 
-// maxStdin is the size limit of a Dockerfile on standard input, in bytes. The frontend has the same.
-const maxStdin = 16 << 20
+// maxDockerfile is the size limit of a Dockerfile on this machine, in bytes. The frontend has the same.
+const maxDockerfile = 16 << 20
 
 // An input is a build context and its Dockerfile.
 type input struct {
@@ -43,7 +44,7 @@ func readInput(ctx context.Context, stdin io.Reader, dir, dockerfile string) (in
 	case dir == "-" && dockerfile == "-":
 		return input{}, &InputError{What: "standard input cannot be both the build context and the Dockerfile"}
 	case dir == "-":
-		return interruptible(ctx, func() (input, error) { return readStdin(stdin, dockerfile) })
+		return wholefile.Await(ctx, func() (input, error) { return readStdin(stdin, dockerfile) })
 	}
 	c, err := builder.ParseContext(dir)
 	if err != nil {
@@ -52,7 +53,7 @@ func readInput(ctx context.Context, stdin io.Reader, dir, dockerfile string) (in
 	if dockerfile != "-" {
 		return input{c, c.Dockerfile(dockerfile)}, nil
 	}
-	return interruptible(ctx, func() (input, error) {
+	return wholefile.Await(ctx, func() (input, error) {
 		data, err := readDockerfile(stdin)
 		return input{c, builder.Dockerfile{Data: data}}, err
 	})
@@ -84,34 +85,14 @@ func readStdin(stdin io.Reader, dockerfile string) (input, error) {
 }
 
 func readDockerfile(r io.Reader) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxStdin+1))
+	data, err := io.ReadAll(io.LimitReader(r, maxDockerfile+1))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("reading standard input: %w", err)
 	case len(bytes.TrimSpace(data)) == 0:
 		return nil, errors.New("standard input is empty: neither a Dockerfile nor a tar archive came from it")
-	case len(data) > maxStdin:
-		return nil, fmt.Errorf("the Dockerfile on standard input is larger than %d bytes", maxStdin)
+	case len(data) > maxDockerfile:
+		return nil, fmt.Errorf("the Dockerfile on standard input is larger than %d bytes", maxDockerfile)
 	}
 	return data, nil
-}
-
-// interruptible runs read, and abandons it when ctx ends: a read from a pipe or a terminal cannot be
-// interrupted.
-func interruptible(ctx context.Context, read func() (input, error)) (input, error) {
-	type result struct {
-		input
-		error
-	}
-	done := make(chan result, 1)
-	go func() {
-		in, err := read()
-		done <- result{in, err}
-	}()
-	select {
-	case <-ctx.Done():
-		return input{}, ctx.Err()
-	case r := <-done:
-		return r.input, r.error
-	}
 }

@@ -30,7 +30,7 @@ type project struct {
 	lock       *lock.File
 	lockExists bool
 	committed  bool  // the lock is part of a git context
-	unwritable error // why the lockfile, cannot be written; nil if it can
+	unwritable error // why the lockfile cannot be written; nil if it can
 	rules      rules.Set
 
 	// ownPolicy is the digest of the lock that the DOCKERFILE.rego was made of, if kedge wrote it.
@@ -96,7 +96,7 @@ func open(ctx context.Context, env Env, o Options) (_ *project, err error) {
 	}
 	text := in.dockerfile.Data
 	if in.dockerfile.Path != "" {
-		if text, err = wholefile.Read(in.dockerfile.Path, maxStdin); err != nil {
+		if text, err = wholefile.Read(in.dockerfile.Path, maxDockerfile); err != nil {
 			return nil, fmt.Errorf("reading the Dockerfile: %w", err)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// SyntaxError is a line of a lockfile that docs/lockfile.md does not allow.
+// SyntaxError is a line of a lockfile, or of its record of downloads, that docs/lockfile.md does not allow.
 type SyntaxError struct {
 	File string
 	Line int // from 1

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/kedge-build/kedge/lock"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -27,32 +28,8 @@ const (
 	versionWord = "version"
 )
 
-// SyntaxError is a line of a record that docs/lockfile.md does not allow.
-type SyntaxError struct {
-	File string
-	Line int // from 1
-	Msg  string
-	// Newer says that a newer kedge wrote the file.
-	Newer bool
-}
-
-func (e *SyntaxError) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Msg) }
-
-// Errors are the SyntaxErrors of a file, in the order of its lines.
-type Errors []*SyntaxError
-
-func (e Errors) Error() string {
-	lines := make([]string, len(e))
-	for i, err := range e {
-		lines[i] = err.Error()
-	}
-	return strings.Join(lines, "\n")
-}
-
-// Newer reports whether a newer kedge wrote the file.
-func (e Errors) Newer() bool {
-	return slices.ContainsFunc(e, func(err *SyntaxError) bool { return err.Newer })
-}
+// Errors are the lines of a record that docs/lockfile.md does not allow.
+type Errors struct{ lock.Errors }
 
 // Parse parses the text of a record. It accepts only what Format writes, but lines may be in any order and
 // more than once, and empty lines and comments anywhere. name is the file's name in errors. The error is always Errors.
@@ -60,7 +37,7 @@ func Parse(name string, data []byte) (*Record, error) {
 	p := &parser{name: name, record: &Record{steps: map[string]string{}}, seen: map[string]int{}}
 	if !utf8.Valid(data) {
 		p.fail(1, "not UTF-8 text")
-		return nil, p.errs
+		return nil, Errors{p.errs}
 	}
 	line := 0
 	for text := range bytes.Lines(data) {
@@ -74,7 +51,7 @@ func Parse(name string, data []byte) (*Record, error) {
 		p.fail(1, "no version: this is not a record of downloads")
 	}
 	if len(p.errs) > 0 {
-		return nil, p.errs
+		return nil, Errors{p.errs}
 	}
 	return p.record, nil
 }
@@ -83,11 +60,11 @@ type parser struct {
 	name   string
 	record *Record
 	seen   map[string]int // the first line of each fact
-	errs   Errors
+	errs   lock.Errors
 }
 
 func (p *parser) fail(line int, format string, args ...any) {
-	p.errs = append(p.errs, &SyntaxError{File: p.name, Line: line, Msg: fmt.Sprintf(format, args...)})
+	p.errs = append(p.errs, &lock.SyntaxError{File: p.name, Line: line, Msg: fmt.Sprintf(format, args...)})
 }
 
 // once reports whether a fact is seen for the first time.

@@ -106,7 +106,7 @@ func TestParseRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := Parse("R", []byte(test.text))
 			var errs Errors
-			if !errors.As(err, &errs) || !strings.HasPrefix(err.Error(), test.want) || len(errs) > maxErrors {
+			if !errors.As(err, &errs) || !strings.HasPrefix(err.Error(), test.want) || len(errs.Errors) > maxErrors {
 				t.Errorf("got  %.500v\nwant %s", err, test.want)
 			}
 		})

@@ -34,7 +34,7 @@ bake:
 policy: frontend lock internal/wholefile
 rules: internal/layer internal/format/jks internal/format/pyc internal/format/zip
 store: rules internal/filesum internal/layer internal/strictjson internal/wholefile
-network: internal/strictjson internal/wholefile
+network: lock internal/strictjson internal/wholefile
 network/relay:
 network/relay/program:
 secret: store internal/layer internal/strictjson
