@@ -43,9 +43,28 @@ const (
 	mostUntold = 1000
 )
 
+// A prebuilt is a file of the context that a compiler or a bundler made.
+type prebuilt struct {
+	name, what string
+	machine    string // empty if what does not say
+	tracked    bool   // git has it, or nothing is known of git
+}
+
+func (f prebuilt) String() string {
+	text := f.name + " (" + f.what
+	if f.machine != "" {
+		text += " for " + f.machine
+	}
+	if !f.tracked {
+		text += ", not in git"
+	}
+	return text + ")"
+}
+
 func checkPrebuilt(p *project, add func(Finding)) {
-	type file struct{ name, what, machine string }
-	kinds := map[string]*file{} // each file is read once
+	read := map[string]prebuilt{} // each file once
+	_, wanted, _ := strings.Cut(p.Platform, "/")
+	wanted, _, _ = strings.Cut(wanted, "/")
 	for _, i := range p.instructions {
 		switch i.cmd.(type) {
 		case *instructions.CopyCommand, *instructions.AddCommand:
@@ -57,7 +76,7 @@ func checkPrebuilt(p *project, add func(Finding)) {
 			continue
 		}
 		ships := slices.Contains(p.ships.chain(), i.stage)
-		var found []file
+		var found []prebuilt
 		untold := map[string]int{} // by folder
 		for _, name := range p.files {
 			if path.Ext(name) != "" && !suspicious.MatchString(path.Base(name)) || !c.takes(name) || isTool(name) || p.allowed(name) || !ships && isFixture(name) {
@@ -68,57 +87,40 @@ func checkPrebuilt(p *project, add func(Finding)) {
 					continue
 				}
 			}
-			f, known := kinds[name]
+			f, known := read[name]
 			if !known {
-				if what, machine := p.compiled(name); what != "" {
-					f = &file{name, what, machine}
+				if f.what, f.machine = p.compiled(name); f.what != "" {
+					f.name, f.tracked = name, p.Tracked == nil || p.Tracked[name]
 				}
-				kinds[name] = f
+				read[name] = f
 			}
-			if f != nil {
-				found = append(found, *f)
+			if f.what != "" {
+				found = append(found, f)
 			}
 		}
 		if len(found) == 0 {
 			continue
 		}
 		var words []string
-		foreign := ""
-		for n, f := range found {
-			text := f.name + " (" + f.what
-			if f.machine != "" {
-				text += " for " + f.machine
-				if _, arch, ok := strings.Cut(p.Platform, "/"); ok && strings.Split(arch, "/")[0] != f.machine && foreign == "" {
-					foreign = f.name
-				}
-			}
-			if p.Tracked != nil && !p.Tracked[f.name] {
-				text += ", not in git"
-			}
-			if n < mostNamed {
-				words = append(words, text+")")
-			}
+		for _, f := range found[:min(len(found), mostNamed)] {
+			words = append(words, f.String())
 		}
-		more := ""
+		finding := Finding{Line: i.start, Message: "copies what was compiled outside of this build: " + strings.Join(words, ", ")}
 		if n := len(found) - mostNamed; n > 0 {
-			more = fmt.Sprintf(" and %d more", n)
+			finding.Message += fmt.Sprintf(" and %d more", n)
 		}
 		// A minified script that git has was put there on purpose.
-		level := Info
-		for _, f := range found {
-			if f.what != "minified" || p.Tracked != nil && !p.Tracked[f.name] {
-				level = ""
-			}
+		if !slices.ContainsFunc(found, func(f prebuilt) bool { return f.what != "minified" || !f.tracked }) {
+			finding.Level = Info
 		}
-		finding := Finding{Line: i.start, Level: level, Message: fmt.Sprintf("copies what was compiled outside of this build: %s%s", strings.Join(words, ", "), more)}
 		for _, made := range []string{"node_modules", "__pycache__"} {
-			if !slices.ContainsFunc(found, func(f file) bool { return !slices.Contains(strings.Split(path.Dir(f.name), "/"), made) }) {
+			if !slices.ContainsFunc(found, func(f prebuilt) bool { return !slices.Contains(strings.Split(path.Dir(f.name), "/"), made) }) {
 				finding.Fix = fmt.Sprintf("List **/%s in .dockerignore.", made)
 			}
 		}
-		if foreign != "" {
+		if n := slices.IndexFunc(found, func(f prebuilt) bool { return f.machine != "" && wanted != "" && f.machine != wanted }); n >= 0 {
 			finding.Level = Error
-			finding.Message += fmt.Sprintf("; %s does not run on %s", foreign, p.Platform)
+			finding.Message += fmt.Sprintf("; %s does not run on %s", found[n].name, p.Platform)
 		}
 		add(finding)
 	}

@@ -174,13 +174,17 @@ func newPage(r *Report) *page {
 		First: text{{Text: "first build"}}, Second: text{{Text: "second build"}},
 		listing: maxListing, content: maxContent, groups: map[string]*group{},
 	}
+	p.Outcome, p.Verdict = r.outcome()
 	title, sentence := r.Dockerfile, r.headline()
-	p.Outcome, p.Verdict = "unverified", "Not verified"
 	var platforms []Platform
 	switch {
 	case r.Diff != nil:
-		title, sentence = r.First.Name+" and "+r.Second.Name, "the two images are the same"
-		if !r.Same {
+		title = r.First.Name + " and " + r.Second.Name
+		switch {
+		case r.Drift != nil:
+		case r.Same:
+			sentence = "the two images are the same"
+		default:
 			sentence = "the two images differ"
 		}
 		p.First, p.Second = visible(cmp.Or(r.First.Name, "first"), maxName), visible(cmp.Or(r.Second.Name, "second"), maxName)
@@ -192,7 +196,6 @@ func newPage(r *Report) *page {
 		p.Config = tabulate(r.Config, func(x Setting) entry { return newEntry(x.Key, x.First, x.Second, "") })
 	case r.Promotion != nil:
 		title = r.Promotion.From + " to " + r.Promotion.To
-		p.Reasons = tabulate(r.Promotion.Conditions, func(x Condition) entry { return newEntry(x.answer(), x.Name+": "+x.Text, "", "") })
 	case r.Lock != nil:
 		title = r.Lockfile
 		p.Changes = tabulate(r.Changes, func(x LockChange) entry { return newEntry(x.Kind, x.Ref, x.Old, x.New) })
@@ -201,63 +204,20 @@ func newPage(r *Report) *page {
 		}
 	case r.Image != nil:
 		title = cmp.Or(title, r.Digest)
-		p.Facts = facts("Digest", r.Digest, "Index", r.Index, "Names", strings.Join(r.Names, ", "))
-		if r.Verdict != nil && len(r.Verdict.Builders) == 2 {
-			p.Facts = append(p.Facts, facts("First build", r.Verdict.Builders[0].words(), "Second build", r.Verdict.Builders[1].words())...)
-		}
-		p.Pins = tabulate(r.Pins, func(x Pin) entry { return newEntry(x.Kind, x.Ref, x.Digest, "") })
-		counts := r.ruleCounts()
-		p.Normalised = tabulate(slices.Sorted(maps.Keys(counts)), func(rule string) entry {
-			return newEntry(rule, grouped(counts[rule]), r.Rules[rule], "")
-		})
+		p.image(r)
 		if r.Verdict != nil {
 			platforms = r.Verdict.Platforms
-			var traces []Trace
-			for _, x := range platforms {
-				traces = append(append(traces, x.certain(true)...), x.certain(false)...)
-			}
-			p.Traces = tabulate(traces, func(t Trace) entry {
-				return newEntry(t.Kind, t.Path, t.words()+". "+t.advice(), t.origin(r.Dockerfile))
-			})
-			p.Gaps = tabulate(r.Verdict.NotCovered, func(g Gap) entry { return newEntry(g.Kind, g.words(r.Dockerfile), "", "") })
-			if r.Verdict.Patch != "" {
-				p.Patch = patchLines(r.Verdict.Patch)
-			}
 		}
 	}
 	switch {
-	case r.Diff == nil && (r.Image == nil || r.Verdict == nil):
-	case r.Yes():
-		p.Outcome, p.Verdict = "same", "Identical"
-	default:
-		p.Outcome, p.Verdict = "different", "Not identical"
-		if p.Dated = r.Image != nil && r.Verdict != nil && r.Verdict.dated(); p.Dated {
-			p.Verdict = "Not reproducible"
-		}
-	}
-	if r.Drift != nil {
-		p.Outcome, p.Verdict, sentence = "same", "Accepted", r.Drift.headline()
-		if !r.Drift.Within {
-			p.Outcome, p.Verdict = "different", "Rejected"
-		}
+	case r.Drift != nil:
 		p.Reasons = tabulate(r.Drift.Reasons, func(x DriftReason) entry { return newEntry(x.Level, x.Text, x.Rule, "") })
-	}
-	if r.Lint != nil {
-		p.Outcome, p.Verdict = "same", "No errors"
-		if !r.Yes() {
-			p.Outcome, p.Verdict = "different", "Errors"
-		}
+	case r.Lint != nil:
 		p.Reasons = tabulate(r.Findings, func(x Finding) entry {
 			return newEntry(x.Level, x.at()+": "+x.Message+". Fix: "+x.Fix, x.Rule, "")
 		})
-	}
-	if r.Promotion != nil {
-		p.Outcome, p.Verdict = "same", "Promoted"
-		if !r.Promotion.Yes {
-			p.Outcome, p.Verdict = "different", "Not promoted"
-		} else if r.Promotion.DryRun {
-			p.Verdict = "May be promoted"
-		}
+	case r.Promotion != nil:
+		p.Reasons = tabulate(r.Promotion.Conditions, func(x Condition) entry { return newEntry(x.answer(), x.Name+": "+x.Text, "", "") })
 	}
 	p.Title, p.Sentence = visible("kedge: "+title, maxName), visible(sentence, maxText)
 	p.Facts = append(facts("Dockerfile", r.Dockerfile, "Lockfile", r.Lockfile, "Args", r.Args,
@@ -279,6 +239,60 @@ func newPage(r *Report) *page {
 	}
 	p.summarise()
 	return p
+}
+
+// outcome returns the outcome of a page, which the style knows, and its verdict in words.
+func (r *Report) outcome() (outcome, verdict string) {
+	yes, no := "Identical", "Not identical"
+	switch {
+	case r.Drift != nil:
+		yes, no = "Accepted", "Rejected"
+	case r.Lint != nil:
+		yes, no = "No errors", "Errors"
+	case r.Promotion != nil:
+		yes, no = "Promoted", "Not promoted"
+		if r.Promotion.DryRun {
+			yes = "May be promoted"
+		}
+	case r.Diff != nil:
+	case r.Image == nil || r.Verdict == nil:
+		return "unverified", "Not verified"
+	case r.Verdict.dated():
+		no = "Not reproducible"
+	}
+	if r.Yes() {
+		return "same", yes
+	}
+	return "different", no
+}
+
+// image fills in what the page says of the image that was built, and of its verdict.
+func (p *page) image(r *Report) {
+	p.Facts = facts("Digest", r.Digest, "Index", r.Index, "Names", strings.Join(r.Names, ", "))
+	p.Pins = tabulate(r.Pins, func(x Pin) entry { return newEntry(x.Kind, x.Ref, x.Digest, "") })
+	counts := r.ruleCounts()
+	p.Normalised = tabulate(slices.Sorted(maps.Keys(counts)), func(rule string) entry {
+		return newEntry(rule, grouped(counts[rule]), r.Rules[rule], "")
+	})
+	v := r.Verdict
+	if v == nil {
+		return
+	}
+	if len(v.Builders) == 2 {
+		p.Facts = append(p.Facts, facts("First build", v.Builders[0].words(), "Second build", v.Builders[1].words())...)
+	}
+	p.Dated = v.dated()
+	var traces []Trace
+	for _, x := range v.Platforms {
+		traces = append(append(traces, x.certain(true)...), x.certain(false)...)
+	}
+	p.Traces = tabulate(traces, func(t Trace) entry {
+		return newEntry(t.Kind, t.Path, t.words()+". "+t.advice(), t.origin(r.Dockerfile))
+	})
+	p.Gaps = tabulate(v.NotCovered, func(g Gap) entry { return newEntry(g.Kind, g.words(r.Dockerfile), "", "") })
+	if v.Patch != "" {
+		p.Patch = patchLines(v.Patch)
+	}
 }
 
 // facts returns a fact for each pair of a name and a value that is not empty.
