@@ -27,8 +27,8 @@ func (p *process) buildVerb() *cli.Command {
 			&cli.BoolFlag{Name: "verify", Usage: "build a second time and compare"},
 			&cli.BoolFlag{Name: "declare-target", Hidden: true, Usage: "a lock that declares no target declares this one"},
 			&cli.BoolFlag{Name: "no-cache", Usage: "take no step from the builder's cache"},
-			&cli.BoolFlag{Name: "drift", Usage: "write what the image is to DOCKERFILE.drift, as kedge drift record does"},
-			&cli.StringFlag{Name: "lint", Value: string(kedge.LintWarn), Usage: "what kedge lint finds first: off, `warn` or error, which builds nothing if one is an error"},
+			&cli.BoolFlag{Name: "drift", Usage: "record the image in DOCKERFILE.drift, as kedge drift record does"},
+			&cli.StringFlag{Name: "lint", Value: string(kedge.LintWarn), Usage: "run kedge lint first: off, `warn`, or error, which builds nothing if lint finds an error"},
 			formatFlag(), reportFlag(), varyFlag(),
 		}),
 		Action: func(c *cli.Context) error {

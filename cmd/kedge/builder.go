@@ -21,22 +21,22 @@ func (p *process) builderVerb() *cli.Command {
 	return &cli.Command{
 		Name: "builder", Usage: "manage kedge's own builder",
 		Subcommands: []*cli.Command{
-			{Name: "status", Usage: "print whether it runs, and which builder a build would use", Action: p.builderStatus},
+			{Name: "status", Usage: "print whether the builder runs, and which builder a build would use", Action: p.builderStatus},
 			{
-				Name: "start", Usage: "start it; --buildkitd-config holds for later builds until stop",
+				Name: "start", Usage: "start the builder; --buildkitd-config applies to later builds until stop",
 				Flags: ownBuilderFlags(), Action: p.builderStart,
 			},
 			{
-				Name: "stop", Usage: "stop it, and forget the configuration of start",
+				Name: "stop", Usage: "stop the builder, and forget the configuration of start",
 				Flags:  []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "stop it even if it is in use"}},
 				Action: func(c *cli.Context) error { return daemon.Stop(c.Context, p.builderRoot(), c.Bool("force")) },
 			},
 			{
-				Name: "prune", Usage: "free the part of its cache that no build uses",
+				Name: "prune", Usage: "free the part of the builder's cache that no build uses",
 				Flags:  append(builderFlags(), &cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also free what belongs to BuildKit itself"}),
 				Action: p.builderPrune,
 			},
-			{Name: "logs", Usage: "print its log", Action: p.builderLogs},
+			{Name: "logs", Usage: "print the builder's log", Action: p.builderLogs},
 			{
 				Name: "serve", Hidden: true, Usage: "run it until it is idle", ArgsUsage: "ROOT",
 				Action: func(c *cli.Context) error { return daemon.Serve(c.Context, c.Args().First(), p.stderr) },

@@ -33,7 +33,7 @@ func (p *process) cachePruneVerb() *cli.Command {
 }
 
 func (p *process) cacheUsageVerb() *cli.Command {
-	return &cli.Command{Name: "du", Usage: "say how much each record takes, and how much it shares with no other", Action: p.cacheUsage}
+	return &cli.Command{Name: "du", Usage: "print the size of each record, and how much of it no other record shares", Action: p.cacheUsage}
 }
 
 func (p *process) cacheUsage(c *cli.Context) error {

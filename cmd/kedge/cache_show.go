@@ -13,7 +13,7 @@ import (
 
 func (p *process) cacheShowVerb() *cli.Command {
 	return &cli.Command{
-		Name: "show", Usage: "say what a download is, and which steps and records have it", ArgsUsage: "URL | DIGEST",
+		Name: "show", Usage: "describe a download, with the steps and records that have it", ArgsUsage: "URL | DIGEST",
 		Flags:  []cli.Flag{&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write its bytes to a `FILE`, or to standard output (-)"}},
 		Action: p.cacheShow,
 	}

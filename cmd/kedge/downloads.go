@@ -27,7 +27,7 @@ func downloadFlags() []cli.Flag {
 
 // offlineFlag is for the verbs that may download.
 func offlineFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "offline", Usage: "let nothing leave this machine; end and list everything that is missing"}
+	return &cli.BoolFlag{Name: "offline", Usage: "use no network; if anything is missing, list it and stop"}
 }
 
 // readOffline reads --offline, and refuses what would leave this machine.

@@ -20,10 +20,10 @@ import (
 func (p *process) driftVerb() *cli.Command {
 	const image = "\nWithout IMAGE, it is the one that the last build of the Dockerfile made."
 	return &cli.Command{
-		Name: "drift", Usage: "keep what an image is in git, and judge how far it moves",
+		Name: "drift", Usage: "record images in git, and limit how far they drift",
 		Subcommands: []*cli.Command{
 			{
-				Name: "record", Usage: "write what an image is to DOCKERFILE.drift", ArgsUsage: "[IMAGE]", Description: imageNames + image,
+				Name: "record", Usage: "record an image in DOCKERFILE.drift", ArgsUsage: "[IMAGE]", Description: imageNames + image,
 				Flags:  []cli.Flag{driftFileFlag(), platformFlag(), &cli.BoolFlag{Name: "from-build", Usage: "take the image of the last build, as without IMAGE"}},
 				Action: p.driftRecord,
 			},
@@ -35,7 +35,7 @@ func (p *process) driftVerb() *cli.Command {
 				Action: p.driftCheck,
 			},
 			{
-				Name: "accept", Usage: "write what an image is to the record, and why it may differ", ArgsUsage: "[REASON]",
+				Name: "accept", Usage: "record an image, with the reason why it may differ", ArgsUsage: "[REASON]",
 				Flags:  []cli.Flag{driftFileFlag(), platformFlag(), &cli.StringFlag{Name: "image", Usage: "the `IMAGE` (default: the one that the last build of the Dockerfile made)"}},
 				Action: func(c *cli.Context) error { return p.record(c, c.String("image"), strings.Join(c.Args().Slice(), " ")) },
 			},
@@ -50,7 +50,7 @@ func (p *process) driftVerb() *cli.Command {
 }
 
 func driftFileFlag() cli.Flag {
-	return &cli.StringFlag{Name: "file", Aliases: []string{"f"}, Value: "Dockerfile", Usage: "the Dockerfile, beside which the record is: `FILE`.drift"}
+	return &cli.StringFlag{Name: "file", Aliases: []string{"f"}, Value: "Dockerfile", Usage: "the Dockerfile; the record is `FILE`.drift"}
 }
 
 func (p *process) driftRecord(c *cli.Context) error {

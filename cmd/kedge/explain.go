@@ -18,8 +18,8 @@ import (
 
 func (p *process) explainVerb() *cli.Command {
 	return &cli.Command{
-		Name: "explain", Usage: "say why two images differ, or what normalisation did to one", ArgsUsage: "A B|NAME",
-		Description: imageNames + "\nA NAME alone is one of kedge's store.",
+		Name: "explain", Usage: "show why two images differ, or what normalisation changed in one", ArgsUsage: "A B|NAME",
+		Description: imageNames + "\nA single NAME is an image in kedge's store.",
 		Flags: []cli.Flag{
 			platformFlag(), reportFlag(), formatFlag(),
 		},

@@ -10,7 +10,7 @@ import (
 
 func (p *process) exportVerb() *cli.Command {
 	return &cli.Command{
-		Name: "export", Usage: "write an image of kedge's store to a file or folder", ArgsUsage: "NAME|DIGEST",
+		Name: "export", Usage: "write an image from kedge's store to a file or folder", ArgsUsage: "NAME|DIGEST",
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "output", Aliases: []string{"o"}, Usage: "`type=oci|docker|tar|local,dest=PATH`"},
 		},

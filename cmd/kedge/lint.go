@@ -13,7 +13,7 @@ import (
 
 func (p *process) lintVerb() *cli.Command {
 	return &cli.Command{
-		Name: "lint", Usage: "find what lets images drift, without building", ArgsUsage: "[PATH | -]",
+		Name: "lint", Usage: "find causes of drift, without building", ArgsUsage: "[PATH | -]",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "the Dockerfile: a `FILE`, or - for standard input (default: PATH/Dockerfile)"},
 			&cli.StringSliceFlag{Name: "build-arg", Usage: "set a build arg `NAME=VALUE`; NAME alone takes the environment's"},

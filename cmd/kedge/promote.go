@@ -26,7 +26,7 @@ import (
 
 func (p *process) promoteVerb() *cli.Command {
 	return &cli.Command{
-		Name: "promote", Usage: "give an image a name in another repository, if every condition holds", ArgsUsage: "SRC DST",
+		Name: "promote", Usage: "copy an image to another repository, if every condition holds", ArgsUsage: "SRC DST",
 		Description: "The conditions: built by this kedge from a full lock, of the target that ships, with the label of\nits build args, verified, within the thresholds of drift, and no error of lint.",
 		Flags: []cli.Flag{
 			driftFileFlag(), formatFlag(), reportFlag(),

@@ -11,7 +11,7 @@ import (
 
 func (p *process) pruneVerb() *cli.Command {
 	return &cli.Command{
-		Name: "prune", Usage: "remove images without a name, or damaged, from kedge's store",
+		Name: "prune", Usage: "remove unnamed and damaged images from kedge's store",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "remove every image"}},
 		Action: func(c *cli.Context) error {
 			store, err := p.openStore(c.Context)

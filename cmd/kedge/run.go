@@ -88,7 +88,7 @@ func rootOf(app *cli.App) *cli.Command {
 
 // helpVerb exists for the list of verbs: parse handles the word help.
 func helpVerb() *cli.Command {
-	return &cli.Command{Name: "help", Usage: "say what a verb does, and its flags", ArgsUsage: "[VERB]"}
+	return &cli.Command{Name: "help", Usage: "describe a verb and its flags", ArgsUsage: "[VERB]"}
 }
 
 // A checkedWriter keeps the first error, so that a verb fails if its answer cannot be written.
