@@ -114,7 +114,7 @@ type ignore struct {
 	patterns  []string
 }
 
-// ignore returns what is left out of the main context; nothing if it is not a folder.
+// ignore returns the ignore file of the main context, without patterns if the context is not a folder.
 func (r *Request) ignore() ignore {
 	ig := ignore{dir: r.Directories()["context"]}
 	if ig.dir != "" {

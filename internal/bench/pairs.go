@@ -72,7 +72,7 @@ func (b *bench) loop(ctx context.Context, n int) ([]row, error) {
 		}
 		if edited != "" {
 			p.prepare = func() error {
-				time.Sleep(time.Second) // nobody edits twice a second, and two files of one time can be one layer
+				time.Sleep(time.Second) // no one edits twice a second, and two files of one time can be one layer
 				return appendLine(filepath.Join(dir, edited))
 			}
 		}

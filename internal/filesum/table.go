@@ -21,10 +21,10 @@ const (
 	maxBlocks    = maxRecords / blockRecords
 )
 
-// A table finds records in a file. The file has sorted records behind the magic, in blocks of blockRecords, of which the last
-// can have fewer. The CRC-32C of each block is behind it. A lookup reads a few blocks: a file of all contexts of a user can
-// have 20 MB, most of which no single build needs. A block of a file that another process wrote meanwhile is as true
-// as any other.
+// A table finds records in a file. After the magic, the file has sorted records in blocks of blockRecords; the last
+// block may have fewer. The CRC-32C of each block follows it. A lookup reads a few blocks: the file of a user with many
+// contexts can have 20 MB, and a single build needs little of it. A block of a file that another process wrote meanwhile is as
+// true as any other.
 type table struct {
 	path   string
 	mu     sync.Mutex
