@@ -35,10 +35,10 @@ import (
 type contextTimes struct {
 	mu    sync.Mutex
 	epoch time.Time
-	own   map[string]bool   // mounts
+	own   map[string]bool     // mounts
 	sent  map[string]sentFile // by mount and path
-	modes map[string]modes  // by mount
-	lost  error             // why the first file that could not be read was not
+	modes map[string]modes    // by mount
+	lost  error               // why the first file that could not be read was not
 
 	sums    *filesum.Cache
 	reading sync.WaitGroup // reads ahead
