@@ -77,8 +77,8 @@ type Vary struct {
 	Clock time.Duration
 }
 
-// DefaultClock is how far "time" moves the clock: past a day, and within what apt and TLS accept.
-const DefaultClock = 36 * time.Hour
+// defaultClock is how far "time" moves the clock: past a day, and within what apt and TLS accept.
+const defaultClock = 36 * time.Hour
 
 // words returns v in the words of [ParseVary].
 func (v Vary) words() []string {
@@ -143,7 +143,7 @@ func ParseVary(s string) (v Vary, cannot []string, err error) {
 		switch {
 		case word == "none" && s == word:
 		case word == "time":
-			v.Clock = DefaultClock
+			v.Clock = defaultClock
 		case timed:
 			if v.Clock, err = parseClock(by); err != nil {
 				return Vary{}, nil, err

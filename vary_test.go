@@ -16,7 +16,7 @@ func TestClockKept(t *testing.T) {
 	platform := func(arch string) builder.Platform {
 		return builder.Platform{Platform: ocispec.Platform{OS: "linux", Architecture: arch}}
 	}
-	v := Vary{Clock: DefaultClock, Builder: []builder.Variation{builder.VaryCPUs}}
+	v := Vary{Clock: defaultClock, Builder: []builder.Variation{builder.VaryCPUs}}
 	if got := varied(v, &builder.Result{Platforms: []builder.Platform{platform(runtime.GOARCH), platform("mips64le")}}).words(); !slices.Equal(got, []string{"cpus"}) {
 		t.Errorf("the verdict says %q", got)
 	}
@@ -31,7 +31,7 @@ func TestParseVary(t *testing.T) {
 		clock time.Duration
 		words string
 	}{
-		"time": {DefaultClock, "time=+36h"}, "time=+400d": {400 * day, "time=+400d"}, "time=400d": {400 * day, "time=+400d"},
+		"time": {defaultClock, "time=+36h"}, "time=+400d": {400 * day, "time=+400d"}, "time=400d": {400 * day, "time=+400d"},
 		"time=-3d": {-3 * day, "time=-3d"}, "time=+90m": {90 * time.Minute, "time=+1h30m0s"}, "time=-48h": {-48 * time.Hour, "time=-2d"},
 		"none": {0, ""}, "hostname, time=1h,cpus": {time.Hour, "time=+1h hostname cpus"},
 	} {

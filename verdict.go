@@ -61,7 +61,7 @@ func patchName(d builder.Dockerfile) string {
 // hints returns the circumstances of both builds. Steps from the builder's cache are of
 // unknown age: if every RUN was cached, the first build has no window of time.
 func hints(v Vary, first, second *builder.Result) cause.Hints {
-	h := cause.Hints{Epoch: first.Epoch, Second: cause.Window{From: second.Started, To: second.Finished}}
+	h := cause.Hints{Second: cause.Window{From: second.Started, To: second.Finished}}
 	if !first.LastRunStarted.IsZero() {
 		h.First = cause.Window{From: first.Started, To: first.Finished}
 	}

@@ -64,10 +64,7 @@ func (e *AskedError) Error() string {
 
 // A StrandedError says that a step failed whose network was that of another client. BuildKit executes equal
 // steps of two builds once, and the other build has ended.
-type StrandedError struct {
-	Step network.Step
-	Err  error
-}
+type StrandedError struct{ Err error }
 
 func (e *StrandedError) Error() string { return e.Err.Error() }
 
@@ -410,7 +407,7 @@ func (d *downloads) blame(err error) error {
 		id = d.vertices[digest.Digest(failed.Digest)]
 	}
 	if key, ok := d.keys[id]; ok && key.mode != recorded && !d.second && !d.checked[id] {
-		return &StrandedError{Step: d.byID[id], Err: err}
+		return &StrandedError{err}
 	}
 	refused := &RefusedDownloadsError{Refused: slices.Clone(d.refused), Err: err}
 	if trouble := d.troubles[id]; trouble != nil {

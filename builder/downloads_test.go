@@ -266,7 +266,7 @@ func TestAgain(t *testing.T) {
 	if !ok || !again.Downloads.Asked["a"] || !again.Downloads.Asked["b"] || req.Downloads.Asked["b"] {
 		t.Errorf("%v, %v, from %v", again.Downloads.Asked, ok, req.Downloads.Asked)
 	}
-	stranded := &StrandedError{Err: errors.New("failed")}
+	stranded := &StrandedError{errors.New("failed")}
 	for attempt, want := range map[int]bool{1: true, 2: false} {
 		if _, ok := Again(req, stranded, attempt); ok != want {
 			t.Errorf("attempt %d: %v", attempt, ok)

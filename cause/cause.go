@@ -51,10 +51,8 @@ func FileOf(h *tar.Header, content io.ReaderAt) *File {
 
 // Hints are facts about the two builds. Each of them may be missing; with them, fewer causes are missed.
 type Hints struct {
-	Epoch         time.Time // SOURCE_DATE_EPOCH of both builds
 	First, Second Window
 	Hostnames     [2]string // of the first and the second build
-	Paths         [2]string // the directory that each build ran in
 	Varied        Varied
 	// Caches are the targets of the cache mounts that the step had, and that were empty when the second build
 	// began.

@@ -65,23 +65,18 @@ func (w *window) simple(kind Kind, re *regexp.Regexp) (found, bool) {
 	return found{Cause{Kind: kind}, a, b}, ok
 }
 
-// hinted finds the hostnames and directories that the hints name.
+// hinted finds the hostnames that the hints name.
 func (f *finder) hinted(w *window) (found, bool) {
-	for _, h := range []struct {
-		kind   Kind
-		values [2]string
-	}{{Hostname, f.hints.Hostnames}, {BuildPath, f.hints.Paths}} {
-		first, second := h.values[0], h.values[1]
-		if first == "" || second == "" || first == second {
-			continue
-		}
-		lead := common([]byte(first), []byte(second))
-		i, j := w.at-lead, w.bt-lead
-		if i >= 0 && j >= 0 && bytes.HasPrefix(w.a[i:], []byte(first)) && bytes.HasPrefix(w.b[j:], []byte(second)) {
-			return found{Cause{Kind: h.kind}, [2]int{i, i + len(first)}, [2]int{j, j + len(second)}}, true
-		}
+	first, second := f.hints.Hostnames[0], f.hints.Hostnames[1]
+	if first == "" || second == "" || first == second {
+		return found{}, false
 	}
-	return found{}, false
+	lead := common([]byte(first), []byte(second))
+	i, j := w.at-lead, w.bt-lead
+	if i < 0 || j < 0 || !bytes.HasPrefix(w.a[i:], []byte(first)) || !bytes.HasPrefix(w.b[j:], []byte(second)) {
+		return found{}, false
+	}
+	return found{Cause{Kind: Hostname}, [2]int{i, i + len(first)}, [2]int{j, j + len(second)}}, true
 }
 
 func (f *finder) uuid(w *window) (found, bool) {

@@ -12,7 +12,7 @@ import (
 
 // Connection says how to reach a BuildKit daemon: by an address, or by functions that dial.
 type Connection struct {
-	Builder, Driver, Node string // as docker buildx ls shows them
+	Driver, Node string // as docker buildx ls shows them
 
 	// Address is a URL such as unix:// or tcp://. The files and the server's name for TLS can be empty.
 	Address                       string
@@ -78,7 +78,7 @@ func (c *Config) Connect(ctx context.Context, b *Builder, s Share) (conn *Connec
 	if err != nil {
 		return nil, err
 	}
-	conn.Builder, conn.Driver, conn.Node = b.Name, b.Driver, s.Node.Name
+	conn.Driver, conn.Node = b.Driver, s.Node.Name
 	return conn, nil
 }
 

@@ -42,7 +42,7 @@ func BenchmarkRead(b *testing.B) {
 			}
 		}
 		between := time.Now()
-		r, _, err := Read(b.Context(), img, ReadOptions{})
+		r, _, err := Read(b.Context(), img)
 		if err == nil {
 			err = r.Save(filepath.Join(b.TempDir(), "Dockerfile.drift"))
 		}

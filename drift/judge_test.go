@@ -253,7 +253,7 @@ func TestSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := DefaultSettings()
-	want.File, want.Tmpfs, want.Rules = s.File, s.Tmpfs, s.Rules
+	want.Tmpfs, want.Rules = s.Tmpfs, s.Rules
 	if len(s.Rules) != 4 || !reflect.DeepEqual(s, want) {
 		t.Errorf("docs/drift.md shows %+v, the defaults are %+v", s, want)
 	}

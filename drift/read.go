@@ -26,12 +26,6 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// ReadOptions say how to read an image.
-type ReadOptions struct {
-	// TempDir is where packages are read from that do not fit into memory; empty is the system's.
-	TempDir string
-}
-
 // The limits of what reading holds in memory or keeps.
 const (
 	maxLayers   = 1000     // as in package diff
@@ -43,7 +37,7 @@ const (
 
 // Read reads an image of one platform, each of its layers once, and checks their digests. The notes say which
 // package databases are damaged. Memory grows with the number of paths, not with their content.
-func Read(ctx context.Context, img v1.Image, o ReadOptions) (_ *Record, notes []string, err error) {
+func Read(ctx context.Context, img v1.Image) (_ *Record, notes []string, err error) {
 	digest, err := img.Digest()
 	if err != nil {
 		return nil, nil, err
@@ -74,7 +68,7 @@ func Read(ctx context.Context, img v1.Image, o ReadOptions) (_ *Record, notes []
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
 	for i, b := range blobs {
-		read[i] = &reading{tempDir: o.TempDir, buf: make([]byte, 0, 128<<10), hash: sha256.New()}
+		read[i] = &reading{buf: make([]byte, 0, 128<<10), hash: sha256.New()}
 		group.Go(func() error {
 			if err := read[i].layer(gctx, b); err != nil {
 				return fmt.Errorf("reading layer %s: %w", b.Digest, err)
@@ -153,7 +147,6 @@ type entry struct {
 
 // A reading is a layer that is being read.
 type reading struct {
-	tempDir   string
 	entries   []*entry
 	whiteouts []layer.Whiteout
 	size      int64
@@ -295,7 +288,7 @@ func (l *reading) spooled(r io.Reader, size int64, fn func(io.ReaderAt)) (err er
 	if size > maxSpooled {
 		return l.rest(r) // no package database is that large
 	}
-	f, err := os.CreateTemp(l.tempDir, "kedge-drift-*")
+	f, err := os.CreateTemp("", "kedge-drift-*")
 	if err != nil {
 		return err
 	}

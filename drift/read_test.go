@@ -93,7 +93,7 @@ func withConfig(t testing.TB, img v1.Image, config v1.Config) *v1.ConfigFile {
 
 func record(t testing.TB, img v1.Image) *Record {
 	t.Helper()
-	r, notes, err := Read(t.Context(), img, ReadOptions{TempDir: t.TempDir()})
+	r, notes, err := Read(t.Context(), img)
 	if err != nil || len(notes) > 0 {
 		t.Fatal(err, notes)
 	}
@@ -365,7 +365,7 @@ func TestReadSame(t *testing.T) {
 
 func TestReadDamaged(t *testing.T) {
 	img := image(t, v1.Config{}, []item{{name: "var/lib/rpm/Packages", content: "no database"}, {name: "a.jar", content: "no jar"}})
-	_, notes, err := Read(t.Context(), img, ReadOptions{})
+	_, notes, err := Read(t.Context(), img)
 	if err != nil || len(notes) != 1 || !strings.Contains(notes[0], "/var/lib/rpm/Packages") {
 		t.Errorf("%q, %v", notes, err)
 	}

@@ -1,7 +1,7 @@
 // Package drift keeps what an image is as text in git, compares images with that, and judges how far one
 // has drifted.
 //
-//	record, notes, err := drift.Read(ctx, image, drift.ReadOptions{})
+//	record, notes, err := drift.Read(ctx, image)
 //	...
 //	committed, err := drift.Load("Dockerfile.drift")
 //	...

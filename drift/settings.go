@@ -32,8 +32,7 @@ const Any = -1
 // Settings say how much drift is acceptable. Each threshold is the most that is: bytes, or a number of files or
 // packages. DefaultSettings has those that hold if the file does not name them.
 type Settings struct {
-	File  string // that has them, empty for none
-	Bytes int64  // by which the files of the image may grow or shrink
+	Bytes int64 // by which the files of the image may grow or shrink
 	// Percent is the same in per cent of the size that is recorded.
 	Percent                                                    float64
 	FilesAdded, FilesRemoved, FilesChanged                     int64
@@ -170,7 +169,7 @@ func ParseSettings(name string, text []byte) (Settings, error) {
 		return Settings{}, &FormatError{File: name, Line: lineOf(text, regexp.QuoteMeta(key), 0), Msg: fmt.Sprintf("unknown key %q", key)}
 	}
 	s := DefaultSettings()
-	s.File, s.Tmpfs = name, doc.Drift.Tmpfs
+	s.Tmpfs = doc.Drift.Tmpfs
 	var errs []*FormatError
 	before, _, _ := bytes.Cut(text, []byte("[["))
 	fail := func(key, why string) {

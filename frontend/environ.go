@@ -23,8 +23,8 @@ var compileVariables = []string{
 
 var compilePrefixes = []string{"CGO_", "CARGO_BUILD_", "CARGO_ENCODED_RUSTFLAGS", "CARGO_PROFILE_", "DEB_CFLAGS_", "DEB_CXXFLAGS_", "DEB_LDFLAGS_"}
 
-// CompileVariable reports whether a variable changes what compilers and build tools make.
-func CompileVariable(name string) bool {
+// compileVariable reports whether a variable changes what compilers and build tools make.
+func compileVariable(name string) bool {
 	return slices.Contains(compileVariables, name) || slices.ContainsFunc(compilePrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
@@ -34,7 +34,7 @@ func (g *Graph) Settings() []Setting {
 	var settings []Setting
 	for _, n := range g.nodes {
 		for _, v := range n.op.GetExec().GetMeta().GetEnv() {
-			if name, value, _ := strings.Cut(v, "="); value != "" && CompileVariable(name) {
+			if name, value, _ := strings.Cut(v, "="); value != "" && compileVariable(name) {
 				settings = append(settings, Setting{Line: g.step(n.digest).Line, Name: name, Value: value})
 			}
 		}

@@ -32,7 +32,6 @@ type project struct {
 
 // A stage is one FROM.
 type stage struct {
-	index        int
 	name, base   string // in lower case; with known variables replaced
 	written      string // the base as it is written
 	line         int
@@ -219,7 +218,7 @@ func (r *reader) from(s *instructions.Stage, i *instruction) {
 	}
 	r.env, r.unset = clone(r.global), clone(r.open)
 	base := r.expand(s.BaseName)
-	st := &stage{index: len(r.stages), name: strings.ToLower(s.Name), base: base, written: s.BaseName, line: i.start, parent: r.stage(base)}
+	st := &stage{name: strings.ToLower(s.Name), base: base, written: s.BaseName, line: i.start, parent: r.stage(base)}
 	r.env, r.unset = map[string]string{}, map[string]bool{}
 	if st.parent != nil {
 		for _, before := range st.parent.instructions {

@@ -50,7 +50,7 @@ func Compare(before, after *Record) Changes {
 				continue
 			}
 			hosts[i][u.Host] = true
-			if p, ok := PackageOf(e.URL); ok && e.Status == 200 {
+			if p, ok := packageOf(e.URL); ok && e.Status == 200 {
 				if versions[i][p] == nil {
 					versions[i][p] = map[string]string{}
 				}
@@ -64,11 +64,6 @@ func Compare(before, after *Record) Changes {
 	c.Packages = comparePackages(versions[0], versions[1])
 	c.Others = compareOthers(sides[0], sides[1])
 	return c
-}
-
-// Empty reports whether nothing differs.
-func (c Changes) Empty() bool {
-	return len(c.Hosts)+len(c.Gone)+len(c.Packages)+len(c.Others) == 0
 }
 
 // missingFrom returns what b has and a has not, sorted.

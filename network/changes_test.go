@@ -31,7 +31,7 @@ func TestPackageOf(t *testing.T) {
 		"https://repo1.maven.org/maven2/org/apache/commons/commons-lang3/3.14.0/commons-lang3-3.14.0.jar":                           {"maven", "org.apache.commons:commons-lang3", "3.14.0"},
 		"https://repo1.maven.org/maven2/junit/junit/4.13/junit-4.13-sources.jar":                                                    {"maven", "junit:junit", "4.13"},
 	} {
-		if got, ok := PackageOf(url); !ok || got != want {
+		if got, ok := packageOf(url); !ok || got != want {
 			t.Errorf("%s: %+v, %v", url, got, ok)
 		}
 	}
@@ -41,7 +41,7 @@ func TestPackageOf(t *testing.T) {
 		"https://repo1.maven.org/maven2/junit/junit/4.13/maven-metadata.xml", "https://h/maven2/a/b/1/other-1.jar",
 		"https://h/x.rpm", "https://h/x.whl", "https://rubygems.org/info/rails",
 	} {
-		if got, ok := PackageOf(url); ok {
+		if got, ok := packageOf(url); ok {
 			t.Errorf("%s: %+v", url, got)
 		}
 	}
@@ -53,7 +53,7 @@ func FuzzPackageOf(f *testing.F) {
 	f.Add("https://repo1.maven.org/maven2/junit/junit/4.13/junit-4.13-sources.jar")
 	f.Add("https://rubygems.org/gems/nokogiri-1.16.6-x86_64-linux.gem")
 	f.Fuzz(func(t *testing.T, s string) {
-		if p, ok := PackageOf(s); ok && (p.Kind == "" || p.Name == "" || p.Version == "") {
+		if p, ok := packageOf(s); ok && (p.Kind == "" || p.Name == "" || p.Version == "") {
 			t.Errorf("%q: %+v", s, p)
 		}
 	})
@@ -111,8 +111,10 @@ func TestCompare(t *testing.T) {
 	if diff := cmp.Diff([]string{"http://deb.example/InRelease", "+http://deb.example/new", "-http://old.example/x"}, others); diff != "" {
 		t.Error(diff)
 	}
-	if !Compare(before, before).Empty() || !Compare(nil, nil).Empty() {
-		t.Error("a record differs from itself")
+	for _, same := range []*Record{before, nil} {
+		if c := Compare(same, same); len(c.Hosts)+len(c.Gone)+len(c.Packages)+len(c.Others) > 0 {
+			t.Errorf("a record differs from itself: %+v", c)
+		}
 	}
 	if all := Compare(nil, after); len(all.Packages) != 4 || len(all.Hosts) != 2 {
 		t.Errorf("%+v", all)

@@ -54,7 +54,7 @@ func target(r *http.Request, to origin) *url.URL {
 
 // canonical returns the canonical form of a URL, without the secrets that kedge knows.
 func (p *Proxy) canonical(u *url.URL) (string, error) {
-	text, err := Canonical(u)
+	text, err := canonicalURL(u)
 	if err != nil {
 		return "", err
 	}
@@ -63,7 +63,7 @@ func (p *Proxy) canonical(u *url.URL) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return Canonical(clean)
+	return canonicalURL(clean)
 }
 
 // hidden replaces a secret in a URL or header.
@@ -411,7 +411,7 @@ func (e *Entry) leadsBack() bool {
 	if err != nil {
 		return false
 	}
-	text, err := Canonical(u)
+	text, err := canonicalURL(u)
 	return err == nil && text == e.URL
 }
 

@@ -27,7 +27,7 @@ import (
 // The artifact of a record: an OCI manifest whose first layer is the record, and whose other layers are the
 // bodies.
 const (
-	ArtifactType    = "application/vnd.kedge.downloads.v1"
+	artifactType    = "application/vnd.kedge.downloads.v1"
 	recordMediaType = "application/vnd.kedge.downloads.v1+text"
 	bodyMediaType   = "application/octet-stream"
 	recordPath      = "dev.kedge.record" // annotation of an entry of the index: the path of the record's file
@@ -35,9 +35,8 @@ const (
 
 // A Kept is a record that the cache lists.
 type Kept struct {
-	Path       string // of its file
-	Descriptor ocispec.Descriptor
-	Record     *Record
+	Path   string // of its file
+	Record *Record
 }
 
 // Keep lists a record, by the path of its file, instead of an earlier one. Prune leaves its bodies alone.
@@ -81,13 +80,13 @@ func (c *Cache) artifact(r *Record) (ocispec.Descriptor, error) {
 	}
 	manifest, err := strictjson.Encode(ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
-		ArtifactType: ArtifactType, Config: ocispec.DescriptorEmptyJSON, Layers: layers,
+		ArtifactType: artifactType, Config: ocispec.DescriptorEmptyJSON, Layers: layers,
 	})
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	desc := ocispec.Descriptor{
-		MediaType: ocispec.MediaTypeImageManifest, ArtifactType: ArtifactType,
+		MediaType: ocispec.MediaTypeImageManifest, ArtifactType: artifactType,
 		Digest: digest.FromBytes(manifest), Size: int64(len(manifest)),
 	}
 	for _, data := range [][]byte{ocispec.DescriptorEmptyJSON.Data, text, manifest} {
@@ -115,7 +114,7 @@ func (c *Cache) Records() (kept []Kept, err error) {
 			bad = append(bad, fmt.Errorf("the record of %s: %w", d.Annotations[recordPath], err))
 			continue
 		}
-		kept = append(kept, Kept{Path: d.Annotations[recordPath], Descriptor: d, Record: r})
+		kept = append(kept, Kept{Path: d.Annotations[recordPath], Record: r})
 	}
 	return kept, errors.Join(bad...)
 }
@@ -372,7 +371,7 @@ func (c *Cache) Uses(name string) ([]Use, error) {
 	var uses []Use
 	canonical := name
 	if u, parseErr := url.Parse(name); parseErr == nil {
-		if text, canonicalErr := Canonical(u); canonicalErr == nil {
+		if text, canonicalErr := canonicalURL(u); canonicalErr == nil {
 			canonical = text
 		}
 	}

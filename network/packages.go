@@ -38,9 +38,9 @@ var patterns = []pattern{
 	{"pypi", regexp.MustCompile(`/packages/(?:.*/)?([A-Za-z0-9._-]+?)-(\d[A-Za-z0-9.!+]*)\.(?:tar\.gz|tar\.bz2|zip)$`), false, pypiName},
 }
 
-// PackageOf returns the package whose file a canonical URL names. It goes by the forms of well-known
+// packageOf returns the package whose file a canonical URL names. It goes by the forms of well-known
 // repositories, also on mirrors.
-func PackageOf(text string) (Package, bool) {
+func packageOf(text string) (Package, bool) {
 	u, err := url.Parse(text)
 	if err != nil || len(u.Path) > maxURL {
 		return Package{}, false

@@ -220,7 +220,7 @@ func (e *Entry) check() error {
 	if err != nil {
 		return fmt.Errorf("%q is not a URL", e.URL)
 	}
-	if canonical, err := Canonical(u); err != nil || canonical != e.URL {
+	if canonical, err := canonicalURL(u); err != nil || canonical != e.URL {
 		return fmt.Errorf("%q is not a URL in canonical form", e.URL)
 	}
 	head := e.Method == http.MethodHead

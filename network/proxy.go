@@ -32,8 +32,8 @@ type Options struct {
 	// Repo fetches bodies that the cache lacks from where they are shared; nil: nowhere.
 	Repo    Source
 	Secrets [][]byte // values that no record may have
-	MaxBody int64    // bytes of one body; 0: DefaultMaxBody
-	// Patience is how long an origin may send nothing; 0: DefaultPatience.
+	MaxBody int64    // bytes of one body; 0: 32 GiB
+	// Patience is how long an origin may send nothing; 0: two minutes.
 	Patience time.Duration
 
 	// NotLocked is called before a replayer answers a request that the record has no answer to. The caller has
@@ -51,8 +51,8 @@ type Options struct {
 
 // The defaults of Options.
 const (
-	DefaultMaxBody  = 32 << 30
-	DefaultPatience = 2 * time.Minute
+	defaultMaxBody  = 32 << 30
+	defaultPatience = 2 * time.Minute
 )
 
 // A Proxy answers the connections of RUN steps. It is safe for use by several goroutines.
@@ -78,10 +78,10 @@ func NewReplayer(o Options) *Proxy { return newProxy(o, false) }
 
 func newProxy(o Options, record bool) *Proxy {
 	if o.MaxBody == 0 {
-		o.MaxBody = DefaultMaxBody
+		o.MaxBody = defaultMaxBody
 	}
 	if o.Patience == 0 {
-		o.Patience = DefaultPatience
+		o.Patience = defaultPatience
 	}
 	p := &Proxy{o: o, record: record, client: transport(o), real: map[string]string{}, passing: map[string]Entry{}}
 	p.flights.running = map[string]*flight{}

@@ -26,7 +26,7 @@ type Step struct {
 // An Entry is the answer to one request.
 type Entry struct {
 	Method string // GET or HEAD
-	URL    string // in the form of Canonical
+	URL    string // in canonical form, as docs/lockfile.md says
 	// Status is that of HTTP, or 0 if the server could not be reached.
 	Status int
 	// Digest is the sha256 of the body. It is empty for HEAD and for Status 0.

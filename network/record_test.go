@@ -184,7 +184,7 @@ func FuzzCanonical(f *testing.F) {
 		if err != nil {
 			return
 		}
-		text, err := Canonical(u)
+		text, err := canonicalURL(u)
 		if err != nil {
 			return
 		}
@@ -192,7 +192,7 @@ func FuzzCanonical(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q became %q: %v", s, text, err)
 		}
-		if again, err := Canonical(u); err != nil || again != text {
+		if again, err := canonicalURL(u); err != nil || again != text {
 			t.Errorf("%q became %q, and that %q, %v", s, text, again, err)
 		}
 	})
@@ -217,7 +217,7 @@ func TestCanonical(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := Canonical(u); err != nil || got != want {
+		if got, err := canonicalURL(u); err != nil || got != want {
 			t.Errorf("%s: got %s, %v, want %s", s, got, err, want)
 		}
 	}

@@ -32,10 +32,10 @@ func isSecretParam(name string) bool {
 	return secretParams[name] || strings.HasPrefix(name, "x-amz-") || strings.HasPrefix(name, "x-goog-")
 }
 
-// Canonical returns the form of an http or https URL that a record has: scheme and host in lower case, and
+// canonicalURL returns the form of an http or https URL that a record has: scheme and host in lower case, and
 // no default port, user, fragment, or query parameter that holds a credential. Everything else stays byte for
 // byte.
-func Canonical(u *url.URL) (string, error) {
+func canonicalURL(u *url.URL) (string, error) {
 	scheme := strings.ToLower(u.Scheme)
 	if scheme != "http" && scheme != "https" {
 		return "", fmt.Errorf("%q is not an http or https URL", u.Redacted())

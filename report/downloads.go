@@ -42,9 +42,9 @@ type Answer struct {
 	Digest string `json:"digest,omitempty"`
 }
 
-// NewDownloads reports how the record of downloads changed. Either may be nil. It returns nil if there is no
+// newDownloads reports how the record of downloads changed. Either may be nil. It returns nil if there is no
 // record any more.
-func NewDownloads(before, after *network.Record) *Downloads {
+func newDownloads(before, after *network.Record) *Downloads {
 	if after == nil {
 		return nil
 	}

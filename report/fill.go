@@ -110,7 +110,7 @@ func NewDiff(verb string, d *diff.Result, files []explain.File) *Report {
 // NewLock reports what lock wrote, or would write if check is set.
 func NewLock(l *kedge.Locked, check bool) *Report {
 	out := &Lock{Check: check, Changed: l.Changed, Target: l.Target, Sources: l.Sources, Changes: NewLockChanges(l.Changes)}
-	out.Downloads = NewDownloads(l.OldRecord, l.Record)
+	out.Downloads = newDownloads(l.OldRecord, l.Record)
 	if l.OldTarget != l.Target && l.OldTarget != "" {
 		out.Changes = append(out.Changes, LockChange{Kind: "target", Old: l.OldTarget, New: l.Target})
 	}
@@ -127,7 +127,7 @@ func NewLock(l *kedge.Locked, check bool) *Report {
 		out.Changes = append(out.Changes, LockChange{Kind: "environment", Ref: c.Variable, Old: strings.Join(c.Old, ", "), New: strings.Join(c.New, ", ")})
 	}
 	if l.Record != nil {
-		out.Downloads = NewDownloads(l.OldRecord, l.Record)
+		out.Downloads = newDownloads(l.OldRecord, l.Record)
 	}
 	return &Report{Version: Version, Verb: "lock", Lockfile: l.Lockfile, Args: l.ArgsHash, Epoch: l.Epoch, Lock: out}
 }

@@ -235,7 +235,7 @@ func refreshed() *Downloads {
 	add(before, "http://deb.example/page", 404, 30, "none")
 	add(after, "http://deb.example/page", 200, 3000, "page")
 	add(before, "http://old.example/", 0, 0, "")
-	return NewDownloads(before, after)
+	return newDownloads(before, after)
 }
 
 func render(t testing.TB, r *Report) string {

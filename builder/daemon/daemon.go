@@ -37,9 +37,6 @@ type Options struct {
 	Env []string
 	// Buildkitd is the path of buildkitd, or its name on PATH. The default is the one next to Serve[0], else on PATH.
 	Buildkitd string
-	// Runtime is the path of the OCI runtime, or its name on PATH. The default is the one in the configuration, else
-	// the one that buildkitd finds on PATH, else runc or crun next to Serve[0], else crun on PATH.
-	Runtime string
 	// Config is the path of buildkitd.toml, which must exist. The default is the one of an earlier Acquire with Keep,
 	// else the first of $BUILDKITD_CONFIG,
 	// /etc/buildkit/buildkitd.toml and buildkit/buildkitd.toml in the user's configuration folder. For a user other
@@ -55,16 +52,14 @@ type Options struct {
 	Network string
 }
 
-// Status describes the daemon of a root. Root, Log and Running are always set, the rest only if Running.
+// Status describes the daemon of a root. Log and Running are always set, the rest only if Running.
 type Status struct {
 	Running    bool
-	Root       string
 	Log        string // path; the previous daemon's log has ".1" added
 	PID        int    // of buildkitd, or of the rootlesskit that it runs in
 	Supervisor int    // its pid
 	Addr       string // unix:///...
 	Version    string // as buildkitd reports it
-	Buildkitd  string // path
 	Config     string // path of buildkitd.toml, empty for none
 	Network    string // as in Options, "host" or "slirp4netns"; empty for root's daemon
 	Since      time.Time
@@ -83,11 +78,8 @@ func (e *MissingError) Error() string {
 	return fmt.Sprintf("%s not found in %s", e.What, strings.Join(e.Searched, ", "))
 }
 
-// RootError says that the folder Root cannot be created.
-type RootError struct {
-	Root string
-	Err  error
-}
+// RootError says that the builder's folder cannot be created.
+type RootError struct{ Err error }
 
 func (e *RootError) Error() string { return fmt.Sprintf("making the builder's directory: %v", e.Err) }
 

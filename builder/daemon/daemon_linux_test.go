@@ -209,7 +209,7 @@ func wantStopped(t testing.TB, o Options) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(Status{Root: o.Root, Log: filepath.Join(o.Root, "buildkitd.log")}, st); diff != "" {
+	if diff := cmp.Diff(Status{Log: filepath.Join(o.Root, "buildkitd.log")}, st); diff != "" {
 		t.Errorf("status of a stopped daemon (-want +got):\n%s", diff)
 	}
 	d := rootDir(o.Root)
@@ -246,7 +246,7 @@ func TestColdAndWarm(t *testing.T) {
 	if left := time.Until(st.StopAt); st.InUse || st.Idle != time.Minute || left < 50*time.Second || left > time.Minute {
 		t.Errorf("without a lease: InUse %v, Idle %v, StopAt in %v", st.InUse, st.Idle, left)
 	}
-	if st.Version == "" || st.Config != o.Config || st.Buildkitd == "" || time.Since(st.Since) > time.Minute {
+	if st.Version == "" || st.Config != o.Config || time.Since(st.Since) > time.Minute {
 		t.Errorf("status: %+v", st)
 	}
 
@@ -775,7 +775,9 @@ func TestMissing(t *testing.T) {
 	if err != nil {
 		skip(t, "needs runc")
 	}
-	o.Runtime = runc
+	if err := os.Symlink(runc, filepath.Join(empty, "runc")); err != nil {
+		t.Fatal(err)
+	}
 	_, err = Acquire(t.Context(), o)
 	var start *StartError
 	if !errors.As(err, &start) || !strings.Contains(strings.Join(start.LogTail, "\n"), "exec format error") {
@@ -783,7 +785,7 @@ func TestMissing(t *testing.T) {
 	}
 
 	o.Buildkitd = real
-	acquire(t, o) // with a runtime that is not on PATH
+	acquire(t, o)
 }
 
 // The order of the places in which programs are found. The files need not be programs.
@@ -911,7 +913,7 @@ func TestChanged(t *testing.T) {
 	}
 	o.Buildkitd = copied
 	acquire(t, o)
-	if st := status(t, o); st.PID == second.PID || st.Buildkitd != copied {
+	if st := status(t, o); st.PID == second.PID {
 		t.Errorf("not replaced: %+v", st)
 	}
 }

@@ -21,7 +21,6 @@ const systemConfig = "/etc/buildkit/buildkitd.toml"
 type spec struct {
 	Buildkitd string   `json:"buildkitd"` // absolute, symlinks resolved
 	Stamp     string   `json:"stamp"`     // size and mtime of the file
-	Runtime   string   `json:"runtime,omitempty"`
 	Config    string   `json:"config,omitempty"`
 	Digest    string   `json:"digest,omitempty"` // sha256 of the configuration
 	Flags     []string `json:"flags"`            // derived from the configuration and the installed programs
@@ -36,9 +35,6 @@ func (s spec) changed(t spec) []string {
 	var names []string
 	if s.Buildkitd != t.Buildkitd || s.Stamp != t.Stamp {
 		names = append(names, "buildkitd")
-	}
-	if s.Runtime != t.Runtime {
-		names = append(names, "runtime")
 	}
 	if s.Config != t.Config || s.Digest != t.Digest {
 		names = append(names, "config")
@@ -86,11 +82,6 @@ func (o Options) find() (spec, error) {
 		}
 	}
 	s.Entitlements = append([]string{"network.host"}, c.Entitlements...)
-	if o.Runtime != "" {
-		if s.Runtime, err = o.program(o.Runtime); err != nil {
-			return s, err
-		}
-	}
 	runtime, err := o.worker(c)
 	if err != nil {
 		return s, err
@@ -199,9 +190,6 @@ func (o Options) worker(c settings) ([]string, error) {
 	}
 
 	beside := []string{filepath.Dir(o.Serve[0])}
-	if o.Runtime != "" {
-		return binary(o.program(o.Runtime))
-	}
 	if name := c.Worker.OCI.Binary; name != "" {
 		if strings.Contains(name, "/") {
 			return binary(o.program(name))

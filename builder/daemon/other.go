@@ -33,7 +33,7 @@ func Acquire(context.Context, Options) (*Lease, error) { return nil, unsupported
 func Serve(context.Context, string, io.Writer) error { return unsupported() }
 
 // Stat reports that no daemon runs.
-func Stat(root string) (Status, error) { return Status{Root: root}, nil }
+func Stat(string) (Status, error) { return Status{}, nil }
 
 // Stop does nothing.
 func Stop(context.Context, string, bool) error { return nil }

@@ -88,7 +88,7 @@ func (d rootDir) temp() string {
 // prepare creates the root, or checks an existing one.
 func (d rootDir) prepare() error {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
-		return &RootError{Root: string(d), Err: err}
+		return &RootError{err}
 	}
 	fi, err := os.Stat(string(d))
 	if err != nil {
@@ -405,14 +405,14 @@ func Stat(root string) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{Root: string(d), Log: d.log()}
+	s := Status{Log: d.log()}
 	ph, st, err := d.look()
 	if err != nil || ph != serving {
 		return s, err
 	}
 	s.Running = true
 	s.PID, s.Addr, s.Version, s.Since = st.Daemon.PID, st.Addr, st.Version, st.Since
-	s.Buildkitd, s.Config = st.Spec.Buildkitd, st.Spec.Config
+	s.Config = st.Spec.Config
 	if st.Spec.Rootless != nil {
 		s.Network = st.Spec.Rootless.Network
 	}

@@ -118,7 +118,7 @@ func (p *process) readDrift(ctx context.Context, image driftImage) (r *drift.Rec
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, img.Close()) }()
-	r, notes, err := drift.Read(ctx, img, drift.ReadOptions{})
+	r, notes, err := drift.Read(ctx, img)
 	for _, n := range notes {
 		p.say("warning: %s", n)
 	}

@@ -21,9 +21,6 @@ func (o Options) registry(ctx context.Context, s string, img *Image) error {
 		keychain = authn.NewMultiKeychain() // anonymous
 	}
 	options := []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(keychain)}
-	if o.Transport != nil {
-		options = append(options, remote.WithTransport(o.Transport))
-	}
 	img.remote = true
 	desc, err := remote.Get(ref, options...)
 	if err != nil {

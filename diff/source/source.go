@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -31,8 +30,6 @@ type Options struct {
 	Store *store.Store
 	// Keychain has the credentials for registries. Nil means anonymous access.
 	Keychain authn.Keychain
-	// Transport is used for registries. Nil means the default transport.
-	Transport http.RoundTripper
 	// Docker returns the output of docker save for an image of the Docker Engine. Nil means that there is
 	// no Engine.
 	Docker func(ctx context.Context, name string) (io.ReadCloser, error)

@@ -378,7 +378,7 @@ func FuzzArchive(f *testing.F) {
 		if err := os.WriteFile(file, data, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		img, err := Open(t.Context(), file, Options{TempDir: t.TempDir(), Transport: offline{}})
+		img, err := Open(t.Context(), file, Options{TempDir: t.TempDir()})
 		if err != nil {
 			return
 		}

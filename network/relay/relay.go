@@ -36,8 +36,8 @@ const (
 // Proxy is the address, in a step, at which the relay takes connections. Names that a step looks up have the
 // same address, with the ports of http and https.
 const (
-	Proxy   = "http://" + Address + ":3128"
-	Address = "127.107.101.100"
+	Proxy   = "http://" + address + ":3128"
+	address = "127.107.101.100"
 )
 
 // NamePrefix begins the only line of a connection by which the relay says that its step looked up the address
@@ -47,8 +47,8 @@ const NamePrefix = "KEDGE name "
 //go:embed bin
 var programs embed.FS
 
-// Binary returns the program for an architecture, as Go names it. It reports whether there is one.
-func Binary(arch string) ([]byte, bool) {
+// binary returns the program for an architecture, as Go names it. It reports whether there is one.
+func binary(arch string) ([]byte, bool) {
 	packed, err := programs.ReadFile("bin/" + arch + ".gz")
 	if err != nil {
 		return nil, false
@@ -69,7 +69,7 @@ type Image struct {
 
 // New returns the image for an architecture, as Go names it. It reports whether there is one.
 func New(arch string) (*Image, bool) {
-	program, ok := Binary(arch)
+	program, ok := binary(arch)
 	if !ok {
 		return nil, false
 	}
@@ -89,7 +89,7 @@ func New(arch string) (*Image, bool) {
 // Resolver returns the image with the step's resolv.conf. It is an image of its own because BuildKit (0.34) loses the
 // error of a step two of whose mounts are from one.
 func Resolver(arch string) *Image {
-	return newImage(arch, []file{{Resolv, 0o644, []byte("nameserver " + Address + "\n")}})
+	return newImage(arch, []file{{Resolv, 0o644, []byte("nameserver " + address + "\n")}})
 }
 
 type file struct {

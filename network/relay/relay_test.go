@@ -76,7 +76,7 @@ func TestSource(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if committed, _ := Binary(arch); !bytes.Equal(compiled, committed) {
+		if committed, _ := binary(arch); !bytes.Equal(compiled, committed) {
 			t.Errorf("%s: the committed program is not that of the source: make relay", arch)
 		}
 	}
@@ -131,7 +131,7 @@ func TestConstants(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`const address = "` + Address + `"`, `var ports = []int{3128, 80, 443}`, `"` + NamePrefix + `"+name+"\n"`} {
+	for _, want := range []string{`const address = "` + address + `"`, `var ports = []int{3128, 80, 443}`, `"` + NamePrefix + `"+name+"\n"`} {
 		if !strings.Contains(string(source)+string(dns), want) {
 			t.Errorf("the program has no %s", want)
 		}

@@ -23,7 +23,6 @@ type Section struct {
 	Name       string
 	Offset     int64 // in the file
 	Size       int64 // in the file, at least 1
-	Strings    bool  // it is a string table
 	Compressed bool
 	section    *elf.Section
 }
@@ -46,7 +45,7 @@ func Sections(r io.ReaderAt) (sections []Section, err error) {
 				continue
 			}
 			sections = append(sections, Section{
-				Name: s.Name, Offset: int64(s.Offset), Size: int64(s.FileSize), Strings: s.Type == elf.SHT_STRTAB,
+				Name: s.Name, Offset: int64(s.Offset), Size: int64(s.FileSize),
 				Compressed: s.Flags&elf.SHF_COMPRESSED != 0, section: s,
 			})
 		}

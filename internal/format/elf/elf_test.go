@@ -64,11 +64,11 @@ func TestSections(t *testing.T) {
 	}
 	for i, want := range []string{text, packed} {
 		s := sections[i]
-		if got, err := io.ReadAll(s.Open()); err != nil || string(got) != want || s.Compressed != (i == 1) || s.Strings {
+		if got, err := io.ReadAll(s.Open()); err != nil || string(got) != want || s.Compressed != (i == 1) {
 			t.Errorf("%s: %q, %v", s.Name, got, err)
 		}
 	}
-	if s := sections[0]; s.Offset != 64 || s.Size != int64(len(text)) || !sections[2].Strings {
+	if s := sections[0]; s.Offset != 64 || s.Size != int64(len(text)) {
 		t.Errorf("%+v", sections)
 	}
 	for n := range content[:len(content)-1] {

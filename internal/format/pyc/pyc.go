@@ -31,8 +31,6 @@ type Header struct {
 	Magic  uint16 // identifies the version of the byte code
 	Flags  uint32 // 0: checked by time; 1 and 3: checked by hash; always 0 before Python 3.7
 	Time   uint32 // modification time of the source in seconds since 1970, if Flags is 0
-	Size   uint32 // size of the source modulo 2^32, if Flags is 0; 0 before Python 3.3
-	Hash   uint64 // SipHash of the source, if Flags is not 0
 	Length int    // of the header, in bytes
 	Code   bool   // a code object follows the header, as in every file that Python wrote
 }
@@ -61,13 +59,8 @@ func Parse(content []byte) (Header, bool) {
 			return Header{}, false
 		}
 	}
-	if h.Flags != 0 {
-		h.Hash = le.Uint64(fields)
-	} else {
+	if h.Flags == 0 {
 		h.Time = le.Uint32(fields)
-		if len(fields) > 4 {
-			h.Size = le.Uint32(fields[4:])
-		}
 	}
 	h.Code = len(content) > h.Length && content[h.Length]&^flagRef == codeType
 	return h, true
