@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
 	"log"
 	"net/http"
 	"net/http/httptest"
@@ -395,8 +394,3 @@ func FuzzArchive(f *testing.F) {
 		}
 	})
 }
-
-// offline is a transport without a network.
-type offline struct{}
-
-func (offline) RoundTrip(*http.Request) (*http.Response, error) { return nil, fs.ErrPermission }
