@@ -228,7 +228,7 @@ var hints = []row{
 	fixed[*network.BusyError](exitFailed, "wait until the build has ended"),
 	fixed[*policy.ForeignError](exitFailed, "move it away, or name another file: -o FILE"),
 	fixed[*store.NotFoundError](exitFailed, "kedge images lists what there is"),
-	fixed[*noRecordError](exitFailed, "kedge drift record writes one, to be committed"),
+	fixed[*noRecordError](exitFailed, "kedge drift record writes one; commit it"),
 	fixed[*notBuiltError](exitFailed, "build it first, or name an IMAGE"),
 	fixed[*drift.ForeignError](exitFailed, "move it away, or record beside another Dockerfile: -f FILE"),
 	fixed[*drift.FormatError](exitFailed, "docs/drift.md says what a record and "+drift.SettingsFile+" are"),
