@@ -3,7 +3,6 @@ package builder
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"io"
 	"os"
@@ -11,44 +10,24 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/internal/tartest"
 )
 
-func tarOf(t *testing.T, entries ...tar.Header) []byte {
+// tarOf returns an archive whose files hold zeros.
+func tarOf(t *testing.T, headers ...tar.Header) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, h := range entries {
-		if err := w.WriteHeader(&h); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write(make([]byte, h.Size)); err != nil {
-			t.Fatal(err)
-		}
+	entries := make([]tartest.Entry, len(headers))
+	for i, h := range headers {
+		entries[i] = tartest.Entry{Header: h, Body: string(make([]byte, h.Size))}
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
-func gzipped(t *testing.T, data []byte) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	if _, err := w.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return tartest.Tar(t, entries...)
 }
 
 // A damaged archive is refused, even if the damage is after its last entry, and leaves no file.
 func TestNewArchive(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	plain := tarOf(t, tar.Header{Name: "Dockerfile", Mode: 0o644, Size: 2000})
-	packed := gzipped(t, plain)
+	packed := tartest.Gzip(t, plain)
 	flipped := bytes.Clone(packed)
 	flipped[len(flipped)-6] ^= 1 // of the checksum
 	tests := []struct {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/kedge-build/kedge/internal/format/ar"
@@ -38,21 +39,11 @@ type entry struct {
 
 func tarOf(t testing.TB, entries ...entry) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, e := range entries {
-		h := &tar.Header{Name: e.name, Size: int64(len(e.body)), Mode: 0o644, ModTime: e.time, Uid: e.uid, Typeflag: tar.TypeReg}
-		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, e.body); err != nil {
-			t.Fatal(err)
-		}
+	list := make([]tartest.Entry, len(entries))
+	for i, e := range entries {
+		list[i] = tartest.Entry{Header: tar.Header{Name: e.name, Mode: 0o644, ModTime: e.time, Uid: e.uid, Typeflag: tar.TypeReg}, Body: e.body}
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return tartest.Tar(t, list...)
 }
 
 func zipOf(t testing.TB, entries ...entry) []byte {

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/klauspost/compress/gzip"
 )
 
@@ -36,7 +37,7 @@ func picture(t testing.TB, layers ...[]file) v1.Image {
 func stack(t testing.TB, img v1.Image, layers ...[]file) v1.Image {
 	t.Helper()
 	for _, files := range layers {
-		img = appendTar(t, img, pack(t, files...), gzip.DefaultCompression)
+		img = appendTar(t, img, tartest.Tar(t, files...), gzip.DefaultCompression)
 	}
 	return img
 }
@@ -74,15 +75,15 @@ func said(files []File) []string {
 }
 
 func dir(name string) file {
-	return special(name, tar.TypeDir).with(func(h *tar.Header) { h.Mode = 0o755 })
+	return special(name, tar.TypeDir).With(func(h *tar.Header) { h.Mode = 0o755 })
 }
 
 func link(name, target string) file {
-	return special(name, tar.TypeLink).with(func(h *tar.Header) { h.Linkname = target })
+	return special(name, tar.TypeLink).With(func(h *tar.Header) { h.Linkname = target })
 }
 
 func symlink(name, target string) file {
-	return special(name, tar.TypeSymlink).with(func(h *tar.Header) { h.Linkname = target })
+	return special(name, tar.TypeSymlink).With(func(h *tar.Header) { h.Linkname = target })
 }
 
 func TestImagesSquashed(t *testing.T) {
@@ -95,13 +96,13 @@ func TestImagesSquashed(t *testing.T) {
 	}{
 		// Differences.
 		{"same size", [][]file{{a}}, [][]file{{regular("a", "bodY")}}, []string{"changed /a content"}},
-		{"setuid", [][]file{{a}}, [][]file{{a.with(func(h *tar.Header) { h.Mode |= 0o4000 })}}, []string{"changed /a mode"}},
-		{"owner", [][]file{{a}}, [][]file{{a.with(func(h *tar.Header) { h.Gid = 7 })}}, []string{"changed /a owner"}},
-		{"xattr", [][]file{{a}}, [][]file{{a.with(xattr("security.capability", "x"))}}, []string{"changed /a xattrs"}},
-		{"time", [][]file{{a}}, [][]file{{a.with(func(h *tar.Header) { h.ModTime = epoch.Add(time.Second) })}}, []string{"changed /a time"}},
+		{"setuid", [][]file{{a}}, [][]file{{a.With(func(h *tar.Header) { h.Mode |= 0o4000 })}}, []string{"changed /a mode"}},
+		{"owner", [][]file{{a}}, [][]file{{a.With(func(h *tar.Header) { h.Gid = 7 })}}, []string{"changed /a owner"}},
+		{"xattr", [][]file{{a}}, [][]file{{a.With(xattr("security.capability", "x"))}}, []string{"changed /a xattrs"}},
+		{"time", [][]file{{a}}, [][]file{{a.With(func(h *tar.Header) { h.ModTime = epoch.Add(time.Second) })}}, []string{"changed /a time"}},
 		{"file to symlink", [][]file{{a}}, [][]file{{symlink("a", "b")}}, []string{"changed /a type,target"}},
 		{"link target", [][]file{{symlink("a", "b")}}, [][]file{{symlink("a", "c")}}, []string{"changed /a target"}},
-		{"device", [][]file{{special("a", tar.TypeChar)}}, [][]file{{special("a", tar.TypeChar).with(func(h *tar.Header) { h.Devminor = 3 })}}, []string{"changed /a device"}},
+		{"device", [][]file{{special("a", tar.TypeChar)}}, [][]file{{special("a", tar.TypeChar).With(func(h *tar.Header) { h.Devminor = 3 })}}, []string{"changed /a device"}},
 		{"hard link to what changed", [][]file{{a, link("l", "a")}}, [][]file{{regular("a", "bodY"), link("l", "a")}}, []string{"changed /a content", "changed /l content"}},
 		{"hard link to another", [][]file{{a, regular("b", "x"), link("l", "a")}}, [][]file{{a, regular("b", "x"), link("l", "b")}}, []string{"changed /l content"}},
 		{"hard link to a lower layer", [][]file{base, {link("l", "d/one")}}, [][]file{base, {link("l", "d/two")}}, []string{"changed /l content"}},
@@ -114,7 +115,7 @@ func TestImagesSquashed(t *testing.T) {
 		{"over a shared layer, on one side", [][]file{base, {a}}, [][]file{base, {a, regular("top", "T")}}, []string{"changed /top content"}},
 		{"new over a shared layer", [][]file{base, {a}}, [][]file{base, {a, regular("new", "n")}}, []string{"added /new"}},
 		{"one layer more", [][]file{base}, [][]file{base, {a}}, []string{"added /a"}},
-		{"root", [][]file{{dir("./")}}, [][]file{{dir("./").with(func(h *tar.Header) { h.Mode = 0o777 })}}, []string{"changed / mode"}},
+		{"root", [][]file{{dir("./")}}, [][]file{{dir("./").With(func(h *tar.Header) { h.Mode = 0o777 })}}, []string{"changed / mode"}},
 		// No differences.
 		{"same", [][]file{base}, [][]file{base}, []string{}},
 		{"cut in other layers", [][]file{base, {a}}, [][]file{{a}, base}, []string{}},
@@ -144,7 +145,7 @@ func TestImagesSquashed(t *testing.T) {
 }
 
 func TestImagesSame(t *testing.T) {
-	content := pack(t, regular("a", strings.Repeat("body", 1000)))
+	content := tartest.Tar(t, regular("a", strings.Repeat("body", 1000)))
 	base := picture(t)
 	a := appendTar(t, base, content, gzip.BestCompression)
 	b := appendTar(t, base, content, gzip.NoCompression)
@@ -182,7 +183,7 @@ func TestImagesLayers(t *testing.T) {
 
 func TestImagesStat(t *testing.T) {
 	a := picture(t, []file{regular("a", "12")})
-	b := picture(t, []file{regular("a", "123").with(func(h *tar.Header) { h.Mode, h.Uid = 0o4777, 5 })})
+	b := picture(t, []file{regular("a", "123").With(func(h *tar.Header) { h.Mode, h.Uid = 0o4777, 5 })})
 	got := compare(t, a, b, "file").Files
 	when := epoch.UTC().Format(time.RFC3339)
 	want := []File{{
@@ -352,8 +353,8 @@ func TestImagesPackages(t *testing.T) {
 const hostile = "a|b\n`</code><script>alert(1)</script>`\x1b[2J[x](http://e.example)\u202e"
 
 func FuzzReadTree(f *testing.F) {
-	f.Add(pack(f, regular("a", "body"), dir("d"), link("l", "a"), symlink("s", "l"), regular("d/.wh..wh..opq", ""), regular(".wh.x", ""), regular("var/lib/dpkg/status", "Package: a\nVersion: 1\n")))
-	f.Add(pack(f, regular(hostile, "x").with(xattr("user.a", "b"))))
+	f.Add(tartest.Tar(f, regular("a", "body"), dir("d"), link("l", "a"), symlink("s", "l"), regular("d/.wh..wh..opq", ""), regular(".wh.x", ""), regular("var/lib/dpkg/status", "Package: a\nVersion: 1\n")))
+	f.Add(tartest.Tar(f, regular(hostile, "x").With(xattr("user.a", "b"))))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		if len(content) > 1<<20 {
 			t.Skip()

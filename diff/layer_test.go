@@ -11,46 +11,19 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/internal/tartest"
 )
 
 var epoch = time.Unix(1700000000, 0)
 
-type file struct {
-	tar.Header
-	body string
-}
+type file = tartest.Entry
 
 func regular(name, body string) file {
-	return file{tar.Header{Name: name, Mode: 0o644, ModTime: epoch, Typeflag: tar.TypeReg}, body}
+	return file{Header: tar.Header{Name: name, Mode: 0o644, ModTime: epoch, Typeflag: tar.TypeReg}, Body: body}
 }
 
 func special(name string, kind byte) file {
-	return file{tar.Header{Name: name, Mode: 0o644, ModTime: epoch, Typeflag: kind}, ""}
-}
-
-func (f file) with(change func(*tar.Header)) file {
-	change(&f.Header)
-	return f
-}
-
-func pack(t testing.TB, files ...file) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, f := range files {
-		h := f.Header
-		h.Size = int64(len(f.body))
-		if err := w.WriteHeader(&h); err != nil {
-			t.Fatalf("%q: %v", h.Name, err)
-		}
-		if _, err := io.WriteString(w, f.body); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return file{Header: tar.Header{Name: name, Mode: 0o644, ModTime: epoch, Typeflag: kind}}
 }
 
 func blob(data []byte) Blob {
@@ -63,8 +36,8 @@ func xattr(name, value string) func(*tar.Header) {
 
 func TestLayersDiffer(t *testing.T) {
 	a := regular("dir/a", "body")
-	link := special("l", tar.TypeSymlink).with(func(h *tar.Header) { h.Linkname = "x" })
-	dev := special("d", tar.TypeChar).with(func(h *tar.Header) { h.Devmajor, h.Devminor = 1, 3 })
+	link := special("l", tar.TypeSymlink).With(func(h *tar.Header) { h.Linkname = "x" })
+	dev := special("d", tar.TypeChar).With(func(h *tar.Header) { h.Devmajor, h.Devminor = 1, 3 })
 	changed := func(path string, what ...string) []Path { return []Path{{path, Changed, what}} }
 	tests := []struct {
 		name          string
@@ -73,28 +46,28 @@ func TestLayersDiffer(t *testing.T) {
 	}{
 		{"added", nil, []file{a}, []Path{{"/dir/a", Added, nil}}},
 		{"removed", []file{a}, nil, []Path{{"/dir/a", Removed, nil}}},
-		{"renamed", []file{a}, []file{a.with(func(h *tar.Header) { h.Name = "dir/b" })}, []Path{{"/dir/a", Removed, nil}, {"/dir/b", Added, nil}}},
+		{"renamed", []file{a}, []file{a.With(func(h *tar.Header) { h.Name = "dir/b" })}, []Path{{"/dir/a", Removed, nil}, {"/dir/b", Added, nil}}},
 		{"whiteout", nil, []file{special("dir/.wh.a", tar.TypeReg)}, []Path{{"/dir/.wh.a", Added, nil}}},
 		{"content", []file{a}, []file{regular("dir/a", "bodY")}, changed("/dir/a", "content")},
 		{"size", []file{a}, []file{regular("dir/a", "body\x00")}, changed("/dir/a", "content")},
-		{"mode", []file{a}, []file{a.with(func(h *tar.Header) { h.Mode = 0o755 })}, changed("/dir/a", "mode")},
-		{"setuid", []file{a}, []file{a.with(func(h *tar.Header) { h.Mode |= 0o4000 })}, changed("/dir/a", "mode")},
-		{"uid", []file{a}, []file{a.with(func(h *tar.Header) { h.Uid = 1 })}, changed("/dir/a", "owner")},
-		{"gid", []file{a}, []file{a.with(func(h *tar.Header) { h.Gid = 1 })}, changed("/dir/a", "owner")},
-		{"uid for gid", []file{a.with(func(h *tar.Header) { h.Gid = 1 })}, []file{a.with(func(h *tar.Header) { h.Uid = 1 })}, changed("/dir/a", "owner")},
-		{"time", []file{a}, []file{a.with(func(h *tar.Header) { h.ModTime = epoch.Add(-time.Second) })}, changed("/dir/a", "time")},
-		{"part of a second", []file{a}, []file{a.with(func(h *tar.Header) { h.ModTime, h.Format = epoch.Add(1), tar.FormatPAX })}, changed("/dir/a", "time")},
-		{"link target", []file{link}, []file{link.with(func(h *tar.Header) { h.Linkname = "y" })}, changed("/l", "target")},
-		{"kind of link", []file{link}, []file{link.with(func(h *tar.Header) { h.Typeflag = tar.TypeLink })}, changed("/l", "type")},
+		{"mode", []file{a}, []file{a.With(func(h *tar.Header) { h.Mode = 0o755 })}, changed("/dir/a", "mode")},
+		{"setuid", []file{a}, []file{a.With(func(h *tar.Header) { h.Mode |= 0o4000 })}, changed("/dir/a", "mode")},
+		{"uid", []file{a}, []file{a.With(func(h *tar.Header) { h.Uid = 1 })}, changed("/dir/a", "owner")},
+		{"gid", []file{a}, []file{a.With(func(h *tar.Header) { h.Gid = 1 })}, changed("/dir/a", "owner")},
+		{"uid for gid", []file{a.With(func(h *tar.Header) { h.Gid = 1 })}, []file{a.With(func(h *tar.Header) { h.Uid = 1 })}, changed("/dir/a", "owner")},
+		{"time", []file{a}, []file{a.With(func(h *tar.Header) { h.ModTime = epoch.Add(-time.Second) })}, changed("/dir/a", "time")},
+		{"part of a second", []file{a}, []file{a.With(func(h *tar.Header) { h.ModTime, h.Format = epoch.Add(1), tar.FormatPAX })}, changed("/dir/a", "time")},
+		{"link target", []file{link}, []file{link.With(func(h *tar.Header) { h.Linkname = "y" })}, changed("/l", "target")},
+		{"kind of link", []file{link}, []file{link.With(func(h *tar.Header) { h.Typeflag = tar.TypeLink })}, changed("/l", "type")},
 		{"file for a directory", []file{special("d/", tar.TypeDir)}, []file{special("d", tar.TypeReg)}, changed("/d", "type")},
-		{"major", []file{dev}, []file{dev.with(func(h *tar.Header) { h.Devmajor = 2 })}, changed("/d", "device")},
-		{"minor", []file{dev}, []file{dev.with(func(h *tar.Header) { h.Devminor = 2 })}, changed("/d", "device")},
-		{"block device", []file{dev}, []file{dev.with(func(h *tar.Header) { h.Typeflag = tar.TypeBlock })}, changed("/d", "type")},
-		{"attribute added", []file{a}, []file{a.with(xattr("user.a", "1"))}, changed("/dir/a", "xattrs")},
-		{"attribute changed", []file{a.with(xattr("user.a", "2"))}, []file{a.with(xattr("user.a", "1"))}, changed("/dir/a", "xattrs")},
-		{"attribute renamed", []file{a.with(xattr("user.b", "1"))}, []file{a.with(xattr("user.a", "1"))}, changed("/dir/a", "xattrs")},
-		{"empty attribute", []file{a}, []file{a.with(xattr("user.a", ""))}, changed("/dir/a", "xattrs")},
-		{"several", []file{a}, []file{{tar.Header{Name: "dir/a", Typeflag: tar.TypeReg, Mode: 0o600, Uid: 1, ModTime: epoch.Add(time.Second)}, "x"}}, changed("/dir/a", "content", "mode", "owner", "time")},
+		{"major", []file{dev}, []file{dev.With(func(h *tar.Header) { h.Devmajor = 2 })}, changed("/d", "device")},
+		{"minor", []file{dev}, []file{dev.With(func(h *tar.Header) { h.Devminor = 2 })}, changed("/d", "device")},
+		{"block device", []file{dev}, []file{dev.With(func(h *tar.Header) { h.Typeflag = tar.TypeBlock })}, changed("/d", "type")},
+		{"attribute added", []file{a}, []file{a.With(xattr("user.a", "1"))}, changed("/dir/a", "xattrs")},
+		{"attribute changed", []file{a.With(xattr("user.a", "2"))}, []file{a.With(xattr("user.a", "1"))}, changed("/dir/a", "xattrs")},
+		{"attribute renamed", []file{a.With(xattr("user.b", "1"))}, []file{a.With(xattr("user.a", "1"))}, changed("/dir/a", "xattrs")},
+		{"empty attribute", []file{a}, []file{a.With(xattr("user.a", ""))}, changed("/dir/a", "xattrs")},
+		{"several", []file{a}, []file{{Header: tar.Header{Name: "dir/a", Typeflag: tar.TypeReg, Mode: 0o600, Uid: 1, ModTime: epoch.Add(time.Second)}, Body: "x"}}, changed("/dir/a", "content", "mode", "owner", "time")},
 		{"sorted", []file{regular("b", ""), regular("a/b", ""), regular("c", "1")}, []file{regular("c", "2"), regular("a", "")},
 			[]Path{{"/a", Added, nil}, {"/a/b", Removed, nil}, {"/b", Removed, nil}, {"/c", Changed, []string{"content"}}}},
 		{"the last of a path counts", []file{regular("a", "1"), regular("a", "2")}, []file{regular("a", "1")}, changed("/a", "content")},
@@ -103,7 +76,7 @@ func TestLayersDiffer(t *testing.T) {
 	reverse := map[Change]Change{Added: Removed, Removed: Added, Changed: Changed}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			first, second := pack(t, test.first...), pack(t, test.second...)
+			first, second := tartest.Tar(t, test.first...), tartest.Tar(t, test.second...)
 			got, err := Layers(t.Context(), blob(first), blob(second))
 			if err != nil {
 				t.Fatal(err)
@@ -128,19 +101,19 @@ func TestLayersDiffer(t *testing.T) {
 
 // TestLayersAreTheSame compares tars that differ, with entries that do not.
 func TestLayersAreTheSame(t *testing.T) {
-	dir, a, b := special("dir/", tar.TypeDir), regular("dir/a", "body"), regular("dir/b", "").with(xattr("user.a", "1"))
-	first := pack(t, dir, a, b)
+	dir, a, b := special("dir/", tar.TypeDir), regular("dir/a", "body"), regular("dir/b", "").With(xattr("user.a", "1"))
+	first := tartest.Tar(t, dir, a, b)
 	tests := map[string][]byte{
 		"same":                   first,
-		"order":                  pack(t, b, a, dir),
-		"GNU format":             pack(t, dir, a.with(func(h *tar.Header) { h.Format = tar.FormatGNU }), b),
-		"PAX format":             pack(t, dir, a.with(func(h *tar.Header) { h.Format = tar.FormatPAX }), b),
-		"other records":          pack(t, dir, a.with(func(h *tar.Header) { h.PAXRecords = map[string]string{"comment": "x"} }), b),
-		"zone":                   pack(t, dir, a.with(func(h *tar.Header) { h.ModTime = epoch.In(time.FixedZone("x", 3600)) }), b),
+		"order":                  tartest.Tar(t, b, a, dir),
+		"GNU format":             tartest.Tar(t, dir, a.With(func(h *tar.Header) { h.Format = tar.FormatGNU }), b),
+		"PAX format":             tartest.Tar(t, dir, a.With(func(h *tar.Header) { h.Format = tar.FormatPAX }), b),
+		"other records":          tartest.Tar(t, dir, a.With(func(h *tar.Header) { h.PAXRecords = map[string]string{"comment": "x"} }), b),
+		"zone":                   tartest.Tar(t, dir, a.With(func(h *tar.Header) { h.ModTime = epoch.In(time.FixedZone("x", 3600)) }), b),
 		"padding":                append(slices.Clone(first), make([]byte, 10240)...),
 		"no end mark":            first[:len(first)-1024],
-		"directory, no slash":    pack(t, dir.with(func(h *tar.Header) { h.Name = "dir" }), a, b),
-		"written twice the same": pack(t, dir, a, a, b),
+		"directory, no slash":    tartest.Tar(t, dir.With(func(h *tar.Header) { h.Name = "dir" }), a, b),
+		"written twice the same": tartest.Tar(t, dir, a, a, b),
 	}
 	for name, second := range tests {
 		got, err := Layers(t.Context(), blob(first), blob(second))
@@ -154,7 +127,7 @@ func TestLayersAreTheSame(t *testing.T) {
 }
 
 func TestBrokenLayers(t *testing.T) {
-	good := pack(t, regular("a", strings.Repeat("x", 2000)))
+	good := tartest.Tar(t, regular("a", strings.Repeat("x", 2000)))
 	broken := map[string][]byte{
 		"in a header":  good[:100],
 		"in content":   good[:1000],
@@ -198,9 +171,9 @@ func excessive(data []byte) bool {
 }
 
 func FuzzLayers(f *testing.F) {
-	good := pack(f, special("dir/", tar.TypeDir), regular("dir/a", "body").with(xattr("user.a", "1")))
+	good := tartest.Tar(f, special("dir/", tar.TypeDir), regular("dir/a", "body").With(xattr("user.a", "1")))
 	f.Add(good, good)
-	f.Add(good, pack(f, regular("dir/a", "")))
+	f.Add(good, tartest.Tar(f, regular("dir/a", "")))
 	f.Add(good[:700], []byte{})
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		if excessive(first) || excessive(second) {

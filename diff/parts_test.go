@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/kedge-build/kedge/internal/chunk"
 	"github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/internal/tartest"
 )
 
 // random is a blob with random access. It counts the reads that use it.
@@ -70,9 +71,9 @@ func inChunks(t testing.TB, every int, files ...file) []byte {
 			zw.Mark(chunk.Apart)
 		}
 		h := f.Header
-		h.Size = int64(len(f.body))
+		h.Size = int64(len(f.Body))
 		must(t, tw.WriteHeader(&h))
-		if _, err := io.WriteString(tw, f.body); err != nil {
+		if _, err := io.WriteString(tw, f.Body); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -107,7 +108,7 @@ func TestImagesReadInParts(t *testing.T) {
 		f := regular(fmt.Sprintf("d/%03d", i), strings.Repeat("x", i))
 		a, b = append(a, f), append(b, f)
 	}
-	b[17].body, b[200].Mode = "changed", 0o600
+	b[17].Body, b[200].Mode = "changed", 0o600
 	b = append(b, regular("new", "n"))
 	first, reads := chunked(t, 10, a)
 	second, _ := chunked(t, 10, b)
@@ -196,7 +197,7 @@ func edited(rnd *rand.Rand, layers [][]file) [][]file {
 		for _, f := range files {
 			switch n := rnd.IntN(20); {
 			case n == 0 && f.Typeflag == tar.TypeReg:
-				f.body += "edited"
+				f.Body += "edited"
 			case n == 1:
 				f.Mode = 0o700
 			case n == 2:
@@ -219,7 +220,7 @@ func edited(rnd *rand.Rand, layers [][]file) [][]file {
 func TestImagesFalseParts(t *testing.T) {
 	files := []file{regular("one", strings.Repeat("1", 600)), regular("two", "2"), regular("three", "3")}
 	changed := []file{regular("one", strings.Repeat("!", 600)), files[1], files[2]}
-	whole := func(files ...file) []byte { return pack(t, files...) }
+	whole := func(files ...file) []byte { return tartest.Tar(t, files...) }
 	cut := func(content []byte, at ...int) []byte {
 		var blob bytes.Buffer
 		zw, err := chunk.NewWriter(&blob, 6, 1)
@@ -399,7 +400,7 @@ func unmarked(t testing.TB, every int, files []file) v1.Image {
 	zw, err := chunk.NewWriter(&blob, 1, 1)
 	must(t, err)
 	for files := range slices.Chunk(files, every) {
-		content := pack(t, files...)
+		content := tartest.Tar(t, files...)
 		_, err := zw.Write(content[:len(content)-1024]) // without the mark of the end
 		must(t, errors.Join(err, zw.Cut()))
 	}

@@ -7,12 +7,13 @@ import (
 	"testing"
 
 	"github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/opencontainers/go-digest"
 )
 
 // TestLayersChecksDigests: a blob with another content than the image says is an error, and no difference.
 func TestLayersChecksDigests(t *testing.T) {
-	good := pack(t, regular("a", "body"))
+	good := tartest.Tar(t, regular("a", "body"))
 	for _, bad := range []Blob{
 		{Digest: digest.FromString("another")},
 		{DiffID: digest.FromString("another")},

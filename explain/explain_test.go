@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,30 +14,21 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/kedge-build/kedge/cause"
 	"github.com/kedge-build/kedge/diff"
+	"github.com/kedge-build/kedge/internal/tartest"
 )
 
 func holding(t testing.TB, files ...string) diff.Blob {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for i := 0; i < len(files); i += 2 {
-		h := &tar.Header{Name: files[i], Mode: 0o644, Size: int64(len(files[i+1])), ModTime: time.Unix(1700000000, 0)}
-		if target, ok := strings.CutPrefix(files[i+1], "-> "); ok {
-			h.Typeflag, h.Linkname, h.Size = tar.TypeSymlink, target, 0
+	var entries []tartest.Entry
+	for f := range slices.Chunk(files, 2) {
+		e := tartest.Entry{Header: tar.Header{Name: f[0], Mode: 0o644, ModTime: time.Unix(1700000000, 0)}, Body: f[1]}
+		if target, ok := strings.CutPrefix(e.Body, "-> "); ok {
+			e.Typeflag, e.Linkname, e.Body = tar.TypeSymlink, target, ""
 		}
-		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
-		if h.Size > 0 {
-			if _, err := io.WriteString(w, files[i+1]); err != nil {
-				t.Fatal(err)
-			}
-		}
+		entries = append(entries, e)
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return diff.Blob{Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil }}
+	layer := tartest.Tar(t, entries...)
+	return diff.Blob{Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer)), nil }}
 }
 
 func changed(path string) diff.Path {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/images"
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/kedge-build/kedge/store"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -67,7 +68,7 @@ func indexNames(t testing.TB, data string) []string {
 func TestExport(t *testing.T) {
 	s := testStore(t)
 	one := build(t, s, small(t, "a"))
-	shared := tarball(t, file("shared", "s"))
+	shared := tartest.Tar(t, file("shared", "s"))
 	two := build(t, s, rawImage{platform: amd64, layers: [][]byte{shared}}, rawImage{platform: arm64, layers: [][]byte{shared}})
 	for _, img := range []store.Image{one, two} {
 		for _, format := range []Type{OCI, Docker} {
@@ -144,7 +145,7 @@ func TestExportAttestations(t *testing.T) {
 
 func TestExportFails(t *testing.T) {
 	s := testStore(t)
-	img := build(t, s, small(t, string(noise(3<<20))))
+	img := build(t, s, small(t, string(tartest.Noise(3<<20))))
 	whole := len(exported(t, s, img, OCI))
 	for _, left := range []int{0, 2 << 20, whole - 1} {
 		if err := writeArchive(t.Context(), s, &failAfter{left: left}, img.Descriptor, nil, OCI); !errors.Is(err, errFull) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/internal/tartest"
 )
 
 // A fakeEngine is an Engine that has images by name or ID, and whose POST /images/load is a handler.
@@ -51,7 +52,7 @@ func (e *fakeEngine) Close() error { e.closed = true; return nil }
 
 func TestLoad(t *testing.T) {
 	s := testStore(t)
-	img := build(t, s, small(t, string(noise(2<<20))))
+	img := build(t, s, small(t, string(tartest.Noise(2<<20))))
 	want := exported(t, s, img, Docker, "app:v1")
 	engine := newEngine(t, func(w http.ResponseWriter, r *http.Request) {
 		got, err := io.ReadAll(r.Body)
@@ -72,7 +73,7 @@ func TestLoad(t *testing.T) {
 
 func TestLoadFails(t *testing.T) {
 	s := testStore(t)
-	img := build(t, s, small(t, string(noise(2<<20))))
+	img := build(t, s, small(t, string(tartest.Noise(2<<20))))
 	refuse := func(body string) *fakeEngine {
 		return newEngine(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, body) })
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/kedge-build/kedge/image"
 	"github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
 	"github.com/klauspost/compress/gzip"
@@ -41,64 +42,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A tarEntry is an entry of a layer with its content.
-type tarEntry struct {
-	tar.Header
-	body string
-}
-
-func file(name, body string) tarEntry {
-	e := tarEntry{Header: tar.Header{Name: name, Mode: 0o644, ModTime: late, Typeflag: tar.TypeReg}, body: body}
+func file(name, body string) tartest.Entry {
+	e := tartest.Entry{Header: tar.Header{Name: name, Mode: 0o644, ModTime: late, Typeflag: tar.TypeReg}, Body: body}
 	if _, ok := layer.ParseWhiteout(name); ok {
 		e.Mode = 0 // as builders write it
 	}
 	return e
-}
-
-func tarball(t testing.TB, entries ...tarEntry) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, e := range entries {
-		h := e.Header
-		h.Size = int64(len(e.body))
-		if err := w.WriteHeader(&h); err != nil {
-			t.Fatalf("entry %q: %v", h.Name, err)
-		}
-		if _, err := io.WriteString(w, e.body); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
-// noise returns n bytes that hardly compress, always the same.
-func noise(n int) []byte {
-	b := make([]byte, n)
-	x := uint64(88172645463325252)
-	for i := range b {
-		x ^= x << 13
-		x ^= x >> 7
-		x ^= x << 17
-		b[i] = byte(x)
-	}
-	return b
-}
-
-func gzipped(t testing.TB, data []byte) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	if _, err := w.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
 }
 
 // A rawImage is what a builder exports for one platform. Layers of its base may be compressed.
@@ -110,7 +59,7 @@ type rawImage struct {
 	attest   string // a statement about the image, if not empty
 }
 
-func typed(name string, kind byte, link string) tarEntry {
+func typed(name string, kind byte, link string) tartest.Entry {
 	e := file(name, "")
 	e.Typeflag, e.Linkname = kind, link
 	if kind == tar.TypeDir {
@@ -119,10 +68,10 @@ func typed(name string, kind byte, link string) tarEntry {
 	return e
 }
 
-func (e tarEntry) mode(m int64) tarEntry { e.Mode = m; return e }
+func chmod(e tartest.Entry, mode int64) tartest.Entry { e.Mode = mode; return e }
 
 func small(t testing.TB, body string) rawImage {
-	return rawImage{platform: amd64, layers: [][]byte{tarball(t, file("f", body))}}
+	return rawImage{platform: amd64, layers: [][]byte{tartest.Tar(t, file("f", body))}}
 }
 
 func testStore(t testing.TB) *store.Store {

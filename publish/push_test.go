@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -66,10 +67,10 @@ func (r *testRegistry) forget() {
 }
 
 func twoPlatforms(t *testing.T) []rawImage {
-	shared := tarball(t, file("shared", string(noise(3<<20))))
+	shared := tartest.Tar(t, file("shared", string(tartest.Noise(3<<20))))
 	return []rawImage{
-		{platform: amd64, layers: [][]byte{shared, tarball(t, file("a", "a"))}},
-		{platform: arm64, layers: [][]byte{shared, tarball(t, file("b", "b"))}},
+		{platform: amd64, layers: [][]byte{shared, tartest.Tar(t, file("a", "a"))}},
+		{platform: arm64, layers: [][]byte{shared, tartest.Tar(t, file("b", "b"))}},
 	}
 }
 
@@ -117,8 +118,8 @@ func TestPush(t *testing.T) {
 func TestPushMountsBase(t *testing.T) {
 	r := newRegistry(t, nil)
 	s := testStore(t)
-	base := gzipped(t, tarball(t, file("base", "base")))
-	onBase := rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tarball(t, file("f", "f"))},
+	base := tartest.Gzip(t, tartest.Tar(t, file("base", "base")))
+	onBase := rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tartest.Tar(t, file("f", "f"))},
 		baseRef: r.host + "/library/debian:bookworm@" + digest.FromString("any").String()}
 	img := build(t, s, onBase)
 	if err := push(t.Context(), s, img.Descriptor, []string{r.host + "/team/app:v1"}, pushOptions{}); err != nil {

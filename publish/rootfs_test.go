@@ -15,6 +15,7 @@ import (
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/kedge-build/kedge/store"
 )
 
@@ -43,41 +44,41 @@ func entriesOf(t testing.TB, data []byte) []string {
 }
 
 func TestExportTar(t *testing.T) {
-	dir := func(name string) tarEntry { return typed(name, tar.TypeDir, "") }
+	dir := func(name string) tartest.Entry { return typed(name, tar.TypeDir, "") }
 	tests := []struct {
 		name   string
-		layers [][]tarEntry
+		layers [][]tartest.Entry
 		want   []string
 	}{
-		{"nothing", [][]tarEntry{{}}, nil},
-		{"a file replaced", [][]tarEntry{{file("a", "1")}, {file("a", "2").mode(0o4755)}}, []string{"0 4755 a 2"}},
-		{"sorted, folders first", [][]tarEntry{{file("b/c", "1"), file("a", "2")}}, []string{"0 644 a 2", "5 755 b/ ", "0 644 b/c 1"}},
-		{"removed", [][]tarEntry{{file("a", "1"), file("b", "2")}, {file(".wh.a", "")}}, []string{"0 644 b 2"}},
-		{"removed and made anew, in either order", [][]tarEntry{{file("d/a", "1")}, {file("d/b", "2"), file(".wh.d", "")}},
+		{"nothing", [][]tartest.Entry{{}}, nil},
+		{"a file replaced", [][]tartest.Entry{{file("a", "1")}, {chmod(file("a", "2"), 0o4755)}}, []string{"0 4755 a 2"}},
+		{"sorted, folders first", [][]tartest.Entry{{file("b/c", "1"), file("a", "2")}}, []string{"0 644 a 2", "5 755 b/ ", "0 644 b/c 1"}},
+		{"removed", [][]tartest.Entry{{file("a", "1"), file("b", "2")}, {file(".wh.a", "")}}, []string{"0 644 b 2"}},
+		{"removed and made anew, in either order", [][]tartest.Entry{{file("d/a", "1")}, {file("d/b", "2"), file(".wh.d", "")}},
 			[]string{"5 755 d/ ", "0 644 d/b 2"}},
-		{"opaque", [][]tarEntry{{dir("d"), file("d/a", "1")}, {dir("d").mode(0o700), file("d/b", "2"), file("d/.wh..wh..opq", "")}},
+		{"opaque", [][]tartest.Entry{{dir("d"), file("d/a", "1")}, {chmod(dir("d"), 0o700), file("d/b", "2"), file("d/.wh..wh..opq", "")}},
 			[]string{"5 700 d/ ", "0 644 d/b 2"}},
-		{"a folder's mode changes, its files stay", [][]tarEntry{{dir("d"), file("d/a", "1")}, {dir("d").mode(0o1777)}},
+		{"a folder's mode changes, its files stay", [][]tartest.Entry{{dir("d"), file("d/a", "1")}, {chmod(dir("d"), 0o1777)}},
 			[]string{"5 1777 d/ ", "0 644 d/a 1"}},
-		{"a folder becomes a file", [][]tarEntry{{dir("d"), file("d/a", "1")}, {file("d", "2")}}, []string{"0 644 d 2"}},
-		{"a hard link", [][]tarEntry{{file("b", "1"), typed("a", tar.TypeLink, "b")}}, []string{"0 644 a 1", "1 644 b a"}},
-		{"a hard link whose target goes", [][]tarEntry{{file("b", "1"), typed("a", tar.TypeLink, "b")}, {file(".wh.b", "")}}, []string{"0 644 a 1"}},
-		{"a hard link to the layer below", [][]tarEntry{{file("b", "1")}, {typed("c", tar.TypeLink, "b"), file("x", "")}},
+		{"a folder becomes a file", [][]tartest.Entry{{dir("d"), file("d/a", "1")}, {file("d", "2")}}, []string{"0 644 d 2"}},
+		{"a hard link", [][]tartest.Entry{{file("b", "1"), typed("a", tar.TypeLink, "b")}}, []string{"0 644 a 1", "1 644 b a"}},
+		{"a hard link whose target goes", [][]tartest.Entry{{file("b", "1"), typed("a", tar.TypeLink, "b")}, {file(".wh.b", "")}}, []string{"0 644 a 1"}},
+		{"a hard link to the layer below", [][]tartest.Entry{{file("b", "1")}, {typed("c", tar.TypeLink, "b"), file("x", "")}},
 			[]string{"0 644 b 1", "1 644 c b", "0 644 x "}},
-		{"links, pipes, devices", [][]tarEntry{{typed("s", tar.TypeSymlink, "../../etc"), typed("p", tar.TypeFifo, ""), typed("z", tar.TypeChar, "")}},
+		{"links, pipes, devices", [][]tartest.Entry{{typed("s", tar.TypeSymlink, "../../etc"), typed("p", tar.TypeFifo, ""), typed("z", tar.TypeChar, "")}},
 			[]string{"6 644 p ", "2 777 s ../../etc", "3 644 z "}},
-		{"below a link to a folder", [][]tarEntry{{dir("usr/bin"), typed("bin", tar.TypeSymlink, "usr/bin")}, {file("bin/x", "1")}},
+		{"below a link to a folder", [][]tartest.Entry{{dir("usr/bin"), typed("bin", tar.TypeSymlink, "usr/bin")}, {file("bin/x", "1")}},
 			[]string{"2 777 bin usr/bin", "5 755 usr/ ", "5 755 usr/bin/ ", "0 644 usr/bin/x 1"}},
-		{"below a link out of the image", [][]tarEntry{{typed("a", tar.TypeSymlink, "/../../b")}, {file("a/x", "1")}},
+		{"below a link out of the image", [][]tartest.Entry{{typed("a", tar.TypeSymlink, "/../../b")}, {file("a/x", "1")}},
 			[]string{"2 777 a /../../b", "5 755 b/ ", "0 644 b/x 1"}},
-		{"a file that is replaced is not read", [][]tarEntry{{file("a", strings.Repeat("x", 1<<20))}, {file("a", "")}}, []string{"0 644 a "}},
+		{"a file that is replaced is not read", [][]tartest.Entry{{file("a", strings.Repeat("x", 1<<20))}, {file("a", "")}}, []string{"0 644 a "}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := testStore(t)
 			raw := rawImage{platform: amd64}
 			for _, l := range test.layers {
-				raw.layers = append(raw.layers, tarball(t, l...))
+				raw.layers = append(raw.layers, tartest.Tar(t, l...))
 			}
 			img := build(t, s, raw)
 			var one, two bytes.Buffer
@@ -109,20 +110,20 @@ func based(t testing.TB, s *store.Store, layers ...[]byte) store.Image {
 func TestExportRootRefuses(t *testing.T) {
 	tests := []struct {
 		name    string
-		entries []tarEntry
+		entries []tartest.Entry
 		source  string
 		path    string
 	}{
-		{"a hard link to nothing", []tarEntry{typed("a", tar.TypeLink, "etc/passwd")}, "", "a"},
-		{"a link to itself", []tarEntry{typed("a", tar.TypeSymlink, "a"), file("a/x", "")}, "", "a"},
-		{"in a file", []tarEntry{file("a", ""), file("a/x/y", "")}, "", "a/x"},
-		{"no such folder", []tarEntry{file("a", "")}, "b", "b"},
-		{"a folder that is none", []tarEntry{file("a", "")}, "/a", "a"},
+		{"a hard link to nothing", []tartest.Entry{typed("a", tar.TypeLink, "etc/passwd")}, "", "a"},
+		{"a link to itself", []tartest.Entry{typed("a", tar.TypeSymlink, "a"), file("a/x", "")}, "", "a"},
+		{"in a file", []tartest.Entry{file("a", ""), file("a/x/y", "")}, "", "a/x"},
+		{"no such folder", []tartest.Entry{file("a", "")}, "b", "b"},
+		{"a folder that is none", []tartest.Entry{file("a", "")}, "/a", "a"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := testStore(t)
-			img := based(t, s, tarball(t, test.entries...))
+			img := based(t, s, tartest.Tar(t, test.entries...))
 			dir := filepath.Join(t.TempDir(), "out")
 			err := writeFolder(t.Context(), s, dir, img.Descriptor, RootOptions{Source: test.source})
 			var wrong *PathError
@@ -135,7 +136,7 @@ func TestExportRootRefuses(t *testing.T) {
 		})
 	}
 	s := testStore(t)
-	img := based(t, s, tarball(t, file("../out", "x")))
+	img := based(t, s, tartest.Tar(t, file("../out", "x")))
 	if err := writeFolder(t.Context(), s, t.TempDir(), img.Descriptor, RootOptions{}); err == nil || !strings.Contains(err.Error(), `path with ".."`) {
 		t.Errorf("a path out of the root: %v", err)
 	}
@@ -143,9 +144,9 @@ func TestExportRootRefuses(t *testing.T) {
 
 func TestExportFolder(t *testing.T) {
 	s := testStore(t)
-	img := based(t, s, tarball(t,
-		typed("d", tar.TypeDir, "").mode(0o555),
-		file("d/f", "new").mode(0o4711),
+	img := based(t, s, tartest.Tar(t,
+		chmod(typed("d", tar.TypeDir, ""), 0o555),
+		chmod(file("d/f", "new"), 0o4711),
 		typed("d/l", tar.TypeLink, "d/f"),
 		typed("out", tar.TypeSymlink, "/nowhere"),
 		typed("pipe", tar.TypeFifo, ""),
@@ -219,7 +220,7 @@ func TestExportPlatforms(t *testing.T) {
 	s := testStore(t)
 	shared := file("etc/same", "x")
 	img := build(t, s,
-		rawImage{platform: amd64, layers: [][]byte{tarball(t, shared)}}, rawImage{platform: arm64, layers: [][]byte{tarball(t, file("etc/arm", "y"))}})
+		rawImage{platform: amd64, layers: [][]byte{tartest.Tar(t, shared)}}, rawImage{platform: arm64, layers: [][]byte{tartest.Tar(t, file("etc/arm", "y"))}})
 	no, yes := false, true
 	tests := []struct {
 		name string
@@ -247,7 +248,7 @@ func TestExportPlatforms(t *testing.T) {
 		}
 	}
 	both := build(t, s,
-		rawImage{platform: amd64, layers: [][]byte{tarball(t, shared)}}, rawImage{platform: arm64, layers: [][]byte{tarball(t, shared)}})
+		rawImage{platform: amd64, layers: [][]byte{tartest.Tar(t, shared)}}, rawImage{platform: arm64, layers: [][]byte{tartest.Tar(t, shared)}})
 	var conflict *PathError
 	if err := writeTar(t.Context(), s, io.Discard, both.Descriptor, RootOptions{Split: &no}); !errors.As(err, &conflict) || conflict.Path != "etc/same" {
 		t.Errorf("two platforms have the same path: %v", err)

@@ -24,6 +24,7 @@ import (
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/image"
 	kedgelayer "github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -46,20 +47,11 @@ func TestMain(m *testing.M) {
 // layer returns a layer with files, given as pairs of path and content.
 func layer(t testing.TB, files ...string) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for i := 0; i < len(files); i += 2 {
-		if err := w.WriteHeader(&tar.Header{Name: files[i], Mode: 0o644, ModTime: epoch, Size: int64(len(files[i+1]))}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, files[i+1]); err != nil {
-			t.Fatal(err)
-		}
+	var entries []tartest.Entry
+	for f := range slices.Chunk(files, 2) {
+		entries = append(entries, tartest.Entry{Header: tar.Header{Name: f[0], Mode: 0o644, ModTime: epoch}, Body: f[1]})
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return tartest.Tar(t, entries...)
 }
 
 // built is a builder's export for one platform.

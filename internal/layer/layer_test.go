@@ -11,54 +11,21 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/opencontainers/go-digest"
 )
 
+// tarball returns an archive of entries. A file contains its name.
 func tarball(t testing.TB, headers ...tar.Header) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, h := range headers {
-		body := ""
+	entries := make([]tartest.Entry, len(headers))
+	for i, h := range headers {
+		entries[i].Header = h
 		if h.Typeflag == 0 {
-			h.Typeflag, body = tar.TypeReg, "body of "+h.Name
-		}
-		h.Size = int64(len(body))
-		if err := w.WriteHeader(&h); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, body); err != nil {
-			t.Fatal(err)
+			entries[i].Typeflag, entries[i].Body = tar.TypeReg, "body of "+h.Name
 		}
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
-func gzipped(t testing.TB, data []byte) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	if _, err := w.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
-func zstded(t testing.TB, data []byte) []byte {
-	t.Helper()
-	w, err := zstd.NewWriter(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w.EncodeAll(data, nil)
+	return tartest.Tar(t, entries...)
 }
 
 // closer counts how often a blob is closed.
@@ -105,10 +72,10 @@ func TestCompression(t *testing.T) {
 	for name, blob := range map[string][]byte{
 		"plain":                         plain,
 		"plain, with padding":           append(bytes.Clone(plain), make([]byte, 4096)...),
-		"gzip":                          gzipped(t, plain),
-		"gzip of two members":           append(gzipped(t, plain[:700]), gzipped(t, plain[700:])...),
-		"zstd":                          zstded(t, plain),
-		"zstd behind a skippable frame": append([]byte{0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 'x'}, zstded(t, plain)...),
+		"gzip":                          tartest.Gzip(t, plain),
+		"gzip of two members":           append(tartest.Gzip(t, plain[:700]), tartest.Gzip(t, plain[700:])...),
+		"zstd":                          tartest.Zstd(t, plain),
+		"zstd behind a skippable frame": append([]byte{0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 'x'}, tartest.Zstd(t, plain)...),
 	} {
 		content := plain
 		if strings.Contains(name, "padding") {
@@ -127,7 +94,7 @@ func TestCompression(t *testing.T) {
 func TestDigests(t *testing.T) {
 	plain := tarball(t, tar.Header{Name: "a"})
 	other := digest.FromString("another")
-	broken := bytes.Clone(gzipped(t, plain))
+	broken := bytes.Clone(tartest.Gzip(t, plain))
 	broken[len(broken)-20] ^= 1
 	for _, test := range []struct {
 		name string
@@ -135,14 +102,14 @@ func TestDigests(t *testing.T) {
 		want Digests
 		kind string
 	}{
-		{"another diffID", gzipped(t, plain), Digests{DiffID: other}, "diffID"},
-		{"another digest", gzipped(t, plain), Digests{Blob: other, DiffID: digest.FromBytes(plain)}, "digest"},
+		{"another diffID", tartest.Gzip(t, plain), Digests{DiffID: other}, "diffID"},
+		{"another digest", tartest.Gzip(t, plain), Digests{Blob: other, DiffID: digest.FromBytes(plain)}, "digest"},
 		{"another digest of a plain layer", plain, Digests{Blob: other}, "digest"},
 		{"bytes behind the tar", append(bytes.Clone(plain), 'x'), Digests{DiffID: digest.FromBytes(plain)}, "diffID"},
-		{"a damaged blob", broken, Digests{Blob: digest.FromBytes(gzipped(t, plain))}, "digest"},
-		{"a truncated blob", gzipped(t, plain)[:40], Digests{Blob: digest.FromBytes(gzipped(t, plain))}, "digest"},
+		{"a damaged blob", broken, Digests{Blob: digest.FromBytes(tartest.Gzip(t, plain))}, "digest"},
+		{"a truncated blob", tartest.Gzip(t, plain)[:40], Digests{Blob: digest.FromBytes(tartest.Gzip(t, plain))}, "digest"},
 		{"a blob that is no tar", []byte(strings.Repeat("x", 600)), Digests{Blob: other}, "digest"},
-		{"a truncated zstd blob", zstded(t, plain)[:40], Digests{Blob: other}, "digest"},
+		{"a truncated zstd blob", tartest.Zstd(t, plain)[:40], Digests{Blob: other}, "digest"},
 	} {
 		_, _, err := read(t, test.blob, test.want)
 		var wrong *DigestError
@@ -160,9 +127,9 @@ func TestDigests(t *testing.T) {
 func TestTruncated(t *testing.T) {
 	plain := tarball(t, tar.Header{Name: "a"}, tar.Header{Name: "b"})
 	for name, blob := range map[string][]byte{
-		"gzip":         gzipped(t, plain)[:60],
-		"gzip trailer": gzipped(t, plain)[:len(gzipped(t, plain))-4],
-		"zstd":         zstded(t, plain)[:50],
+		"gzip":         tartest.Gzip(t, plain)[:60],
+		"gzip trailer": tartest.Gzip(t, plain)[:len(tartest.Gzip(t, plain))-4],
+		"zstd":         tartest.Zstd(t, plain)[:50],
 		"tar":          plain[:516],
 		"tar header":   plain[:100],
 	} {
@@ -265,7 +232,7 @@ func TestBudget(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	cause := errors.New("interrupted")
 	for name, blob := range map[string][]byte{
-		"plain": tarball(t, tar.Header{Name: "a"}), "zstd": zstded(t, tarball(t, tar.Header{Name: "a"})),
+		"plain": tarball(t, tar.Header{Name: "a"}), "zstd": tartest.Zstd(t, tarball(t, tar.Header{Name: "a"})),
 	} {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		r, err := Open(ctx, io.NopCloser(io.MultiReader(bytes.NewReader(blob), &repeated{header: make([]byte, 512), left: 1 << 30})), Digests{Blob: digest.FromBytes(blob)})
@@ -307,8 +274,8 @@ func FuzzReader(f *testing.F) {
 	}
 	for _, data := range layers {
 		f.Add(data)
-		f.Add(gzipped(f, data))
-		f.Add(zstded(f, data))
+		f.Add(tartest.Gzip(f, data))
+		f.Add(tartest.Zstd(f, data))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		blob := io.NopCloser(bytes.NewReader(data))
@@ -350,7 +317,7 @@ func FuzzReader(f *testing.F) {
 
 func ExampleOpen() {
 	ctx := context.Background()
-	blob := gzipped(&testing.T{}, tarball(&testing.T{}, tar.Header{Name: "etc/motd"}))
+	blob := tartest.Gzip(&testing.T{}, tarball(&testing.T{}, tar.Header{Name: "etc/motd"}))
 	r, err := Open(ctx, io.NopCloser(bytes.NewReader(blob)), Digests{Blob: digest.FromBytes(blob)})
 	if err != nil {
 		fmt.Println(err)

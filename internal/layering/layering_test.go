@@ -65,6 +65,7 @@ internal/corpus: internal/debian internal/rig
 internal/testenv: internal/debian internal/rig
 internal/filesum: internal/wholefile
 internal/git:
+internal/tartest:
 internal/wholefile:
 `)
 
