@@ -51,7 +51,7 @@ func (b *Builder) Base(ctx context.Context, req *Request, src lock.Source, platf
 			return nil, err
 		}
 		if meta.Image == nil {
-			return nil, fmt.Errorf("image %q: the builder does not tell its config", src.Ref)
+			return nil, fmt.Errorf("image %q: the builder did not return its config", src.Ref)
 		}
 		base.Config = meta.Image.Config
 		def, err := llb.Image(src.Ref, constraints...).Marshal(ctx)

@@ -30,7 +30,7 @@ type Engine interface {
 type PlatformsError struct{ Engine string }
 
 func (e *PlatformsError) Error() string {
-	return fmt.Sprintf("the Docker Engine at %q keeps no image for several platforms", e.Engine)
+	return fmt.Sprintf("the Docker Engine at %q cannot store an image for several platforms", e.Engine)
 }
 
 // connect finds the Engine, and checks that it can hold the image.

@@ -140,7 +140,7 @@ func TestPrepareEngine(t *testing.T) {
 		{"an output, absent", Wanted{Outputs: []Output{{Type: Docker}}}, nil, outcome{asked: true, err: "loading into Docker: no Docker Engine answers"}},
 		{"two platforms", Wanted{Load: true, Platforms: 2}, &fakeEngine{}, outcome{asked: true, loaded: true}},
 		{"two platforms for one", Wanted{Load: true, Platforms: 2}, &fakeEngine{oneOnly: true},
-			outcome{asked: true, err: `loading into Docker: the Docker Engine at "fake" keeps no image for several platforms`}},
+			outcome{asked: true, err: `loading into Docker: the Docker Engine at "fake" cannot store an image for several platforms`}},
 		{"two platforms for one by default", Wanted{LoadDefault: true, Platforms: 2}, &fakeEngine{oneOnly: true}, outcome{asked: true, missing: true}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

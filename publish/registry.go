@@ -84,7 +84,7 @@ type Repo struct {
 func NewRepo(name string, credentials Credentials) (*Repo, error) {
 	named, err := reference.ParseNormalizedNamed(name)
 	if err != nil || !reference.IsNameOnly(named) {
-		return nil, usagef("%q is not a repository, such as registry.example.com/team/app", name)
+		return nil, usagef("%q is not a repository such as registry.example.com/team/app", name)
 	}
 	hosts, client := newHosts(credentials)
 	return &Repo{name: named, client: client, resolver: docker.NewResolver(docker.ResolverOptions{Hosts: hosts})}, nil

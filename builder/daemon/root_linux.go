@@ -265,7 +265,7 @@ func (d rootDir) terminate(ctx context.Context) error {
 			break
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("stopping the builder in %q: its supervisor is no process that can be seen from here", d)
+			return fmt.Errorf("stopping the builder in %q: its supervisor is not visible from here", d)
 		}
 		if err := sleep(ctx, 5*time.Millisecond); err != nil {
 			return fmt.Errorf("stopping the builder in %q: %w", d, err)

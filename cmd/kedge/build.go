@@ -148,7 +148,7 @@ func (p *process) tell(res *kedge.Result, pull bool) {
 	}
 	switch {
 	case res.NotLookedUp != nil:
-		p.say("warning: whether newer images exist is not known: %v", res.NotLookedUp)
+		p.say("warning: cannot tell whether newer images exist: %v", res.NotLookedUp)
 	case pull && len(res.Moved) == 0:
 		p.note("no locked tag has moved")
 	}

@@ -182,7 +182,7 @@ var hints = []row{
 	fixed[*plugin.ShadowedError](exitFailed, "remove that folder from cliPluginsExtraDirs in docker's config.json, or its docker-buildx"),
 	fixed[*plugin.KeptError](exitFailed, "remove the one that is not needed and run again"),
 	fixed[*plugin.ForeignError](exitFailed, "if it is not needed, remove it and run again"),
-	fixed[*plugin.ConfigError](exitFailed, "docker has to be able to read it: repair it and run again"),
+	fixed[*plugin.ConfigError](exitFailed, "repair it, so that docker can read it, and run again"),
 	func(err error, verbs []string) (int, string, bool) {
 		const hint = "an IMAGE is a name or an archive, as kedge drift record --help says; without one, the verb takes that of the last build of -f DOCKERFILE"
 		return exitUsage, hint, errors.As(err, new(*source.UsageError)) && slices.Contains(verbs, "drift")
@@ -203,7 +203,7 @@ var hints = []row{
 	misuse[usageError](),
 	misuse[*publish.UsageError](),
 	on(exitUsage, stagesHint),
-	fixed[*kedge.RefError](exitUsage, "a reference to refresh is written as in the lockfile, or as in the Dockerfile"),
+	fixed[*kedge.RefError](exitUsage, "write the reference as in the lockfile, or as in the Dockerfile"),
 	fixed[*store.BusyError](exitFailed, "wait until the build has ended"),
 	on(exitFailed, func(e *builder.IgnoredError) string {
 		return fmt.Sprintf("%s leaves %s out of the build context", e.Ignore, e.Path)
@@ -220,7 +220,7 @@ var hints = []row{
 	}),
 	when(func(e *store.OpenError) bool { return errors.As(e, new(syscall.Errno)) },
 		fixed[*store.OpenError](exitFailed, "set XDG_DATA_HOME to a folder that you may write in")),
-	on(exitFailed, func(e *publish.DeniedError) string { return "docker login " + e.Host + " tells kedge, too, who pushes" }),
+	on(exitFailed, func(e *publish.DeniedError) string { return "docker login " + e.Host + " logs kedge in, too" }),
 	fixed[*builder.OnceError](exitFailed, "without it the build can be verified; with it, build on two builders and compare: kedge diff"),
 	fixed[*kedge.PolicyError](exitFailed, "kedge's lock says what a build may fetch; --policy disabled=true builds without the policy, as with docker"),
 	fixed[*kedge.NoDownloadsError](exitFailed, "kedge lock --downloads locks what RUN steps download"),
@@ -237,7 +237,7 @@ var hints = []row{
 	fixed[*builder.RelayError](exitFailed, "build for another platform, or without locked downloads: kedge lock --downloads=off"),
 
 	// The lock forbids it.
-	fixed[*network.NotLockedError](exitForbidden, "kedge lock --downloads records it, and so does a build without --locked; commit the lockfile and its record then"),
+	fixed[*network.NotLockedError](exitForbidden, "kedge lock --downloads records it, and so does a build without --locked; then commit the lockfile and its record"),
 	func(err error, verbs []string) (int, string, bool) {
 		e := (*builder.UnlockedError)(nil)
 		if !errors.As(err, &e) {
@@ -310,8 +310,8 @@ var hints = []row{
 }
 
 const (
-	damagedHint = "kedge prune removes images that are damaged, and building them again mends them"
-	rerunHint   = "run again: the lock that is there now is used then"
+	damagedHint = "kedge prune removes damaged images; build them again"
+	rerunHint   = "run again: the next run uses the changed lock"
 )
 
 func stagesHint(e *frontend.TargetError) string {
@@ -340,9 +340,9 @@ func unlockedHint(e *builder.UnlockedError, bake bool) string {
 		}
 	}
 	if bake {
-		return "kedge bake --locked=false adds what is missing; commit the lockfile then"
+		return "kedge bake --locked=false adds what is missing; then commit the lockfile"
 	}
-	return "kedge lock adds what is missing; commit the lockfile then"
+	return "kedge lock adds what is missing; then commit the lockfile"
 }
 
 // refusedDownloadsHint says what a step can use instead of what no record of downloads can hold.

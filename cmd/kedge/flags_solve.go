@@ -133,7 +133,7 @@ func (p *process) settings(c *cli.Context, auth *configfile.ConfigFile) (s build
 	case "none", "host":
 		s.Network = network
 	default:
-		return s, usagef("network %q is not default, none or host; what else there is belongs to the builder", network)
+		return s, usagef("network %q is not default, none or host; other networks belong to the builder", network)
 	}
 	if s.Hosts, err = hosts(given(c, "add-host")); err != nil {
 		return s, err

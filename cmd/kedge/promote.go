@@ -239,7 +239,7 @@ func (p *process) lintCondition(c *cli.Context, b *store.Build) (report.Conditio
 		if same, err := b.MadeFrom(file); err != nil {
 			return report.Condition{}, err
 		} else if !same {
-			return report.Condition{Name: "lint", Text: fmt.Sprintf("the image was not built from %s as it is now", file)}, nil
+			return report.Condition{Name: "lint", Text: fmt.Sprintf("%s has changed since the image was built", file)}, nil
 		}
 		if len(b.Foreign) > 0 {
 			return report.Condition{Name: "lint", Text: b.Foreign[0]}, nil
