@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/kedge-build/kedge/internal/git"
+	"github.com/moby/buildkit/util/urlutil"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // A GitError says that git could not tell the modes of files.
@@ -159,4 +161,56 @@ func gitIgnored(ctx context.Context, dir string, environ []string, paths []strin
 		return nil, fmt.Errorf("asking git which files it ignores in %q: %w", dir, err)
 	}
 	return strings.FieldsFunc(string(out), func(r rune) bool { return r == 0 }), nil
+}
+
+// GitLabels says whether an image has labels about the checkout of its context, as docker buildx sets them. The zero value
+// sets none.
+type GitLabels struct {
+	On    bool
+	Dirty bool // the commit of a checkout with other files than those of the commit has the suffix -dirty
+}
+
+// of returns the labels for a context and its Dockerfile: the commit, the remote and the path of the Dockerfile. What git
+// cannot tell is left out.
+func (l GitLabels) of(ctx context.Context, dir, dockerfile string, environ []string) map[string]string {
+	ask := func(args ...string) string {
+		out, err := git.Run(ctx, dir, environ, nil, args...)
+		if err != nil {
+			return ""
+		}
+		line, _, _ := strings.Cut(string(out), "\n")
+		return line
+	}
+	labels := map[string]string{}
+	root := ask("rev-parse", "--show-toplevel")
+	if root == "" {
+		return labels
+	}
+	if commit := ask("rev-parse", "--verify", "--quiet", "HEAD"); commit != "" {
+		if l.Dirty && ask("status", "--porcelain", "--ignored") != "" {
+			commit += "-dirty"
+		}
+		labels[ocispec.AnnotationRevision] = commit
+	}
+	remotes := []string{"origin", "upstream"}
+	if branch := ask("symbolic-ref", "-q", "HEAD"); branch != "" {
+		remotes = append([]string{ask("for-each-ref", "--format=%(upstream:remotename)", branch)}, remotes...)
+	}
+	for _, remote := range remotes {
+		if url := ask("remote", "get-url", remote); url != "" {
+			labels[ocispec.AnnotationSource] = urlutil.RedactCredentials(url)
+			break
+		}
+	}
+	if dockerfile == "" {
+		return labels
+	}
+	real, err := filepath.EvalSymlinks(filepath.Dir(dockerfile))
+	if err == nil {
+		real, err = filepath.Abs(filepath.Join(real, filepath.Base(dockerfile)))
+	}
+	if rel, outside := filepath.Rel(root, real); err == nil && outside == nil && filepath.IsLocal(rel) {
+		labels["com.docker.image.source.entrypoint"] = rel
+	}
+	return labels
 }

@@ -51,6 +51,7 @@ type Options struct {
 	Lint LintMode
 
 	builder.Settings
+	GitLabels   GitLabels
 	Attest      builder.Attest // attestations to attach to the image
 	Epoch       Epoch
 	Normalize   rules.Set // its version is ignored: the lock's counts

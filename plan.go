@@ -3,6 +3,7 @@ package kedge
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"time"
 
@@ -43,6 +44,9 @@ func (p *project) resolve(ctx context.Context) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(req.Platforms) == 0 { // only the frontend knows them
+		req.Accept = func(all []ocispec.Platform) error { return image.CheckAnnotations(p.options.Annotations, all) }
+	}
 	secrets, tooShort, err := p.secretValues(ctx)
 	if err != nil {
 		return nil, err
@@ -55,6 +59,12 @@ func (p *project) resolve(ctx context.Context) (*plan, error) {
 func (p *project) requestFor(ctx context.Context, target string) (req *builder.Request, unread, err error) {
 	req = p.inputs(p.pins)
 	req.Target, req.Attest = p.parsed.Option(target), p.options.Attest
+	if p.options.GitLabels.On && p.context.Dir != "" {
+		labels := map[string]string{}
+		maps.Copy(labels, req.Labels)
+		maps.Copy(labels, p.options.GitLabels.of(ctx, p.context.Dir, p.dockerfile.Path, p.env.Environ))
+		req.Labels = labels
+	}
 	if req.Leave, err = p.leave(); err != nil {
 		return nil, nil, err
 	}

@@ -126,7 +126,7 @@ func (p *project) checkRules() (err error) {
 
 func (p *project) parseDockerfile(text []byte) (err error) {
 	p.text = text
-	p.parsed, err = frontend.Parse(p.name, text)
+	p.parsed, err = frontend.ParseFor(p.options.Args["BUILDKIT_SYNTAX"], p.name, text)
 	return err
 }
 

@@ -90,7 +90,7 @@ func (p *plan) finish(ctx context.Context, first *export, img store.Image) (*Res
 		res.NotChecked = p.unread
 	}
 	for _, platform := range r.Platforms[:min(1, len(r.Platforms))] { // the others have the same instructions
-		res.LeftOut = slices.DeleteFunc(p.request.LeftOut(p.text, platform.Steps), func(l builder.LeftOut) bool { return warnedOf(r.Warnings, l) })
+		res.LeftOut = slices.DeleteFunc(p.request.LeftOut(platform.Steps), func(l builder.LeftOut) bool { return warnedOf(r.Warnings, l) })
 	}
 	if p.options.Pull {
 		res.Moved, res.NotLookedUp = p.moved(ctx, r)

@@ -94,6 +94,9 @@ func (j *job) translate(ctx context.Context, c gateway.Client) (*definition, err
 			}
 		}
 		g, err := graphOf(ctx, st)
+		if err == nil {
+			j.taken = g.TakenAt()
+		}
 		def.parts = append(def.parts, part{id: id, graph: g})
 		return err
 	}

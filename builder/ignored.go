@@ -53,19 +53,16 @@ func (r *Request) checkIgnore() error {
 }
 
 // blameIgnore returns err, as an *IgnoredError if an ignore file leaves out a file that the failed instruction
-// copies from a folder of this machine.
-func (r *Request) blameIgnore(err error) error {
-	sources := errdefs.Sources(err)
-	if len(sources) == 0 {
-		return err
-	}
-	ig := r.ignore()
-	for _, src := range sources {
-		copied := frontend.Copied(src.Info.GetData())
+// takes from a folder of this machine. taken has what instructions take, by their lines.
+func (r *Request) blameIgnore(err error, taken map[int][]frontend.Take) error {
+	ignores := r.ignores()
+	for _, src := range errdefs.Sources(err) {
 		for _, at := range src.Ranges {
-			for _, name := range copied[int(at.GetStart().GetLine())] {
-				if left := ig.leavesOut(name); left != "" {
-					return &IgnoredError{Path: left, Ignore: ig.file, Err: err}
+			for _, t := range taken[int(at.GetStart().GetLine())] {
+				for _, name := range t.Names() {
+					if left := ignores[t.Source].leavesOut(name); left != "" {
+						return &IgnoredError{Path: left, Ignore: ignores[t.Source].file, Err: err}
+					}
 				}
 			}
 		}
@@ -76,26 +73,26 @@ func (r *Request) blameIgnore(err error) error {
 // A LeftOut is a pattern of a COPY or ADD that stands for no file, because Ignore leaves out every match.
 type LeftOut struct {
 	Line    int    // in the Dockerfile
-	Pattern string // as it is written
+	Pattern string // with its variables replaced
 	Path    string // of the first match, in the context
 	Ignore  string // the .dockerignore
 }
 
 // LeftOut returns the patterns of a Dockerfile's steps that an ignore file leaves nothing of. The builds
 // of others call it no error if the instruction has more patterns or a wildcard.
-func (r *Request) LeftOut(dockerfile []byte, steps []frontend.Step) []LeftOut {
-	ig := r.ignore()
-	if len(ig.patterns) == 0 {
-		return nil
-	}
-	copied := frontend.Copied(dockerfile)
+func (r *Request) LeftOut(steps []frontend.Step) []LeftOut {
+	ignores := r.ignores()
 	var all []LeftOut
 	var add func([]frontend.Step)
 	add = func(steps []frontend.Step) {
 		for _, s := range steps {
-			for _, name := range copied[s.Line] {
-				if path := ig.leavesOut(name); path != "" {
-					l := LeftOut{Line: s.Line, Pattern: name, Path: path, Ignore: ig.file}
+			for _, t := range s.Takes {
+				for _, name := range t.Names() {
+					path := ignores[t.Source].leavesOut(name)
+					if path == "" {
+						continue
+					}
+					l := LeftOut{Line: s.Line, Pattern: name, Path: path, Ignore: ignores[t.Source].file}
 					if !slices.Contains(all, l) {
 						all = append(all, l)
 					}
@@ -108,7 +105,7 @@ func (r *Request) LeftOut(dockerfile []byte, steps []frontend.Step) []LeftOut {
 	return all
 }
 
-// An ignore is what an ignore file leaves out of the context in a folder.
+// An ignore is what an ignore file leaves out of the context in a folder. A nil *ignore leaves out nothing.
 type ignore struct {
 	dir, file string
 	patterns  []string
@@ -123,11 +120,29 @@ func (r *Request) ignore() ignore {
 	return ig
 }
 
+// ignores returns what is left out of each context that is a folder, by the identifier of its source.
+func (r *Request) ignores() map[string]*ignore {
+	all := map[string]*ignore{}
+	for mount, dir := range r.Directories() {
+		ig := &ignore{dir: dir}
+		if mount == "context" {
+			*ig = r.ignore()
+		} else {
+			ig.file, ig.patterns = IgnoreFile(Dockerfile{}, dir)
+		}
+		all["local://"+mount] = ig
+	}
+	return all
+}
+
 // leavesOut returns the first of the files that name stands for, if ig leaves out all of them. It returns "" if not, or
 // if that cannot be told.
 func (ig *ignore) leavesOut(name string) string {
+	if ig == nil || len(ig.patterns) == 0 {
+		return ""
+	}
 	matcher, err := patternmatcher.New(ig.patterns)
-	if err != nil || len(ig.patterns) == 0 {
+	if err != nil {
 		return ""
 	}
 	found, err := filepath.Glob(filepath.Join(ig.dir, path.Clean("/"+name)))

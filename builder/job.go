@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/internal/filesum"
 	"github.com/kedge-build/kedge/lock"
 	"github.com/moby/buildkit/client"
@@ -25,7 +26,8 @@ type job struct {
 	times    contextTimes
 	folders  map[string]folder // the contexts that are folders, by mount
 	steps    *progress
-	dry      bool // it executes steps and exports nothing
+	taken    map[int][]frontend.Take // what instructions take, by their lines
+	dry      bool                    // it executes steps and exports nothing
 
 	downloads *downloads
 }
@@ -62,7 +64,7 @@ func (j *job) setEpoch(t time.Time) {
 // contain no credentials.
 func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_ *client.SolveResponse, err error) {
 	defer func() { err = j.b.forgetDamaged(ctx, err) }()
-	defer func() { err = redacted(j.req.blameIgnore(j.req.Dockerfile.named(err))) }()
+	defer func() { err = redacted(j.req.blameIgnore(j.req.Dockerfile.named(err), j.taken)) }()
 	started := j.req.now()
 	sending, stop := context.WithCancel(ctx)
 	defer j.times.finish(stop)
@@ -119,9 +121,15 @@ func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_
 		return nil, denied
 	}
 	if buildErr != nil {
+		if ctx.Err() != nil {
+			buildErr = j.steps.own(buildErr, func(*client.Vertex) bool { return true })
+		}
 		return nil, j.b.lost(buildErr)
 	}
 	if err != nil {
+		if ctx.Err() != nil {
+			err = j.steps.own(err, func(*client.Vertex) bool { return true })
+		}
 		err = j.b.lost(err)
 		if lost := (*LostError)(nil); !errors.As(err, &lost) && !accepted && ctx.Err() == nil && len(opt.AllowedEntitlements) > 0 {
 			return nil, &RefusedError{Entitlements: opt.AllowedEntitlements, Own: j.b.lease != nil, Err: err}

@@ -112,12 +112,25 @@ func (p *progress) failure(err error) error {
 	if err == nil || !strings.Contains(err.Error(), "releasing already released reference") {
 		return err
 	}
+	return p.own(err, func(v *client.Vertex) bool { _, isRun := p.commands[v.Digest]; return isRun })
+}
+
+// own returns the error of the first of some steps that failed by itself, or else err, which is that of a build that was
+// stopped at the same time.
+func (p *progress) own(err error, some func(*client.Vertex) bool) error {
+	var first *client.Vertex
 	for _, v := range p.vertexes {
-		if _, isRun := p.commands[v.Digest]; isRun && v.Error != "" && !strings.Contains(v.Error, "context canceled") {
-			return errors.New("failed to solve: " + v.Error)
+		if v.Error == "" || v.Completed == nil || strings.Contains(v.Error, "context canceled") || !some(v) {
+			continue
+		}
+		if first == nil || v.Completed.Before(*first.Completed) {
+			first = v
 		}
 	}
-	return err
+	if first == nil {
+		return err
+	}
+	return errors.New("failed to solve: " + first.Error)
 }
 
 // command returns the command line of a RUN. A step that ignores the cache has a digest of its own in

@@ -27,6 +27,9 @@ type Request struct {
 
 	Attest Attest
 
+	// Accept, unless it is nil, gets the platforms of the image before anything is executed, and can end the build.
+	Accept func([]ocispec.Platform) error
+
 	// Downloads, unless it is nil, takes the network from RUN steps, and serves what they download.
 	Downloads *Downloads
 

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Resolve finds the sources of a build without running a step. It adds sources that the lock lacks to
@@ -72,6 +73,9 @@ func (j *job) run(ctx context.Context, out *export) (*Result, error) {
 		}
 		if out == nil && !j.dry {
 			return gateway.NewResult(), nil
+		}
+		if err := j.accept(def); err != nil {
+			return nil, err
 		}
 		if err := j.downloads.plan(ctx, j, def); err != nil {
 			return nil, err
@@ -149,6 +153,22 @@ func (j *job) define(ctx context.Context, c gateway.Client) (*definition, error)
 	}
 	j.pins.seal()
 	return def, nil
+}
+
+// accept asks the request whether it takes an image for the platforms of def.
+func (j *job) accept(def *definition) error {
+	if j.req.Accept == nil {
+		return nil
+	}
+	ps, err := exptypes.ParsePlatforms(def.result.Metadata)
+	if err != nil {
+		return err
+	}
+	var all []ocispec.Platform
+	for _, p := range ps.Platforms {
+		all = append(all, p.Platform)
+	}
+	return j.req.Accept(all)
 }
 
 // admit decides that the steps of def may run. It returns the rewriter for them.

@@ -12,6 +12,7 @@ package frontend
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -33,7 +34,8 @@ import (
 
 // Dockerfile is a parsed Dockerfile.
 type Dockerfile struct {
-	// Stages are the build stages in order. There is at least one.
+	// Stages are the build stages in order. There is at least one. A file that only another frontend can read has one
+	// without a line.
 	Stages []Stage
 
 	name      string
@@ -45,6 +47,7 @@ type Dockerfile struct {
 	keep      map[int][]string // paths of # kedge: keep= comments, by the line of the instruction
 	// unknown are # kedge: comments that have no meaning, with the line of the instruction below.
 	unknown []mention
+	foreign bool // only another frontend can read the file
 }
 
 // Stage is one FROM.
@@ -77,18 +80,27 @@ func (e *ParseError) Unwrap() error { return e.Err }
 
 // Parse parses a Dockerfile. name is the file's name in errors, which are of type *ParseError. Unknown
 // instructions are not errors: another frontend may know them.
-func Parse(name string, data []byte) (*Dockerfile, error) {
-	res, err := ParseNodes(name, data)
-	if err != nil {
-		return nil, err
-	}
-	d := &Dockerfile{name: name, escape: res.EscapeToken, keep: map[int][]string{}}
+func Parse(name string, data []byte) (*Dockerfile, error) { return ParseFor("", name, data) }
+
+// ParseFor is Parse for a build whose args name a frontend, which replaces that of the syntax line. A file that is no
+// Dockerfile is not an error if the frontend is another than docker's.
+func ParseFor(syntax, name string, data []byte) (*Dockerfile, error) {
+	d := &Dockerfile{name: name, keep: map[int][]string{}}
 	if ref, _, loc, ok := parser.DetectSyntax(data); ok {
 		d.syntax = mention{word: ref}
 		if len(loc) > 0 {
 			d.syntax.line = loc[0].Start.Line
 		}
 	}
+	res, err := ParseNodes(name, data)
+	if err != nil && foreign(cmp.Or(syntax, d.syntax.word)) {
+		d.foreign, d.Stages = true, []Stage{{}}
+		return d, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	d.escape = res.EscapeToken
 	for _, n := range res.AST.Children {
 		d.read(n)
 		for _, p := range d.keep[n.StartLine] {
@@ -102,6 +114,12 @@ func Parse(name string, data []byte) (*Dockerfile, error) {
 		return nil, &ParseError{File: name, Line: u.line, Err: fmt.Errorf("the comment %q above it is not # kedge: keep=PATH, ignore=RULE or prebuilt=PATH", u.word)}
 	}
 	return d, nil
+}
+
+// foreign reports whether a frontend is another than docker's for Dockerfiles.
+func foreign(syntax string) bool {
+	named, err := reference.ParseNormalizedNamed(syntax)
+	return err == nil && !strings.HasPrefix(reference.Path(named), "docker/dockerfile")
 }
 
 // ParseNodes parses a Dockerfile, which has to have a FROM, into BuildKit's nodes. The error is a *ParseError.
@@ -272,8 +290,12 @@ func (e *TargetError) Error() string {
 }
 
 // Target returns the canonical name of a target: the stage's name, or its index if it has none. An empty
-// target is the last stage, as with docker build. The error is a *TargetError.
+// target is the last stage, as with docker build. The error is a *TargetError. In a file that only another frontend can
+// read, any name can be a target.
 func (d *Dockerfile) Target(target string) (string, error) {
+	if d.foreign && target != "" {
+		return target, nil
+	}
 	last := len(d.Stages) - 1
 	index := -1
 	if target == "" {
@@ -303,7 +325,7 @@ func (d *Dockerfile) Target(target string) (string, error) {
 // by its index. The error is a *TargetError.
 func (d *Dockerfile) Named(target string) (string, error) {
 	name, err := d.Target(target)
-	if err != nil || target == "" {
+	if err != nil || target == "" || d.foreign {
 		return name, err
 	}
 	if !slices.ContainsFunc(d.Stages, func(s Stage) bool { return s.Name == strings.ToLower(target) }) {
@@ -342,7 +364,7 @@ func sameImage(word, ref string) bool {
 // MayName reports whether the Dockerfile could name s with some build args or for some platform. If it
 // cannot tell, it returns true.
 func (d *Dockerfile) MayName(s lock.Source) bool {
-	if d.Line(s) > 0 {
+	if d.foreign || d.Line(s) > 0 {
 		return true
 	}
 	for _, m := range append([]mention{d.syntax}, d.refs...) {

@@ -30,7 +30,7 @@ func parseAnnotations(values []string) ([]image.Annotation, error) {
 			places, key = string(image.OnManifest), name
 		}
 		if key == "" {
-			return nil, usagef("annotation %q has no KEY", value)
+			continue // which docker ignores, too
 		}
 		for place := range strings.SplitSeq(places, ",") {
 			m := placeForm.FindStringSubmatch(place)

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/kedge-build/kedge"
@@ -32,10 +31,9 @@ type answer struct {
 // answer reads the flags of build and verify that say so.
 func (p *process) answer(c *cli.Context) (*answer, error) {
 	a := &answer{out: p.stdout, idFile: c.String("iidfile"), metadata: c.String("metadata-file"), report: c.String("report")}
-	noDefault, _ := strconv.ParseBool(p.env["BUILDX_NO_DEFAULT_LOAD"])
 	a.wanted = publish.Wanted{
-		Tags: c.StringSlice("tag"), Push: c.Bool("push"), Load: c.Bool("load"), Platforms: len(askedPlatforms(c)),
-		LoadDefault: c.Command.Name == "build" && !c.IsSet("load") && !noDefault,
+		Tags: c.StringSlice("tag"), Push: c.Bool("push"), Load: c.Bool("load"), Platforms: len(p.askedPlatforms(c)),
+		LoadDefault: c.Command.Name == "build" && !c.IsSet("load") && !p.isOn("BUILDX_NO_DEFAULT_LOAD"),
 	}
 	var err error
 	if a.format, err = answerFormat(c); err != nil {
@@ -120,7 +118,7 @@ func (p *process) writeMetadata(ctx context.Context, a *answer, res *kedge.Resul
 	if res.Verdict != nil {
 		metadata["kedge.verdict"] = report.NewVerdict(res.Verdict)
 	}
-	if on, _ := strconv.ParseBool(p.env["BUILDX_METADATA_WARNINGS"]); on && len(res.Warnings) > 0 {
+	if p.isOn("BUILDX_METADATA_WARNINGS") && len(res.Warnings) > 0 {
 		metadata["buildx.build.warnings"] = res.Warnings // with texts in base64, like buildx
 		metadata["kedge.warnings"] = warningTexts(res.Warnings)
 	}

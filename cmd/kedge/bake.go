@@ -373,6 +373,8 @@ func worse(a, b int) int {
 // build builds one target.
 func (b *baking) build(ctx context.Context, t *bake.Target, l bakeLock, result *baked) {
 	child := *b.process
+	child.env = maps.Clone(child.env)
+	delete(child.env, "DOCKER_DEFAULT_PLATFORM") // the definition has the platforms; compose puts this one there
 	child.screen, child.screenName = b.screen, t.Name
 	child.stdout = &result.stdout
 	child.stderr = b.screen.lines(t.Name, &result.stderr)
@@ -474,8 +476,8 @@ type bakeLock struct {
 	declares bool   // it declares the target's stage if it declares none
 }
 
-// lockfiles returns the lockfile of each target. A Dockerfile has one, unless it has several stages that ship:
-// each then has its own, DOCKERFILE.STAGE.lock. One that exists is always used.
+// lockfiles returns the lockfile of each target. A Dockerfile has one, unless it has several stages that ship, or one
+// that is not the last, and no lock yet: each then has its own, DOCKERFILE.STAGE.lock. One that exists is always used.
 func lockfiles(d *bake.Definition) map[string]bakeLock {
 	ships := map[string]map[string]bool{} // the stages that ship, by Dockerfile
 	for _, t := range d.Targets {
@@ -498,10 +500,26 @@ func lockfiles(d *bake.Definition) map[string]bakeLock {
 				break
 			}
 			own := lock.Path(t.Dockerfile + "." + t.Stage)
-			if _, err := os.Lstat(own); err == nil || len(ships[t.Dockerfile]) > 1 && ships[t.Dockerfile][t.Stage] {
+			needs := ships[t.Dockerfile][t.Stage] && (len(ships[t.Dockerfile]) > 1 || undeclared(t))
+			if _, err := os.Lstat(own); err == nil || needs {
 				locks[t.Name] = bakeLock{path: own, declares: true}
 			}
 		}
 	}
 	return locks
+}
+
+// undeclared reports whether the Dockerfile of a target has no lock, and a first one would not declare the target's
+// stage, because that is not the last one.
+func undeclared(t *bake.Target) bool {
+	if _, err := os.Lstat(lock.Path(t.Dockerfile)); err == nil {
+		return false
+	}
+	parsed := parsedDockerfile(t.Dockerfile)
+	if parsed == nil {
+		return false // the build says why
+	}
+	stage, err := parsed.Target(t.Stage)
+	last, _ := parsed.Target("")
+	return err == nil && stage != last
 }

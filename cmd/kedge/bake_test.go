@@ -176,6 +176,31 @@ func TestBake(t *testing.T) {
 		t.Errorf("a target that ships has the label of one that does not: %v", labels)
 	}
 
+	// So has one that is not the last stage, if there is no lock yet. A lock that declares another target forbids it.
+	if err := errors.Join(os.Remove("multi/Dockerfile.lock"), os.Remove("multi/Dockerfile.dev.lock")); err != nil {
+		t.Fatal(err)
+	}
+	one := append(slices.Clone(push[:len(push)-2]), "dev")
+	runKedge(t, home.env, 0, one...)
+	if f, _, err := lock.Read("multi/Dockerfile.dev.lock"); err != nil || f.Target != "dev" {
+		t.Errorf("multi/Dockerfile.dev.lock declares %v, %v", f, err)
+	}
+	runKedge(t, home.env, 0, "bake", "prod")
+	runKedge(t, home.env, 0, append(one, "--locked")...)
+	if err := os.Remove("multi/Dockerfile.dev.lock"); err != nil {
+		t.Fatal(err)
+	}
+	_, errs = runKedge(t, home.env, exitForbidden, one...)
+	if !strings.Contains(errs, "dev: hint: kedge lock --target dev declares that; to ship both, kedge lock --target dev --lockfile multi/Dockerfile.dev.lock") {
+		t.Error(errs)
+	}
+
+	// The platforms are those of the definition.
+	runKedge(t, append(slices.Clone(home.env), "DOCKER_DEFAULT_PLATFORM=linux/arm64"), 0, "bake", "--metadata-file", metadata, "dev")
+	if got := digest(bakeMetadata(t, metadata), "dev"); got != digest(built, "dev") {
+		t.Errorf("with a default platform: %s, not %s", got, digest(built, "dev"))
+	}
+
 	// Without its lock, a Dockerfile in the definition is locked by bake alone.
 	_, errs = runKedge(t, home.env, exitForbidden, "bake", "--locked", "--set", "inline.context=multi", "inline")
 	if !strings.Contains(errs, "inline: hint: kedge bake --locked=false adds what is missing") {
@@ -364,6 +389,21 @@ func TestLockfiles(t *testing.T) {
 		if got["a"].path != c.a || got["b"].path != c.b {
 			t.Errorf("%s: %v", c.text, got)
 		}
+	}
+	if err := os.WriteFile("Dockerfile", []byte("FROM scratch AS x\nFROM scratch AS y\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := parse(both(ships, stays)); got["a"].path != "Dockerfile.x.lock" || !got["a"].declares || got["b"].path != "Dockerfile.lock" {
+		t.Errorf("a first stage that ships: %v", got)
+	}
+	if got := parse(both(stays, ships)); got["a"].path != "Dockerfile.lock" || got["b"].path != "Dockerfile.lock" || got["b"].declares {
+		t.Errorf("a last stage that ships: %v", got)
+	}
+	if err := os.WriteFile("Dockerfile.lock", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := parse(both(ships, stays)); got["a"].path != "Dockerfile.lock" {
+		t.Errorf("beside a lock: %v", got)
 	}
 	if err := os.WriteFile("Dockerfile.x.lock", nil, 0o644); err != nil {
 		t.Fatal(err)

@@ -206,6 +206,23 @@ func (p *process) values(line commandLine, o option, beginning, before string) c
 	return found
 }
 
+// parsedDockerfile returns a Dockerfile of this machine, or nil if it cannot be read or parsed.
+func parsedDockerfile(path string) *frontend.Dockerfile {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > 1<<20 {
+		return nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	file, err := frontend.Parse(path, data)
+	if err != nil {
+		return nil
+	}
+	return file
+}
+
 // stages returns the names of the stages in the Dockerfile of the command line, if that is a local file.
 func (p *process) stages(line commandLine) []string {
 	path := "."
@@ -218,16 +235,8 @@ func (p *process) stages(line commandLine) []string {
 			path = f.value
 		}
 	}
-	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() || info.Size() > 1<<20 {
-		return nil
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil
-	}
-	file, err := frontend.Parse(path, data)
-	if err != nil {
+	file := parsedDockerfile(path)
+	if file == nil {
 		return nil
 	}
 	var names []string

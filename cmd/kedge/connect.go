@@ -91,7 +91,7 @@ func (p *process) openNamed(ctx context.Context, c *cli.Context, name string) (*
 		if err != nil {
 			return nil, err
 		}
-		return p.openNode(ctx, b, docker.Share{Node: b.Nodes[0], Platforms: askedPlatforms(c)}, o)
+		return p.openNode(ctx, b, docker.Share{Node: b.Nodes[0], Platforms: p.askedPlatforms(c)}, o)
 	}
 	if name != "" {
 		p.note("using builder %q", name)
@@ -140,17 +140,23 @@ func (p *process) tlsFiles(c *cli.Context, name string) (ca, cert, key string, e
 	return ca, cert, key, nil
 }
 
-// askedPlatforms returns the platforms of --platform, each once. A value can be a list. "local" is this
-// machine's platform, as with docker buildx.
-func askedPlatforms(c *cli.Context) []string {
-	return uniquePlatforms(strings.Split(strings.Join(c.StringSlice("platform"), ","), ","))
+// askedPlatforms returns the platforms of --platform, or of $DOCKER_DEFAULT_PLATFORM if there is none, each once. A value
+// can be a list. "local" is this machine's platform, as with docker buildx.
+func (p *process) askedPlatforms(c *cli.Context) []string {
+	asked := c.StringSlice("platform")
+	if value := p.env["DOCKER_DEFAULT_PLATFORM"]; len(asked) == 0 && value != "" {
+		asked = []string{value}
+	}
+	if len(asked) == 0 {
+		return nil
+	}
+	return uniquePlatforms(strings.Split(strings.Join(asked, ","), ","))
 }
 
 func uniquePlatforms(words []string) []string {
 	var unique []string
 	seen := map[string]bool{}
 	for _, word := range words {
-		word = strings.TrimSpace(word)
 		if strings.EqualFold(word, "local") {
 			local := platforms.DefaultSpec()
 			local.OS = "linux" // on macOS, the builder's virtual machine runs Linux
@@ -160,7 +166,7 @@ func uniquePlatforms(words []string) []string {
 		if parsed, err := platforms.Parse(word); err == nil {
 			key = platforms.Format(platforms.Normalize(parsed))
 		}
-		if word != "" && !seen[key] {
+		if !seen[key] {
 			seen[key] = true
 			unique = append(unique, word)
 		}

@@ -479,9 +479,8 @@ func TestUniquePlatforms(t *testing.T) {
 		t.Errorf("local is %q", local)
 	}
 	for words, want := range map[string]string{
-		"":                                      "",
 		"linux/amd64,linux/amd64":               "linux/amd64",
-		"linux/arm64/v8, linux/arm64,amd64":     "linux/arm64/v8 amd64",
+		"linux/arm64/v8,linux/arm64,amd64":      "linux/arm64/v8 amd64",
 		"linux/arm/v7,linux/arm,linux/arm/v6":   "linux/arm/v7 linux/arm/v6",
 		"no/such/platform/x,no/such/platform/x": "no/such/platform/x",
 		"LOCAL,local," + local[0]:               local[0],

@@ -245,7 +245,13 @@ var hints = []row{
 		}
 		return exitForbidden, unlockedHint(e, slices.Equal(verbs, []string{"bake"})), true
 	},
-	on(exitForbidden, targetHint),
+	func(err error, verbs []string) (int, string, bool) {
+		e := (*frontend.DeclaredTargetError)(nil)
+		if !errors.As(err, &e) {
+			return 0, "", false
+		}
+		return exitForbidden, targetHint(e, slices.Equal(verbs, []string{"bake"})), true
+	},
 	on(exitForbidden, func(e *publish.TargetError) string {
 		return fmt.Sprintf("kedge lock --target %s declares it, and the next build ships it", e.Target)
 	}),
@@ -359,8 +365,11 @@ func refusedDownloadsHint(e *builder.RefusedDownloadsError) string {
 	return ""
 }
 
-func targetHint(e *frontend.DeclaredTargetError) string {
+func targetHint(e *frontend.DeclaredTargetError, bake bool) string {
 	switch {
+	case e.Ships && bake:
+		own := lock.Path(strings.TrimSuffix(e.Lockfile, lock.Path("")) + "." + e.Asked)
+		return fmt.Sprintf("kedge lock --target %s declares that; to ship both, kedge lock --target %s --lockfile %s gives it a lock of its own", e.Asked, e.Asked, own)
 	case e.Gone:
 		return fmt.Sprintf("kedge lock --target %s ships that from now on; to go on as before, name the stage: FROM ... AS NAME", e.Asked)
 	case e.Moved:

@@ -24,7 +24,7 @@ func sourceFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "build-arg", Usage: "set a build arg `NAME=VALUE`; NAME alone takes the environment's"},
 		&cli.StringSliceFlag{Name: "build-context", Usage: "a named context `NAME=VALUE`: a directory, git or http URL, docker-image://REF or oci-layout://DIR[:TAG]"},
 		&cli.StringFlag{Name: "target", Usage: "the target `STAGE` (default: the one that the lock declares, which ships)"},
-		&cli.StringSliceFlag{Name: "platform", Usage: "the `PLATFORM` to build for, such as linux/arm64", EnvVars: []string{"DOCKER_DEFAULT_PLATFORM"}},
+		&cli.StringSliceFlag{Name: "platform", Usage: "the `PLATFORM` to build for, such as linux/arm64 ($DOCKER_DEFAULT_PLATFORM)"},
 		&cli.StringFlag{Name: "lockfile", Usage: "the lockfile `PATH` (default: DOCKERFILE.lock)"},
 		&cli.StringFlag{Name: "source-date-epoch", Usage: "SOURCE_DATE_EPOCH: a `NUMBER`, git (the commit's time), base (the newest base image's) or context"},
 		&cli.StringFlag{Name: "context-modes", Value: "git", Usage: "file modes in a context: git for those that git records, keep for those on this machine"},
@@ -74,7 +74,7 @@ func (p *process) options(c *cli.Context, auth *configfile.ConfigFile) (kedge.Op
 		return o, usagef("context-modes %q is not git or keep", modes)
 	}
 	var err error
-	if o.Platforms, err = linuxPlatforms(askedPlatforms(c)); err != nil {
+	if o.Platforms, err = linuxPlatforms(p.askedPlatforms(c)); err != nil {
 		return o, err
 	}
 	if err := p.args(c, &o); err != nil {
@@ -98,7 +98,15 @@ func (p *process) options(c *cli.Context, auth *configfile.ConfigFile) (kedge.Op
 	if err := readOffline(c, &o); err != nil {
 		return o, err
 	}
+	o.GitLabels.On = p.env["BUILDX_GIT_LABELS"] == "full" || p.isOn("BUILDX_GIT_LABELS")
+	o.GitLabels.Dirty = p.isOn("BUILDX_GIT_CHECK_DIRTY")
 	return o, p.refuse(c, &o)
+}
+
+// isOn reports whether a variable of the environment is true.
+func (p *process) isOn(name string) bool {
+	on, _ := strconv.ParseBool(p.env[name])
+	return on
 }
 
 // dockerConfig reads docker's configuration. As docker does, it warns and goes on if that cannot be read.

@@ -141,7 +141,7 @@ func (p *process) settings(c *cli.Context, auth *configfile.ConfigFile) (s build
 	if s.Allow, err = allowed(c.StringSlice("allow")); err != nil {
 		return s, err
 	}
-	if size := c.String("shm-size"); size != "" {
+	if size := c.String("shm-size"); c.IsSet("shm-size") {
 		if s.ShmSize, err = units.RAMInBytes(size); err != nil {
 			return s, usagef("shm-size %q is not a size such as 128m", size)
 		}

@@ -18,7 +18,7 @@ func (p *process) lintVerb() *cli.Command {
 			&cli.StringFlag{Name: "file", Aliases: []string{"f"}, Usage: "the Dockerfile: a `FILE`, or - for standard input (default: PATH/Dockerfile)"},
 			&cli.StringSliceFlag{Name: "build-arg", Usage: "set a build arg `NAME=VALUE`; NAME alone takes the environment's"},
 			&cli.StringFlag{Name: "target", Usage: "the `STAGE` that ships (default: the one that the lock declares)"},
-			&cli.StringSliceFlag{Name: "platform", Usage: "the `PLATFORM` that the image is for", EnvVars: []string{"DOCKER_DEFAULT_PLATFORM"}},
+			&cli.StringSliceFlag{Name: "platform", Usage: "the `PLATFORM` that the image is for ($DOCKER_DEFAULT_PLATFORM)"},
 			&cli.StringFlag{Name: "lockfile", Usage: "the lockfile `PATH` (default: DOCKERFILE.lock)"},
 			&cli.BoolFlag{Name: "diff", Usage: "print the patch that --fix would write"},
 			&cli.BoolFlag{Name: "fix", Usage: "write what is safe to write into the Dockerfile"},
@@ -37,7 +37,7 @@ func (p *process) lintVerb() *cli.Command {
 			case c.Bool("fix") && (c.Args().First() == "-" || c.String("file") == "-"):
 				return usagef("--fix cannot write into standard input; --diff prints the patch")
 			}
-			platforms, err := linuxPlatforms(askedPlatforms(c))
+			platforms, err := linuxPlatforms(p.askedPlatforms(c))
 			if err != nil {
 				return err
 			}

@@ -45,7 +45,7 @@ func (p *process) openNodes(c *cli.Context) (nodes []kedge.Node, second *builder
 		}
 		return b, err
 	}
-	shares, err := group.Shares(askedPlatforms(c), func(n docker.Node) ([]ocispec.Platform, error) {
+	shares, err := group.Shares(p.askedPlatforms(c), func(n docker.Node) ([]ocispec.Platform, error) {
 		if group.Chooses() {
 			return nil, nil
 		}
