@@ -120,7 +120,7 @@ func (r *Request) ignore() ignore {
 	return ig
 }
 
-// ignores returns what is left out of each context that is a folder, by the identifier of its source.
+// ignores returns the ignore files of the contexts that are folders, by the identifiers of their sources.
 func (r *Request) ignores() map[string]*ignore {
 	all := map[string]*ignore{}
 	for mount, dir := range r.Directories() {

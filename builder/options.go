@@ -26,6 +26,9 @@ func (j *job) options(ctx context.Context) (client.SolveOpt, error) {
 	if err := j.req.checkIgnore(); err != nil {
 		return client.SolveOpt{}, err
 	}
+	if err := j.settings.checkCaches(); err != nil {
+		return client.SolveOpt{}, err
+	}
 	mounts := map[string]fsutil.FS{}
 	for name, dir := range j.req.Directories() {
 		fs, err := newFolder(dir)

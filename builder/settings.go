@@ -1,12 +1,14 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +26,7 @@ import (
 	"github.com/moby/buildkit/util/apicaps"
 	"github.com/moby/buildkit/util/entitlements"
 	"github.com/moby/buildkit/worker/label"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Settings control how steps run and what they may use. They change nothing of the image but its
@@ -162,6 +165,23 @@ func (s Settings) session(opt *client.SolveOpt, d *downloads) {
 // caches adds to opt the settings of a session that builds.
 func (s Settings) caches(opt *client.SolveOpt) {
 	opt.CacheImports, opt.CacheExports = clone(s.CacheFrom), clone(s.CacheTo)
+}
+
+// checkCaches returns an error for a cache in a folder whose index is no file, such as a pipe that BuildKit's client
+// would wait for.
+func (s Settings) checkCaches() error {
+	for _, e := range slices.Concat(s.CacheFrom, s.CacheTo) {
+		if e.Type != "local" {
+			continue
+		}
+		f, _, err := wholefile.Open(filepath.Join(cmp.Or(e.Attrs["src"], e.Attrs["dest"]), ocispec.ImageIndexFile))
+		if irregular := (*wholefile.NotRegularError)(nil); errors.As(err, &irregular) {
+			return fmt.Errorf("reading the cache: %w", err)
+		} else if err == nil {
+			f.Close()
+		}
+	}
+	return nil
 }
 
 // clone copies entries, since BuildKit's client changes them.

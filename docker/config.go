@@ -19,6 +19,7 @@ import (
 	"strings"
 
 	"github.com/docker/cli/cli/config"
+	"github.com/docker/cli/cli/config/configfile"
 	"github.com/docker/cli/cli/connhelper"
 	dcontext "github.com/docker/cli/cli/context"
 	clidocker "github.com/docker/cli/cli/context/docker"
@@ -69,6 +70,16 @@ func (e *ContextError) Error() string { return fmt.Sprintf("docker context %q: %
 
 func (e *ContextError) Unwrap() error { return e.Err }
 
+// Load reads docker's config.json in dir; none is an empty one. Of a pipe, it does not wait for the other end. The file is
+// not nil if there is an error.
+func Load(dir string) (*configfile.ConfigFile, error) {
+	path := filepath.Join(dir, config.ConfigFileName)
+	if info, err := os.Stat(path); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+		return configfile.New(path), fmt.Errorf("%q is a named pipe, not a file", path)
+	}
+	return config.Load(dir)
+}
+
 // Context returns the name of the current context: "default" if $DOCKER_HOST is set, else $DOCKER_CONTEXT,
 // else the one in config.json. The context need not exist.
 func (c *Config) Context() (string, error) {
@@ -78,7 +89,7 @@ func (c *Config) Context() (string, error) {
 	if name := c.env["DOCKER_CONTEXT"]; name != "" {
 		return name, nil
 	}
-	file, err := config.Load(c.dir)
+	file, err := Load(c.dir)
 	if err != nil {
 		return "", &FileError{Path: filepath.Join(c.dir, config.ConfigFileName), Err: err}
 	}

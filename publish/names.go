@@ -74,6 +74,16 @@ func misplaced(name string) string {
 	if strings.Contains(name, "@") || !utf8.ValidString(name) {
 		return ""
 	}
+	if lower := strings.ToLower(name); len(lower) == len(name) {
+		if _, err := reference.ParseNormalizedNamed(lower); err == nil { // only the case of letters is wrong
+			for i, r := range name {
+				end := i + utf8.RuneLen(r)
+				if _, err := reference.ParseNormalizedNamed(name[:end] + lower[end:]); err != nil {
+					return fmt.Sprintf(": %q at character %d", r, utf8.RuneCountInString(name[:end]))
+				}
+			}
+		}
+	}
 	for i, r := range name {
 		begun, fits := name[:i+utf8.RuneLen(r)], false
 		for _, rest := range []string{"", "a", ".a/a"} { // a tag or a folder may follow

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -10,6 +11,8 @@ func TestNamesSaysWhichCharacter(t *testing.T) {
 		"app:1%2":             `: '%' at character 6`,
 		"app:.1":              `: '.' at character 5`,
 		"app name":            `: ' ' at character 4`,
+		"App":                 `: 'A' at character 1`,
+		"REG.io/team/aPp:Tag": `: 'P' at character 14`,
 		"reg.io:5000/app:1:2": `: ':' at character 18`,
 		"reg.io/äpp":          `: 'ä' at character 8`,
 		"app/":                "",
@@ -17,7 +20,7 @@ func TestNamesSaysWhichCharacter(t *testing.T) {
 		"":                    "",
 	} {
 		_, err := Names([]string{tag}, "0123456789ab")
-		if err == nil || !strings.HasPrefix(err.Error(), "invalid tag ") || !strings.HasSuffix(err.Error(), "invalid reference format"+want) {
+		if err == nil || !strings.HasPrefix(err.Error(), fmt.Sprintf("invalid tag %q: invalid reference format", tag)) || !strings.HasSuffix(err.Error(), want) || want == "" && strings.Contains(err.Error(), "at character") {
 			t.Errorf("%q: %v, want it to end with %q", tag, err, want)
 		}
 	}

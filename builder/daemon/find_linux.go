@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/kedge-build/kedge/internal/wholefile"
 	"github.com/pelletier/go-toml/v2"
 )
 
@@ -110,6 +111,9 @@ func (o Options) buildkitd() (string, error) {
 	return path, nil
 }
 
+// maxConfig bounds the bytes of buildkitd.toml.
+const maxConfig = 1 << 20
+
 // config returns the path and the content of the configuration. The path is empty if there is none.
 func (o Options) config() (string, []byte, error) {
 	if o.Config != "" {
@@ -117,7 +121,7 @@ func (o Options) config() (string, []byte, error) {
 		if err != nil {
 			return "", nil, err
 		}
-		data, err := os.ReadFile(path)
+		data, err := readConfig(path)
 		return path, data, err
 	}
 	own := ""
@@ -138,13 +142,21 @@ func (o Options) config() (string, []byte, error) {
 		if err != nil {
 			return "", nil, err
 		}
-		data, err := os.ReadFile(path)
+		data, err := readConfig(path)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 && path == systemConfig {
 			continue // it is for root's daemon
 		}
 		return path, data, err
 	}
 	return "", nil, nil
+}
+
+// readConfig reads a configuration, which /dev/null can be.
+func readConfig(path string) ([]byte, error) {
+	if path == os.DevNull {
+		return nil, nil
+	}
+	return wholefile.Read(path, maxConfig)
 }
 
 // settings is the part of buildkitd.toml that kedge needs. buildkitd checks the rest.

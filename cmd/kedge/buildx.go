@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/docker/cli/cli/config"
 	"github.com/kedge-build/kedge/docker"
 	"github.com/kedge-build/kedge/plugin"
 )
@@ -96,7 +95,7 @@ func realBuildx(env map[string]string, standalone bool) (string, error) {
 
 // extraDirs returns the folders of plugins that docker's config.json names.
 func extraDirs(env map[string]string) []string {
-	file, err := config.Load(docker.Dir(env))
+	file, err := docker.Load(docker.Dir(env))
 	if err != nil {
 		return nil // docker says so itself
 	}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/containerd/platforms"
-	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/configfile"
 	"github.com/docker/cli/cli/config/credentials"
 	"github.com/kedge-build/kedge"
@@ -111,7 +110,7 @@ func (p *process) isOn(name string) bool {
 
 // dockerConfig reads docker's configuration. As docker does, it warns and goes on if that cannot be read.
 func (p *process) dockerConfig() *configfile.ConfigFile {
-	file, err := config.Load(docker.Dir(p.env))
+	file, err := docker.Load(docker.Dir(p.env))
 	if err != nil {
 		p.say("warning: docker's configuration, and with it logins, is not read: %v", err)
 	}
