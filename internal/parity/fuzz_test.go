@@ -247,6 +247,7 @@ func (w *world) repository(t *testing.T, c Case) (string, error) {
 	} {
 		cmd := exec.CommandContext(t.Context(), "git", args...)
 		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GIT_COMMITTER_DATE=315532800 +0000") // the epoch of a folder without a base image
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("git %q: %w: %s", args, err, out)
 		}
