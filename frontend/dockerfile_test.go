@@ -15,7 +15,6 @@ import (
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/source/git"
-	"github.com/opencontainers/go-digest"
 )
 
 func lines(l ...string) []byte { return []byte(strings.Join(l, "\n") + "\n") }
@@ -338,38 +337,19 @@ func TestCredentials(t *testing.T) {
 		op("ftp://u:secret@example.com/a"),
 	} {
 		in, err := Identify(o)
-		if s := fmt.Sprint(in.Source.Ref, err); contains(s, "secret") {
+		if s := fmt.Sprint(in.Source.Ref, err); strings.Contains(s, "secret") {
 			t.Errorf("%s", s)
 		}
 	}
 }
 
-func contains(s, sub string) bool {
-	for i := range s {
-		if len(s)-i >= len(sub) && s[i:i+len(sub)] == sub {
-			return true
-		}
-	}
-	return false
-}
-
 func TestOperationSSH(t *testing.T) {
 	for _, ref := range []string{"ssh://git@example.com:22/o/r.git#v1", "ssh://git@example.com/o/r.git#v1", "git@example.com:o/r.git#v1", "git@example.com:/o/r.git"} {
 		o := Operation(lock.Source{Kind: lock.Git, Ref: ref})
-		_, err := (&git.Source{}).Identifier("git", o.Identifier[len("git://"):], o.Attrs, nil)
-		if err != nil {
+		if _, err := (&git.Source{}).Identifier("git", o.Identifier[len("git://"):], o.Attrs, nil); err != nil {
 			t.Errorf("%s: %v: %v", ref, o, err)
 		}
-		def, _ := llb.Git(ref[:], "").Marshal(t.Context())
-		t.Log(o.Identifier, mustGraph(t, def.ToPB()).Uses()[0].Op.Identifier)
 	}
-}
-
-func TestSourceIndex(t *testing.T) {
-	image := marshal(t, &pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: "docker-image://a"}}})
-	def := &pb.Definition{Def: [][]byte{image}, Source: &pb.Source{Infos: []*pb.SourceInfo{{}}, Locations: map[string]*pb.Locations{
-		digest.FromBytes(image).String(): {Locations: []*pb.Location{{SourceIndex: -1, Ranges: []*pb.Range{{Start: &pb.Position{Line: 1}}}}}}}}}
-	mustGraph(t, def).Uses()
 }
 
 func TestMayNameWithVariables(t *testing.T) {

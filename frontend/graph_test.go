@@ -411,6 +411,7 @@ func TestOddGraph(t *testing.T) {
 		"build":                   result(&pb.Op{Op: &pb.Op_Build{Build: &pb.BuildOp{}}}),
 		"result in the middle":    result(&pb.Op{}, merge(0)),
 		"no such file":            located(nil, &pb.Location{SourceIndex: 3, Ranges: lines(1, 1)}, &pb.Location{}),
+		"negative file":           located([]*pb.SourceInfo{{}}, &pb.Location{SourceIndex: -1, Ranges: lines(1, 1)}),
 		"no ranges":               located([]*pb.SourceInfo{{}}, &pb.Location{}),
 		"range without positions": located([]*pb.SourceInfo{{}}, &pb.Location{Ranges: []*pb.Range{{}}}),
 		"lines out of range":      located([]*pb.SourceInfo{{Data: []byte("x")}}, &pb.Location{Ranges: lines(-5, 9)}),
