@@ -3,6 +3,7 @@ package builder
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -44,9 +45,7 @@ func (p *progress) unseen(warnings []*client.VertexWarning) []*client.VertexWarn
 
 // expect adds the steps of a graph that the daemon is about to execute.
 func (p *progress) expect(g *frontend.Graph) {
-	for d, args := range g.Commands() {
-		p.commands[d] = args
-	}
+	maps.Copy(p.commands, g.Commands())
 	for _, use := range g.Uses() {
 		if mount, ok := strings.CutPrefix(use.Op.Identifier, "local://"); ok {
 			p.folders[use.Vertex] = mount

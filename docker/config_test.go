@@ -2,6 +2,7 @@ package docker
 
 import (
 	"errors"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -70,9 +71,7 @@ func TestEndpoint(t *testing.T) {
 				files["config.json"] = test.config
 			}
 			env := home(t, files)
-			for k, v := range test.env {
-				env[k] = v
-			}
+			maps.Copy(env, test.env)
 			c := New(env)
 			addContext(t, c, "lab", "tcp://lab:2375")
 			addContext(t, c, "far", "ssh://ada@far")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -106,12 +107,7 @@ func (e *Engine) TakesIndex(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, &EngineError{Host: e.Host, Err: err}
 	}
-	for _, pair := range info.Info.DriverStatus {
-		if pair == [2]string{"driver-type", "io.containerd.snapshotter.v1"} {
-			return true, nil
-		}
-	}
-	return false, nil
+	return slices.Contains(info.Info.DriverStatus, [2]string{"driver-type", "io.containerd.snapshotter.v1"}), nil
 }
 
 // Save returns an image as an archive of docker save.

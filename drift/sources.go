@@ -87,9 +87,9 @@ func aptParagraphs(text []byte) []string {
 		if strings.EqualFold(fields["enabled"], "no") {
 			fields = map[string]string{}
 		}
-		for _, t := range strings.Fields(fields["types"]) {
-			for _, uri := range strings.Fields(fields["uris"]) {
-				for _, suite := range strings.Fields(fields["suites"]) {
+		for t := range strings.FieldsSeq(fields["types"]) {
+			for uri := range strings.FieldsSeq(fields["uris"]) {
+				for suite := range strings.FieldsSeq(fields["suites"]) {
 					list = append(list, strings.TrimSpace(strings.Join([]string{t, uri, suite, fields["components"]}, " ")))
 				}
 			}

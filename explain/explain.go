@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -260,9 +261,7 @@ func (s *side) read(ctx context.Context, blob diff.Blob, wanted map[string]bool)
 		f.content = io.NewSectionReader(s.spool, s.size, n)
 		s.size += n
 	}
-	for name, f := range here {
-		s.found[name] = f
-	}
+	maps.Copy(s.found, here)
 	return nil
 }
 

@@ -372,10 +372,8 @@ func (d *Dockerfile) MayName(s lock.Source) bool {
 			continue
 		}
 		pattern := template(m.word, s.Kind)
-		for _, form := range forms(s) {
-			if pattern.MatchString(form) {
-				return true
-			}
+		if slices.ContainsFunc(forms(s), pattern.MatchString) {
+			return true
 		}
 	}
 	return false

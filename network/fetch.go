@@ -141,15 +141,13 @@ func (p *Proxy) join(r *http.Request, step Step, u *url.URL, text string) (f *fl
 		entry: Entry{Method: r.Method, URL: text},
 	}
 	p.flights.running[key] = f
-	p.pending.Add(1)
-	go func() {
-		defer p.pending.Done()
+	p.pending.Go(func() {
 		f.run(step, u)
 		p.flights.mu.Lock()
 		delete(p.flights.running, key)
 		p.flights.mu.Unlock()
 		close(f.finished)
-	}()
+	})
 	return f, true
 }
 

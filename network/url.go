@@ -21,7 +21,7 @@ var signedParams = params(`expires policy se ske skoid sks skt sktid skv sp spr 
 
 func params(list string) map[string]bool {
 	set := map[string]bool{}
-	for _, name := range strings.Fields(list) {
+	for name := range strings.FieldsSeq(list) {
 		set[name] = true
 	}
 	return set

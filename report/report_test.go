@@ -447,7 +447,7 @@ func markups(s string) (found []string) {
 			found = append(found, fmt.Sprintf("%q: …%q", bad, rest[max(0, i-40):min(len(rest), i+40)]))
 		}
 	}
-	for _, line := range strings.Split(rest, "\n") {
+	for line := range strings.SplitSeq(rest, "\n") {
 		if n := strings.Count(line, "|"); n != 0 && (!strings.HasPrefix(line, "|") || n < 4 || n > 7) {
 			found = append(found, fmt.Sprintf("a row with %d bars: %q", n, line))
 		}

@@ -3,6 +3,7 @@ package parity
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -104,9 +105,7 @@ func (w *world) loaded(t *testing.T, engine *testenv.Dockerd, side string, args 
 		t.Fatal(err)
 	}
 	delete(config.Labels, "dev.kedge.args")
-	for key, value := range fields(&v1.ConfigFile{Config: config}) {
-		found[key] = value
-	}
+	maps.Copy(found, fields(&v1.ConfigFile{Config: config}))
 	found["container"] = engine.Docker(t, "run", "--rm", ref)
 	found["platform"] = fmt.Sprint(engine.Docker(t, "image", "inspect", "--format", "{{.Os}}/{{.Architecture}}", ref))
 	return found

@@ -90,8 +90,8 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 func repository(path string) string {
 	rest := strings.TrimPrefix(path, "/v2/")
 	for _, part := range []string{"/manifests/", "/blobs/", "/tags/", "/referrers/"} {
-		if i := strings.Index(rest, part); i >= 0 {
-			return rest[:i]
+		if before, _, ok := strings.Cut(rest, part); ok {
+			return before
 		}
 	}
 	return ""
