@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/kedge-build/kedge/builder"
 	"github.com/kedge-build/kedge/frontend"
+	"github.com/kedge-build/kedge/trace"
 	"github.com/kedge-build/kedge/verify"
 	"github.com/moby/patternmatcher"
 )
@@ -45,12 +47,25 @@ func (p *plan) gaps(r *builder.Result) []verify.Gap {
 				for _, text := range p.repoGaps(r, s) {
 					add(verify.GitDir, s.Line, "%s", text)
 				}
+				if native := nativeCPU.FindString(s.Text); native != "" && s.Run {
+					add(verify.Common, s.Line, "may have compiled for the CPU of the builder: %s", native)
+				}
+				if s.Run && seeds.MatchString(s.Text) && trace.ReadsClock(s.Text) {
+					add(verify.Common, s.Line, "sets a random seed and reads the clock: another day may have another seed")
+				}
 			}
 		}
 	}
 	slices.SortStableFunc(gaps, func(a, b verify.Gap) int { return cmp.Compare(a.Line, b.Line) })
 	return gaps
 }
+
+var (
+	// nativeCPU is an option of a compiler that chooses the instructions of the machine's own CPU.
+	nativeCPU = regexp.MustCompile(`-m(?:arch|cpu|tune)=native\b|target-cpu=native\b|-xHost\b|-mcpu=host\b`)
+	// seeds are calls that set the seed of random numbers.
+	seeds = regexp.MustCompile(`\bsrand(?:om)?\s*\(|[.\w]*\bseed\s*[(=]|\bRANDOM=|--random-source|\b(?:default_rng|Random|mt_srand|RandomState|set\.seed)\s*\(`)
+)
 
 // downloadGaps returns which RUNs may have downloaded what the lock does not hold.
 func (p *plan) downloadGaps(r *builder.Result) []verify.Gap {

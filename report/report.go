@@ -110,7 +110,7 @@ func (b Builder) words() string {
 
 // Gap is one thing that a verdict does not cover.
 type Gap struct {
-	Kind string `json:"kind"`           // download, cache-mount, secret or git-dir
+	Kind string `json:"kind"`           // download, cache-mount, secret, git-dir or common
 	Line int    `json:"line,omitempty"` // of the Dockerfile; 0 if unknown
 	Text string `json:"text"`
 }

@@ -2,8 +2,10 @@ package trace
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,10 +29,44 @@ type dates struct {
 	forms   []form
 	// numbers are the first digits of the seconds since 1970.
 	numbers [][]byte
+	exact   []exact
 	windows []Window
 	zones   []*time.Location
 	parts   map[string]part // by what date prints for them
 	not     time.Time
+}
+
+// exact is the beginning of a day in the form of an archive or a binary format.
+type exact struct {
+	name  string
+	bytes []byte
+	asked asked
+}
+
+// addExact adds how formats write a midnight and a day.
+func (d *dates) addExact(midnight time.Time) {
+	s := midnight.Unix()
+	le, be := binary.LittleEndian.AppendUint32(nil, uint32(s)), binary.BigEndian.AppendUint32(nil, uint32(s))
+	y, m, day := midnight.Date()
+	number := uint32(y*10000 + int(m)*100 + day)
+	for _, e := range []exact{
+		{"octal seconds", fmt.Appendf(nil, "%011o", s), reads}, {"hexadecimal seconds", fmt.Appendf(nil, "%08x", s), reads}, {"hexadecimal seconds", fmt.Appendf(nil, "%08X", s), reads},
+		{"binary seconds", le, reads}, {"binary seconds", be, reads},
+		{"binary date", binary.LittleEndian.AppendUint32(nil, number), reads}, {"binary date", binary.BigEndian.AppendUint32(nil, number), reads},
+		{"date of a PNG", append(binary.BigEndian.AppendUint16([]byte("tIME"), uint16(y)), byte(m), byte(day)), notAsked},
+	} {
+		d.addBytes(e)
+	}
+	// NTP's seconds, those of old Macs and of Cocoa, and intervals of 100 ns of Windows and .NET.
+	for _, n := range []int64{s + 2208988800, s + 2082844800, s - 978307200, (s + 11644473600) * 1e7, (s + 62135596800) * 1e7} {
+		d.addBytes(exact{"seconds of another epoch", strconv.AppendInt(nil, n, 10), reads})
+	}
+}
+
+func (d *dates) addBytes(e exact) {
+	if !slices.ContainsFunc(d.exact, func(have exact) bool { return bytes.Equal(have.bytes, e.bytes) }) {
+		d.exact = append(d.exact, e)
+	}
 }
 
 // part is a month, a week or the like of the builds.
@@ -58,6 +94,13 @@ func newDates(windows []Window, zone *time.Location, not time.Time) *dates {
 					seen[key] = true
 					d.add(day, false)
 					d.addParts(t)
+				}
+				if !sameDay(not, day) {
+					midnight := time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, zone)
+					d.addExact(midnight)
+					for _, when := range []time.Time{midnight, t.Truncate(time.Hour)} {
+						d.numbers = appendNew(d.numbers, []byte(strconv.FormatInt(when.Unix()/1000, 10)))
+					}
 				}
 			}
 		}
@@ -101,16 +144,29 @@ func (d *dates) addParts(t time.Time) {
 // parts returns the names of the parts of a date, by what date prints for them.
 func parts(t time.Time) map[string]string {
 	_, week := t.ISOWeek()
+	days := t.Unix() / (24 * 60 * 60)
 	all := map[string]string{
-		fmt.Sprintf("%03d", t.YearDay()): "day of the year", fmt.Sprintf("%02d", week): "week", strconv.FormatInt(t.Unix()/(24*60*60), 10): "days since 1970",
+		fmt.Sprintf("%03d", t.YearDay()): "day of the year", fmt.Sprintf("%02d", week): "week", strconv.FormatInt(days, 10): "days since 1970",
+		strconv.FormatInt(t.Unix()/60, 10): "minutes since 1970", strconv.FormatInt(t.Unix()/3600, 10): "hours since 1970",
+	}
+	for _, first := range []int64{719163, 2440588, 40587, 25569, -10957} { // Python's, Julian, modified Julian, spreadsheets', PostgreSQL's
+		all[strconv.FormatInt(days+first, 10)] = "number of the day"
+	}
+	for seconds := strconv.FormatInt(t.Unix(), 10); len(seconds) > 5; {
+		seconds = seconds[:len(seconds)-1]
+		all[seconds] = "first digits of epoch seconds"
 	}
 	for name, layouts := range map[string][]string{
 		"year": {"2006"}, "month": {"Jan 2006", "January 2006", "01/2006", "200601", "2006/01", "January", "Jan"},
-		"weekday": {"Monday", "Mon"}, "day": {"01-02", "01/02", "02.01.", "02/01"},
+		"weekday": {"Monday", "Mon"}, "day": {"01-02", "01/02", "02.01.", "02/01", "January 02", "January 2", "02 January", "2 January", "Jan 02", "Jan 2", "Jan _2", "02 Jan", "2 Jan"},
 	} {
 		for _, layout := range layouts {
 			all[t.Format(layout)] = name
 		}
+	}
+	year, quarter := t.Format("2006"), fmt.Sprintf("Q%d", (int(t.Month())-1)/3+1)
+	for _, text := range []string{year + quarter, year + "-" + quarter, quarter + " " + year, quarter} {
+		all[text] = "quarter"
 	}
 	return all
 }
@@ -119,11 +175,15 @@ func parts(t time.Time) map[string]string {
 func (d *dates) part(text []byte, by asked) (name, found string, ok bool) {
 	s := strings.TrimSpace(string(text))
 	if i := strings.LastIndexAny(s, "=:"); i >= 0 && !strings.ContainsAny(s, "\n") {
-		s = strings.Trim(s[i+1:], " \"'")
+		s = s[i+1:]
 	}
+	s = strings.Trim(s, closing)
 	p := d.parts[s]
 	return p.name, s, p.name != "" && by >= p.asked
 }
+
+// closing are characters around a value.
+const closing = " \"'[]{},;"
 
 func sameDay(a, b time.Time) bool {
 	return !a.IsZero() && a.UTC().Format(time.DateOnly) == b.UTC().Format(time.DateOnly)
@@ -144,7 +204,7 @@ func (d *dates) add(day time.Time, far bool) {
 	isoYear, week := day.ISOWeek()
 	d.anchors = appendNew(d.anchors, []byte(y))
 	d.anchors = appendNew(d.anchors, []byte(strconv.Itoa(isoYear)))
-	for _, layout := range []string{"01/02/06", "06-01-02", "02.01.06", "02-01-06", "02/01/06", "060102"} {
+	for _, layout := range []string{"Jan _2 ", "Jan 2 ", "Jan 02 ", "01/02/06", "06-01-02", "02.01.06", "02-01-06", "02/01/06", "060102", "02-Jan-06", "02Jan06", "06002"} {
 		d.anchors = appendNew(d.anchors, []byte(day.Format(layout)))
 	}
 	const (
@@ -166,11 +226,15 @@ func (d *dates) add(day time.Time, far bool) {
 		{"date with dots", `(?:` + day.Format(`02\.01\.2006`) + `|` + day.Format(`2006\.01\.02`) + `|` + day.Format(`2\.1\.2006`) + `|` + day.Format(`2006\.1\.2`) + `)` + then},
 		{"date with dashes", `(?:` + day.Format("02-01-2006") + `|` + day.Format("01-02-2006") + `)` + then},
 		{"date with underscores", day.Format("2006_01_02") + then},
+		{"date with colons", day.Format("2006:01:02") + then},
+		{"date in numbers", fmt.Sprintf(`%s[,;] ?0?%d[,;] ?0?%d(?:$|\D)`, y, day.Month(), day.Day())},
+		{"date in numbers", fmt.Sprintf(`(?si)year["']?\s*[:=]\s*["']?%s\b.{1,9}mon(?:th)?["']?\s*[:=]\s*["']?0?%d\b.{1,9}day["']?\s*[:=]\s*["']?0?%d(?:$|\D)`, y, day.Month(), day.Day())},
 		{"common log", number2 + `/` + day.Format("Jan") + `/` + y + then},
 		{"day month year", weekday + number + `(?:st|nd|rd|th)?[ -]?` + month + `,?[ -]?` + y + then},
 		{"month day, year", month + `[ -]` + number + `(?:st|nd|rd|th)?,? ` + y + then},
 		{"ISO week", fmt.Sprintf(`%d-?W%02d`, isoYear, week)},
-		{"short date", `(?:` + strings.Join([]string{day.Format("06-01-02"), day.Format(`02\.01\.06`), day.Format("02-01-06"), day.Format("02/01/06"), day.Format("060102")}, "|") + `)`},
+		{"short date", `(?:` + strings.Join([]string{day.Format("06-01-02"), day.Format(`02\.01\.06`), day.Format("02-01-06"), day.Format("02/01/06"), day.Format("060102"), day.Format("02-Jan-06"), day.Format("02Jan06"), day.Format("06002")}, "|") + `)`},
+		{"listing", month + ` ` + number + ` (\d\d):(\d\d)(?::(\d\d))?(?:$|[^:\d])`},
 		{"month", `(?:` + month2 + `)(?:$|[^\d._-]|[._-](?:$|[^\d]))`},
 		{"day of the year", fmt.Sprintf(`%s[-.]%03d`, y, day.YearDay())},
 	} {
@@ -180,7 +244,7 @@ func (d *dates) add(day time.Time, far bool) {
 			continue
 		case f.name == "month" && !d.not.IsZero() && d.not.UTC().Format("2006-01") == day.Format("2006-01"):
 			needs = printed
-		case far || short(f.name):
+		case far || short(f.name) || f.name == "date in numbers":
 			needs = reads
 		}
 		d.forms = append(d.forms, form{f.name, day, regexp.MustCompile(f.pattern), needs})
@@ -188,7 +252,9 @@ func (d *dates) add(day time.Time, far bool) {
 }
 
 // short reports whether a form may also be another number.
-func short(name string) bool { return name == "short date" || name == "month" }
+func short(name string) bool {
+	return name == "short date" || name == "month" || name == "binary seconds" || name == "binary date"
+}
 
 // find returns the first date in buf, and its bounds. by says whether the step that wrote buf reads the clock.
 func (d *dates) find(buf []byte, by asked) (name string, from, to int, ok bool) {
@@ -204,6 +270,16 @@ func (d *dates) find(buf []byte, by asked) (name string, from, to int, ok bool) 
 				return name, lo + from, lo + to, true
 			}
 			start = i + len(anchor)
+		}
+	}
+	for _, e := range d.exact {
+		if by < e.asked {
+			continue
+		}
+		if i := bytes.Index(buf, e.bytes); i >= 0 {
+			if end := i + len(e.bytes); !digitAt(e.bytes, 0) || !digitAt(buf, i-1) && !digitAt(buf, end) {
+				return e.name, i, end, true
+			}
 		}
 	}
 	for _, number := range d.numbers {
@@ -307,8 +383,18 @@ func (d *dates) number(buf []byte, i int) (name string, n int) {
 		return "", 0
 	}
 	for _, w := range d.windows {
-		if seconds >= w.From.Unix() && seconds <= w.To.Unix() {
-			return name, n
+		// The last minute, hour or day has begun at that time.
+		for _, unit := range []int64{1, 60, 60 * 60} {
+			if seconds%unit == 0 && seconds > w.From.Unix()-unit && seconds <= w.To.Unix() {
+				return name, n
+			}
+		}
+		for _, zone := range d.zones {
+			for _, t := range []time.Time{w.From.In(zone), w.To.In(zone)} {
+				if seconds == time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, zone).Unix() {
+					return name, n
+				}
+			}
 		}
 	}
 	return "", 0

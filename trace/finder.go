@@ -6,13 +6,17 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	gopath "path"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kedge-build/kedge/frontend"
 	"github.com/kedge-build/kedge/internal/decompress"
@@ -38,10 +42,11 @@ type origin struct {
 	loads       bool     // an instruction downloads, or reads a repository
 	facts       []Fact   // to look for
 	outputs     []output // of its date commands
+	cuts        bool     // it takes parts of lines
 }
 
 // clockCalls are calls in programs that read the clock.
-const clockCalls = "[\"']date(?:[\"'] *, *[\"']| )[-+]|strftime|\\bdatetime\\b|\\bdate\\.today|\\bDate\\(|\\bDate\\.(?:now|today)|\\bTime\\.now|\\b(?:Local|Zoned|Offset)Date(?:Time)?\\.now|\\bInstant\\.now|\\bSys\\.(?:time|Date)\\(|\\bos\\.date|\\bdate\\([\"']|\\bsystime\\(|__DATE__|__TIMESTAMP__|[^/\\w]localtime\\b|\\bgmtime\\b|\\btime\\.(?:Now|time|now|ctime)\\b|\\bctime\\b|EPOCHSECONDS|printf +-v|%\\(.*\\)T"
+const clockCalls = "[\"']date(?:[\"'] *, *[\"']| )[-+]|strftime|\\bdatetime\\b|\\bdate\\.today|\\bDate\\(|\\bDate\\.(?:now|today)|\\bTime\\.now|\\b(?:Local|Zoned|Offset)Date(?:Time)?\\.now|\\bInstant\\.now|\\bSys\\.(?:time|Date)\\(|\\bos\\.date|\\bdate\\([\"']|\\bsystime\\(|__DATE__|__TIMESTAMP__|[^/\\w]localtime\\b|\\bgmtime\\b|\\btime\\.(?:Now|time|now|ctime)\\b|\\bctime\\b|EPOCH(?:SECONDS|REALTIME)|\\btime\\((?:0|NULL|nullptr|None|undef|&|\\))|\\bperl\\b[^;&|]*\\btime\\b|\\bnew Date\\b|\\bos\\.time\\b|(?i:\\bcurrent_(?:date|time))|[\"']now[\"']|\\bnow\\(\\)|printf +-v|%\\(.*\\)T"
 
 var (
 	// A word "date" is a command if it has an option or is the last word of a substitution, or if a command begins there.
@@ -83,6 +88,9 @@ const (
 	reads          // it does
 	printed        // it has date print the clock's year or month, and not the epoch's
 )
+
+// ReadsClock reports whether an instruction reads the clock.
+func ReadsClock(text string) bool { return asksClock(text) != notAsked }
 
 func asksClock(text string) asked {
 	switch {
@@ -126,7 +134,7 @@ func newFinder(s Search) *finder {
 // layer searches the files of a layer.
 func (f *finder) layer(ctx context.Context, st *store.Store, l store.Layer, o origin) ([]*candidate, error) {
 	o.facts = slices.DeleteFunc(slices.Clone(f.facts), func(fact Fact) bool { return !o.asks(fact.Asked) })
-	o.outputs = f.dates.outputs(commands(o.text))
+	o.outputs, o.cuts = f.dates.outputs(commands(o.text)), cuts.MatchString(o.text)
 	var found []*candidate
 	count := map[string]int{}
 	err := st.ReadLayer(ctx, l, func(h *tar.Header, r io.Reader) error {
@@ -152,6 +160,12 @@ func (f *finder) layer(ctx context.Context, st *store.Store, l store.Layer, o or
 		base := gopath.Base(path)
 		if name, from, to, ok := f.dates.find([]byte(base), o.clock); ok && h.Typeflag != tar.TypeLink {
 			add(&candidate{Finding: Finding{Kind: Timestamp, What: name + " in its name", Text: base[from:to]}, line: []byte(base), inName: true, weak: short(name)})
+		}
+		if name, from, to, ok := f.dates.find([]byte(path), o.clock); ok && to == len(path) && from < len(path)-len(base) && o.clock != notAsked {
+			add(&candidate{Finding: Finding{Kind: Timestamp, What: name + " in its path", Text: path[from:to]}, line: []byte(path), inName: true, weak: short(name)})
+		}
+		if format, part, ok := printedIn(o.outputs, base); ok {
+			add(&candidate{Finding: Finding{Kind: Timestamp, What: "output of date +" + format + " in its name", Text: part}, line: []byte(base), inName: true, weak: true})
 		}
 		for _, fact := range o.facts {
 			if len(fact.Asked) == 0 && fact.names(base) {
@@ -198,9 +212,11 @@ func (f *finder) file(size int64, r io.Reader, o origin, add func(*candidate)) e
 			return err
 		}
 		f.scan(content, false, o, add)
+		f.memberDates(content, o, add)
 		members(content, func(name string, r io.Reader) { f.inside(r, "in "+name, o, add) })
 		return nil
 	case decompress.Detect(head)&formats != 0:
+		f.scan(bytes.Clone(head), false, o, add)
 		s, err := decompress.Open(br, formats)
 		if err != nil {
 			return nil
@@ -224,6 +240,21 @@ func (f *finder) inside(r io.Reader, where string, o origin, add func(*candidate
 		c.binary = true
 		add(c)
 	})
+}
+
+// memberDates looks at the times of the members of a zip archive that begin a day, in a step that reads the clock.
+func (f *finder) memberDates(content []byte, o origin, add func(*candidate)) {
+	z, err := zip.NewReader(bytes.NewReader(content), int64(len(content)))
+	if err != nil || o.clock == notAsked {
+		return
+	}
+	for _, m := range z.File[:min(len(z.File), maxMembers)] {
+		text := m.Modified.Format(time.DateOnly)
+		if _, _, _, ok := f.dates.find([]byte(text), notAsked); ok && m.Modified.Equal(m.Modified.Truncate(24*time.Hour)) {
+			add(&candidate{Finding: Finding{Kind: Timestamp, What: "date of " + m.Name, Text: text}, line: []byte(text), binary: true})
+			return
+		}
+	}
 }
 
 // members calls fn for each member of a zip archive, such as a jar, within the limits.
@@ -289,34 +320,77 @@ func (f *finder) content(size int64, r io.Reader, o origin, add func(*candidate)
 func (f *finder) scan(buf []byte, whole bool, o origin, add func(*candidate)) {
 	text := whole && len(buf) <= small && bytes.IndexByte(buf, 0) < 0
 	found := 0
+	if whole && o.clock != notAsked {
+		for _, number := range numbersIn(buf) {
+			name, part, ok := f.dates.part([]byte(number), o.clock)
+			if !ok && len(number) >= len("1000000000") {
+				name, _ = f.dates.number([]byte(number), 0)
+				part, ok = number, name != ""
+			}
+			if ok {
+				add(&candidate{Finding: Finding{Kind: Timestamp, What: name + ", in binary", Text: part}, line: []byte(part), note: true, weak: true, binary: true})
+				found++
+				break
+			}
+		}
+	}
 	for at := 0; found < maxInFile; found++ {
 		name, from, to, ok := f.dates.find(buf[at:], o.clock)
 		if !ok {
 			break
 		}
 		from, to, at = at+from, at+to, at+to
-		binary := bytes.IndexByte(buf[max(0, from-small):min(len(buf), to+small)], 0) >= 0
+		isBinary := bytes.IndexByte(buf[max(0, from-small):min(len(buf), to+small)], 0) >= 0
 		add(&candidate{
-			Finding: Finding{Kind: Timestamp, What: name, Text: strings.TrimSpace(string(buf[from:to]))},
-			line:    line(buf, from, to), binary: binary,
+			Finding: Finding{Kind: Timestamp, What: name, Text: printable(buf[from:to])},
+			line:    line(buf, from, to), binary: isBinary,
 			note: text && !f.dates.otherDays(buf), weak: short(name),
 		})
 	}
 	if found == 0 && text {
 		name, part, ok := f.dates.part(buf, o.clock)
-		if !ok || (name == "week" || name == "day of the year") && !strings.Contains(o.text, "%") {
-			name, part, ok = printedBy(o.outputs, buf)
+		short := false
+		if !ok || (name == "week" || name == "day of the year") && !asksDay.MatchString(o.text) {
+			name, part, short, ok = printedBy(o.outputs, buf, o.cuts)
 			name = "output of " + name
 		}
 		if ok {
-			add(&candidate{Finding: Finding{Kind: Timestamp, What: name, Text: part}, line: bytes.TrimSpace(buf), note: true, weak: true})
+			at := max(0, bytes.Index(buf, []byte(part)))
+			add(&candidate{Finding: Finding{Kind: Timestamp, What: name, Text: part}, line: line(buf, at, min(len(buf), at+len(part))), note: !short, weak: true})
 		}
 	}
 	for _, fact := range o.facts {
-		if fact.matches(buf, whole) {
+		if fact.matches(buf, whole, o.text) {
 			add(&candidate{Finding: Finding{Kind: Machine, What: fact.Name}})
 		}
 	}
+}
+
+// asksDay matches a step that may ask for a week or a day of the year: a short number may be anything.
+var asksDay = regexp.MustCompile(`%|yday|localtime|gmtime|isocalendar|timetuple|DAYOFYEAR|\bWEEK\b`)
+
+// printable returns a date as text, or in hexadecimal.
+func printable(date []byte) string {
+	if bytes.ContainsFunc(date, func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' || r >= 0x7f }) {
+		return hex.EncodeToString(date)
+	}
+	return strings.TrimSpace(string(date))
+}
+
+// numbersIn returns what a few bytes mean as an integer or a floating-point number, in decimal.
+func numbersIn(buf []byte) []string {
+	var all []string
+	for _, order := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+		switch len(buf) {
+		case 2:
+			all = append(all, fmt.Sprint(order.Uint16(buf)))
+		case 4:
+			all = append(all, fmt.Sprint(order.Uint32(buf)))
+		case 8:
+			all = append(all, fmt.Sprint(order.Uint64(buf)), fmt.Sprintf("%.0f", math.Float64frombits(order.Uint64(buf))))
+		}
+	}
+	return slices.DeleteFunc(all, func(s string) bool { return len(s) < len("1000") })
 }
 
 // line returns the line that buf[from:to] is in, or a part of it.
@@ -330,9 +404,9 @@ func line(buf []byte, from, to int) []byte {
 	return bytes.Clone(bytes.TrimSpace(buf[start:end]))
 }
 
-func (f Fact) matches(buf []byte, whole bool) bool {
+func (f Fact) matches(buf []byte, whole bool, instruction string) bool {
 	if len(f.Asked) > 0 {
-		return whole && len(buf) <= small && f.alone(string(buf))
+		return whole && len(buf) <= small && f.alone(string(buf), instruction)
 	}
 	for start := 0; ; {
 		i := bytes.Index(buf[start:], []byte(f.Value))
@@ -340,12 +414,16 @@ func (f Fact) matches(buf []byte, whole bool) bool {
 			return false
 		}
 		i += start
-		if !wordAt(buf, i-1) && !wordAt(buf, i+len(f.Value)) {
+		end := i + len(f.Value)
+		if (!wordAt(buf, i-1) || bytes.HasSuffix(buf[:i], []byte("Linux-"))) && (!wordAt(buf, end) || architecture.Match(buf[end:])) {
 			return true
 		}
-		start = i + len(f.Value)
+		start = end
 	}
 }
+
+// architecture is what Python writes behind the kernel's release.
+var architecture = regexp.MustCompile(`^-(?:x86_64|aarch64|armv7l|i686|ppc64le|s390x|riscv64)\b`)
 
 // names reports whether a name has the value.
 func (f Fact) names(base string) bool {
@@ -365,11 +443,15 @@ func (o origin) asks(words []string) bool {
 	})
 }
 
-// alone reports whether a line of a text is the value, or assigns it.
-func (f Fact) alone(text string) bool {
+// alone reports whether a line of a text is the value, or assigns it. A value that is not known must not be in the
+// instruction.
+func (f Fact) alone(text, instruction string) bool {
 	const long = 7
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
+		if f.Digits > 0 && strings.Contains(instruction, line) {
+			continue
+		}
 		if len(f.Value) >= long && slices.ContainsFunc(strings.Fields(line), func(w string) bool { return w == f.Value || strings.HasPrefix(w, f.Value+"/") }) {
 			return true
 		}

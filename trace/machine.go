@@ -59,6 +59,7 @@ func ReadMachine(root fs.FS) []Fact {
 	if cpus > 0 {
 		add("number of CPUs", strconv.Itoa(cpus), `\bnproc\b`, "cpuinfo", "lscpu", "NPROCESSORS", "cpu_count", "NumCPU", "availableProcessors", `os\.cpus`)
 	}
+	add("range of CPUs", readAt("sys/devices/system/cpu/online"), `devices/system/cpu`)
 	for line := range strings.Lines(read("meminfo")) {
 		words := strings.Fields(line)
 		if len(words) < 2 || words[0] != "MemTotal:" || len(words[1]) < 6 {
@@ -93,7 +94,20 @@ func ReadMachine(root fs.FS) []Fact {
 		}
 	}
 	for _, address := range localAddresses(read("net/fib_trie")) {
-		add("IP address", address, `\bhostname -[iI]`, `\bip (?:-\w+ )*a`, "ifconfig", "fib_trie", "gethostby", "getifaddrs")
+		add("IP address", address, `\bhostname -[iI]`, `\bip (?:-\w+ )*[ar]`, "ifconfig", "fib_trie", "gethostby", "getifaddrs")
+	}
+	for line := range strings.Lines(readAt("etc/resolv.conf")) {
+		if words := strings.Fields(line); len(words) > 1 && words[0] == "nameserver" {
+			add("name server", words[1], `resolv\.conf`)
+		}
+	}
+	for _, f := range facts {
+		if len(f.Asked) > 0 {
+			continue
+		}
+		for _, form := range forms(f.Value) {
+			add(f.Name+", as a hash", form, `\b(?:md5|sha1|sha224|sha256|sha384|sha512|b2)sum\b|\bbase64\b|\bhashlib\b|\bxxd\b|\brev\b|\btr\b`)
+		}
 	}
 	return append(facts, unread...)
 }
@@ -102,6 +116,11 @@ func ReadMachine(root fs.FS) []Fact {
 // text with a number.
 var unread = []Fact{
 	{Name: "inode number", Asked: []string{`\bstat\b.*%i`, `-printf.*%i`, `\bls (?:-\w+ )*-\w*i`, `\bst_ino\b`}, Digits: 3},
+	{Name: "number of a device", Asked: []string{`\bstat\b.*%[dDtT]\b`, `\bst_dev\b`, `\bmountpoint\s+-d`}, Digits: 2},
+	{Name: "limit of the builder", Asked: []string{`\bulimit\b`, `\bgetrlimit\b`, `/proc/self/limits`}, Digits: 3},
+	{Name: "kernel parameter", Asked: []string{`/proc/sys/`, `\bsysctl\s+(?:-n|-a|[a-z])`}, Digits: 3},
+	{Name: "number of a process", Asked: []string{`\$\$(?:[^\w(]|$)`, `\bgetpid\b`, `\$(?:BASHPID|PPID)\b`, `/proc/self/stat`}, Digits: 1},
+	{Name: "time since the last start", Asked: []string{`\buptime\b`}, Digits: 1},
 	{Name: "size of a disk", Asked: []string{`\bdf\b`, `\bdisk_usage\b`, `\bstatvfs\b`, `\bstat\b.*-f`}, Digits: 4},
 }
 

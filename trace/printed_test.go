@@ -26,6 +26,24 @@ func TestPrinted(t *testing.T) {
 		{"RUN date +%F | md5sum > /f", "4bd5045e930ece53e1ff7ff5194a6679  -\n", "date +%F, as a hash"},
 		{"RUN date +%F | base64 > /f", "MjAyNi0xMS0zMAo=\n", "date +%F, as a hash"},
 		{"RUN date +%F | md5sum > /f", "00000000000000000000000000000000  -\n", ""},
+		{"RUN date +%F | rev > /f", "03-11-6202\n", "date +%F, as a hash"},
+		{"RUN date +%F | md5sum | cut -c1-8 > /f", "4bd5045e\n", "date +%F, as a hash"},
+		{"RUN echo bust=$(date +%F | md5sum | head -c 10) > /f", "bust=4bd5045e93\n", "date +%F, as a hash"},
+		{"RUN date +%F | md5sum | cut -c1-4 > /f", "4bd5\n", ""},
+		{`RUN echo "{\"d\":\"$(date +%d%m%Y)\"}" > /f`, `{"d":"30112026"}`, "date +%d%m%Y"},
+		{"RUN date +d=%d%m%y >> /f", "a=b\nd=301126\n", "date +d=%d%m%y"},
+		{"RUN date | cut -c1-10 > /f", "Mon Nov 30\n", "date +%a %b %e %T UTC %Y, cut"},
+		{"RUN date | cut -d' ' -f4 | cut -c1-5 > /f", "14:03\n", "date +%a %b %e %T UTC %Y, cut"},
+		{"RUN date | awk '{print $3}' > /f", "30\n", "date +%a %b %e %T UTC %Y, cut"},
+		{"RUN date +%T | cut -c1-5 > /f", "14:03\n", "date +%T, cut"},
+		{"RUN date +%T | cut -c1-5 > /f", "13:03\n", ""},
+		{"RUN date +%T > /f", "14:03\n", ""},
+		{"RUN date | awk '{print $3}' > /f", "31\n", ""},
+		{"RUN date | awk '{print $3}' > /f", "3\n", ""},
+		{"RUN date +%F | awk x > /f", "a=b\nc=30\n", ""},
+		{"RUN date +%Y; openssl version > /f", "OpenSSL 3.0.17 1 Jul 2026 (Library: OpenSSL 3.0.17 1 Jul 2026)\n", ""},
+		{"RUN date +%Y; x > /f", "x, 7 April 2026\n", ""},
+		{"RUN echo since $(date +%Y) > /f", "since 2026\n", "date +%Y"},
 		// The epoch's date, a fixed one, and what no command of the step prints.
 		{`RUN date -d "@$SOURCE_DATE_EPOCH" +%d > /f`, "30\n", ""},
 		{"RUN date -d 2026-11-30 +%d > /f", "30\n", ""},
@@ -37,7 +55,7 @@ func TestPrinted(t *testing.T) {
 		{"RUN date +%d%m%y > /f", "1.301126\n", "date +%d%m%y"},
 		{"RUN date +%T > /f", "14:03:05\n", ""}, // no two builds have it in common
 	} {
-		format, _, ok := printedBy(d.outputs(commands(test.step)), []byte(test.text))
+		format, _, _, ok := printedBy(d.outputs(commands(test.step)), []byte(test.text), cuts.MatchString(test.step))
 		if format != test.format || ok != (format != "") {
 			t.Errorf("%s: %q is of %q, want %q", test.step, test.text, format, test.format)
 		}

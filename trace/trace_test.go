@@ -103,6 +103,17 @@ func zipped(t *testing.T, text string) string {
 	return b.String()
 }
 
+func zippedAt(t *testing.T, when time.Time) string {
+	t.Helper()
+	var b strings.Builder
+	w := zip.NewWriter(&b)
+	_, err := w.CreateHeader(&zip.FileHeader{Name: "x", Modified: when})
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
 func run(text string) frontend.Step { return frontend.Step{Line: 2, Text: text, Run: true} }
 
 // TestFind plants a date, or the machine, and looks for near cases, which must not be called.
@@ -227,13 +238,37 @@ func TestFind(t *testing.T) {
 		{"an inode", []testLayer{{run("RUN stat -c %i /etc/passwd > /i"), map[string]string{"/i": "262147\n", "/j": "text\n"}}}, "warning /i", "", ""},
 		{"no inode", []testLayer{{run("RUN stat -c %s /etc/passwd > /i"), map[string]string{"/i": "262147\n"}}}, "", "", ""},
 		{"a disk", []testLayer{{run("RUN df --output=size / > /d"), map[string]string{"/d": "1K-blocks\n 81106868\n"}}}, "warning /d", "", ""},
+		{"a limit", []testLayer{{run("RUN ulimit -n > /l"), map[string]string{"/l": "1048576\n"}}}, "warning /l", "", ""},
+		{"a limit that the step sets", []testLayer{{run("RUN ulimit -n 65536; echo ulimit -n 65536 > /l"), map[string]string{"/l": "ulimit -n 65536\n"}}}, "", "", ""},
+		{"a kernel parameter", []testLayer{{run("RUN cat /proc/sys/kernel/pid_max > /p"), map[string]string{"/p": "4194304\n"}}}, "warning /p", "", ""},
+		{"a parameter to set", []testLayer{{run("RUN echo 'vm.max_map_count = 262144' > /p; sysctl -p /p"), map[string]string{"/p": "vm.max_map_count = 262144\n"}}}, "", "", ""},
+		{"a device", []testLayer{{run("RUN stat -c %d / > /d"), map[string]string{"/d": "52\n"}}}, "warning /d", "", ""},
+		{"a year in JSON", []testLayer{{run(`RUN echo "{\"year\":$(date +%Y)}" > /y`), map[string]string{"/y": "{\"year\":2026}\n"}}}, "certain /y", "", ""},
+		{"a year in one of two lines", []testLayer{{run("RUN date +year=%Y >> /y"), map[string]string{"/y": "name=x\nyear=2026\n"}}}, "certain /y", "", ""},
+		{"a year of the Dockerfile, in its line", []testLayer{{run("RUN date +%Y; sed p /y"), map[string]string{"/y": "# copyright 2026\n"}}}, "", "", ""},
+		{"a time without its seconds", []testLayer{{run("RUN date +%T | cut -c1-5 > /t"), map[string]string{"/t": "14:03\n"}}}, "certain /t", "", ""},
+		{"a word of date", []testLayer{{run("RUN date | awk '{print $3}' > /t"), map[string]string{"/t": "9\n", "/u": "09\n", "/v": "Nov\n"}}}, "certain /v", "", ""},
+		{"the first digits of seconds", []testLayer{{run("RUN date +%s | cut -c1-6 > /t"), map[string]string{"/t": "179423\n", "/u": "179424\n"}}}, "certain /t", "", ""},
+		{"Python's number of the day", []testLayer{{run("RUN python3 -c 'print(date.today().toordinal())' > /t"), map[string]string{"/t": "739929\n", "/u": "739930"}}}, "certain /t", "", ""},
+		{"midnight", []testLayer{{run("RUN make"), map[string]string{"/t": "t=1794182400\n", "/u": "t=1794182401\n"}}}, "certain /t", "", ""},
+		{"midnight in binary", []testLayer{{run("RUN ./x; date"), map[string]string{"/t": "\x00\x0d\xf1\x6a", "/u": "\x01\x0d\xf1\x6a"}}}, "certain /t", "", ""},
+		{"the day in binary", []testLayer{{run("RUN ./x; date"), map[string]string{"/t": "\x1e\x51", "/u": "\x1f\x51"}}}, "certain /t", "", ""},
+		{"midnight in a tar", []testLayer{{run("RUN tar --mtime=$(date +%F) -cf /t x"), map[string]string{"/t": "x\x00" + fmt.Sprintf("%011o\x00", 1794182400), "/u": "x\x00" + fmt.Sprintf("%011o\x00", 1794182401)}}}, "certain /t", "", ""},
+		{"midnight in an archive", []testLayer{{run("RUN touch -d $(date +%F) x; zip /t x"), map[string]string{"/t": zippedAt(t, built.Truncate(24*time.Hour)), "/u": zippedAt(t, built.AddDate(0, 0, -1).Truncate(24*time.Hour))}}}, "certain /t", "", ""},
+		{"a listing", []testLayer{{run("RUN ls -l /x > /l"), map[string]string{"/l": "-rw-r--r-- 1 root root 0 Nov  9 14:03 x\n", "/m": "-rw-r--r-- 1 root root 0 Nov  9 11:03 x\n"}}}, "certain /l", "", ""},
+		{"folders", []testLayer{{run("RUN mkdir -p /o/$(date +%Y/%m/%d)"), map[string]string{"/o/2026/11/09": "x", "/o/2026/11/08": "x"}}}, "certain /o/2026/11/09", "", ""},
+		{"a name that date printed", []testLayer{{run("RUN touch /o-$(date +%d%b).log"), map[string]string{"/o-09Nov.log": "x", "/o-08Nov.log": "x", "/x09Nov.log": "x"}}}, "certain /o-09Nov.log", "", ""},
+		{"a name with the year", []testLayer{{run("RUN date +%Y"), map[string]string{"/CVE-2026-1301.txt": "x"}}}, "", "", ""},
+		{"Perl's day of the year", []testLayer{{run("RUN perl -e '@t=localtime; print $t[7]+1' > /d"), map[string]string{"/d": "313\n"}}}, "certain /d", "", ""},
+		{"a date as an integer", []testLayer{{run("RUN cc -DB=$(date +%Y%m%d) x.c"), map[string]string{"/x.o": "\x7fELF\x00\xf5\x28\x35\x01\x00", "/y.o": "\x7fELF\x00\xf6\x28\x35\x01\x00"}}}, "warning /x.o", "", ""},
+		{"a platform", []testLayer{{run("RUN x"), map[string]string{"/p": "Linux-6.18.5-x86_64-with-glibc2.36\n", "/q": "linux-headers-6.18.5-18-amd64"}}}, "warning /p", "", ""},
 		{"a number", []testLayer{{run("RUN echo 3 > /n"), map[string]string{"/n": "3\n"}}}, "", "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, m, steps := write(t, test.layers...)
 			search := Search{
 				Builds: []Window{window1}, Given: []string{"FROM x\nARG DAY\n# copyright 2026\nENV MONTH=2026-11", "09.11.2026"},
-				Machine: []Fact{{Name: "boot ID", Value: boot}, {Name: "kernel release", Value: "6.18.5"}, {Name: "number of CPUs", Value: "3", Asked: []string{"nproc"}}, unread[0], unread[1]},
+				Machine: append([]Fact{{Name: "boot ID", Value: boot}, {Name: "kernel release", Value: "6.18.5"}, {Name: "number of CPUs", Value: "3", Asked: []string{"nproc"}}}, unread...),
 				Inputs: func(_ context.Context, fn func(string, []byte)) error {
 					fn("src/NOTES", []byte("intro\nsent on "+day+"\n"))
 					fn("src/2026_11_09-sent.txt", nil)
@@ -327,17 +362,25 @@ func TestReadMachine(t *testing.T) {
 	for _, f := range ReadMachine(fstest.MapFS{
 		"proc/sys/kernel/random/boot_id": file("0b7f-4d\n"), "proc/sys/kernel/osrelease": file("6.1.0\n"), "proc/sys/kernel/hostname": file("machine7\n"),
 		"proc/cpuinfo": file("processor\t: 0\nmodel name\t: Some CPU 3000\nflags\t\t: fpu vme de pse\nprocessor\t: 1\n"), "proc/meminfo": file("MemTotal:       16384000 kB\nMemFree: 1\n"),
-		"proc/stat": file("cpu 1 2\nbtime 1794233001\n"), "proc/cmdline": file("root=/dev/vda1 console=ttyS0\n"), "sys/class/dmi/id/product_uuid": file("4c4c4544-0042\n"),
+		"sys/devices/system/cpu/online": file("0-1\n"), "etc/resolv.conf": file("# x\nnameserver 10.0.0.2\n"), "proc/stat": file("cpu 1 2\nbtime 1794233001\n"), "proc/cmdline": file("root=/dev/vda1 console=ttyS0\n"), "sys/class/dmi/id/product_uuid": file("4c4c4544-0042\n"),
 		"sys/class/net/lo/address": file("00:00:00:00:00:00\n"), "sys/class/net/eth0/address": file("02:42:ac:11:00:02\n"),
 		"proc/net/fib_trie": file("Local:\n  |-- 127.0.0.1\n     /32 host LOCAL\n  |-- 172.17.0.2\n     /32 host LOCAL\n  |-- 172.17.0.3\n     /32 link UNICAST\n"),
 	}) {
 		got[f.Name] += f.Value + " "
 	}
+	if !strings.Contains(got["hostname, as a hash"], fmt.Sprintf("%x", md5.Sum([]byte("machine7\n")))) {
+		t.Error("no hash of the name")
+	}
+	for name := range got {
+		if strings.HasSuffix(name, ", as a hash") {
+			delete(got, name)
+		}
+	}
 	want := map[string]string{
 		"boot ID": "0b7f-4d 0b7f4d 0B7F-4D ", "kernel release": "6.1.0 ", "hostname": "machine7 ", "CPU model": "Some CPU 3000 ", "CPU features": "fpu vme de pse ", "number of CPUs": "2 ",
 		"size of memory": "16384000 16777216000 16000 ", "time of the last start": "1794233001 2026-11-09 14:03 ", "kernel command line": "root=/dev/vda1 console=ttyS0 ",
 		"product uuid": "4c4c4544-0042 ", "address of a network card": "02:42:ac:11:00:02 ", "IP address": "172.17.0.2 ",
-		"inode number": " ", "size of a disk": " ",
+		"inode number": " ", "size of a disk": " ", "number of a device": " ", "limit of the builder": " ", "kernel parameter": " ", "number of a process": " ", "time since the last start": " ", "name server": "10.0.0.2 ", "range of CPUs": "0-1 ",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

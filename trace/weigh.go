@@ -88,7 +88,7 @@ func (f *finder) judge(e *evidence, c *candidate) {
 	case owned || c.inName && e.listed[key]:
 		c.dropped = true
 	case c.Kind == Machine:
-	case e.copied[c] && len(c.line) > len(c.Text), c.origin.clock == notAsked && f.given(c.Text):
+	case (e.copied[c] || c.weak && f.given(string(c.line))) && len(c.line) > len(c.Text), c.origin.clock == notAsked && f.given(c.Text):
 		c.dropped = true
 	case f.given(c.Text) && (!c.weak || len(c.Text) >= len("202611")) && !c.origin.day: // a year is anywhere
 		c.Why = "the Dockerfile or a build arg has the date, too"

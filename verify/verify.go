@@ -53,6 +53,7 @@ const (
 	CacheMount GapKind = "cache-mount" // a RUN has a cache mount, and only some of its contents were tried
 	Secret     GapKind = "secret"      // a RUN read a secret, which both builds had
 	GitDir     GapKind = "git-dir"     // the context's .git is in the image, and another clone may have another one
+	Common     GapKind = "common"      // a RUN follows what both builds had in common: the CPU, or the day in a seed
 )
 
 // Gap is one thing that a verdict does not cover.
