@@ -170,8 +170,16 @@ func derivedMachineID(epoch int64) []byte {
 	return []byte(hex.EncodeToString(id) + "\n")
 }
 
+// isRecentID reports whether a machine id ends in a time within a day of that of the file or of the RUN's clock, as D-Bus
+// makes it. One in 64 of those also looks like a random UUID.
+func isRecentID(content []byte, f Facts) bool {
+	end, err := strconv.ParseInt(string(content[24:32]), 16, 64)
+	near := func(t int64) bool { return err == nil && max(end-t, t-end) <= day }
+	return near(f.Made) || near(f.Made+f.Clock)
+}
+
 func replaceMachineID(content []byte, f Facts) []byte {
-	if f.Linked || f.Asked || !isRandomID(content) {
+	if f.Linked || f.Asked || !isRandomID(content) || isRecentID(content, f) {
 		return derivedMachineID(f.Epoch)
 	}
 	return nil

@@ -69,6 +69,8 @@ var byproducts = []struct{ name, content, want string }{
 	{"etc/shadow-", fmt.Sprintf("a:*:%d:0:99999:7:::\n", late.Unix()/day), "a:*:19675:0:99999:7:::\n"},
 	{"etc/machine-id", "9c0a4f3e1b2d4c5e8f90a1b2c3d4e5f6\n", ""},
 	{"etc/machine-id", fmt.Sprintf("9c0a4f3e1b2dfc5ef190a1b2%08x\n", late.Unix()-5), string(derivedMachineID(epoch.Unix()))},
+	{"etc/machine-id", fmt.Sprintf("9c0a4f3e1b2d4c5e8f90a1b2%08x\n", late.Unix()-5), string(derivedMachineID(epoch.Unix()))},
+	{"etc/machine-id", fmt.Sprintf("9c0a4f3e1b2d4c5e8f90a1b2%08x\n", late.Unix()-2*day), ""},
 	{"var/lib/dbus/machine-id", fmt.Sprintf("9c0a4f3e1b2dfc5ef190a1b2%08x\n", late.Unix()), string(derivedMachineID(epoch.Unix()))},
 	{"var/lib/systemd/random-seed", randomSeed(), dropped},
 	{"var/cache/fontconfig/0123-le64.cache-8", "\x04\xfc\x02\xfc\x08", dropped},
