@@ -44,15 +44,24 @@ func credentialsIn(uses []frontend.Use) []string {
 }
 
 // forgetCredentials returns a line of history without the credentials of the URLs that it fetches from, and
-// without the given ones, which an ARG may also hold. What else a RUN has on its command line stays.
+// without the given ones, which an ARG may also hold, alone or in a URL. What else a RUN has on its command line stays.
 func forgetCredentials(by string, credentials []string) string {
 	if strings.HasPrefix(by, "ADD ") {
 		by = redact(by)
 	}
+	words := strings.Split(by, " ")
+	args := strings.HasPrefix(by, "ARG ") || strings.HasPrefix(by, "RUN |") // their values are in the line
 	for _, user := range credentials {
-		by = strings.ReplaceAll(by, "://"+user, "://xxxxx@")
+		_, password, _ := strings.Cut(strings.TrimSuffix(user, "@"), ":")
+		for i, word := range words {
+			name, value, ok := strings.Cut(word, "=")
+			if value = strings.TrimSuffix(value, "@"); ok && args && value != "" && (value+"@" == user || value == password) {
+				words[i] = name + "=xxxxx"
+			}
+			words[i] = strings.ReplaceAll(words[i], "://"+user, "://xxxxx@")
+		}
 	}
-	return by
+	return strings.Join(words, " ")
 }
 
 // redactedError is an error whose text has no credentials.

@@ -84,6 +84,10 @@ func TestForgetCredentials(t *testing.T) {
 		"ADD ssh://git@host/s.git / # buildkit":               "ADD ssh://git@host/s.git / # buildkit",
 		"RUN /bin/sh -c curl http://other:x@host":             "RUN /bin/sh -c curl http://other:x@host",
 		"COPY u:p@ / # buildkit":                              "COPY u:p@ / # buildkit",
+		"ARG LOGIN=u:p PASS=p PASS2=p T=token":                "ARG LOGIN=xxxxx PASS=xxxxx PASS2=xxxxx T=xxxxx",
+		"ARG LOGIN=u:p@ USER=u NONE=":                         "ARG LOGIN=xxxxx USER=u NONE=",
+		"RUN |2 PASS=p A=b /bin/sh -c echo":                   "RUN |2 PASS=xxxxx A=b /bin/sh -c echo",
+		"ENV PASS=p":                                          "ENV PASS=p",
 	} {
 		if got := forgetCredentials(by, found); got != want {
 			t.Errorf("%q becomes %q, not %q", by, got, want)

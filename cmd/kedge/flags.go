@@ -127,11 +127,14 @@ func (p *process) args(c *cli.Context, o *kedge.Options) (err error) {
 	}
 	const name = "SOURCE_DATE_EPOCH"
 	epoch := c.String("source-date-epoch")
+	value, given := o.Args[name]
 	if epoch == "" {
-		epoch = o.Args[name]
+		epoch = value
 	}
-	delete(o.Args, name)
-	if epoch == "" && c.Command.Name != "lock" { // the environment must not change a lock
+	if epoch != "" || !given { // an empty value stays, and overrides the Dockerfile's
+		delete(o.Args, name)
+	}
+	if epoch == "" && !given && c.Command.Name != "lock" { // the environment must not change a lock
 		epoch = p.env[name]
 	}
 	if o.Epoch, err = kedge.ParseEpoch(epoch); err != nil {
