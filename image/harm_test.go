@@ -135,6 +135,7 @@ func TestFilesBelow(t *testing.T) {
 // What exists nowhere else stays: files that were moved or copied, and what links and the configuration lead to.
 func TestNothingIsLost(t *testing.T) {
 	log, record := aLog+"a\n", string(append([]byte{7, 0, 0, 0}, make([]byte, 380)...))
+	manIndex := fmt.Sprintf("\xce\x9a\x57\x13\x00foo\x00-\t1\t1\t%d\t126011791\tA\t-\t-\t-\tdoes bar\x00", late.Unix())
 	uv := "root/.cache/uv/archive-v0/0aB_cDeFgHiJkLmNoPqRs"
 	home := []tarEntry{folder("root").with(at(old)), folder("root/.cache").with(at(old))}
 	for _, test := range []struct {
@@ -169,13 +170,31 @@ func TestNothingIsLost(t *testing.T) {
 		{"a cache that the command names in the home folder", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Cmd":["sh","-c","ls $HOME/.cache/pip"]}`, ""},
 		{"a cache that a variable names in the home folder", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Env":["PIP_CACHE_DIR=~/.cache/pip"]}`, ""},
 		{"a cache in the home folder of the user", nil, [][]tarEntry{{file("home/a/.cache/pip/http/a", pipContent)}}, `{"User":"a:a","Cmd":["ls","~/.cache/pip"]}`, ""},
-		{"a cache in the home folder of another", nil, [][]tarEntry{{file("home/b/.cache/pip/http/a", pipContent)}}, `{"User":"a:a","Cmd":["ls","~/.cache/pip"]}`, "http/a"},
+		{"a cache in the home folder of a user by number", nil, [][]tarEntry{{file("home/b/.cache/pip/http/a", pipContent)}}, `{"User":"1000","Cmd":["ls","~/.cache/pip"]}`, ""},
+		{"a cache of another than root", nil, [][]tarEntry{{file("home/b/.cache/pip/http/a", pipContent)}}, `{"Cmd":["ls","/root/.cache/pip"]}`, "http/a"},
+		{"a cache in the home folder, by a pattern", nil, [][]tarEntry{{file("root/.cache/pip/http/a", pipContent)}}, `{"Cmd":["sh","-c","ls ~/.cache/pip/http/*"]}`, ""},
+		{"a log by the value of a variable", nil, [][]tarEntry{{file("var/log/dpkg.log", log)}}, `{"Env":["D=/var/log"],"Cmd":["sh","-c","cat ${D}/dpkg.log"]}`, ""},
+		{"a log by another variable", nil, [][]tarEntry{{file("var/log/dpkg.log", log)}}, `{"Env":["D=/var/log"],"Cmd":["sh","-c","cat $E/dpkg.log"]}`, "dpkg.log"},
+		{"a log by its name in its folder", nil, [][]tarEntry{{file("var/log/dpkg.log", log)}}, `{"Cmd":["sh","-c","cd /var/log && tail -f dpkg.log"]}`, ""},
+		{"a log by its name in another folder", nil, [][]tarEntry{{file("var/log/dpkg.log", log)}}, `{"Cmd":["sh","-c","cd /srv && tail -f dpkg.log"]}`, "dpkg.log"},
+		{"a log that the command removes", nil, [][]tarEntry{{file("var/log/dpkg.log", log)}}, `{"Cmd":["sh","-c","rm -f /var/log/dpkg.log; exec app"]}`, "dpkg.log"},
+		{"a log through a link", []tarEntry{symlink("logs", "/var/log")}, [][]tarEntry{{file("var/log/dpkg.log", log)}}, `{"Cmd":["cat","/logs/dpkg.log"]}`, ""},
+		{"a log through two links", []tarEntry{symlink("logs", "var/logs"), symlink("var/logs", "log")}, [][]tarEntry{{file("var/log/dpkg.log", log)}}, `{"Cmd":["cat","/var/logs/dpkg.log"]}`, ""},
+		{"a log beside a link", []tarEntry{symlink("logs", "/var/log")}, [][]tarEntry{{file("var/log/dpkg.log", log)}}, `{"Cmd":["cat","/logs/app.log"]}`, "dpkg.log"},
+		{"a log with an attribute", nil, [][]tarEntry{{file("var/log/dpkg.log", log).with(func(h *tar.Header) {
+			h.Format, h.PAXRecords = tar.FormatPAX, map[string]string{xattrPrefix + "user.a": "1"}
+		})}}, "", ""},
+		{"a file with the name of a temporary folder", nil, [][]tarEntry{{file("tmp/jest_setup", "x")}}, "", ""},
+		{"a temporary folder", nil, [][]tarEntry{{file("tmp/npm-12-0123abcd/a", "x")}}, "", "a"},
 		{"a cache that the command names in the working directory", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"WorkingDir":"/root","Cmd":["sh","-c","cat .cache/pip/http/a; true"]}`, ""},
 		{"a cache that the health check reads", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Healthcheck":{"Test":["CMD-SHELL","test -s /root/.cache/pip/http/a"]}}`, ""},
 		{"a cache that an instruction for later takes", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"OnBuild":["RUN cp -r /root/.cache/pip/http /srv"]}`, ""},
 		{"a cache that a label names", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Labels":{"cache":"/root/.cache/pip"}}`, ""},
 		{"a cache that the script of the command names", nil, [][]tarEntry{{file(pipEntry, pipContent), file("usr/bin/run", "#!/bin/sh\ncat ~/.cache/pip/http/a\n")}}, `{"Entrypoint":["run"]}`, ""},
 		{"a cache that a script in the working directory names", nil, [][]tarEntry{{file(pipEntry, pipContent)}, {file("srv/run", "#!/bin/sh\ncat /root/.cache/pip/http/a\n")}}, `{"WorkingDir":"/srv","Cmd":["./run"]}`, ""},
+		{"a log that a script names in its folder", nil, [][]tarEntry{{file("var/log/dpkg.log", log), file("usr/bin/run", "#!/bin/sh\ncd /var/log && cat dpkg.log\n")}}, `{"Entrypoint":["run"]}`, ""},
+		{"an index that a script reads", nil, [][]tarEntry{{file("var/cache/man/index.db", manIndex), file("usr/bin/run", "#!/bin/sh\nexec apropos x\n")}}, `{"Entrypoint":["run"]}`, ""},
+		{"an index that no script reads", nil, [][]tarEntry{{file("var/cache/man/index.db", manIndex), file("usr/bin/run", "#!/bin/sh\nexec apropos x\n")}}, `{"Entrypoint":["other"]}`, "index.db"},
 		{"a cache that another script names", nil, [][]tarEntry{{file(pipEntry, pipContent), file("usr/bin/walk", "#!/bin/sh\ncat ~/.cache/pip/http/a\n")}}, `{"Entrypoint":["run"]}`, pipEntry},
 		{"a cache for use without a network", nil, [][]tarEntry{{file(pipEntry, pipContent)}}, `{"Env":["PIP_NO_INDEX=1"]}`, ""},
 		{"a cache that was unpacked with its time", nil, [][]tarEntry{{file(pipEntry, pipContent).with(at(old))}}, "", ""},
@@ -327,6 +346,7 @@ func TestChecksumsHold(t *testing.T) {
 		"pip's hash":              "a==1 --hash=sha256:" + hex.EncodeToString(s256[:]),
 		"Content-MD5":             std(m[:]),
 		"in a database":           "SQLite\x00\x01\x02" + hex.EncodeToString(s256[:]) + "\x00\x03",
+		"in a compressed list":    gzippedAt(t, epoch, "x\n"+hex.EncodeToString(s512[:])+"  a.gz\n"),
 		"after a large file":      strings.Repeat("x", 64<<10-30) + " " + hex.EncodeToString(s256[:]),
 		"across blocks":           strings.Repeat("\n", 64<<10-20) + hex.EncodeToString(s512[:]) + "\n",
 	}
@@ -476,7 +496,7 @@ func TestQuoted(t *testing.T) {
 // A script that COPY brought may have written the file.
 func TestQuotedByScript(t *testing.T) {
 	entry := hsts + "a.example\t0\t1\t2\t3\n"
-	for script, stays := range map[string]bool{"cat > ~/.wget-hsts <<X\n" + entry + "X\n": true, "wget https://a.example; cat ~/.wget-hsts\n": false} {
+	for script, stays := range map[string]bool{"cat > ~/.wget-hsts <<X\n" + entry + "X\n": true, "wget https://a.example; cat /var/log/dpkg.log\n": false} {
 		raw := rawImage{layers: [][]byte{tarball(t, file("tmp/setup", script)), tarball(t, file("tmp/.wh.setup", ""), file("root/.wget-hsts", entry))}}
 		got, err := layered(t, raw, func(s *Source) { delete(s.Run, 0) })
 		if err != nil {
@@ -484,6 +504,104 @@ func TestQuotedByScript(t *testing.T) {
 		}
 		if (len(got[1]) == 2) != stays {
 			t.Errorf("%q: %q", script, got[1])
+		}
+	}
+}
+
+// What the Dockerfile names, and does not remove, stays, and so does what a file that COPY brought names.
+func TestMentioned(t *testing.T) {
+	for text, stays := range map[string]bool{
+		"RUN chmod 600 /var/log/dpkg.log": true, "RUN chmod 600 /var/log/*.log": true, "RUN cd /var/log && chmod 600 dpkg.log": true, "RUN mv /opt/x \\\n  /var/log/dpkg.log": true,
+		"RUN chmod 600 /var/log/apt/*.log": false, "RUN chmod -R g+w /var/log": false, "RUN chmod 600 /var/log/*": false, "RUN tail dpkg.log": false,
+		"RUN rm -rf /var/lib/apt/lists/* /var/log/dpkg.log": false, "RUN apt-get clean; rm \\\n  -f /var/log/dpkg.log": false, "# /var/log/dpkg.log is large\nRUN true": false, "RUN true \\\n  # not /var/log/dpkg.log\n  && true": false,
+		"RUN test -s /var/log/dpkg.log && grep x /var/log/dpkg.log": false, "RUN [ -s /var/log/dpkg.log ]": false, "RUN date > /var/log/dpkg.log": false, "RUN mkdir -p /var/log/dpkg.log": false, "RUN mkdir -m 700 /var/log/dpkg.log": true, "RUN dd if=/x of=/var/log/dpkg.log": true, "RUN python3 -c 'open(\"/var/log/dpkg.log\", \"w\")'": true, "RUN test -s /x && cp /x /var/log/dpkg.log": true,
+		"RUN : > /var/log/dpkg.log": false, "RUN truncate -s0 /var/log/*.log": false, "RUN --mount=type=tmpfs,target=/var/log/dpkg.log true": false,
+	} {
+		got, err := layered(t, rawImage{layers: [][]byte{tarball(t, file("var/log/dpkg.log", aLog+"a\n"))}}, func(s *Source) { s.Text = text })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (len(got[0]) == 1) != stays {
+			t.Errorf("%q: it stays: %v", text, !stays)
+		}
+	}
+	for name, stays := range map[string]bool{"etc/agent.yml": true, "srv/app.py": true} {
+		for text, named := range map[string]bool{"path: /var/log/dpkg.log\n": true, "path: /var/log/app.log\n": false, "path: /var/log/\n": false} {
+			raw := rawImage{layers: [][]byte{tarball(t, file(name, text)), tarball(t, file("var/log/dpkg.log", aLog+"a\n"))}}
+			got, err := layered(t, raw, func(s *Source) { delete(s.Run, 0) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (len(got[1]) == 1) != (stays && named) {
+				t.Errorf("%s, %q: %q", name, text, got[1])
+			}
+		}
+	}
+	// A file that a RUN made says nothing: packages have lists of logs.
+	got, err := layered(t, rawImage{layers: [][]byte{tarball(t, file("etc/logrotate.d/dpkg", "/var/log/dpkg.log {\n"), file("var/log/dpkg.log", aLog+"a\n"))}}, nil)
+	if err != nil || len(got[0]) != 1 {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// A copy of an archive under a name that no rule knows stays equal to it.
+func TestRenamedCopies(t *testing.T) {
+	archive, plain := gzippedAt(t, late, "a"), gzippedAt(t, epoch, "a")
+	for name, test := range map[string]struct{ other, want string }{
+		"blob": {archive, archive}, "a.dat": {archive, archive}, "b.gz": {archive, plain}, "c": {gzippedAt(t, late, "b"), plain}, "d": {"a", plain},
+	} {
+		for _, layers := range [][][]byte{{tarball(t, file("a.gz", archive), file(name, test.other))}, {tarball(t, file("a.gz", archive)), tarball(t, file(name, test.other))}} {
+			got, err := layered(t, rawImage{layers: layers}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got[0][0] != "a.gz "+test.want {
+				t.Errorf("%s: %q", name, got[0][0])
+			}
+		}
+	}
+}
+
+// An archive whose name stands beside a number may have a checksum of any kind, and so may all if the Dockerfile has a word
+// of signing.
+func TestOtherChecksums(t *testing.T) {
+	archive, plain := gzippedAt(t, late, "a"), gzippedAt(t, epoch, "a")
+	for text, held := range map[string]bool{
+		"3912342123 24 a.gz\n": true, "/w/a.gz 0A1B2C3D\n": true, "crc(a.gz)=1234567\n": true, "12345 1 x/a.gz": true,
+		"a.gz\n": false, "3912342123 24 b.gz\n": false, "a.gz 7\n1234\n": false, "3912342123 24 aa.gz\n": false,
+	} {
+		got, err := layered(t, rawImage{layers: [][]byte{tarball(t, file("a.gz", archive), file("sums", text))}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (got[0][0] == "a.gz "+archive) != held || !held && got[0][0] != "a.gz "+plain {
+			t.Errorf("%q: %q", text, got[0][0])
+		}
+	}
+	for text, held := range map[string]bool{"RUN openssl dgst -sha256 -sign /k -out /s a.gz": true, "RUN gpg --import k && gzip a": false} {
+		for how, change := range map[string]func(*Source){"Dockerfile": func(s *Source) { s.Text = text }, "script": func(s *Source) { delete(s.Run, 1) }} {
+			got, err := layered(t, rawImage{layers: [][]byte{tarball(t, file("a.gz", archive)), tarball(t, file("s.sh", "#!/bin/sh\n"+text))}}, change)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (got[0][0] == "a.gz "+archive) != held {
+				t.Errorf("%s, %q: %q", how, text, got[0][0])
+			}
+		}
+	}
+}
+
+// A digest of a large file counts, too.
+func TestSumOfLargeFile(t *testing.T) {
+	large := pipContent + string(make([]byte, rules.MaxRead))
+	sum := sha512.Sum512([]byte(large))
+	for text, stays := range map[string]bool{hex.EncodeToString(sum[:]): true, strings.Repeat("0", 128): false} {
+		got, err := layered(t, rawImage{layers: [][]byte{tarball(t, file(pipEntry, large)), tarball(t, file("sums", text))}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (len(got[0]) == 1) != stays {
+			t.Errorf("it stays: %v", !stays)
 		}
 	}
 }

@@ -37,7 +37,7 @@ func (e export) raws(set rules.Set, v *view) []rawLayer {
 	var raws []rawLayer
 	under := fmt.Sprintf("%d %q %q\n", set.Version, set.Off, e.config.diffIDs[:e.BaseLayers])
 	if v != nil {
-		under += fmt.Sprintf("%q %q %q %q %q %v\n", v.named, v.volumes, v.words, v.asked, v.texts, e.Clock)
+		under += fmt.Sprintf("2 %q %q %q %q %q %v\n", v.named, v.volumes, v.words, v.asked, v.texts, e.Clock)
 	}
 	for i := e.BaseLayers; i < len(e.layers); i++ {
 		under += fmt.Sprintf("%q %v ", e.Keep[i], e.Run[i])
@@ -214,6 +214,9 @@ func (v *view) agrees(r store.Record) bool {
 	for key, held := range r.Archives {
 		if v == nil || v.held(key) != held {
 			return false
+		}
+		if set, _, ok := readKey(key); ok && !held && v.kinds&^set != 0 {
+			return false // a digest of another kind may have come
 		}
 	}
 	return true

@@ -161,7 +161,11 @@ func (s *scanner) inspect(e *entry, r io.Reader) error {
 		return err
 	}
 	if byContent {
-		s.choose(e, found, content)
+		s.choose(e, found, content, func() string {
+			sums := newFileSums(s.view.kinds, e.Size)
+			_, _ = sums.Write(content)
+			return sums.key()
+		})
 	}
 	if compiled {
 		e.Source = rules.PycSourceTime(content)
@@ -191,23 +195,24 @@ func (s *scanner) inspectLarge(e *entry, found []*rules.Rule, r io.Reader) error
 	if len(found) == 0 {
 		return nil
 	}
-	sum := sha256.New()
-	head, err := io.ReadAll(io.TeeReader(io.LimitReader(r, rules.MaxBeginning), sum))
+	sum, sums := sha256.New(), newFileSums(s.view.kinds, e.Size)
+	both := io.MultiWriter(sum, sums)
+	head, err := io.ReadAll(io.TeeReader(io.LimitReader(r, rules.MaxBeginning), both))
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(sum, r); err != nil {
+	if _, err := io.CopyBuffer(both, onlyReader{r}, make([]byte, 256<<10)); err != nil {
 		return err
 	}
 	e.Sum = sum.Sum(nil)
 	if !s.below.sums[[sha256.Size]byte(e.Sum)] {
-		s.choose(e, found, head)
+		s.choose(e, found, head, sums.key)
 	}
 	return nil
 }
 
-// choose sets the first rule that covers the content of a file.
-func (s *scanner) choose(e *entry, found []*rules.Rule, content []byte) {
+// choose sets the first rule that covers the content of a file, or its beginning. key is that of its digests.
+func (s *scanner) choose(e *entry, found []*rules.Rule, content []byte, key func() string) {
 	e.facts = rules.Facts{Epoch: s.epoch.Unix(), Name: e.Name}
 	if s.view == nil {
 		if found[0].Covers(content, e.facts) {
@@ -237,7 +242,7 @@ func (s *scanner) choose(e *entry, found []*rules.Rule, content []byte) {
 		}
 		e.facts.Asked = s.rules.Asked(r)
 		unpacked := e.rawTime < s.epoch.Unix() && (r.Loses() || r.Chooses()) // it is older than the build
-		if !ok || unpacked || !r.Covers(part, e.facts) || s.held(r, content, e.facts) {
+		if !ok || unpacked || !r.Covers(part, e.facts) || s.held(r, content, key, e.facts) {
 			continue
 		}
 		e.rule, e.undo = r, undo
@@ -259,16 +264,16 @@ func grown(below *entry, content []byte) (more []byte, ok bool) {
 
 // held reports whether a rule would change a file although the image holds its digest, or a signature beside it. What
 // becomes of a compiled file shows later.
-func (s *scanner) held(r *rules.Rule, content []byte, f rules.Facts) bool {
+func (s *scanner) held(r *rules.Rule, content []byte, key func() string, f rules.Facts) bool {
 	if source := rules.PycSourceTime(content); !r.Drops() && (source == nil || int64(*source) <= f.Epoch) && bytes.Equal(content, r.Rewrite(content, f)) {
 		return false
 	}
 	if s.archives == nil {
 		s.archives = map[string]bool{}
 	}
-	keys := []string{archiveKey(content)}
+	keys := []string{key()}
 	if rules.Archive(f.Name) {
-		keys = append(keys, signedKey+f.Name)
+		keys = append(keys, signedKey+f.Name, summedKey+path.Base(f.Name))
 	}
 	held := false
 	for _, key := range keys {
@@ -315,8 +320,10 @@ func (s *scanner) narrow(e *entry, found []*rules.Rule) []*rules.Rule {
 	}
 	return slices.DeleteFunc(slices.Clone(found), func(r *rules.Rule) bool {
 		switch {
+		case r.Loses() && e.Xattrs != "":
+			return true
 		case r.Whole():
-			return below != nil || s.readable(r, e)
+			return below != nil || s.readable(r, e) || r.OnlyFolder(e.Name) && e.Type != tar.TypeDir
 		case e.Type != tar.TypeReg:
 			return true
 		case below == nil || !r.Loses():

@@ -5,8 +5,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/md5"
-	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
@@ -27,8 +25,8 @@ import (
 	"github.com/kedge-build/kedge/internal/layer"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
+	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/crypto/blake2b"
 )
 
 // A view is what rules need to know of a whole image: the paths that it names, and the digests that stand in it.
@@ -39,6 +37,8 @@ type view struct {
 	asked          []string // ids of rules; see rules.Asked
 	texts          string   // of scripts that COPY and ADD brought; see survey
 	digests        [][]byte // of each layer; see survey
+	kinds          kindSet  // of the digests
+	summed         []string // names that stand beside a number, sorted; see survey
 	days           []int64  // on which RUNs of the layers so far ran
 }
 
@@ -49,19 +49,32 @@ type survey struct {
 	// Signed are the files beside which there is one with their name and another ending, such as a detached signature, and
 	// what signatures are called without theirs.
 	Signed []string
-	// Scripts are the paths that rules must know in short scripts, by the path of the script.
-	Scripts map[string][]string
+	// Scripts are what rules must know of short scripts, by the path of the script.
+	Scripts map[string]script
+	// Asked are the ids of rules that scripts of a layer that COPY or ADD brought ask for.
+	Asked []string
+	// Links are the targets of symbolic links to folders above the files of rules, by the path of the link.
+	Links map[string]string
+	// Summed are the names of archives that stand in a line with a number, such as a checksum, sorted.
+	Summed []string
 	// Texts are those of short scripts, of a layer that COPY or ADD brought, that name such a path.
 	Texts string
-	// Digests are the first eight bytes of everything in the files that looks like a digest, sorted.
+	// Digests are the first eight bytes of everything in the files that looks like a digest, sorted, and Kinds what they are.
 	Digests []byte
+	Kinds   kindSet
+}
+
+// A script is a text that may be run.
+type script struct {
+	Named []string // paths
+	Asked []string // ids of rules
 }
 
 // surveyed returns the survey of a layer that the store keeps under an id, or that scan makes. brought says that COPY or
 // ADD brought its files from outside.
 func (in *Ingest) surveyed(layer digest.Digest, brought bool, scan func(*surveyor) error) (survey, error) {
 	var s survey
-	id := digest.FromString(fmt.Sprintf("survey 6 %v %s", brought, layer))
+	id := digest.FromString(fmt.Sprintf("survey 7 %v %s", brought, layer))
 	if i := slices.IndexFunc(in.surveys, func(k keptSurvey) bool { return k.id == id }); i >= 0 {
 		return in.surveys[i].survey, nil // of the export before this one
 	}
@@ -101,13 +114,14 @@ func (in *Ingest) view(ctx context.Context, e export) (*view, error) {
 	settings := e.config.settings()
 	v.named, v.volumes = settings.named, settings.volumes
 	v.asked = rules.Asked(e.Text, settings.text)
+	links := map[string]string{}
 	text := &surveyor{seen: map[uint64]struct{}{}}
 	_, _ = text.Write([]byte(e.Text + "\n"))
 	for _, d := range e.Downloads {
 		_, _ = text.Write([]byte(d.Encoded() + "\n"))
 	}
 	text.sort()
-	v.digests = append(v.digests, text.Digests)
+	v.digests, v.kinds = append(v.digests, text.Digests), text.Kinds
 	var missing *NotSentError
 	for i, l := range e.layers {
 		scan := func(s *surveyor) error {
@@ -126,22 +140,86 @@ func (in *Ingest) view(ctx context.Context, e export) (*view, error) {
 			return nil, atLine(fmt.Errorf("layer %s: %w", l.Digest, err), e.File, e.Lines[i])
 		}
 		v.named = append(v.named, s.Named...)
+		v.asked = append(v.asked, s.Asked...)
 		v.texts += s.Texts
-		for name, named := range s.Scripts {
+		for name, script := range s.Scripts {
 			if settings.runs(name) {
-				v.named = append(v.named, named...)
+				v.named = append(v.named, script.Named...)
+				v.asked = append(v.asked, script.Asked...)
 			}
 		}
+		maps.Copy(links, s.Links)
+		v.summed = append(v.summed, s.Summed...)
 		v.signed = append(v.signed, s.Signed...)
-		v.digests = append(v.digests, s.Digests)
+		v.digests, v.kinds = append(v.digests, s.Digests), v.kinds|s.Kinds
 	}
 	if missing != nil {
 		return nil, missing
 	}
-	v.named = slices.DeleteFunc(v.named, func(name string) bool { return !rules.Concerns(name) })
-	slices.Sort(v.named)
-	v.named = slices.Compact(v.named)
+	v.named = slices.DeleteFunc(resolved(v.named, links), func(name string) bool { return !rules.Concerns(name) })
+	v.named = append(v.named, losable(resolved(mentioned(reading.ReplaceAllString(joined(e.Text), "")), links))...)
+	for _, list := range []*[]string{&v.named, &v.asked, &v.summed} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
 	return v, nil
+}
+
+// maxLinks bounds the symbolic links in a path.
+const maxLinks = 40
+
+// resolved returns paths, and where symbolic links to folders lead those of them.
+func resolved(paths []string, links map[string]string) []string {
+	all := slices.Clone(paths)
+	for _, p := range paths {
+		for range maxLinks {
+			folder, target := parent(p), ""
+			for ; folder != ""; folder = parent(folder) {
+				if target = links[folder]; target != "" {
+					break
+				}
+			}
+			if target == "" {
+				break
+			}
+			p = layer.Clean(target + p[len(folder):])
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// mentioned returns the paths in a text but for those that it removes or empties, and the files of rules that it names
+// by a pattern or by their name alone.
+func mentioned(text string) []string {
+	text = removal.ReplaceAllString(joined(text), "")
+	found := append(paths(text), rules.ByName(text)...)
+	for _, p := range found {
+		if strings.ContainsAny(p, "*?[") {
+			found = append(found, rules.Picked(p)...)
+		}
+	}
+	return found
+}
+
+// joined returns a text without comments, and with its continued lines in one.
+func joined(text string) string {
+	return strings.ReplaceAll(comment.ReplaceAllString(text, ""), "\\\n", " ")
+}
+
+// comment is a line with its end, since a comment does not end a continued line.
+var comment = regexp.MustCompile(`(?m)^[ \t]*#.*\n?`)
+
+// reading is a command that only reads what it names, makes a folder, or a redirection: with such a build checks what a tool
+// did, or stands in for it.
+var reading = regexp.MustCompile(`(?:\b(?:test|e?grep|cat|ls|head|tail|wc|stat|file|find|strings|xxd|od|cmp|diff)\s|\[\s|\bmkdir\s+(?:-p\s+)?/)[^;&|\n>]*|>\s*\S+`)
+
+// removal is a mount, or a command that removes or empties what it names.
+var removal = regexp.MustCompile(`--mount=\S+|\b(?:rm|unlink|shred|truncate)\b[^;&|\n]*|(?:\btrue|\B:|\becho -n|\bcat /dev/null)\s*>\s*\S+`)
+
+// losable returns those of some paths that a rule may drop or empty.
+func losable(paths []string) []string {
+	return slices.DeleteFunc(slices.Clone(paths), func(p string) bool { return !rules.Loses(p) })
 }
 
 // openLayer opens a layer of an export as the builder made it.
@@ -171,21 +249,15 @@ func (v *view) chosen(word string) bool {
 	return err == nil && len(id) == 16 && v.has(id)
 }
 
-// signedKey starts the key of a file that may have a signature beside it.
-const signedKey = "signed "
-
-// archiveKey holds the first eight bytes of the digests of a file by which others may know it.
-func archiveKey(content []byte) string {
-	m, s1 := md5.Sum(content), sha1.Sum(content)
-	s224, s256, s384, s512 := sha256.Sum224(content), sha256.Sum256(content), sha512.Sum384(content), sha512.Sum512(content)
-	b256, b512 := blake2b.Sum256(content), blake2b.Sum512(content)
-	blob := append(fmt.Appendf(nil, "blob %d\x00", len(content)), content...) // as git names it
-	g1, g256 := sha1.Sum(blob), sha256.Sum256(blob)
-	return hex.EncodeToString(slices.Concat(m[:8], s1[:8], s224[:8], s256[:8], s384[:8], s512[:8], b256[:8], b512[:8], g1[:8], g256[:8]))
-}
+// Beginnings of the keys of an archive that may have a signature beside it, and of one whose name may stand beside a number.
+const signedKey, summedKey = "signed ", "summed "
 
 // held reports whether a digest of a file stands in the image, or a signature beside the file.
 func (v *view) held(key string) bool {
+	if name, ok := strings.CutPrefix(key, summedKey); ok {
+		_, found := slices.BinarySearch(v.summed, name)
+		return found
+	}
 	if name, ok := strings.CutPrefix(key, signedKey); ok {
 		for ; name != ""; name = strings.TrimSuffix(name, path.Ext(name)) {
 			if slices.Contains(v.signed, name) {
@@ -197,12 +269,11 @@ func (v *view) held(key string) bool {
 		}
 		return false
 	}
-	sums, err := hex.DecodeString(key)
-	for err == nil && len(sums) >= 8 {
+	_, sums, _ := readKey(key)
+	for ; len(sums) >= 8; sums = sums[8:] {
 		if v.has(sums) {
 			return true
 		}
-		sums = sums[8:]
 	}
 	return false
 }
@@ -237,6 +308,9 @@ func (s *surveyor) scan(r *layer.Reader) error {
 			continue // a list of what a cache holds goes with the cache
 		}
 		s.words(name)
+		for _, value := range layer.Xattrs(h) {
+			s.words(value)
+		}
 		switch {
 		case h.Typeflag == tar.TypeSymlink:
 			s.words(h.Linkname)
@@ -244,24 +318,39 @@ func (s *surveyor) scan(r *layer.Reader) error {
 		case h.Typeflag == tar.TypeReg && !slices.Contains(ownIDs, name):
 			s.beside(name)
 			s.run = s.run[:0]
-			whole := buf[:0]
-			switch {
-			case h.Size <= int64(len(buf)):
-				whole = buf[:h.Size]
-			case path.Base(name) == "index" && h.Size <= rules.MaxRead:
-				whole = make([]byte, h.Size)
+			head := buf[:min(h.Size, int64(len(buf)))]
+			if h.Size > int64(len(buf)) && path.Base(name) == "index" && h.Size <= rules.MaxRead {
+				head = make([]byte, h.Size)
 			}
-			if _, err := io.ReadFull(r, whole); err != nil {
+			if _, err := io.ReadFull(r, head); err != nil {
 				return fmt.Errorf("read layer: entry %q: %w", h.Name, err)
 			}
-			s.small(name, whole)
-			_, _ = s.Write(whole)
-			if _, err := io.CopyBuffer(onlyWriter{s}, onlyReader{r}, buf); err != nil {
+			if int64(len(head)) == h.Size {
+				s.small(name, head)
+				s.unpack(name, head)
+			}
+			var rest io.Writer = onlyWriter{s}
+			sum := sha256.New()
+			renamed := isRenamed(name, head)
+			if renamed {
+				rest = io.MultiWriter(s, sum)
+			}
+			_, _ = rest.Write(head)
+			if _, err := io.CopyBuffer(rest, onlyReader{r}, buf); err != nil {
 				return fmt.Errorf("read layer: entry %q: %w", h.Name, err)
 			}
 			s.flush()
+			if renamed {
+				s.note(sum.Sum(nil))
+			}
 		}
 	}
+}
+
+// isRenamed reports whether a file may be the copy of one that a rule changes, under a name that no rule knows: a copy must
+// stay equal.
+func isRenamed(name string, head []byte) bool {
+	return slices.ContainsFunc([]string{"\x1f\x8b\x08", "PK\x03\x04", "\xfe\xed\xfe\xed"}, func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }) && !rules.Known(name)
 }
 
 // maxTexts bounds the texts of a layer.
@@ -269,33 +358,113 @@ const maxTexts = 256 << 10
 
 // writes reports whether a script may write files.
 func writes(content []byte) bool {
-	return slices.ContainsFunc([]string{"echo ", "printf ", "<<"}, func(s string) bool { return bytes.Contains(content, []byte(s)) })
+	return hasOne(content, []string{"echo ", "printf ", "<<"})
 }
 
 // small notes what a small file says as a whole: a digest in binary, the files of a git index, the paths in a script. It
 // looks for paths in scripts only, since that takes long and there are many files.
 func (s *surveyor) small(name string, content []byte) {
-	switch {
-	case slices.Contains([]int{16, 20, 28, 32, 48, 64}, len(content)):
+	if slices.ContainsFunc(content[:min(len(content), sha512.Size)], func(b byte) bool { return b >= 0x80 }) && isDigest(len(content)) {
 		s.note(content)
-	case path.Base(name) == "index":
+	}
+	if path.Base(name) == "index" {
 		for _, id := range gitindex.IDs(content) {
 			s.note(id)
 		}
-	case bytes.HasPrefix(content, []byte("#!")) || s.brought && slices.Contains([]string{"", ".sh"}, path.Ext(name)) && !bytes.Contains(content, []byte{0}):
-		named := slices.DeleteFunc(paths(string(content)), func(p string) bool { return !rules.Concerns(p) })
-		if len(named) == 0 {
-			return
-		}
-		if s.Scripts == nil {
-			s.Scripts = map[string][]string{}
-		}
-		s.Scripts[name] = named
-		if s.brought && writes(content) && len(s.Texts)+len(content) <= maxTexts {
-			s.Texts += string(content) + "\n"
+	}
+	if bytes.IndexByte(content, 0) < 0 {
+		s.text(name, content)
+	}
+}
+
+// maxUnpacked is how much of a small compressed file is searched, in bytes.
+const maxUnpacked = 1 << 20
+
+// unpack notes the digests in a list that is compressed. Packages have documents, and no lists, in /usr/share.
+func (s *surveyor) unpack(name string, content []byte) {
+	if !bytes.HasPrefix(content, []byte("\x1f\x8b\x08")) || strings.HasPrefix(name, "usr/share/") {
+		return
+	}
+	r, err := gzip.NewReader(bytes.NewReader(content))
+	if err != nil {
+		return
+	}
+	list, _ := io.ReadAll(io.LimitReader(r, maxUnpacked)) // as far as it can be read
+	s.sums(name, list)
+	_, _ = s.Write(list)
+	s.flush()
+}
+
+// text notes what rules must know of a small text: the archives in it, and the paths and words if it is a script or if COPY
+// or ADD brought it.
+func (s *surveyor) text(name string, content []byte) {
+	s.sums(name, content)
+	runs := bytes.HasPrefix(content, []byte("#!")) || s.brought && slices.Contains([]string{"", ".sh"}, path.Ext(name))
+	var found script
+	if runs && hasOne(content, askWords) {
+		found.Asked = rules.AskedByScript(string(content))
+	}
+	if (runs || s.brought) && hasOne(content, placeWords) {
+		found.Named = slices.DeleteFunc(append(paths(string(content)), rules.ByName(string(content))...), func(p string) bool { return !rules.Concerns(p) })
+	}
+	if len(found.Named)+len(found.Asked) == 0 {
+		return
+	}
+	if s.Scripts == nil {
+		s.Scripts = map[string]script{}
+	}
+	s.Scripts[name] = found
+	if !s.brought {
+		return
+	}
+	s.Asked = append(s.Asked, found.Asked...)
+	if len(s.Named) < maxNamed {
+		s.Named = append(s.Named, losable(mentioned(string(content)))...)
+	}
+	if runs && len(found.Named) > 0 && writes(content) && len(s.Texts)+len(content) <= maxTexts {
+		s.Texts += string(content) + "\n"
+	}
+}
+
+// maxNamed bounds the paths that the texts of a layer name.
+const maxNamed = 1000
+
+// Parts of what a text must have so that it may name a file of a rule, ask for what one would drop, or name an archive.
+var (
+	placeWords = []string{
+		"/log", "/tmp/", "var/cache", ".cache", "/lib/dpkg", "/lib/apt", "/lib/systemd", "/lib/dbus", "/lib/rabbitmq", "fontconfig", "fonts/", "random-seed", "utmp", ".npm/", ".wget-hsts", ".lesshst", ".viminfo",
+		".cargo", ".gem/", "/gem/", ".bundle", ".ccache", ".gradle", ".cpan", ".config/go", ".erlang.cookie", "config.log", "CMakeFiles", "extensions/", "doctrees", "autom4te", ".fingerprint",
+	}
+	askWords = []string{
+		"gpg", "openssl", "ssh-keygen", "minisign", "signify", "cosign", "signer", "cksum", "b3sum", "xxh", "rhash", "crc32", "cfv", "sha3sum", "par2", "zsyncmake", "xdelta", "bsdiff", "rdiff", "torrent",
+		"mandb", "catman", "whatis", "apropos", "man -", "ompile_cache", "ompile-cache", "ompileCache", "ompilecache", "OMPILE_CACHE", ".erlang.cookie",
+	}
+	archived = []string{".gz", ".tgz", ".svgz", ".zip", ".jar", ".war", ".ear", ".whl", ".egg", ".epub", ".docx", ".odt", ".xlsx", ".ods"}
+)
+
+func hasOne(content []byte, words []string) bool {
+	return slices.ContainsFunc(words, func(w string) bool { return bytes.Contains(content, []byte(w)) })
+}
+
+// number is one that may be a checksum or a size.
+var number = regexp.MustCompile(`\b(?:\d{4,}|[0-9a-f]{8,}|[0-9A-F]{8,})\b`)
+
+// sums notes the archives in the lines of a text that have a number. Package managers' own lists are of digests.
+func (s *surveyor) sums(name string, content []byte) {
+	if strings.HasPrefix(name, "var/lib/dpkg/info/") || !hasOne(content, archived) {
+		return
+	}
+	for line := range bytes.Lines(content) {
+		for _, m := range archiveName.FindAllIndex(line, -1) {
+			if number.Match(line[:m[0]]) || number.Match(line[m[1]:]) {
+				s.Summed = append(s.Summed, string(line[m[0]:m[1]]))
+			}
 		}
 	}
 }
+
+// archiveName is the name of a file that may be an archive.
+var archiveName = regexp.MustCompile(`[^\s/:;,="'<>|&()*\\]+\.(?:gz|tgz|svgz|zip|[jwe]ar|whl|egg|epub|docx|odt|xlsx|ods)\b`)
 
 // beside notes the file that a name with another ending belongs to.
 func (s *surveyor) beside(name string) {
@@ -321,8 +490,15 @@ func (s *surveyor) link(name, target string) {
 	if !strings.HasPrefix(target, "/") {
 		target = path.Join("/", path.Dir(name), target)
 	}
-	if target = layer.Clean(target); rules.Concerns(target) && !rules.Loses(name) {
+	target = layer.Clean(target)
+	if rules.Concerns(target) && !rules.Loses(name) {
 		s.Named = append(s.Named, target)
+	}
+	if rules.Leads(target) {
+		if s.Links == nil {
+			s.Links = map[string]string{}
+		}
+		s.Links[name] = target
 	}
 }
 
@@ -398,13 +574,16 @@ func (s *surveyor) take(run []byte) {
 	}
 	text := string(run)
 	for _, part := range strings.FieldsFunc(text, func(r rune) bool { return !strings.ContainsRune("0123456789abcdefABCDEF", r) }) {
-		if slices.Contains([]int{32, 40, 56, 64, 96, 128}, len(part)) {
+		if len(part)%2 == 0 && isDigest(len(part)/2) {
 			if sum, err := hex.DecodeString(part); err == nil {
 				s.note(sum)
 			}
 		}
 	}
 	text = digestName.ReplaceAllString(text, "")
+	if len(strings.Trim(text, "0123456789abcdef")) == 0 {
+		return
+	}
 	if slices.Contains([]int{22, 27, 43, 64, 86}, len(text)) {
 		if sum, err := base64.RawStdEncoding.DecodeString(strings.NewReplacer("-", "+", "_", "/").Replace(text)); err == nil {
 			s.note(sum)
@@ -417,11 +596,15 @@ func (s *surveyor) note(sum []byte) {
 	if _, ok := s.seen[n]; !ok && len(s.seen) < maxDigests {
 		s.seen[n] = struct{}{}
 	}
+	s.Kinds.add(len(sum))
 }
 
 // sort ends the survey.
 func (s *surveyor) sort() {
 	slices.Sort(s.Named)
+	s.Named = slices.Compact(s.Named)
+	slices.Sort(s.Summed)
+	s.Summed = slices.Compact(s.Summed)
 	for _, n := range slices.Sorted(maps.Keys(s.seen)) {
 		s.Digests = binary.BigEndian.AppendUint64(s.Digests, n)
 	}
@@ -444,11 +627,11 @@ type settings struct {
 // inHome is the beginning of a path in the home folder.
 var inHome = regexp.MustCompile(`(?:~|\$HOME|\$\{HOME\})/`)
 
-// paths returns the paths in a text, without a slash before them. Those in the home folder count for root, and for all
-// who have one in /home.
+// paths returns the paths in a text, without a slash before them. Those in the home folder begin with ~ and count for all
+// who have one.
 func paths(text string) []string {
 	var found []string
-	for _, p := range absolute.FindAllString(inHome.ReplaceAllString(text, " /root/"), -1) {
+	for _, p := range absolute.FindAllString(inHome.ReplaceAllString(text, " /~/"), -1) {
 		found = append(found, layer.Clean(p))
 	}
 	return found
@@ -459,33 +642,33 @@ func (c *config) settings() settings {
 	fields, _ := c.fields["config"].(map[string]any)
 	var s settings
 	s.dir, _ = fields["WorkingDir"].(string)
-	home := "root"
-	if user, _ := fields["User"].(string); user != "" {
-		user, _, _ = strings.Cut(user, ":")
-		home = path.Join("home", user)
-	}
-	note := func(v any) {
+	variables := strings.NewReplacer()
+	note := func(v any) string {
 		text, _ := v.(string)
+		text = variables.Replace(text)
 		s.text += text + "\n"
-		for _, p := range paths(text) {
-			s.named = append(s.named, p)
-			if rest, ok := strings.CutPrefix(p, "root/"); ok {
-				s.named = append(s.named, path.Join(home, rest))
-			}
-		}
+		s.named = append(s.named, mentioned(text)...)
+		return text
 	}
 	list := func(v any) []any {
 		values, _ := v.([]any)
 		return values
 	}
 	note(s.dir)
+	values := map[string]string{}
 	for _, v := range list(fields["Env"]) {
-		note(v)
+		name, value, _ := strings.Cut(note(v), "=")
+		values[name] = value
 	}
+	var pairs []string
+	names := slices.SortedFunc(maps.Keys(values), func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
+	for _, name := range names {
+		pairs = append(pairs, "${"+name+"}", values[name], "$"+name, values[name])
+	}
+	variables = strings.NewReplacer(pairs...)
 	health, _ := fields["Healthcheck"].(map[string]any)
 	for _, v := range slices.Concat(list(fields["Entrypoint"]), list(fields["Cmd"]), list(health["Test"]), list(fields["OnBuild"])) {
-		note(v)
-		text, _ := v.(string)
+		text := note(v)
 		s.commands = append(s.commands, strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\n;&|\"'()<>", r) })...)
 	}
 	for _, word := range s.commands {

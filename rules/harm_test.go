@@ -262,6 +262,32 @@ func TestCopiedByName(t *testing.T) {
 	}
 }
 
+// A pattern in a COPY asks for what it matches, unless it takes all of a folder far above.
+func TestCopiedByPattern(t *testing.T) {
+	const log = "2026-11-29 11:41:29 startup archives unpack\n"
+	for _, test := range []struct {
+		copied        Copy
+		name, content string
+		stays         bool
+	}{
+		{Copy{"var/log/*.log", "var/log"}, "var/log/dpkg.log", log, true},
+		{Copy{"var/log/d*", "var/log"}, "var/log/dpkg.log", log, true},
+		{Copy{"var/log/*", "var/log"}, "var/log/dpkg.log", log, true}, // the folder of logs
+		{Copy{"var/lo?/dpkg.log", "var/log"}, "var/log/dpkg.log", log, true},
+		{Copy{"root/.cache/*", "root/.cache"}, "root/.cache/pip/http/a", "cc=4,", true},
+		{Copy{"root/.ca*", "root"}, "root/.cache/pip/http/a", "cc=4,", true},
+		{Copy{"root/*", "root"}, "root/.cache/pip/http/a", "cc=4,", false},
+		{Copy{"*", ""}, "var/log/dpkg.log", log, false},
+		{Copy{"var/*", "var"}, "var/log/dpkg.log", log, false},
+		{Copy{"v*", ""}, "var/log/dpkg.log", log, false},
+	} {
+		got := applied(Version, Layer{Run: true, Copies: []Copy{test.copied}}, test.name, test.content)
+		if (got != dropped) != test.stays {
+			t.Errorf("COPY --from=a /%s /%s: it stays: %v", test.copied.From, test.copied.To, !test.stays)
+		}
+	}
+}
+
 // A COPY of a folder that only holds caches or logs asks for them.
 func TestCopiedCaches(t *testing.T) {
 	for from, stays := range map[string]bool{"root/.cache": true, "root": false, "": false} {
@@ -475,6 +501,8 @@ func TestAsked(t *testing.T) {
 		{"RUN mandb -q", "", "man-caches"}, {"RUN whatis ls", "", "man-caches"}, {"RUN man -k ls", "", "man-caches"}, {"RUN man ls", "", ""},
 		{"RUN make-cookie > ~/.erlang.cookie", "", "erlang-cookie"}, {"RUN dbus-uuidgen > /etc/machine-id", "", "machine-id"},
 		{"RUN node -e 'module.enableCompileCache()'", "", "tmp-leftovers"},
+		{"RUN openssl dgst -sign k a.gz", "", "gzip-header zip-header"}, {"RUN gpg --batch -u a --detach-sign b.jar", "", "gzip-header zip-header"}, {"RUN cksum a", "", "gzip-header zip-header"},
+		{"RUN curl x | gpg --dearmor -o /k && gpg --batch --verify a.asc a", "", ""}, {"RUN sha256sum -c SUMS && openssl version", "", ""},
 		{"", "UV_OFFLINE=1", "language-caches language-cache-folders"}, {"", "uvx --offline ruff", "language-caches language-cache-folders"}, {"", "PIP_NO_INDEX=1", "language-caches language-cache-folders"},
 		{"", "PATH=/usr/lib/ccache:/usr/bin", "language-caches language-cache-folders"}, {"RUN uv sync --offline", "npm_config_prefer_offline=true", ""},
 	} {

@@ -45,6 +45,22 @@ func (c Copy) sources(name string) []string {
 	return nil
 }
 
+// named returns the path that a COPY asked for on the way to a source: of a pattern, what it matched, or the folder that it
+// takes everything of.
+func (c Copy) named(source string) string {
+	if !strings.ContainsAny(c.From, `*?[\`) {
+		return c.From
+	}
+	parts, n := strings.Split(source, "/"), strings.Count(c.From, "/")+1
+	if n > len(parts) {
+		return c.From
+	}
+	if strings.Trim(path.Base(c.From), "*") == "" {
+		n--
+	}
+	return path.Join(parts[:n]...)
+}
+
 // below reports whether a path is below a folder.
 func below(name, folder string) bool { return folder == "" || strings.HasPrefix(name, folder+"/") }
 
@@ -170,7 +186,7 @@ func (m *Matcher) allows(p pattern, name string) bool {
 	if p.rule.name != nil && !p.rule.name.MatchString(name) {
 		return false
 	}
-	if m.brought(name) || p.rule.value && m.layer.Mounts {
+	if m.brought(name) || p.rule.value && m.layer.Mounts || p.rule.heeds() && slices.Contains(m.layer.Asked, p.rule.ID) {
 		return false
 	}
 	if p.rule.choice && len(m.layer.Copies) > 0 {
@@ -179,18 +195,31 @@ func (m *Matcher) allows(p pattern, name string) bool {
 	if !p.rule.Loses() {
 		return true
 	}
-	if p.rule.Drops() && slices.Contains(m.layer.Asked, p.rule.ID) {
-		return false
-	}
 	if slices.ContainsFunc(m.layer.Volumes, func(v string) bool { return name == v || below(name, v) }) {
 		return false
 	}
 	for i, named := range m.layer.Named {
-		if asksFor(m.named[i], p.parts) && (name == named || below(name, named) || below(named, name)) {
+		parts := m.named[i]
+		if rest, ok := strings.CutPrefix(named, "~/"); ok {
+			named = home.FindString(name) + rest
+			parts = strings.Split(named, "/")
+		}
+		if asksFor(parts, p.parts) && (name == named || below(name, named) || below(named, name) || match(parts, strings.Split(name, "/"))) {
 			return false
 		}
 	}
 	return len(m.layer.Copies) == 0 || m.madeWhereCopied(p, name)
+}
+
+// home is the home folder that a path is in.
+var home = regexp.MustCompile(`^(?:root|home/[^/]+)/`)
+
+// inRoot returns a path that begins with ~ as root has it.
+func inRoot(name string) string {
+	if rest, ok := strings.CutPrefix(name, "~/"); ok {
+		return "root/" + rest
+	}
+	return name
 }
 
 // brought reports whether a COPY or ADD brought the very file to the stage that it was copied from.
@@ -208,7 +237,10 @@ func (m *Matcher) madeWhereCopied(p pattern, name string) bool {
 		if len(sources) == 0 {
 			continue
 		}
-		if from := strings.Split(c.From, "/"); asksFor(from, p.parts) || slices.ContainsFunc(caches, func(c []string) bool { return len(c) == len(from) && match(c, from) }) {
+		if slices.ContainsFunc(sources, func(source string) bool {
+			from := strings.Split(c.named(source), "/")
+			return asksFor(from, p.parts) || slices.ContainsFunc(caches, func(c []string) bool { return len(c) == len(from) && match(c, from) })
+		}) {
 			return false
 		}
 		there := slices.ContainsFunc(sources, func(source string) bool { return p.rule.matches(source) })
@@ -252,6 +284,7 @@ func asksFor(name, pattern []string) bool {
 
 var (
 	losing   = newIndex(table, (*Rule).Loses)
+	known    = newIndex(table, func(*Rule) bool { return true })
 	archives = newIndex(table, func(r *Rule) bool { return r.ID == "gzip-header" || r.ID == "zip-header" })
 	// concerned are the patterns of the rules that heed what an image names.
 	concerned = func() [][]string {
@@ -267,18 +300,64 @@ var (
 
 // Concerns reports whether it matters to a rule of version 2 or later that the image names a path.
 func Concerns(name string) bool {
-	parts := strings.Split(name, "/")
+	parts := strings.Split(inRoot(name), "/")
 	return slices.ContainsFunc(concerned, func(p []string) bool { return asksFor(parts, p) })
 }
 
 // Loses reports whether a rule of version 2 or later may drop or empty a path.
 func Loses(name string) bool {
+	name = inRoot(name)
 	for p := range losing.matching(name) {
 		if p.rule.name == nil || p.rule.name.MatchString(name) {
 			return true
 		}
 	}
 	return false
+}
+
+// Leads reports whether a folder is above a path that a rule of version 2 or later may drop or empty.
+func Leads(folder string) bool {
+	parts := strings.Split(folder, "/")
+	return slices.ContainsFunc(concerned, func(p []string) bool {
+		return len(parts) < len(p) && !slices.Contains(p[:len(parts)], "**") && match(p[:len(parts)], parts)
+	})
+}
+
+// fixed are the paths without a pattern of the rules that lose something.
+var fixed = func() []string {
+	var all []string
+	for _, r := range table {
+		if r.Loses() {
+			all = append(all, slices.DeleteFunc(slices.Clone(r.paths), func(p string) bool { return strings.Contains(p, "*") })...)
+		}
+	}
+	return all
+}()
+
+// Picked returns the paths that a pattern of a shell matches, of those rules that lose something. One that takes all
+// of a folder picks none.
+func Picked(glob string) []string {
+	if strings.Trim(path.Base(glob), "*") == "" {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(fixed), func(p string) bool {
+		ok, err := path.Match(glob, p)
+		return !ok || err != nil
+	})
+}
+
+// ByName returns the paths that a text names by the name of the file, of those rules that lose something, if it names the
+// folder, too.
+func ByName(text string) []string {
+	return slices.DeleteFunc(slices.Clone(fixed), func(p string) bool {
+		dir, base := path.Split(p)
+		return !strings.Contains(base, ".") || !strings.Contains(text, base) || !strings.Contains(text, path.Join("/", strings.TrimPrefix(dir, "~"))) || !bare(text, base)
+	})
+}
+
+// bare reports whether a text has a name that is a word by itself.
+func bare(text, name string) bool {
+	return slices.Contains(strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\n;,&|\"'`()<>={}[]", r) }), name)
 }
 
 // Copied reports whether a COPY took the layer from a stage.
@@ -304,8 +383,27 @@ func Asked(dockerfile, configuration string) []string {
 	return ids
 }
 
+// AskedByScript returns the ids of the rules that leave everything alone because of a word in a script.
+func AskedByScript(script string) []string {
+	var ids []string
+	for _, r := range table {
+		if r.asked != nil && r.heeds() && r.asked.MatchString(script) {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids
+}
+
 // Asked reports whether the Dockerfile has one of a rule's words.
 func (m *Matcher) Asked(r *Rule) bool { return slices.Contains(m.layer.Asked, r.ID) }
+
+// Known reports whether a path is one of a rule of version 2 or later.
+func Known(name string) bool {
+	for range known.matching(name) {
+		return true
+	}
+	return false
+}
 
 // Archive reports whether a rule knows a path as that of an archive, by its ending.
 func Archive(name string) bool {
@@ -322,6 +420,9 @@ func (r *Rule) Private(name string) string {
 	}
 	return tmpPrivate.FindString(name)
 }
+
+// OnlyFolder reports whether tools have only folders by a name that the rule knows.
+func (r *Rule) OnlyFolder(name string) bool { return r.private && tmpFolders.MatchString(name) }
 
 // Linked reports whether the image names a path.
 func (m *Matcher) Linked(name string) bool { return slices.Contains(m.layer.Named, name) }

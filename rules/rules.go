@@ -52,6 +52,7 @@ type Rule struct {
 	offline bool           // it leaves files alone in an image that is configured for use without a network
 	private bool           // it drops a folder or file that the name rule knows only if others may not read it
 	asked   *regexp.Regexp // words with which a Dockerfile asks for what the rule would drop
+	spares  bool           // with one of those words, the rule leaves alone what it would rewrite, too
 
 	run bool // version 1: only in layers that a RUN made, or a COPY from a stage that has one
 }
@@ -103,6 +104,9 @@ func (r *Rule) Loses() bool { return r.Drops() || r.empties }
 
 // ByBeginning reports whether the first MaxBeginning bytes of a file suffice for the rule, which drops it.
 func (r *Rule) ByBeginning() bool { return r.head }
+
+// heeds reports whether the rule leaves everything alone if it is asked for it.
+func (r *Rule) heeds() bool { return r.Drops() || r.spares }
 
 // Beside returns names of files. The rule applies only to a file that has one of them beside it; nil means to any
 // file.

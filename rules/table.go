@@ -250,20 +250,20 @@ var table = []Rule{
 		rewrite: built(clampTar),
 	},
 	{
-		ID: "gzip-header", since: 2,
+		ID: "gzip-header", since: 2, asked: signing, spares: true,
 		What:    "A time after the epoch in the header of a gzip file becomes the epoch.",
 		Why:     "Only gunzip -N uses it, as the time of what it unpacks; the data behind it stay.",
-		Never:   "A file with a signature beside it stays, and so does one with a time that is later than the file.",
+		Never:   "A file with a signature beside it stays, and so does one with a time that is later than the file. So do all if the Dockerfile signs something, or computes a checksum of another kind.",
 		Link:    "https://www.rfc-editor.org/rfc/rfc1952",
 		paths:   []string{"**/*.gz", "**/*.tgz", "**/*.svgz"},
 		covers:  func(content []byte, _ Facts) bool { return isGzip(content) },
 		rewrite: built(clampGzip),
 	},
 	{
-		ID: "zip-header", since: 2,
+		ID: "zip-header", since: 2, asked: signing, spares: true,
 		What:    "Times after the epoch in the headers of zip archives become the epoch.",
 		Why:     "They are the times of the unpacked files; the data stay, and so do signatures, which are over the data.",
-		Never:   "An archive with an encrypted file stays, since its password is checked by a time. So does one with a signature beside it, and one with a time that is later than the archive.",
+		Never:   "An archive with an encrypted file stays, since its password is checked by a time. So does one with a signature beside it, and one with a time that is later than the archive. So do all if the Dockerfile signs something, or computes a checksum of another kind.",
 		Link:    "https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT",
 		paths:   []string{"**/*.zip", "**/*.jar", "**/*.war", "**/*.whl", "**/*.egg", "**/*.ear", "**/*.epub", "**/*.docx", "**/*.odt", "**/*.xlsx", "**/*.ods", "~/.cache/sccache/**"},
 		covers:  begins("PK"),
@@ -429,6 +429,11 @@ var table = []Rule{
 	},
 }
 
+// signing are the words with which a Dockerfile has something signed, or a checksum or a difference computed by which no file
+// is known later.
+var signing = regexp.MustCompile(`\bgpg2?\b[^\n;&|]*\s(?:-\w*[bs]|--(?:detach-sign|clear-?sign|sign))\b|\bopenssl\s+(?:dgst|cms|smime|pkeyutl|sha3|rmd160)\b|\bssh-keygen\b[^\n;&|]*-Y\s+sign` +
+	`|\b(?:minisign|signify|signify-openbsd|cosign|jarsigner|apksigner|cksum|b3sum|xxh(?:32|64|128|)sum|rhash|crc32|cfv|sha3sum|par2|zsyncmake|xdelta3?|bsdiff|rdiff|mktorrent|transmission-create)\b`)
+
 // languageCaches are the files of language-caches; isLanguageCache knows the forms of their content.
 var languageCaches = []string{
 	"~/.cache/pip/http/**", "~/.cache/pip/http-v2/**", "~/.cache/pip/selfcheck/**",
@@ -449,6 +454,9 @@ var tmpNames = regexp.MustCompile(`^(?:var/)?tmp/(?:` +
 	`|\.X\d+-lock|apt-key-gpghome\.` + madeUp("a-z", "A-Z0-9", 10) + `|(?:apt-dpkg-install-|apt\.(?:conf|data|sig)\.|fileutl\.message\.)` + madeUp("a-z", "A-Z0-9", 6) +
 	`|systemd-private-[0-9a-f]{32}-.*|dnf-\w+-` + madeUp("a-z", "0-9_", 8) +
 	`)(?:/|$)`)
+
+// tmpFolders are the names of tmpNames that only folders have.
+var tmpFolders = regexp.MustCompile(`^(?:var/)?tmp/(?:hsperfdata_|jest_|npm-|yarn--|go-build|node-|ccache-tmp|v8-|pip-|apt-key-|systemd-)[^/]*$`)
 
 // tmpPrivate are the names of tmpNames that belong to tools which make private files, and whose random part may be a
 // word with a number.
