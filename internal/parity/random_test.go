@@ -259,7 +259,8 @@ func (g *random) ran() {
 		fmt.Sprintf("rm -rf %s", p),
 		fmt.Sprintf("rm -rf %s && mkdir -p %s && echo again > %s/again", p, p, p),
 		fmt.Sprintf("[ -d /made ] || mkdir /made; echo x >> /made/g; ln -f /made/g /made/hard; ln -sfn %s /made/soft", other),
-		fmt.Sprintf("chown -R %s /made 2>/dev/null || mkdir /made", g.pick("33:33", "1000", "nobody:nogroup")),
+		// Whether a chown of one name breaks a hard link of a layer below depends on the snapshotter.
+		fmt.Sprintf("rm -f /made/hard; chown -R %s /made 2>/dev/null || mkdir /made", g.pick("33:33", "1000", "nobody:nogroup")),
 		"mkdir -p /made && { [ -e /made/pipe ] || mkfifo /made/pipe; }",
 		"mkdir -p /made && touch -d 2001-02-03 /made/old && mv /made/old '/made/re named'",
 		"cat /etc/passwd > /made-passwd && : > /empty",
