@@ -401,11 +401,13 @@ func (s *surveyor) text(name string, content []byte) {
 	s.sums(name, content)
 	runs := bytes.HasPrefix(content, []byte("#!")) || s.brought && slices.Contains([]string{"", ".sh"}, path.Ext(name))
 	var found script
+	var places []string
 	if runs && hasOne(content, askWords) {
 		found.Asked = rules.AskedByScript(string(content))
 	}
 	if (runs || s.brought) && hasOne(content, placeWords) {
-		found.Named = slices.DeleteFunc(append(paths(string(content)), rules.ByName(string(content))...), func(p string) bool { return !rules.Concerns(p) })
+		places = append(paths(withPlaces(string(content))), rules.ByName(string(content))...)
+		found.Named = slices.DeleteFunc(slices.Clone(places), func(p string) bool { return !rules.Concerns(p) })
 	}
 	if len(found.Named)+len(found.Asked) == 0 {
 		return
@@ -418,7 +420,7 @@ func (s *surveyor) text(name string, content []byte) {
 		return
 	}
 	s.Asked = append(s.Asked, found.Asked...)
-	if len(s.Named) < maxNamed {
+	if len(s.Named) < maxNamed && slices.ContainsFunc(places, func(p string) bool { return rules.Loses(p) || strings.ContainsAny(p, "*?[") }) {
 		s.Named = append(s.Named, losable(mentioned(string(content)))...)
 	}
 	if runs && len(found.Named) > 0 && writes(content) && len(s.Texts)+len(content) <= maxTexts {
@@ -444,6 +446,17 @@ var (
 
 func hasOne(content []byte, words []string) bool {
 	return slices.ContainsFunc(words, func(w string) bool { return bytes.Contains(content, []byte(w)) })
+}
+
+// withPlaces returns the lines of a text that may name a file of a rule.
+func withPlaces(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if slices.ContainsFunc(placeWords, func(w string) bool { return strings.Contains(line, w) }) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // number is one that may be a checksum or a size.
