@@ -156,6 +156,9 @@ func (in *Ingest) view(ctx context.Context, e export) (*view, error) {
 	if missing != nil {
 		return nil, missing
 	}
+	for _, name := range settings.volumes {
+		v.volumes = append(v.volumes, resolved([]string{name + "/."}, links)[1:]...) // which may be a link itself
+	}
 	v.named = slices.DeleteFunc(resolved(v.named, links), func(name string) bool { return !rules.Concerns(name) })
 	v.named = append(v.named, losable(resolved(mentioned(reading.ReplaceAllString(joined(e.Text), "")), links))...)
 	for _, list := range []*[]string{&v.named, &v.asked, &v.summed} {
