@@ -409,7 +409,7 @@ func (s *surveyor) text(name string, content []byte) {
 		found.Asked = rules.AskedByScript(string(content))
 	}
 	if (runs || s.brought) && hasOne(content, placeWords) {
-		places = append(paths(withPlaces(string(content))), rules.ByName(string(content))...)
+		places = append(paths(withPlaces(content)), rules.ByName(string(content))...)
 		found.Named = slices.DeleteFunc(slices.Clone(places), func(p string) bool { return !rules.Concerns(p) })
 	}
 	if len(found.Named)+len(found.Asked) == 0 {
@@ -452,11 +452,11 @@ func hasOne(content []byte, words []string) bool {
 }
 
 // withPlaces returns the lines of a text that may name a file of a rule.
-func withPlaces(text string) string {
+func withPlaces(text []byte) string {
 	var b strings.Builder
-	for line := range strings.Lines(text) {
-		if slices.ContainsFunc(placeWords, func(w string) bool { return strings.Contains(line, w) }) {
-			b.WriteString(line)
+	for line := range bytes.Lines(text) {
+		if hasOne(line, placeWords) {
+			b.Write(line)
 		}
 	}
 	return b.String()
