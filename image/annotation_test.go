@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/kedge-build/kedge/store"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -27,7 +28,7 @@ func annotationsIn(t testing.TB, s *store.Store, desc ocispec.Descriptor) (top m
 
 func TestAnnotations(t *testing.T) {
 	s := testStore(t)
-	two := []rawImage{{platform: amd64, layers: [][]byte{tarball(t, file("a", "1"))}}, {platform: arm64, layers: [][]byte{tarball(t, file("a", "2"))}}}
+	two := []rawImage{{platform: amd64, layers: [][]byte{tartest.Tar(t, file("a", "1"))}}, {platform: arm64, layers: [][]byte{tartest.Tar(t, file("a", "2"))}}}
 	plainOne, _ := build(t, s, Options{}, two...)
 	img, _ := build(t, s, Options{Annotations: []Annotation{
 		{OnManifest, &arm64, "k", "arm"}, {OnManifest, nil, "k", "all"}, {OnManifest, nil, "k", "last"},
@@ -51,7 +52,7 @@ func TestAnnotations(t *testing.T) {
 
 func TestAnnotationsOfAnIndexOfOne(t *testing.T) {
 	s := testStore(t)
-	one := rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", "1"))}}
+	one := rawImage{platform: amd64, layers: [][]byte{tartest.Tar(t, file("a", "1"))}}
 	plain, _ := build(t, s, Options{}, one)
 	img, _ := build(t, s, Options{Annotations: []Annotation{{OnIndex, nil, "i", "index"}, {OnIndexDescriptor, nil, "x", "top"}}}, one)
 	index, descs := annotationsIn(t, s, img.Descriptor)

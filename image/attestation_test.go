@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/kedge-build/kedge/store"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -32,7 +33,7 @@ func attested(t testing.TB, x *rawExport, platform ocispec.Platform, statements 
 
 func TestAttestations(t *testing.T) {
 	s := testStore(t)
-	raw := rawImage{platform: amd64, base: [][]byte{gzipped(t, tarball(t, file("b", "")))}, layers: [][]byte{tarball(t, file("a", "1"))}}
+	raw := rawImage{platform: amd64, base: [][]byte{tartest.Gzip(t, tartest.Tar(t, file("b", "")))}, layers: [][]byte{tartest.Tar(t, file("a", "1"))}}
 	plainImage, _ := build(t, s, Options{}, raw)
 
 	x := newExport(t, raw)

@@ -10,6 +10,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/kedge-build/kedge/internal/filesum"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
 )
@@ -110,8 +111,8 @@ func TestDamageIsMended(t *testing.T) {
 	layer := func(m store.Manifest) digest.Digest { return m.Layers[1].Descriptor.Digest }
 	with := func(at time.Time) rawImage {
 		return rawImage{
-			platform: amd64, base: [][]byte{tarball(t, file("base", "b"))},
-			layers: [][]byte{tarball(t, file("a", "a").with(func(h *tar.Header) { h.ModTime = at }))},
+			platform: amd64, base: [][]byte{tartest.Tar(t, file("base", "b"))},
+			layers: [][]byte{tartest.Tar(t, file("a", "a").With(func(h *tar.Header) { h.ModTime = at }))},
 		}
 	}
 	same, anew := with(late), with(late.Add(time.Minute)) // which has another raw layer

@@ -23,10 +23,9 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/kedge-build/kedge/internal/decompress"
 	"github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -47,79 +46,12 @@ func TestMain(m *testing.M) {
 }
 
 // file returns a file of a layer.
-func file(name, body string) tarEntry {
-	e := tarEntry{Header: tar.Header{Name: name, Mode: 0o644, ModTime: late, Typeflag: tar.TypeReg}, body: body}
+func file(name, body string) tartest.Entry {
+	e := tartest.Entry{Header: tar.Header{Name: name, Mode: 0o644, ModTime: late, Typeflag: tar.TypeReg}, Body: body}
 	if _, ok := layer.ParseWhiteout(name); ok {
 		e.Mode = 0 // as builders write it
 	}
 	return e
-}
-
-type tarEntry struct {
-	tar.Header
-	body string
-}
-
-func (e tarEntry) with(change func(*tar.Header)) tarEntry {
-	e.PAXRecords = nil
-	change(&e.Header)
-	return e
-}
-
-func tarball(t testing.TB, entries ...tarEntry) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, e := range entries {
-		h := e.Header
-		h.Size = int64(len(e.body))
-		if err := w.WriteHeader(&h); err != nil {
-			t.Fatalf("entry %q: %v", h.Name, err)
-		}
-		if _, err := io.WriteString(w, e.body); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
-// noise returns n bytes that hardly compress. They are the same in each run.
-func noise(n int) []byte {
-	b := make([]byte, n)
-	x := uint64(88172645463325252)
-	for i := range b {
-		x ^= x << 13
-		x ^= x >> 7
-		x ^= x << 17
-		b[i] = byte(x)
-	}
-	return b
-}
-
-func gzipped(t testing.TB, data []byte) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	w.Header = gzip.Header{Name: "layer.tar", ModTime: late}
-	if _, err := w.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
-func zstded(t testing.TB, data []byte) []byte {
-	t.Helper()
-	w, err := zstd.NewWriter(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w.EncodeAll(data, nil)
 }
 
 // rawImage is a builder's export for one platform.
@@ -378,8 +310,8 @@ func files(t testing.TB, dir string) []string {
 
 func TestWriteImage(t *testing.T) {
 	s := testStore(t)
-	base := gzipped(t, tarball(t, file("etc/base", "base")))
-	raw := rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tarball(t, file("etc/new", "new"))}}
+	base := tartest.Gzip(t, tartest.Tar(t, file("etc/base", "base")))
+	raw := rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tartest.Tar(t, file("etc/new", "new"))}}
 	img, _ := build(t, s, Options{Labels: map[string]string{"both": "kedge", "new": "label"}}, raw)
 
 	if len(img.Manifests) != 1 || img.Descriptor.MediaType != ocispec.MediaTypeImageManifest {
@@ -426,13 +358,13 @@ func TestWriteImage(t *testing.T) {
 
 func TestWriteOnlyContentCounts(t *testing.T) {
 	newer := func(h *tar.Header) { h.ModTime = late.Add(time.Hour); h.Uname = "root" }
-	layer := tarball(t, file("a", "same"))
-	base := gzipped(t, tarball(t, file("base", "base")))
+	layer := tartest.Tar(t, file("a", "same"))
+	base := tartest.Gzip(t, tartest.Tar(t, file("base", "base")))
 	want, _ := build(t, testStore(t), Options{}, rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{layer}})
 	for name, blob := range map[string][]byte{
-		"gzip":       gzipped(t, layer),
-		"zstd":       zstded(t, layer),
-		"later time": tarball(t, file("a", "same").with(newer)),
+		"gzip":       tartest.Gzip(t, layer),
+		"zstd":       tartest.Zstd(t, layer),
+		"later time": tartest.Tar(t, file("a", "same").With(newer)),
 		"padding":    append(slices.Clone(layer), make([]byte, 10240)...),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -444,16 +376,16 @@ func TestWriteOnlyContentCounts(t *testing.T) {
 			}
 		})
 	}
-	other, _ := build(t, testStore(t), Options{}, rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tarball(t, file("a", "other"))}})
+	other, _ := build(t, testStore(t), Options{}, rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tartest.Tar(t, file("a", "other"))}})
 	if other.Descriptor.Digest == want.Descriptor.Digest {
 		t.Error("other content has the same digest")
 	}
 }
 
 func TestWriteIndex(t *testing.T) {
-	shared := tarball(t, file("shared", "s"))
-	a := rawImage{platform: amd64, layers: [][]byte{shared, tarball(t, file("a", "a"))}}
-	b := rawImage{platform: arm64, layers: [][]byte{shared, tarball(t, file("b", "b"))}}
+	shared := tartest.Tar(t, file("shared", "s"))
+	a := rawImage{platform: amd64, layers: [][]byte{shared, tartest.Tar(t, file("a", "a"))}}
+	b := rawImage{platform: arm64, layers: [][]byte{shared, tartest.Tar(t, file("b", "b"))}}
 	s := testStore(t)
 	img, _ := build(t, s, Options{}, b, a)
 	swapped, _ := build(t, testStore(t), Options{}, a, b)
@@ -510,8 +442,8 @@ func TestWriteIndex(t *testing.T) {
 
 func TestIngestSkipsWhatIsKnown(t *testing.T) {
 	s := testStore(t)
-	base := gzipped(t, tarball(t, file("base", "base")))
-	raw := rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tarball(t, file("a", "a")), gzipped(t, tarball(t, file("b", "b")))}}
+	base := tartest.Gzip(t, tartest.Tar(t, file("base", "base")))
+	raw := rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tartest.Tar(t, file("a", "a")), tartest.Gzip(t, tartest.Tar(t, file("b", "b")))}}
 	first, sent := build(t, s, Options{}, raw)
 	for _, blob := range slices.Concat(raw.base, raw.layers) {
 		if !sent[digest.FromBytes(blob)] {
@@ -542,10 +474,10 @@ func TestIngestSkipsWhatIsKnown(t *testing.T) {
 }
 
 func TestBadRecordsAreIgnored(t *testing.T) {
-	raw := rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", "a"))}}
+	raw := rawImage{platform: amd64, layers: [][]byte{tartest.Tar(t, file("a", "a"))}}
 	want, _ := build(t, testStore(t), Options{}, raw)
 	otherLayer := func(s *store.Store) store.Record {
-		img, _ := build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{tarball(t, file("other", "other"))}})
+		img, _ := build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{tartest.Tar(t, file("other", "other"))}})
 		r, ok := s.RawRecords(epoch)(img.Manifests[0].Layers[0].Raw)
 		if !ok {
 			t.Fatal("no record")
@@ -616,9 +548,9 @@ func TestBadRecordsAreIgnored(t *testing.T) {
 
 func TestSecondBuildDoesNotCompressAgain(t *testing.T) {
 	s := testStore(t)
-	build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", "a"))}})
+	build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{tartest.Tar(t, file("a", "a"))}})
 	before := files(t, s.Dir())
-	again := tarball(t, file("a", "a").with(func(h *tar.Header) { h.ModTime = late.Add(time.Minute) }))
+	again := tartest.Tar(t, file("a", "a").With(func(h *tar.Header) { h.ModTime = late.Add(time.Minute) }))
 	x := newExport(t, rawImage{platform: amd64, layers: [][]byte{again}})
 	in := testIngest(t, s, IngestOptions{Second: true})
 	x.send(t, in)
@@ -637,9 +569,9 @@ func TestSecondBuildDoesNotCompressAgain(t *testing.T) {
 
 func TestBaseLayerThatWasNew(t *testing.T) {
 	s := testStore(t)
-	layer := tarball(t, file("a", "a"))
+	layer := tartest.Tar(t, file("a", "a"))
 	build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{layer}})
-	onTop := rawImage{platform: amd64, base: [][]byte{layer}, layers: [][]byte{tarball(t, file("b", "b"))}}
+	onTop := rawImage{platform: amd64, base: [][]byte{layer}, layers: [][]byte{tartest.Tar(t, file("b", "b"))}}
 	img, _ := build(t, s, Options{}, onTop)
 	if got := img.Manifests[0].Layers[0].Descriptor.Digest; got != digest.FromBytes(layer) {
 		t.Errorf("base layer %s, want the blob as it is", got)
@@ -647,7 +579,7 @@ func TestBaseLayerThatWasNew(t *testing.T) {
 }
 
 func TestWriteRefuses(t *testing.T) {
-	layer := tarball(t, file("a", "a"))
+	layer := tartest.Tar(t, file("a", "a"))
 	good := rawImage{platform: amd64, layers: [][]byte{layer}}
 	conf := func(history, diffIDs string) string {
 		return fmt.Sprintf(`{"architecture":"amd64","os":"linux","history":%s,"rootfs":{"type":"layers","diff_ids":%s}}`, history, diffIDs)
@@ -665,10 +597,10 @@ func TestWriteRefuses(t *testing.T) {
 		{"too much base history", good, []Source{{Platform: amd64, BaseHistory: 3}}, "3 history entries of the base image, but 2"},
 		{"bad base reference", good, []Source{{Platform: amd64, BaseRef: "UPPER"}}, `base image "UPPER"`},
 		{"other diffID", rawImage{platform: amd64, layers: good.layers, config: conf("[{}]", otherID)}, []Source{{Platform: amd64}}, "does not have the diffID"},
-		{"other diffID, gzip", rawImage{platform: amd64, layers: [][]byte{gzipped(t, layer)}, config: conf("[{}]", otherID)}, []Source{{Platform: amd64}}, "does not have the diffID"},
+		{"other diffID, gzip", rawImage{platform: amd64, layers: [][]byte{tartest.Gzip(t, layer)}, config: conf("[{}]", otherID)}, []Source{{Platform: amd64}}, "does not have the diffID"},
 		{"history short", rawImage{platform: amd64, layers: good.layers, config: conf("[]", otherID)}, []Source{{Platform: amd64}}, "history names 0 layers, rootfs 1"},
 		{"layers short", rawImage{platform: amd64, layers: good.layers, config: conf("null", "null")}, []Source{{Platform: amd64}}, "manifest has 1 layers, the config 0"},
-		{"broken layer", rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", strings.Repeat("a", 600)))[:700]}}, []Source{{Platform: amd64}}, "unexpected EOF"},
+		{"broken layer", rawImage{platform: amd64, layers: [][]byte{tartest.Tar(t, file("a", strings.Repeat("a", 600)))[:700]}}, []Source{{Platform: amd64}}, "unexpected EOF"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -700,7 +632,7 @@ var errInterrupted = errors.New("interrupted")
 
 func TestWriteInterrupted(t *testing.T) {
 	s := testStore(t)
-	x := newExport(t, rawImage{platform: amd64, layers: [][]byte{tarball(t, file("big", string(noise(20<<20))))}})
+	x := newExport(t, rawImage{platform: amd64, layers: [][]byte{tartest.Tar(t, file("big", string(tartest.Noise(20<<20))))}})
 	in := testIngest(t, s, IngestOptions{})
 	x.send(t, in)
 	before := files(t, s.Dir())

@@ -19,6 +19,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/kedge-build/kedge/internal/chunk"
 	"github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
 )
@@ -43,7 +44,7 @@ func compressed(t testing.TB, layer []byte) []byte {
 }
 
 func TestNormaliseEvensOut(t *testing.T) {
-	want := normal(t, tarball(t, file("dir/a", "body")))
+	want := normal(t, tartest.Tar(t, file("dir/a", "body")))
 	tests := map[string]func(*tar.Header){
 		"later time":       func(h *tar.Header) { h.ModTime = late.Add(time.Hour) },
 		"time at epoch":    func(h *tar.Header) { h.ModTime = epoch },
@@ -59,46 +60,46 @@ func TestNormaliseEvensOut(t *testing.T) {
 	}
 	for name, change := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := normal(t, tarball(t, file("dir/a", "body").with(change)))
+			got := normal(t, tartest.Tar(t, file("dir/a", "body").With(change)))
 			if !bytes.Equal(got, want) {
 				t.Error("the canonical layer differs")
 			}
 		})
 	}
-	global := tarEntry{Header: tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "git"}}}
-	if !bytes.Equal(normal(t, tarball(t, global, file("dir/a", "body"))), want) {
+	global := tartest.Entry{Header: tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "git"}}}
+	if !bytes.Equal(normal(t, tartest.Tar(t, global, file("dir/a", "body"))), want) {
 		t.Error("a global header stays")
 	}
 }
 
 func TestNormaliseKeepsDifferences(t *testing.T) {
-	link := tarEntry{Header: tar.Header{Name: "l", Linkname: "target", Typeflag: tar.TypeSymlink, ModTime: epoch}}
-	dev := tarEntry{Header: tar.Header{Name: "d", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3, ModTime: epoch}}
-	tests := map[string][2]tarEntry{
+	link := tartest.Entry{Header: tar.Header{Name: "l", Linkname: "target", Typeflag: tar.TypeSymlink, ModTime: epoch}}
+	dev := tartest.Entry{Header: tar.Header{Name: "d", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3, ModTime: epoch}}
+	tests := map[string][2]tartest.Entry{
 		"content":       {file("a", "x"), file("a", "y")},
 		"name":          {file("a", "x"), file("b", "x")},
-		"mode":          {file("a", "x"), file("a", "x").with(func(h *tar.Header) { h.Mode = 0o755 })},
-		"setuid":        {file("a", "x"), file("a", "x").with(func(h *tar.Header) { h.Mode |= 0o4000 })},
-		"sticky":        {file("a", "x"), file("a", "x").with(func(h *tar.Header) { h.Mode |= 0o1000 })},
-		"uid":           {file("a", "x"), file("a", "x").with(func(h *tar.Header) { h.Uid = 1 })},
-		"gid":           {file("a", "x"), file("a", "x").with(func(h *tar.Header) { h.Gid = 1 })},
-		"xattr":         {file("a", "x"), file("a", "x").with(func(h *tar.Header) { h.PAXRecords = map[string]string{xattrPrefix + "user.a": "1"} })},
-		"older time":    {file("a", "x"), file("a", "x").with(func(h *tar.Header) { h.ModTime = epoch.Add(-time.Second) })},
-		"link target":   {link, link.with(func(h *tar.Header) { h.Linkname = "other" })},
-		"kind of link":  {link, link.with(func(h *tar.Header) { h.Typeflag = tar.TypeLink })},
-		"major number":  {dev, dev.with(func(h *tar.Header) { h.Devmajor = 2 })},
-		"minor number":  {dev, dev.with(func(h *tar.Header) { h.Devminor = 2 })},
-		"block or char": {dev, dev.with(func(h *tar.Header) { h.Typeflag = tar.TypeBlock })},
+		"mode":          {file("a", "x"), file("a", "x").With(func(h *tar.Header) { h.Mode = 0o755 })},
+		"setuid":        {file("a", "x"), file("a", "x").With(func(h *tar.Header) { h.Mode |= 0o4000 })},
+		"sticky":        {file("a", "x"), file("a", "x").With(func(h *tar.Header) { h.Mode |= 0o1000 })},
+		"uid":           {file("a", "x"), file("a", "x").With(func(h *tar.Header) { h.Uid = 1 })},
+		"gid":           {file("a", "x"), file("a", "x").With(func(h *tar.Header) { h.Gid = 1 })},
+		"xattr":         {file("a", "x"), file("a", "x").With(func(h *tar.Header) { h.PAXRecords = map[string]string{xattrPrefix + "user.a": "1"} })},
+		"older time":    {file("a", "x"), file("a", "x").With(func(h *tar.Header) { h.ModTime = epoch.Add(-time.Second) })},
+		"link target":   {link, link.With(func(h *tar.Header) { h.Linkname = "other" })},
+		"kind of link":  {link, link.With(func(h *tar.Header) { h.Typeflag = tar.TypeLink })},
+		"major number":  {dev, dev.With(func(h *tar.Header) { h.Devmajor = 2 })},
+		"minor number":  {dev, dev.With(func(h *tar.Header) { h.Devminor = 2 })},
+		"block or char": {dev, dev.With(func(h *tar.Header) { h.Typeflag = tar.TypeBlock })},
 	}
 	for name, pair := range tests {
 		t.Run(name, func(t *testing.T) {
-			if bytes.Equal(normal(t, tarball(t, pair[0])), normal(t, tarball(t, pair[1]))) {
+			if bytes.Equal(normal(t, tartest.Tar(t, pair[0])), normal(t, tartest.Tar(t, pair[1]))) {
 				t.Error("two layers became one")
 			}
 		})
 	}
 	a, b := file("a", ""), file("b", "")
-	if bytes.Equal(normal(t, tarball(t, a, b)), normal(t, tarball(t, b, a))) {
+	if bytes.Equal(normal(t, tartest.Tar(t, a, b)), normal(t, tartest.Tar(t, b, a))) {
 		t.Error("the order of entries is lost")
 	}
 }
@@ -106,16 +107,16 @@ func TestNormaliseKeepsDifferences(t *testing.T) {
 // TestNormaliseKeeps checks that normalisation keeps everything that a layer can hold.
 func TestNormaliseKeeps(t *testing.T) {
 	long := strings.Repeat("long/", 60) + strings.Repeat("n", 200)
-	in := []tarEntry{
+	in := []tartest.Entry{
 		file(long, "x"),
 		file("latin1-\xe9\xff", "not UTF-8"),
 		file("utf8-é", "x"),
 		file("a b\nc", "x"),
-		file("huge-owner", "x").with(func(h *tar.Header) { h.Uid, h.Gid = 4294967294, 3000000 }),
-		file("before-1970", "x").with(func(h *tar.Header) { h.ModTime = time.Unix(-86400, 0) }),
-		file("before-1970-fraction", "x").with(func(h *tar.Header) { h.ModTime = time.Unix(-2, 5e8); h.Format = tar.FormatPAX }),
-		file("modes", "x").with(func(h *tar.Header) { h.Mode = 0o7777 }),
-		file("xattrs", "x").with(func(h *tar.Header) {
+		file("huge-owner", "x").With(func(h *tar.Header) { h.Uid, h.Gid = 4294967294, 3000000 }),
+		file("before-1970", "x").With(func(h *tar.Header) { h.ModTime = time.Unix(-86400, 0) }),
+		file("before-1970-fraction", "x").With(func(h *tar.Header) { h.ModTime = time.Unix(-2, 5e8); h.Format = tar.FormatPAX }),
+		file("modes", "x").With(func(h *tar.Header) { h.Mode = 0o7777 }),
+		file("xattrs", "x").With(func(h *tar.Header) {
 			h.PAXRecords = map[string]string{xattrPrefix + "security.capability": "\x01\x00\x00\x02\xff=", xattrPrefix + "user.b": "1", xattrPrefix + "user.a": ""}
 		}),
 		{Header: tar.Header{Name: "dir", Typeflag: tar.TypeDir, Mode: 0o1777, ModTime: time.Unix(1, 0)}},
@@ -127,14 +128,14 @@ func TestNormaliseKeeps(t *testing.T) {
 		{Header: tar.Header{Name: "disk", Typeflag: tar.TypeBlock, Devmajor: 259, Devminor: 1048575}},
 		{Header: tar.Header{Name: "null", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}},
 	}
-	got := normal(t, tarball(t, in...))
+	got := normal(t, tartest.Tar(t, in...))
 	if again := normal(t, got); !bytes.Equal(got, again) {
 		t.Error("normalising twice changes the layer")
 	}
 	r := tar.NewReader(bytes.NewReader(got))
 	for _, e := range in {
 		want := e.Header
-		want.Size = int64(len(e.body))
+		want.Size = int64(len(e.Body))
 		if want.ModTime.After(epoch) || strings.Contains(want.Name, ".wh.") {
 			want.ModTime = epoch
 		}
@@ -153,8 +154,8 @@ func TestNormaliseKeeps(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if string(body) != e.body {
-			t.Errorf("%q: content %q, want %q", h.Name, body, e.body)
+		if string(body) != e.Body {
+			t.Errorf("%q: content %q, want %q", h.Name, body, e.Body)
 		}
 		xattrs := map[string]string{}
 		for k, v := range h.PAXRecords {
@@ -186,7 +187,7 @@ func TestNormaliseKeeps(t *testing.T) {
 func sparse(t testing.TB, size int64) []byte {
 	t.Helper()
 	const data = 512
-	b := tarball(t, file("sparse", strings.Repeat("x", data)).with(func(h *tar.Header) { h.Format = tar.FormatGNU }))
+	b := tartest.Tar(t, file("sparse", strings.Repeat("x", data)).With(func(h *tar.Header) { h.Format = tar.FormatGNU }))
 	put := func(at int, v int64) { copy(b[at:], fmt.Sprintf("%011o\x00", v)) }
 	b[156] = tar.TypeGNUSparse
 	put(386, size-data) // offset of the one chunk
@@ -203,7 +204,7 @@ func sparse(t testing.TB, size int64) []byte {
 
 func TestNormaliseSparse(t *testing.T) {
 	got := normal(t, sparse(t, 4096))
-	want := normal(t, tarball(t, file("sparse", strings.Repeat("\x00", 4096-512)+strings.Repeat("x", 512))))
+	want := normal(t, tartest.Tar(t, file("sparse", strings.Repeat("\x00", 4096-512)+strings.Repeat("x", 512))))
 	if !bytes.Equal(got, want) {
 		t.Error("a sparse file is not the same as one in full")
 	}
@@ -214,14 +215,14 @@ func TestNormaliseSparse(t *testing.T) {
 }
 
 func brokenLayers(t testing.TB) map[string][]byte {
-	good := tarball(t, file("first", "body"), file("second", strings.Repeat("b", 2000)))
+	good := tartest.Tar(t, file("first", "body"), file("second", strings.Repeat("b", 2000)))
 	flip := func(at int, s string) []byte {
 		b := bytes.Clone(good)
 		copy(b[at:], s)
 		return b
 	}
 	pax := func(record string) []byte {
-		return tarball(t, tarEntry{Header: tar.Header{Name: "x", Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}, body: record}, file("f", "x"))
+		return tartest.Tar(t, tartest.Entry{Header: tar.Header{Name: "x", Typeflag: tar.TypeReg, Format: tar.FormatUSTAR}, Body: record}, file("f", "x"))
 	}
 	asPAX := func(b []byte) []byte {
 		b = bytes.Clone(b)
@@ -242,10 +243,10 @@ func brokenLayers(t testing.TB) map[string][]byte {
 		"exabytes":           asPAX(pax("28 size=9000000000000000000\n")),
 		"negative record":    asPAX(pax("-5 a=b\n")),
 		"record without end": asPAX(pax("99999999 a=b\n")),
-		"unknown type":       tarball(t, file("a", "").with(func(h *tar.Header) { h.Typeflag = 'Z' })),
-		"leaves the root":    tarball(t, file("a/../../b", "")),
-		"link out of root":   tarball(t, tarEntry{Header: tar.Header{Name: "a", Linkname: "../b", Typeflag: tar.TypeLink}}),
-		"no tar":             noise(2000),
+		"unknown type":       tartest.Tar(t, file("a", "").With(func(h *tar.Header) { h.Typeflag = 'Z' })),
+		"leaves the root":    tartest.Tar(t, file("a/../../b", "")),
+		"link out of root":   tartest.Tar(t, tartest.Entry{Header: tar.Header{Name: "a", Linkname: "../b", Typeflag: tar.TypeLink}}),
+		"no tar":             tartest.Noise(2000),
 	}
 }
 
@@ -275,11 +276,11 @@ func FuzzLayer(f *testing.F) {
 	for _, b := range brokenLayers(f) {
 		f.Add(b)
 	}
-	f.Add(tarball(f, file("a", "x"), file("latin1-\xe9", ""), tarEntry{Header: tar.Header{Name: "l", Linkname: "t", Typeflag: tar.TypeSymlink}}))
-	f.Add(tarball(f, file("x", "x").with(func(h *tar.Header) { h.PAXRecords = map[string]string{xattrPrefix + "a": "b"} })))
+	f.Add(tartest.Tar(f, file("a", "x"), file("latin1-\xe9", ""), tartest.Entry{Header: tar.Header{Name: "l", Linkname: "t", Typeflag: tar.TypeSymlink}}))
+	f.Add(tartest.Tar(f, file("x", "x").With(func(h *tar.Header) { h.PAXRecords = map[string]string{xattrPrefix + "a": "b"} })))
 	f.Add(sparse(f, 4096))
-	f.Add(gzipped(f, tarball(f, file("a", "x"))))
-	f.Add(zstded(f, tarball(f, file("a", "x"))))
+	f.Add(tartest.Gzip(f, tartest.Tar(f, file("a", "x"))))
+	f.Add(tartest.Zstd(f, tartest.Tar(f, file("a", "x"))))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var first bytes.Buffer
@@ -300,27 +301,27 @@ func FuzzLayer(f *testing.F) {
 // mixedLayer returns a layer of n MiB that compresses in part.
 func mixedLayer(t testing.TB, n int) []byte {
 	t.Helper()
-	random := noise(1 << 20)
+	random := tartest.Noise(1 << 20)
 	var body strings.Builder
 	for i := range n {
 		body.Write(random[:700<<10])
 		body.WriteString(strings.Repeat(fmt.Sprintf("line %d of text\n", i), 24<<10)[:324<<10])
 	}
-	return tarball(t, file("mixed", body.String()))
+	return tartest.Tar(t, file("mixed", body.String()))
 }
 
 // TestCompressGolden holds the bytes of a canonical layer. If it fails, a dependency or Go changed the
 // bytes that kedge writes: raise rules.Version and change the digest here.
 func TestCompressGolden(t *testing.T) {
 	const want = "sha256:171813fd22010fb327f6710f56147f6e0f58766b84d8bd199f628877d0885e58"
-	if got := digest.FromBytes(compressed(t, tarball(t, append(smallFiles(), file("mixed", string(mixedLayer(t, 5))))...))); got != want {
+	if got := digest.FromBytes(compressed(t, tartest.Tar(t, append(smallFiles(), file("mixed", string(mixedLayer(t, 5))))...))); got != want {
 		t.Errorf("digest %s, want %s", got, want)
 	}
 }
 
 // smallFiles fill several chunks.
-func smallFiles() []tarEntry {
-	var files []tarEntry
+func smallFiles() []tartest.Entry {
+	var files []tartest.Entry
 	for i := range 1000 {
 		files = append(files, file(fmt.Sprintf("usr/share/%d", i), strings.Repeat(fmt.Sprintf("%d\n", i), 400)))
 	}
@@ -330,15 +331,15 @@ func smallFiles() []tarEntry {
 // TestCompressCuts checks that an edit changes few chunks.
 func TestCompressCuts(t *testing.T) {
 	files := smallFiles()
-	before := chunks(t, tarball(t, files...))
-	edits := map[string][]tarEntry{
+	before := chunks(t, tartest.Tar(t, files...))
+	edits := map[string][]tartest.Entry{
 		"longer":  slices.Replace(slices.Clone(files), 300, 301, file(files[300].Name, strings.Repeat("longer ", 10000))),
 		"removed": slices.Delete(slices.Clone(files), 300, 301),
 		"added":   slices.Insert(slices.Clone(files), 300, file("usr/share/300a", strings.Repeat("added ", 10000))),
 	}
 	for name, edited := range edits {
 		t.Run(name, func(t *testing.T) {
-			after, other := chunks(t, tarball(t, edited...)), 0
+			after, other := chunks(t, tartest.Tar(t, edited...)), 0
 			for c := range after {
 				if _, ok := before[c]; !ok {
 					other++
@@ -349,7 +350,7 @@ func TestCompressCuts(t *testing.T) {
 			}
 		})
 	}
-	large := chunks(t, tarball(t, file("a", "a"), file("large", strings.Repeat("large", 300<<10)), file("z", "z"), tarEntry{Header: tar.Header{Name: "l", Linkname: "a", Typeflag: tar.TypeLink, ModTime: late}}, file(".wh.x", "")))
+	large := chunks(t, tartest.Tar(t, file("a", "a"), file("large", strings.Repeat("large", 300<<10)), file("z", "z"), tartest.Entry{Header: tar.Header{Name: "l", Linkname: "a", Typeflag: tar.TypeLink, ModTime: late}}, file(".wh.x", "")))
 	var got []string
 	for _, c := range large {
 		got = append(got, c)
@@ -467,7 +468,7 @@ func TestLayerMemory(t *testing.T) {
 		if err := tw.WriteHeader(h); err != nil {
 			t.Error(err)
 		}
-		chunk := noise(1 << 20)
+		chunk := tartest.Noise(1 << 20)
 		copy(chunk[600<<10:], bytes.Repeat([]byte("some text "), 50<<10))
 		for range size >> 20 {
 			if _, err := tw.Write(chunk); err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/kedge-build/kedge/secret"
 	"github.com/kedge-build/kedge/store"
 )
@@ -16,7 +17,7 @@ import (
 func TestSecretsInImage(t *testing.T) {
 	key := strings.Repeat("key material\n", 9000)
 	secrets := map[string][]byte{"token": []byte("sesame-open"), "key": []byte(key), "short": []byte("12345\n")}
-	layer := func(entries ...tarEntry) [][]byte { return [][]byte{tarball(t, entries...)} }
+	layer := func(entries ...tartest.Entry) [][]byte { return [][]byte{tartest.Tar(t, entries...)} }
 	tests := []struct {
 		name string
 		raw  rawImage
@@ -24,13 +25,13 @@ func TestSecretsInImage(t *testing.T) {
 	}{
 		{"nothing", rawImage{layers: layer(file("a", "sesame-close"), file("b", key[:len(key)/2]), file("c", "12345"))}, nil},
 		{"a file", rawImage{layers: layer(file("a", ""), file("etc/b", "x=sesame-open\n"))}, []string{"0 /etc/b token plain"}},
-		{"a large one", rawImage{layers: layer(file("k", string(noise(3<<20))+key))}, []string{"0 /k key plain"}},
-		{"both, in two layers", rawImage{layers: [][]byte{tarball(t, file("a", "sesame-open"+key)), tarball(t, file("b", "sesame-open"))}},
+		{"a large one", rawImage{layers: layer(file("k", string(tartest.Noise(3<<20))+key))}, []string{"0 /k key plain"}},
+		{"both, in two layers", rawImage{layers: [][]byte{tartest.Tar(t, file("a", "sesame-open"+key)), tartest.Tar(t, file("b", "sesame-open"))}},
 			[]string{"0 /a key plain", "0 /a token plain", "1 /b token plain"}},
 		{"a name", rawImage{layers: layer(file("d-sesame-open/f", ""))}, []string{"0 /d-***/f token plain"}},
 		{"a name with base64 in lines", rawImage{layers: layer(file("c2VzYW1l\nLW9wZW4=", ""))}, []string{"0 *** token base64"}},
 		{"a link", rawImage{layers: layer(typed("l", tar.TypeSymlink, "/sesame-open"))}, []string{"0 /l token plain"}},
-		{"an attribute", rawImage{layers: layer(file("a", "").with(func(h *tar.Header) { h.PAXRecords = map[string]string{"SCHILY.xattr.user.a": "sesame-open"} }))},
+		{"an attribute", rawImage{layers: layer(file("a", "").With(func(h *tar.Header) { h.PAXRecords = map[string]string{"SCHILY.xattr.user.a": "sesame-open"} }))},
 			[]string{"0 /a token plain"}},
 		{"the base image's", rawImage{base: layer(file("a", "sesame-open")), layers: layer(file("b", ""))}, nil},
 		{"what a rule drops", rawImage{layers: layer(file("var/log/dpkg.log", aLog+"sesame-open\n"))}, nil},
@@ -88,7 +89,7 @@ func leaksOf(t testing.TB, s *store.Store, o Options, raw rawImage, statements .
 
 func TestSecretsInConfig(t *testing.T) {
 	s := testStore(t)
-	base, blob := tarball(t, file("b", "")), tarball(t, file("a", ""))
+	base, blob := tartest.Tar(t, file("b", "")), tartest.Tar(t, file("a", ""))
 	config := fmt.Sprintf(`{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/","T=sesame-open"],"Labels":{"a":"sesame-close"}},
 		"rootfs":{"type":"layers","diff_ids":["%s","%s"]},
 		"history":[{"created_by":"sesame-open of the base"},{"created_by":"RUN curl -H sesame-open"}]}`, diffIDOf(t, base), diffIDOf(t, blob))
@@ -102,7 +103,7 @@ func TestSecretsInConfig(t *testing.T) {
 
 func TestSecretsInAttestation(t *testing.T) {
 	s := testStore(t)
-	raw := rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", ""))}}
+	raw := rawImage{platform: amd64, layers: [][]byte{tartest.Tar(t, file("a", ""))}}
 	secrets := Options{Secrets: map[string][]byte{"token": []byte("sesame-open")}}
 	got := leaksOf(t, s, secrets, raw, `{"predicate":{"secrets":["token"]}}`, `{"predicate":{"args":{"a":"x=sesame-open"}}}`)
 	if diff := gocmp.Diff([]string{"-1 predicate.args.a token plain"}, got); diff != "" {
@@ -113,7 +114,7 @@ func TestSecretsInAttestation(t *testing.T) {
 	}
 }
 
-func typed(name string, kind byte, link string) tarEntry {
+func typed(name string, kind byte, link string) tartest.Entry {
 	e := file(name, "")
 	e.Typeflag, e.Linkname = kind, link
 	if kind == tar.TypeDir {

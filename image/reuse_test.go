@@ -9,21 +9,22 @@ import (
 	"testing"
 
 	"github.com/kedge-build/kedge/internal/chunk"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
 )
 
 // manyFiles is a layer of several chunks. The edited file is in one of them.
 func manyFiles(t testing.TB, edit string) rawImage {
-	var entries []tarEntry
+	var entries []tartest.Entry
 	for i := range 60 {
-		body := string(noise(50_000)) + fmt.Sprint(i)
+		body := string(tartest.Noise(50_000)) + fmt.Sprint(i)
 		if i == 20 {
 			body += edit
 		}
 		entries = append(entries, file(fmt.Sprintf("srv/%02d", i), body))
 	}
-	return rawImage{platform: amd64, layers: [][]byte{tarball(t, entries...)}}
+	return rawImage{platform: amd64, layers: [][]byte{tartest.Tar(t, entries...)}}
 }
 
 // reused builds an image and counts the chunks of its layer, and those that the last image of the place had.
@@ -128,7 +129,7 @@ func TestReuse(t *testing.T) {
 func TestReuseAcrossLayers(t *testing.T) {
 	s := testStore(t)
 	layer := manyFiles(t, "").layers[0]
-	first := tarball(t, file("first", "1"))
+	first := tartest.Tar(t, file("first", "1"))
 	reused(t, s, IngestOptions{Place: "here"}, rawImage{platform: amd64, layers: [][]byte{first, layer}})
 	raw := rawImage{platform: amd64, layers: [][]byte{layer, first}}
 	_, chunks, had := reused(t, s, IngestOptions{Place: "here"}, raw)

@@ -16,6 +16,7 @@ import (
 
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/kedge-build/kedge/internal/layer"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/kedge-build/kedge/rules"
 	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
@@ -26,12 +27,12 @@ const madeUpID = "9c0a4f3e1b2d4c5e8f90a1b2c3d4e5f6"
 // aLog is a line of dpkg.log up to the name of a package.
 const aLog = "2026-11-29 11:41:29 install "
 
-func folder(name string) tarEntry {
-	return tarEntry{Header: tar.Header{Name: name + "/", Mode: 0o755, ModTime: late, Typeflag: tar.TypeDir}}
+func folder(name string) tartest.Entry {
+	return tartest.Entry{Header: tar.Header{Name: name + "/", Mode: 0o755, ModTime: late, Typeflag: tar.TypeDir}}
 }
 
-func hardLink(name, target string) tarEntry {
-	return tarEntry{Header: tar.Header{Name: name, Linkname: target, Mode: 0o644, ModTime: late, Typeflag: tar.TypeLink}}
+func hardLink(name, target string) tartest.Entry {
+	return tartest.Entry{Header: tar.Header{Name: name, Linkname: target, Mode: 0o644, ModTime: late, Typeflag: tar.TypeLink}}
 }
 
 func at(when time.Time) func(*tar.Header) { return func(h *tar.Header) { h.ModTime = when } }
@@ -85,53 +86,53 @@ var old = time.Unix(1000000000, 0)
 
 // TestVersion1 holds the rules of locks that name version 1.
 func TestVersion1(t *testing.T) {
-	base := tarball(t,
-		folder("etc").with(at(old)), file("etc/passwd", "root").with(at(old)), file("etc/link", "x").with(at(old)),
-		folder("var").with(at(old)), folder("var/log").with(at(old)), file("var/log/dpkg.log", "base").with(at(old)))
+	base := tartest.Tar(t,
+		folder("etc").With(at(old)), file("etc/passwd", "root").With(at(old)), file("etc/link", "x").With(at(old)),
+		folder("var").With(at(old)), folder("var/log").With(at(old)), file("var/log/dpkg.log", "base").With(at(old)))
 	private := func(h *tar.Header) { h.Mode = 0o600 }
 	attributed := func(h *tar.Header) {
 		h.Format, h.PAXRecords = tar.FormatPAX, map[string]string{xattrPrefix + "user.a": "1"}
 	}
 	tests := []struct {
 		name  string
-		layer []tarEntry
+		layer []tartest.Entry
 		want  []string
 	}{
-		{"a log that the base has", []tarEntry{folder("var"), folder("var/log"), file("var/log/dpkg.log", "new")}, []string{}},
-		{"a log that the base lacks", []tarEntry{folder("var"), folder("var/log"), folder("var/log/apt"), file("var/log/apt/history.log", "new")}, []string{"var/ @1000000000", "var/log/", "var/log/apt/"}},
-		{"much like a log", []tarEntry{file("var/log/dpkg.log.d", "a"), file("var/log/apt-x/history.log", "b"), file("srv/var/log/dpkg.log", "c")},
+		{"a log that the base has", []tartest.Entry{folder("var"), folder("var/log"), file("var/log/dpkg.log", "new")}, []string{}},
+		{"a log that the base lacks", []tartest.Entry{folder("var"), folder("var/log"), folder("var/log/apt"), file("var/log/apt/history.log", "new")}, []string{"var/ @1000000000", "var/log/", "var/log/apt/"}},
+		{"much like a log", []tartest.Entry{file("var/log/dpkg.log.d", "a"), file("var/log/apt-x/history.log", "b"), file("srv/var/log/dpkg.log", "c")},
 			[]string{"var/log/dpkg.log.d a", "var/log/apt-x/history.log b", "srv/var/log/dpkg.log c"}},
-		{"a log that is removed", []tarEntry{file("var/log/.wh.dpkg.log", "")}, []string{"var/log/.wh.dpkg.log"}},
-		{"something else that is removed", []tarEntry{file("etc/.wh.nothing", ""), file("srv/.wh..wh..opq", "")}, []string{}},
-		{"a folder that is made empty", []tarEntry{file("etc/.wh..wh..opq", ""), file("etc/passwd", "root")}, []string{"etc/.wh..wh..opq", "etc/passwd root"}},
-		{"a file again", []tarEntry{folder("etc"), file("etc/passwd", "root")}, []string{}},
-		{"other content", []tarEntry{folder("etc"), file("etc/passwd", "tree")}, []string{"etc/ @1000000000", "etc/passwd tree"}},
-		{"another mode", []tarEntry{file("etc/passwd", "root").with(private)}, []string{"etc/passwd root"}},
-		{"another owner", []tarEntry{file("etc/passwd", "root").with(func(h *tar.Header) { h.Uid = 7 })}, []string{"etc/passwd root"}},
-		{"an attribute", []tarEntry{file("etc/passwd", "root").with(attributed)}, []string{"etc/passwd root"}},
-		{"another type", []tarEntry{folder("etc/passwd")}, []string{"etc/passwd/"}},
-		{"another mode of a folder", []tarEntry{folder("etc").with(private)}, []string{"etc/"}},
-		{"a folder that something came into", []tarEntry{folder("etc"), file("etc/new", "a")}, []string{"etc/", "etc/new a"}},
-		{"a folder that something went from", []tarEntry{folder("etc"), file("etc/.wh.link", "")}, []string{"etc/", "etc/.wh.link"}},
-		{"a file again, and a link to it", []tarEntry{folder("etc"), file("etc/link", "x"), hardLink("etc/second", "etc/link")}, []string{"etc/", "etc/link x", "etc/second"}},
-		{"a log, and a link to it", []tarEntry{file("var/log/dpkg.log", "new"), hardLink("kept", "var/log/dpkg.log")}, []string{"var/log/dpkg.log new", "kept"}},
-		{"a home", []tarEntry{file("root/.wget-hsts", ""), file("home/a/.wget-hsts", ""), file("home/a/b/.wget-hsts", "c"), file("root/.cache/pip/http/a", "d"), file("root/.cache/other", "e")},
+		{"a log that is removed", []tartest.Entry{file("var/log/.wh.dpkg.log", "")}, []string{"var/log/.wh.dpkg.log"}},
+		{"something else that is removed", []tartest.Entry{file("etc/.wh.nothing", ""), file("srv/.wh..wh..opq", "")}, []string{}},
+		{"a folder that is made empty", []tartest.Entry{file("etc/.wh..wh..opq", ""), file("etc/passwd", "root")}, []string{"etc/.wh..wh..opq", "etc/passwd root"}},
+		{"a file again", []tartest.Entry{folder("etc"), file("etc/passwd", "root")}, []string{}},
+		{"other content", []tartest.Entry{folder("etc"), file("etc/passwd", "tree")}, []string{"etc/ @1000000000", "etc/passwd tree"}},
+		{"another mode", []tartest.Entry{file("etc/passwd", "root").With(private)}, []string{"etc/passwd root"}},
+		{"another owner", []tartest.Entry{file("etc/passwd", "root").With(func(h *tar.Header) { h.Uid = 7 })}, []string{"etc/passwd root"}},
+		{"an attribute", []tartest.Entry{file("etc/passwd", "root").With(attributed)}, []string{"etc/passwd root"}},
+		{"another type", []tartest.Entry{folder("etc/passwd")}, []string{"etc/passwd/"}},
+		{"another mode of a folder", []tartest.Entry{folder("etc").With(private)}, []string{"etc/"}},
+		{"a folder that something came into", []tartest.Entry{folder("etc"), file("etc/new", "a")}, []string{"etc/", "etc/new a"}},
+		{"a folder that something went from", []tartest.Entry{folder("etc"), file("etc/.wh.link", "")}, []string{"etc/", "etc/.wh.link"}},
+		{"a file again, and a link to it", []tartest.Entry{folder("etc"), file("etc/link", "x"), hardLink("etc/second", "etc/link")}, []string{"etc/", "etc/link x", "etc/second"}},
+		{"a log, and a link to it", []tartest.Entry{file("var/log/dpkg.log", "new"), hardLink("kept", "var/log/dpkg.log")}, []string{"var/log/dpkg.log new", "kept"}},
+		{"a home", []tartest.Entry{file("root/.wget-hsts", ""), file("home/a/.wget-hsts", ""), file("home/a/b/.wget-hsts", "c"), file("root/.cache/pip/http/a", "d"), file("root/.cache/other", "e")},
 			[]string{"home/a/b/.wget-hsts c", "root/.cache/other e"}},
-		{"in the depth of a home", []tarEntry{file("root/.m2/repository/a/b/1/_remote.repositories", "t"), file("root/.m2/repository/a/b/1/b.jar", "j")}, []string{"root/.m2/repository/a/b/1/b.jar j"}},
-		{"mail", []tarEntry{file("var/mail/a", ""), file("var/mail/b", "mail")}, []string{"var/mail/b mail"}},
-		{"a machine id", []tarEntry{file("etc/machine-id", "0123456789abcdef0123456789abcdef\n")}, []string{"etc/machine-id"}},
-		{"no machine id", []tarEntry{file("etc/machine-id", "uninitialized\n")}, []string{"etc/machine-id uninitialized\n"}},
-		{"passwords", []tarEntry{file("etc/shadow", "a:*:20000:0:99999:7:::\nb:*:19000:0:99999:7:::\nodd\nc:!::0:99999:7:::\n")},
+		{"in the depth of a home", []tartest.Entry{file("root/.m2/repository/a/b/1/_remote.repositories", "t"), file("root/.m2/repository/a/b/1/b.jar", "j")}, []string{"root/.m2/repository/a/b/1/b.jar j"}},
+		{"mail", []tartest.Entry{file("var/mail/a", ""), file("var/mail/b", "mail")}, []string{"var/mail/b mail"}},
+		{"a machine id", []tartest.Entry{file("etc/machine-id", "0123456789abcdef0123456789abcdef\n")}, []string{"etc/machine-id"}},
+		{"no machine id", []tartest.Entry{file("etc/machine-id", "uninitialized\n")}, []string{"etc/machine-id uninitialized\n"}},
+		{"passwords", []tartest.Entry{file("etc/shadow", "a:*:20000:0:99999:7:::\nb:*:19000:0:99999:7:::\nodd\nc:!::0:99999:7:::\n")},
 			[]string{"etc/shadow a:*:19675:0:99999:7:::\nb:*:19000:0:99999:7:::\nodd\nc:!::0:99999:7:::\n"}},
-		{"a cookie", []tarEntry{file("root/.erlang.cookie", "ABCDEFGHIJKLMNOPQRST"), file("var/lib/rabbitmq/.erlang.cookie", "CHOSEN")}, []string{"var/lib/rabbitmq/.erlang.cookie CHOSEN"}},
-		{"Debian's cookie", []tarEntry{file("var/lib/rabbitmq/.erlang.cookie", strings.Repeat("aB3+", 14)+"\n"), file("home/a/.erlang.cookie", strings.Repeat("aB3+", 13)+"\n")},
+		{"a cookie", []tartest.Entry{file("root/.erlang.cookie", "ABCDEFGHIJKLMNOPQRST"), file("var/lib/rabbitmq/.erlang.cookie", "CHOSEN")}, []string{"var/lib/rabbitmq/.erlang.cookie CHOSEN"}},
+		{"Debian's cookie", []tartest.Entry{file("var/lib/rabbitmq/.erlang.cookie", strings.Repeat("aB3+", 14)+"\n"), file("home/a/.erlang.cookie", strings.Repeat("aB3+", 13)+"\n")},
 			[]string{"home/a/.erlang.cookie " + strings.Repeat("aB3+", 13) + "\n"}},
-		{"records of logins", []tarEntry{file("var/log/wtmp", "ada"), file("var/log/btmp", ""), file("var/log/lastlog", "ada")}, []string{"var/log/wtmp", "var/log/btmp"}},
-		{"temporary folders", []tarEntry{folder("tmp"), folder("tmp/npm-12"), file("tmp/npm-12/a", "x"), file("tmp/mine", "y")}, []string{"tmp/", "tmp/mine y"}},
+		{"records of logins", []tartest.Entry{file("var/log/wtmp", "ada"), file("var/log/btmp", ""), file("var/log/lastlog", "ada")}, []string{"var/log/wtmp", "var/log/btmp"}},
+		{"temporary folders", []tartest.Entry{folder("tmp"), folder("tmp/npm-12"), file("tmp/npm-12/a", "x"), file("tmp/mine", "y")}, []string{"tmp/", "tmp/mine y"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			layer := tarball(t, test.layer...)
+			layer := tartest.Tar(t, test.layer...)
 			if diff := gocmp.Diff([][]string{test.want}, written(t, Options{Rules: rules.Set{Version: 1}}, base, layer)); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
@@ -147,10 +148,10 @@ func TestVersion1(t *testing.T) {
 }
 
 func TestLayersRepeat(t *testing.T) {
-	base := tarball(t, folder("etc").with(at(old)))
-	first := tarball(t, folder("etc"), file("etc/a", "1"), file("etc/b", "1"))
-	second := tarball(t, folder("etc"), file("etc/a", "1"), file("etc/b", "2"))
-	third := tarball(t, folder("etc"), file("etc/a", "1"), file("etc/b", "1"))
+	base := tartest.Tar(t, folder("etc").With(at(old)))
+	first := tartest.Tar(t, folder("etc"), file("etc/a", "1"), file("etc/b", "1"))
+	second := tartest.Tar(t, folder("etc"), file("etc/a", "1"), file("etc/b", "2"))
+	third := tartest.Tar(t, folder("etc"), file("etc/a", "1"), file("etc/b", "1"))
 	want := [][]string{{"etc/", "etc/a 1", "etc/b 1"}, {"etc/", "etc/b 2"}, {"etc/", "etc/b 1"}}
 	if diff := gocmp.Diff(want, written(t, Options{}, base, first, second, third)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -159,11 +160,11 @@ func TestLayersRepeat(t *testing.T) {
 
 // TestWhatIsKnownChangesNothing: records of lower layers do not change a layer.
 func TestWhatIsKnownChangesNothing(t *testing.T) {
-	base := tarball(t, folder("etc"), file("etc/a.pyc", compiledPyc(1, "code")), file("etc/a.py", "a").with(at(old)))
+	base := tartest.Tar(t, folder("etc"), file("etc/a.pyc", compiledPyc(1, "code")), file("etc/a.py", "a").With(at(old)))
 	layers := [][]byte{
-		tarball(t, file("etc/b.pyc", compiledPyc(late.Unix(), "code")), file("etc/b.py", "b"), file("etc/c", "c")),
-		tarball(t, file("etc/a.pyc", compiledPyc(2, "code")), file("etc/b.pyc", compiledPyc(late.Unix(), "code")), file("etc/c", "c")),
-		tarball(t, file("etc/c", "d"), file("etc/b.pyc", compiledPyc(late.Unix(), "other"))),
+		tartest.Tar(t, file("etc/b.pyc", compiledPyc(late.Unix(), "code")), file("etc/b.py", "b"), file("etc/c", "c")),
+		tartest.Tar(t, file("etc/a.pyc", compiledPyc(2, "code")), file("etc/b.pyc", compiledPyc(late.Unix(), "code")), file("etc/c", "c")),
+		tartest.Tar(t, file("etc/c", "d"), file("etc/b.pyc", compiledPyc(late.Unix(), "other"))),
 	}
 	want := written(t, Options{}, base, layers...)
 	s := testStore(t)
@@ -180,8 +181,8 @@ func TestWhatIsKnownChangesNothing(t *testing.T) {
 // TestNotSent: a layer that was not sent is over other layers than the last time.
 func TestNotSent(t *testing.T) {
 	s := testStore(t)
-	top := tarball(t, file("a", "1"))
-	one, two := tarball(t, file("a", "1")), tarball(t, file("a", "2"))
+	top := tartest.Tar(t, file("a", "1"))
+	one, two := tartest.Tar(t, file("a", "1")), tartest.Tar(t, file("a", "2"))
 	build(t, s, Options{}, rawImage{platform: amd64, layers: [][]byte{one, top}})
 	raw := rawImage{platform: amd64, layers: [][]byte{two, top}}
 	x := newExport(t, raw)
@@ -213,7 +214,7 @@ func TestNotSentAtAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw := rawImage{platform: amd64, layers: [][]byte{tarball(t, file("a", "1")), tarball(t, file("b", "2")), tarball(t, file("c", "3"))}}
+	raw := rawImage{platform: amd64, layers: [][]byte{tartest.Tar(t, file("a", "1")), tartest.Tar(t, file("b", "2")), tartest.Tar(t, file("c", "3"))}}
 	for name, o := range map[string]Options{"rules": {Rules: none}, "surveys": {}} {
 		t.Run(name, func(t *testing.T) {
 			s := testStore(t)
@@ -242,9 +243,9 @@ func TestNotSentAtAll(t *testing.T) {
 
 func TestKeep(t *testing.T) {
 	s := testStore(t)
-	raw := rawImage{platform: amd64, base: [][]byte{tarball(t, folder("etc"))}, layers: [][]byte{
-		tarball(t, file("var/log/dpkg.log", aLog+"a\n"), file("root/.cache/pip/http/a", "cc=4,")),
-		tarball(t, file("var/log/dpkg.log", aLog+"a\n"+aLog+"b\n")),
+	raw := rawImage{platform: amd64, base: [][]byte{tartest.Tar(t, folder("etc"))}, layers: [][]byte{
+		tartest.Tar(t, file("var/log/dpkg.log", aLog+"a\n"), file("root/.cache/pip/http/a", "cc=4,")),
+		tartest.Tar(t, file("var/log/dpkg.log", aLog+"a\n"+aLog+"b\n")),
 	}}
 	x := newExport(t, raw)
 	in := testIngest(t, s, IngestOptions{})
@@ -268,9 +269,9 @@ func TestKeep(t *testing.T) {
 
 // TestKeepBelow: kept paths of a lower layer make records of higher layers useless.
 func TestKeepBelow(t *testing.T) {
-	raw := rawImage{platform: amd64, base: [][]byte{tarball(t, folder("etc"))}, layers: [][]byte{
-		tarball(t, file("var/log/dpkg.log", aLog+"a\n")),
-		tarball(t, file("var/log/.wh.dpkg.log", "")),
+	raw := rawImage{platform: amd64, base: [][]byte{tartest.Tar(t, folder("etc"))}, layers: [][]byte{
+		tartest.Tar(t, file("var/log/dpkg.log", aLog+"a\n")),
+		tartest.Tar(t, file("var/log/.wh.dpkg.log", "")),
 	}}
 	with := func(s *store.Store, keep map[int][]string) store.Image {
 		x := newExport(t, raw)
@@ -292,11 +293,11 @@ func TestKeepBelow(t *testing.T) {
 
 // TestBaseAsItIs: the listing of a base layer does not change the layers above.
 func TestBaseAsItIs(t *testing.T) {
-	global := tarEntry{Header: tar.Header{Typeflag: tar.TypeXGlobalHeader, Name: "pax_global_header", PAXRecords: map[string]string{"comment": "x"}}}
-	base := [][]byte{tarball(t, folder("etc"), file("etc/secret", "s")), tarball(t, global, file("other", "o"))}
+	global := tartest.Entry{Header: tar.Header{Typeflag: tar.TypeXGlobalHeader, Name: "pax_global_header", PAXRecords: map[string]string{"comment": "x"}}}
+	base := [][]byte{tartest.Tar(t, folder("etc"), file("etc/secret", "s")), tartest.Tar(t, global, file("other", "o"))}
 	s := testStore(t)
 	for i := range 3 {
-		layer := tarball(t, file("etc/.wh.secret", ""), file("n", fmt.Sprint(i)))
+		layer := tartest.Tar(t, file("etc/.wh.secret", ""), file("n", fmt.Sprint(i)))
 		img, _ := build(t, s, Options{}, rawImage{platform: amd64, base: base, layers: [][]byte{layer}})
 		if got := listed(t, s, img.Manifests[0].Layers[2]); len(got) != 2 {
 			t.Errorf("build %d: %q", i, got)
@@ -310,7 +311,7 @@ func TestBaseAsItIs(t *testing.T) {
 			writeFile(t, filepath.Join(s.Dir(), f), data)
 		}
 	}
-	img, _ := build(t, s, Options{}, rawImage{platform: amd64, base: base, layers: [][]byte{tarball(t, file("etc/.wh.secret", ""), file("n", "4"))}})
+	img, _ := build(t, s, Options{}, rawImage{platform: amd64, base: base, layers: [][]byte{tartest.Tar(t, file("etc/.wh.secret", ""), file("n", "4"))}})
 	if got := listed(t, s, img.Manifests[0].Layers[2]); len(got) != 2 {
 		t.Errorf("damaged: %q", got)
 	}
@@ -319,8 +320,8 @@ func TestBaseAsItIs(t *testing.T) {
 // TestBaseOfAnotherName: a listing is not kept for a diffID that the layer does not have.
 func TestBaseOfAnotherName(t *testing.T) {
 	s := testStore(t)
-	honest, other := tarball(t, file("usr/sudo", "bad")), tarball(t, file("usr/sudo", "fix"))
-	fixed := tarball(t, file("usr/sudo", "fix").with(at(old)))
+	honest, other := tartest.Tar(t, file("usr/sudo", "bad")), tartest.Tar(t, file("usr/sudo", "fix"))
+	fixed := tartest.Tar(t, file("usr/sudo", "fix").With(at(old)))
 	raw := rawImage{platform: amd64, base: [][]byte{other}, layers: [][]byte{fixed}}
 	raw.config = fmt.Sprintf(`{"architecture":"amd64","os":"linux","history":[{"created_by":"a"},{"created_by":"b"}],"rootfs":{"type":"layers","diff_ids":[%q,%q]}}`,
 		diffIDOf(t, honest), diffIDOf(t, fixed))
@@ -358,7 +359,7 @@ func TestMachineIDOfTheBase(t *testing.T) {
 		{"", another, off, []string{"etc/machine-id " + another}},
 		{id, id, off, []string{}},
 	} {
-		got := written(t, Options{Rules: test.rules}, tarball(t, file("etc/machine-id", test.base)), tarball(t, file("etc/machine-id", test.layer)))[0]
+		got := written(t, Options{Rules: test.rules}, tartest.Tar(t, file("etc/machine-id", test.base)), tartest.Tar(t, file("etc/machine-id", test.layer)))[0]
 		if !slices.Equal(got, test.want) {
 			t.Errorf("%q over %q: %q, want %q", test.layer, test.base, got, test.want)
 		}
@@ -372,7 +373,7 @@ func TestRuleBehindAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := testStore(t)
-	raw := rawImage{platform: amd64, layers: [][]byte{tarball(t, file("root/.cache/pip/a.whl", "no archive"))}}
+	raw := rawImage{platform: amd64, layers: [][]byte{tartest.Tar(t, file("root/.cache/pip/a.whl", "no archive"))}}
 	x := newExport(t, raw)
 	in := testIngest(t, s, IngestOptions{})
 	x.send(t, in)
@@ -389,10 +390,10 @@ func TestRuleBehindAnother(t *testing.T) {
 
 func TestHostileLayers(t *testing.T) {
 	for name, data := range map[string][]byte{
-		"long path":    tarball(t, file(strings.Repeat("a/", 3000)+"f", "")),
-		"root a file":  tarball(t, file(".", "")),
-		"long link":    tarball(t, hardLink("l", strings.Repeat("a", 5000))),
-		"root, a link": tarball(t, hardLink(".", "a")),
+		"long path":    tartest.Tar(t, file(strings.Repeat("a/", 3000)+"f", "")),
+		"root a file":  tartest.Tar(t, file(".", "")),
+		"long link":    tartest.Tar(t, hardLink("l", strings.Repeat("a", 5000))),
+		"root, a link": tartest.Tar(t, hardLink(".", "a")),
 	} {
 		s := scanner{epoch: epoch, clamp: epoch, read: func(*entry) bool { return true }}
 		r, err := layer.Open(t.Context(), io.NopCloser(bytes.NewReader(data)), layer.Digests{})
@@ -404,13 +405,13 @@ func TestHostileLayers(t *testing.T) {
 		}
 	}
 	// Of two entries for one name the last counts, even if it repeats an entry of a lower layer.
-	base := tarball(t, file("a", "x"))
-	if got := written(t, Options{}, base, tarball(t, file("a", "y"), file("a", "x")))[0]; !slices.Equal(got, []string{"a y", "a x"}) {
+	base := tartest.Tar(t, file("a", "x"))
+	if got := written(t, Options{}, base, tartest.Tar(t, file("a", "y"), file("a", "x")))[0]; !slices.Equal(got, []string{"a y", "a x"}) {
 		t.Errorf("one name twice: %q", got)
 	}
 	// No time is later than the epoch, not even that of a folder of the base image.
-	base = tarball(t, folder("etc").with(at(late)), file("etc/a", "x"))
-	if got := written(t, Options{}, base, tarball(t, folder("etc").with(at(late)), file("etc/a", "y")))[0]; !slices.Equal(got, []string{"etc/", "etc/a y"}) {
+	base = tartest.Tar(t, folder("etc").With(at(late)), file("etc/a", "x"))
+	if got := written(t, Options{}, base, tartest.Tar(t, folder("etc").With(at(late)), file("etc/a", "y")))[0]; !slices.Equal(got, []string{"etc/", "etc/a y"}) {
 		t.Errorf("a folder of the base: %q", got)
 	}
 }
@@ -426,29 +427,29 @@ func compiledPyc(source int64, code string) string {
 func TestPyc(t *testing.T) {
 	name := "m/__pycache__/a.cpython-311.opt-1.pyc"
 	late := late.Truncate(time.Second)
-	source := func(when time.Time) tarEntry { return file("m/a.py", "source").with(at(when)) }
-	compiled := func(when time.Time) tarEntry { return file(name, compiledPyc(when.Unix(), "code")) }
+	source := func(when time.Time) tartest.Entry { return file("m/a.py", "source").With(at(when)) }
+	compiled := func(when time.Time) tartest.Entry { return file(name, compiledPyc(when.Unix(), "code")) }
 	tests := []struct {
 		name string
-		base []tarEntry
-		new  []tarEntry
+		base []tartest.Entry
+		new  []tartest.Entry
 		want time.Time // in the last entry
 	}{
-		{"source made by the same step", nil, []tarEntry{source(late), compiled(late)}, epoch},
-		{"source unpacked by the same step", nil, []tarEntry{source(old), compiled(old)}, old},
-		{"source of the base image", []tarEntry{source(old)}, []tarEntry{compiled(old)}, old},
-		{"source of the base image, newer than the epoch", []tarEntry{source(late)}, []tarEntry{compiled(late)}, late},
-		{"source of the base image, touched", []tarEntry{source(old)}, []tarEntry{source(late), compiled(late)}, old},
-		{"no source", nil, []tarEntry{compiled(late)}, epoch},
-		{"stale", nil, []tarEntry{source(old), compiled(old.Add(time.Hour))}, old.Add(time.Hour)},
-		{"source edited by the same step", nil, []tarEntry{source(late.Add(time.Hour)), compiled(late)}, time.Unix(noSource, 0)},
-		{"source of the context, edited", nil, []tarEntry{source(late), compiled(epoch)}, time.Unix(noSource, 0)},
-		{"stale in the base image, and compiled again", []tarEntry{source(old), compiled(late)}, []tarEntry{compiled(old)}, old},
-		{"of another than that of the base image", []tarEntry{source(late)}, []tarEntry{compiled(late.Add(time.Hour))}, time.Unix(noSource, 0)},
+		{"source made by the same step", nil, []tartest.Entry{source(late), compiled(late)}, epoch},
+		{"source unpacked by the same step", nil, []tartest.Entry{source(old), compiled(old)}, old},
+		{"source of the base image", []tartest.Entry{source(old)}, []tartest.Entry{compiled(old)}, old},
+		{"source of the base image, newer than the epoch", []tartest.Entry{source(late)}, []tartest.Entry{compiled(late)}, late},
+		{"source of the base image, touched", []tartest.Entry{source(old)}, []tartest.Entry{source(late), compiled(late)}, old},
+		{"no source", nil, []tartest.Entry{compiled(late)}, epoch},
+		{"stale", nil, []tartest.Entry{source(old), compiled(old.Add(time.Hour))}, old.Add(time.Hour)},
+		{"source edited by the same step", nil, []tartest.Entry{source(late.Add(time.Hour)), compiled(late)}, time.Unix(noSource, 0)},
+		{"source of the context, edited", nil, []tartest.Entry{source(late), compiled(epoch)}, time.Unix(noSource, 0)},
+		{"stale in the base image, and compiled again", []tartest.Entry{source(old), compiled(late)}, []tartest.Entry{compiled(old)}, old},
+		{"of another than that of the base image", []tartest.Entry{source(late)}, []tartest.Entry{compiled(late.Add(time.Hour))}, time.Unix(noSource, 0)},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			got := written(t, Options{}, tarball(t, test.base...), tarball(t, test.new...))[0]
+			got := written(t, Options{}, tartest.Tar(t, test.base...), tartest.Tar(t, test.new...))[0]
 			want := name + " " + compiledPyc(test.want.Unix(), "code")
 			if last := got[len(got)-1]; last != want {
 				t.Errorf("got %q, want %q", last, want)
@@ -465,7 +466,7 @@ func TestPyc(t *testing.T) {
 		if what == "Python 2" {
 			want = []string{"a.pyc \x03\xf3\r\n" + string(binary.LittleEndian.AppendUint32(nil, uint32(epoch.Unix()))) + "code4567"}
 		}
-		if got := written(t, Options{}, tarball(t), tarball(t, file("a.pyc", content)))[0]; !slices.Equal(got, want) {
+		if got := written(t, Options{}, tartest.Tar(t), tartest.Tar(t, file("a.pyc", content)))[0]; !slices.Equal(got, want) {
 			t.Errorf("%s: %q", what, got)
 		}
 	}
@@ -474,28 +475,28 @@ func TestPyc(t *testing.T) {
 // TestEdited: Python takes the same compiled files for stale as before.
 func TestEdited(t *testing.T) {
 	name := "m/__pycache__/a.cpython-311.pyc"
-	source := func(content string, when time.Time) tarEntry { return file("m/a.py", content).with(at(when)) }
-	compiled := func(when time.Time, code string) tarEntry { return file(name, compiledPyc(when.Unix(), code)) }
+	source := func(content string, when time.Time) tartest.Entry { return file("m/a.py", content).With(at(when)) }
+	compiled := func(when time.Time, code string) tartest.Entry { return file(name, compiledPyc(when.Unix(), code)) }
 	late := late.Truncate(time.Second)
-	base := tarball(t, source("1", late), compiled(late, "1"), source("other", late).with(func(h *tar.Header) { h.Name = "m/b.py" }))
-	made, e := tarball(t, source("1", late), compiled(late, "1")), epoch.Unix()
+	base := tartest.Tar(t, source("1", late), compiled(late, "1"), source("other", late).With(func(h *tar.Header) { h.Name = "m/b.py" }))
+	made, e := tartest.Tar(t, source("1", late), compiled(late, "1")), epoch.Unix()
 	tests := []struct {
 		name   string
 		base   []byte
 		layers [][]byte
 		want   [][]string
 	}{
-		{"by a later step", tarball(t), [][]byte{made, tarball(t, source("2", late.Add(time.Hour))), tarball(t, source("3", late.Add(2*time.Hour)))},
+		{"by a later step", tartest.Tar(t), [][]byte{made, tartest.Tar(t, source("2", late.Add(time.Hour))), tartest.Tar(t, source("3", late.Add(2*time.Hour)))},
 			[][]string{{"m/a.py 1", name + " " + compiledPyc(e, "1")}, {fmt.Sprintf("m/a.py @%d 2", e-1)}, {fmt.Sprintf("m/a.py @%d 3", e-1)}}},
-		{"and compiled", tarball(t), [][]byte{made, tarball(t, source("2", late.Add(time.Hour)), compiled(late.Add(time.Hour), "2"))},
+		{"and compiled", tartest.Tar(t), [][]byte{made, tartest.Tar(t, source("2", late.Add(time.Hour)), compiled(late.Add(time.Hour), "2"))},
 			[][]string{{"m/a.py 1", name + " " + compiledPyc(e, "1")}, {"m/a.py 2", name + " " + compiledPyc(e, "2")}}},
-		{"and compiled by one later", tarball(t), [][]byte{made, tarball(t, source("2", late.Add(time.Hour))), tarball(t, compiled(late.Add(time.Hour), "2"))},
+		{"and compiled by one later", tartest.Tar(t), [][]byte{made, tartest.Tar(t, source("2", late.Add(time.Hour))), tartest.Tar(t, compiled(late.Add(time.Hour), "2"))},
 			[][]string{{"m/a.py 1", name + " " + compiledPyc(e, "1")}, {fmt.Sprintf("m/a.py @%d 2", e-1)}, {name + " " + compiledPyc(e-1, "2")}}},
-		{"over a base image of the epoch", tarball(t, source("1", epoch), compiled(epoch, "1")), [][]byte{tarball(t, source("2", late))},
+		{"over a base image of the epoch", tartest.Tar(t, source("1", epoch), compiled(epoch, "1")), [][]byte{tartest.Tar(t, source("2", late))},
 			[][]string{{fmt.Sprintf("m/a.py @%d 2", e-1)}}},
-		{"touched", tarball(t), [][]byte{made, tarball(t, source("1", late.Add(time.Hour)))},
+		{"touched", tartest.Tar(t), [][]byte{made, tartest.Tar(t, source("1", late.Add(time.Hour)))},
 			[][]string{{"m/a.py 1", name + " " + compiledPyc(e, "1")}, {}}},
-		{"near: another module", base, [][]byte{tarball(t, file("m/b.py", "2"), file("m/aa.py", "3"))},
+		{"near: another module", base, [][]byte{tartest.Tar(t, file("m/b.py", "2"), file("m/aa.py", "3"))},
 			[][]string{{"m/b.py 2", "m/aa.py 3"}}},
 	}
 	for _, test := range tests {
@@ -509,7 +510,7 @@ func TestEdited(t *testing.T) {
 
 // TestOff: if a rule is off, a file that differs in what the rule rewrites is another file.
 func TestOff(t *testing.T) {
-	base, layer := tarball(t, file("etc/machine-id", "")), tarball(t, file("etc/machine-id", madeUpID))
+	base, layer := tartest.Tar(t, file("etc/machine-id", "")), tartest.Tar(t, file("etc/machine-id", madeUpID))
 	for s, want := range map[string][]string{"all": {}, "-machine-id": {"etc/machine-id " + madeUpID}} {
 		rules, err := rules.Parse(s)
 		if err != nil {
@@ -524,29 +525,29 @@ func TestOff(t *testing.T) {
 // A file of a lower layer gets another name. A snapshotter that tracks hard links across layers lists all
 // of its names, an overlay only the new one. The result is the same.
 func TestLinkedBelow(t *testing.T) {
-	base := tarball(t, file("bin/true", "x"), hardLink("bin/yes", "bin/true"), file("bin/other", "y"))
+	base := tartest.Tar(t, file("bin/true", "x"), hardLink("bin/yes", "bin/true"), file("bin/other", "y"))
 	for name, test := range map[string]struct {
-		layer []tarEntry
+		layer []tartest.Entry
 		want  []string
 	}{
-		"overlay":          {[]tarEntry{file("srv/new", "x")}, []string{"srv/new x"}},
-		"native":           {[]tarEntry{file("srv/new", "x"), hardLink("bin/true", "srv/new"), hardLink("bin/yes", "srv/new")}, []string{"srv/new x"}},
-		"native, touched":  {[]tarEntry{file("bin/true", "x"), hardLink("bin/yes", "bin/true")}, []string{}},
-		"two new":          {[]tarEntry{file("srv/new", "x"), hardLink("bin/true", "srv/new"), hardLink("srv/also", "srv/new")}, []string{"srv/new x", "srv/also"}},
-		"another content":  {[]tarEntry{file("srv/new", "z"), hardLink("bin/true", "srv/new")}, []string{"srv/new z", "bin/true"}},
-		"another mode":     {[]tarEntry{file("srv/new", "x").with(func(h *tar.Header) { h.Mode = 0o755 }), hardLink("bin/yes", "srv/new")}, []string{"srv/new x", "bin/yes"}},
-		"of another":       {[]tarEntry{file("srv/new", "x"), hardLink("bin/other", "srv/new")}, []string{"srv/new x", "bin/other"}},
-		"replaced as well": {[]tarEntry{file(".wh.bin", ""), file("srv/new", "x"), hardLink("bin/true", "srv/new")}, []string{".wh.bin", "srv/new x", "bin/true"}},
+		"overlay":          {[]tartest.Entry{file("srv/new", "x")}, []string{"srv/new x"}},
+		"native":           {[]tartest.Entry{file("srv/new", "x"), hardLink("bin/true", "srv/new"), hardLink("bin/yes", "srv/new")}, []string{"srv/new x"}},
+		"native, touched":  {[]tartest.Entry{file("bin/true", "x"), hardLink("bin/yes", "bin/true")}, []string{}},
+		"two new":          {[]tartest.Entry{file("srv/new", "x"), hardLink("bin/true", "srv/new"), hardLink("srv/also", "srv/new")}, []string{"srv/new x", "srv/also"}},
+		"another content":  {[]tartest.Entry{file("srv/new", "z"), hardLink("bin/true", "srv/new")}, []string{"srv/new z", "bin/true"}},
+		"another mode":     {[]tartest.Entry{file("srv/new", "x").With(func(h *tar.Header) { h.Mode = 0o755 }), hardLink("bin/yes", "srv/new")}, []string{"srv/new x", "bin/yes"}},
+		"of another":       {[]tartest.Entry{file("srv/new", "x"), hardLink("bin/other", "srv/new")}, []string{"srv/new x", "bin/other"}},
+		"replaced as well": {[]tartest.Entry{file(".wh.bin", ""), file("srv/new", "x"), hardLink("bin/true", "srv/new")}, []string{".wh.bin", "srv/new x", "bin/true"}},
 	} {
-		got := written(t, Options{}, base, tarball(t, test.layer...))[0]
+		got := written(t, Options{}, base, tartest.Tar(t, test.layer...))[0]
 		if diff := gocmp.Diff(test.want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
 
 	// A hard link keeps its target of the time when it was made.
-	first := tarball(t, file("bin/true", "new"))
-	second := tarball(t, file("srv/new", "x"), hardLink("bin/true", "srv/new"), hardLink("bin/yes", "srv/new"))
+	first := tartest.Tar(t, file("bin/true", "new"))
+	second := tartest.Tar(t, file("srv/new", "x"), hardLink("bin/true", "srv/new"), hardLink("bin/yes", "srv/new"))
 	got := written(t, Options{}, base, first, second)[1]
 	if diff := gocmp.Diff([]string{"srv/new x", "bin/true"}, got); diff != "" {
 		t.Errorf("after a change (-want +got):\n%s", diff)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/kedge-build/kedge/internal/tartest"
 	"github.com/kedge-build/kedge/store"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -21,7 +22,7 @@ import (
 
 // small returns an image with one new layer that holds body.
 func small(t testing.TB, body string) rawImage {
-	return rawImage{platform: amd64, layers: [][]byte{tarball(t, file("f", body))}}
+	return rawImage{platform: amd64, layers: [][]byte{tartest.Tar(t, file("f", body))}}
 }
 
 func names(t testing.TB, s *store.Store) map[string][]string {
@@ -92,7 +93,7 @@ func TestTag(t *testing.T) {
 
 func TestImages(t *testing.T) {
 	s := testStore(t)
-	layer := tarball(t, file("shared", "s"))
+	layer := tartest.Tar(t, file("shared", "s"))
 	img, _ := build(t, s, Options{}, rawImage{platform: arm64, layers: [][]byte{layer}}, rawImage{platform: amd64, layers: [][]byte{layer}})
 	var size int64
 	for _, f := range files(t, storePath(s, "blobs")) {
@@ -172,9 +173,9 @@ func TestResolve(t *testing.T) {
 
 func TestPrune(t *testing.T) {
 	s := testStore(t)
-	base := gzipped(t, tarball(t, file("base", "base")))
-	keep, _ := build(t, s, Options{}, rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tarball(t, file("f", "keep"))}})
-	drop, _ := build(t, s, Options{}, rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tarball(t, file("f", "drop"))}})
+	base := tartest.Gzip(t, tartest.Tar(t, file("base", "base")))
+	keep, _ := build(t, s, Options{}, rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tartest.Tar(t, file("f", "keep"))}})
+	drop, _ := build(t, s, Options{}, rawImage{platform: amd64, base: [][]byte{base}, layers: [][]byte{tartest.Tar(t, file("f", "drop"))}})
 	if err := s.Tag(t.Context(), []string{"keep"}, keep.Descriptor); err != nil {
 		t.Fatal(err)
 	}
