@@ -55,8 +55,12 @@ func (r *Request) checkIgnore() error {
 // blameIgnore returns err, as an *IgnoredError if an ignore file leaves out a file that the failed instruction
 // takes from a folder of this machine. taken has what instructions take, by their lines.
 func (r *Request) blameIgnore(err error, taken map[int][]frontend.Take) error {
+	sources := errdefs.Sources(err)
+	if len(sources) == 0 {
+		return err
+	}
 	ignores := r.ignores()
-	for _, src := range errdefs.Sources(err) {
+	for _, src := range sources {
 		for _, at := range src.Ranges {
 			for _, t := range taken[int(at.GetStart().GetLine())] {
 				for _, name := range t.Names() {
@@ -109,28 +113,35 @@ func (r *Request) LeftOut(steps []frontend.Step) []LeftOut {
 type ignore struct {
 	dir, file string
 	patterns  []string
+	matcher   *patternmatcher.PatternMatcher // nil without patterns, and if one of them is none
+}
+
+func newIgnore(dockerfile Dockerfile, dir string) ignore {
+	ig := ignore{dir: dir}
+	if ig.file, ig.patterns = IgnoreFile(dockerfile, dir); len(ig.patterns) > 0 {
+		ig.matcher, _ = patternmatcher.New(ig.patterns) // checkIgnore reports it
+	}
+	return ig
 }
 
 // ignore returns the ignore file of the main context, without patterns if the context is not a folder.
 func (r *Request) ignore() ignore {
-	ig := ignore{dir: r.Directories()["context"]}
-	if ig.dir != "" {
-		ig.file, ig.patterns = IgnoreFile(r.Dockerfile, ig.dir)
+	dir := r.Directories()["context"]
+	if dir == "" {
+		return ignore{}
 	}
-	return ig
+	return newIgnore(r.Dockerfile, dir)
 }
 
 // ignores returns the ignore files of the contexts that are folders, by the identifiers of their sources.
 func (r *Request) ignores() map[string]*ignore {
 	all := map[string]*ignore{}
 	for mount, dir := range r.Directories() {
-		ig := &ignore{dir: dir}
+		dockerfile := Dockerfile{}
 		if mount == "context" {
-			*ig = r.ignore()
-		} else {
-			ig.file, ig.patterns = IgnoreFile(Dockerfile{}, dir)
+			dockerfile = r.Dockerfile
 		}
-		all["local://"+mount] = ig
+		all["local://"+mount] = new(newIgnore(dockerfile, dir))
 	}
 	return all
 }
@@ -138,11 +149,7 @@ func (r *Request) ignores() map[string]*ignore {
 // leavesOut returns the first of the files that name stands for, if ig leaves out all of them. It returns "" if not, or
 // if that cannot be told.
 func (ig *ignore) leavesOut(name string) string {
-	if ig == nil || len(ig.patterns) == 0 {
-		return ""
-	}
-	matcher, err := patternmatcher.New(ig.patterns)
-	if err != nil {
+	if ig == nil || ig.matcher == nil {
 		return ""
 	}
 	found, err := filepath.Glob(filepath.Join(ig.dir, path.Clean("/"+name)))
@@ -155,7 +162,7 @@ func (ig *ignore) leavesOut(name string) string {
 		if err != nil {
 			return ""
 		}
-		if out, err := matcher.MatchesOrParentMatches(rel); err != nil || !out || ig.bringsBack(rel) {
+		if out, err := ig.matcher.MatchesOrParentMatches(rel); err != nil || !out || ig.bringsBack(rel) {
 			return ""
 		}
 		first = cmp.Or(first, rel)
