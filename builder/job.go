@@ -121,16 +121,10 @@ func (j *job) session(ctx context.Context, out *export, fn gateway.BuildFunc) (_
 		return nil, denied
 	}
 	if buildErr != nil {
-		if ctx.Err() != nil {
-			buildErr = j.steps.own(buildErr, func(*client.Vertex) bool { return true })
-		}
-		return nil, j.b.lost(buildErr)
+		return nil, j.b.lost(j.steps.stopped(ctx, buildErr))
 	}
 	if err != nil {
-		if ctx.Err() != nil {
-			err = j.steps.own(err, func(*client.Vertex) bool { return true })
-		}
-		err = j.b.lost(err)
+		err = j.b.lost(j.steps.stopped(ctx, err))
 		if lost := (*LostError)(nil); !errors.As(err, &lost) && !accepted && ctx.Err() == nil && len(opt.AllowedEntitlements) > 0 {
 			return nil, &RefusedError{Entitlements: opt.AllowedEntitlements, Own: j.b.lease != nil, Err: err}
 		}

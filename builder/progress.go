@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -112,6 +113,14 @@ func (p *progress) failure(err error) error {
 		return err
 	}
 	return p.own(err, func(v *client.Vertex) bool { _, isRun := p.commands[v.Digest]; return isRun })
+}
+
+// stopped returns err, or if ctx has ended, the error of the first step that failed by itself.
+func (p *progress) stopped(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return p.own(err, func(*client.Vertex) bool { return true })
 }
 
 // own returns the error of the first of some steps that failed by itself, or else err, which is that of a build that was
