@@ -205,13 +205,14 @@ func printedBy(outputs []output, text []byte, cut bool) (format, part string, sh
 	many := strings.Contains(s, "\n")
 	for line := range strings.SplitSeq(s, "\n") {
 		line = strings.TrimRight(line, closing)
+		hash := strings.TrimLeft(strings.TrimSuffix(line[strings.LastIndexAny(line, "=: ")+1:], "-"), closing)
+		if !many && hash == "" {
+			hash = strings.TrimSuffix(line, "  -")
+		}
+		value := strings.Trim(line[strings.LastIndexAny(line, "=")+1:], closing)
 		for _, o := range outputs {
 			if many && len(o.text) < len("2026") {
 				continue
-			}
-			hash := strings.TrimLeft(strings.TrimSuffix(line[strings.LastIndexAny(line, "=: ")+1:], "-"), closing)
-			if !many && hash == "" {
-				hash = strings.TrimSuffix(line, "  -")
 			}
 			if slices.ContainsFunc(o.forms, func(f string) bool { return len(hash) >= minHash && strings.HasPrefix(f, hash) }) {
 				return "date +" + o.format + ", as a hash", hash, false, true
@@ -229,7 +230,6 @@ func printedBy(outputs []output, text []byte, cut bool) (format, part string, sh
 			if many || !cut || len(line) < 2 {
 				continue
 			}
-			value := strings.Trim(line[strings.LastIndexAny(line, "=")+1:], closing)
 			for _, p := range o.parts {
 				if len(value) > 3 && strings.Contains(p, value) && strings.ContainsAny(value, "0123456789") || len(value) > 1 && slices.Contains(strings.FieldsFunc(p, func(r rune) bool { return strings.ContainsRune(" :-/.", r) }), value) {
 					return "date +" + o.format + ", cut", value, len(value) < 4, true
@@ -250,7 +250,12 @@ func within(line, output string) bool {
 	if len(output) < len("30/11") || !strings.ContainsAny(output, "0123456789") || len(output) < len("301126") && strings.Trim(output, "0123456789") == "" {
 		return false
 	}
-	before, after, found := strings.Cut(line, output)
+	return hasWord(line, output)
+}
+
+// hasWord reports whether the first place where a word stands in a text has no letter or digit beside it.
+func hasWord(text, word string) bool {
+	before, after, found := strings.Cut(text, word)
 	return found && !alphanumericAt(before, len(before)-1) && !alphanumericAt(after, 0)
 }
 
@@ -260,8 +265,7 @@ func printedIn(outputs []output, name string) (format, part string, ok bool) {
 		if len(o.text) < len("0912") || !strings.ContainsAny(o.text, "0123456789") || isYear(o.format) {
 			continue // a year is in many names
 		}
-		before, after, found := strings.Cut(name, o.text)
-		if found && !alphanumericAt(before, len(before)-1) && !alphanumericAt(after, 0) {
+		if hasWord(name, o.text) {
 			return o.format, o.text, true
 		}
 	}
