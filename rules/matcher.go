@@ -97,6 +97,14 @@ func newIndex(table []Rule, wanted func(*Rule) bool) index {
 	return x
 }
 
+// has reports whether a pattern matches a path.
+func (x *index) has(name string) bool {
+	for range x.matching(name) {
+		return true
+	}
+	return false
+}
+
 func (x *index) add(r *Rule) {
 	for _, parts := range split(r.paths) {
 		p := pattern{r, parts}
@@ -398,20 +406,10 @@ func AskedByScript(script string) []string {
 func (m *Matcher) Asked(r *Rule) bool { return slices.Contains(m.layer.Asked, r.ID) }
 
 // Known reports whether a path is one of a rule of version 2 or later.
-func Known(name string) bool {
-	for range known.matching(name) {
-		return true
-	}
-	return false
-}
+func Known(name string) bool { return known.has(name) }
 
 // Archive reports whether a rule knows a path as that of an archive, by its ending.
-func Archive(name string) bool {
-	for range archives.matching(name) {
-		return true
-	}
-	return false
-}
+func Archive(name string) bool { return archives.has(name) }
 
 // Private returns the part of a path that a rule takes for a tool's only if it is private; empty for none.
 func (r *Rule) Private(name string) string {
