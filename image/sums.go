@@ -40,18 +40,15 @@ func unkeyed(fn func([]byte) (hash.Hash, error)) func() hash.Hash {
 	}
 }
 
-func isDigest(length int) bool {
-	return slices.ContainsFunc(digestKinds[:], func(k digestKind) bool { return k.length == length })
-}
-
 // A kindSet has a bit for each of digestKinds.
 type kindSet uint8
 
-// add adds the kind of digests of a length.
-func (s *kindSet) add(length int) {
+// kindOf returns the kind of digests of a length in bytes, or 0 if none has it.
+func kindOf(length int) kindSet {
 	if i := slices.IndexFunc(digestKinds[:], func(k digestKind) bool { return k.length == length }); i >= 0 {
-		*s |= 1 << i
+		return 1 << i
 	}
+	return 0
 }
 
 // fileSums computes the digests of a file that is written to it.

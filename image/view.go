@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"maps"
 	"path"
@@ -333,9 +334,9 @@ func (s *surveyor) scan(r *layer.Reader) error {
 				s.unpack(name, head)
 			}
 			var rest io.Writer = onlyWriter{s}
-			sum := sha256.New()
-			renamed := isRenamed(name, head)
-			if renamed {
+			var sum hash.Hash
+			if isRenamed(name, head) {
+				sum = sha256.New()
 				rest = io.MultiWriter(s, sum)
 			}
 			_, _ = rest.Write(head)
@@ -343,7 +344,7 @@ func (s *surveyor) scan(r *layer.Reader) error {
 				return fmt.Errorf("read layer: entry %q: %w", h.Name, err)
 			}
 			s.flush()
-			if renamed {
+			if sum != nil {
 				s.note(sum.Sum(nil))
 			}
 		}
@@ -364,10 +365,9 @@ func writes(content []byte) bool {
 	return hasOne(content, []string{"echo ", "printf ", "<<"})
 }
 
-// small notes what a small file says as a whole: a digest in binary, the files of a git index, the paths in a script. It
-// looks for paths in scripts only, since that takes long and there are many files.
+// small notes what a small file says as a whole: a digest in binary, the files of a git index, what a text says.
 func (s *surveyor) small(name string, content []byte) {
-	if slices.ContainsFunc(content[:min(len(content), sha512.Size)], func(b byte) bool { return b >= 0x80 }) && isDigest(len(content)) {
+	if slices.ContainsFunc(content[:min(len(content), sha512.Size)], func(b byte) bool { return b >= 0x80 }) && kindOf(len(content)) != 0 {
 		s.note(content)
 	}
 	if path.Base(name) == "index" {
@@ -590,7 +590,7 @@ func (s *surveyor) take(run []byte) {
 	}
 	text := string(run)
 	for _, part := range strings.FieldsFunc(text, func(r rune) bool { return !strings.ContainsRune("0123456789abcdefABCDEF", r) }) {
-		if len(part)%2 == 0 && isDigest(len(part)/2) {
+		if len(part)%2 == 0 && kindOf(len(part)/2) != 0 {
 			if sum, err := hex.DecodeString(part); err == nil {
 				s.note(sum)
 			}
@@ -612,7 +612,7 @@ func (s *surveyor) note(sum []byte) {
 	if _, ok := s.seen[n]; !ok && len(s.seen) < maxDigests {
 		s.seen[n] = struct{}{}
 	}
-	s.Kinds.add(len(sum))
+	s.Kinds |= kindOf(len(sum))
 }
 
 // sort ends the survey.
