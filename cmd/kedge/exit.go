@@ -125,6 +125,13 @@ func on[E error](code int, hint func(E) string) row {
 	}
 }
 
+// forBake is on for a hint that is another one in kedge bake.
+func forBake[E error](code int, hint func(err E, bake bool) string) row {
+	return func(err error, verbs []string) (int, string, bool) {
+		return on(code, func(e E) string { return hint(e, slices.Equal(verbs, []string{"bake"})) })(err, verbs)
+	}
+}
+
 // fixed is the row for errors of type E that all have one hint.
 func fixed[E error](code int, hint string) row { return on(code, func(E) string { return hint }) }
 
@@ -238,20 +245,8 @@ var hints = []row{
 
 	// The lock forbids it.
 	fixed[*network.NotLockedError](exitForbidden, "kedge lock --downloads records it, and so does a build without --locked; then commit the lockfile and its record"),
-	func(err error, verbs []string) (int, string, bool) {
-		e := (*builder.UnlockedError)(nil)
-		if !errors.As(err, &e) {
-			return 0, "", false
-		}
-		return exitForbidden, unlockedHint(e, slices.Equal(verbs, []string{"bake"})), true
-	},
-	func(err error, verbs []string) (int, string, bool) {
-		e := (*frontend.DeclaredTargetError)(nil)
-		if !errors.As(err, &e) {
-			return 0, "", false
-		}
-		return exitForbidden, targetHint(e, slices.Equal(verbs, []string{"bake"})), true
-	},
+	forBake(exitForbidden, unlockedHint),
+	forBake(exitForbidden, targetHint),
 	on(exitForbidden, func(e *publish.TargetError) string {
 		return fmt.Sprintf("kedge lock --target %s declares it, and the next build ships it", e.Target)
 	}),
